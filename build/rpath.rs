@@ -1,0 +1,11 @@
+//! Shared build script: lets binaries, tests and benches find libtorch's shared objects at run time
+//! in the folder they were linked against, so that no LD_LIBRARY_PATH is needed.
+
+fn main() {
+    println!("cargo:rerun-if-changed=../build/rpath.rs");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    if let Some(libtorch) = std::env::var_os("LIBTORCH") {
+        let lib = std::path::Path::new(&libtorch).join("lib");
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    }
+}

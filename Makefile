@@ -55,7 +55,7 @@ bench: libtorch ## Run the benchmarks
 	cargo bench --workspace --locked $(ARGS)
 
 audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisories
-	$(CARGO_DENY) --locked check licenses bans sources
+	$(CARGO_DENY) --locked check --hide-inclusion-graph licenses bans sources
 	@if $(CARGO_DENY) --locked fetch db; then \
 		echo "$(CARGO_DENY) --locked check advisories"; \
 		$(CARGO_DENY) --locked check advisories; \

@@ -9,8 +9,9 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
-    telemetry::stage::{ActorStage, StageClock},
-    trajectory::{CarryDtype, Unroll, UnrollShape},
+    stage::{ActorStage, StageClock},
+    model::Dtype,
+    trajectory::{Unroll, UnrollShape},
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -62,7 +63,7 @@ pub struct Rollout<E, N> {
     policy: Policy<N>,
     rng: [Xoshiro256PlusPlus; 1],
     shape: UnrollShape,
-    carry_dtype: CarryDtype,
+    carry_dtype: Dtype,
     session: u64,
     model_fingerprint: u64,
     sequence: u64,
@@ -75,7 +76,7 @@ impl<E: Environments, N: Network> Rollout<E, N> {
         policy: Policy<N>,
         rng: Xoshiro256PlusPlus,
         shape: UnrollShape,
-        carry_dtype: CarryDtype,
+        carry_dtype: Dtype,
         session: u64,
         model_fingerprint: u64,
     ) -> Self {

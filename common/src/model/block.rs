@@ -1,0 +1,63 @@
+//! The post-norm block that H and L are stacks of.
+
+use tch::{Kind, Tensor};
+
+use super::attention::{Attention, Rotary};
+use super::config::{Mixing, ModelConfig};
+use super::conv::Conv;
+use super::parameters::Declaration;
+use super::rows::Rows;
+use super::swiglu::SwiGlu;
+
+/// `x = rmsnorm(x + mix(x)); x = rmsnorm(x + swiglu(x))`.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    mixer: Mixer,
+    swiglu: SwiGlu,
+}
+
+#[derive(Clone, Debug)]
+enum Mixer {
+    Attention(Attention),
+    Conv(Conv),
+}
+
+impl Block {
+    pub(super) fn declare(
+        prefix: &str,
+        config: &ModelConfig,
+        declaration: &mut Declaration,
+    ) -> Self {
+        let mixer = match config.mixing {
+            Mixing::Attention => Mixer::Attention(Attention::declare(prefix, config, declaration)),
+            Mixing::Conv => Mixer::Conv(Conv::declare(prefix, config, declaration)),
+        };
+        Self {
+            mixer,
+            swiglu: SwiGlu::declare(prefix, config, declaration),
+        }
+    }
+
+    /// Rows `[B * P, d]` to rows of the same shape.
+    pub(super) fn forward(
+        &self,
+        weights: &[Tensor],
+        rows: &Rows,
+        rotary: Option<&Rotary>,
+        x: &Tensor,
+    ) -> Tensor {
+        let mixed = match &self.mixer {
+            Mixer::Attention(attention) => attention.forward(weights, rows, rotary, x),
+            Mixer::Conv(conv) => conv.forward(weights, rows, x),
+        };
+        let x = rms_norm(&(x + mixed));
+        rms_norm(&(&x + self.swiglu.forward(weights, &x)))
+    }
+}
+
+/// `x / sqrt(mean(x^2) + 1e-5)` over the last dimension, in 32-bit arithmetic; no weight.
+fn rms_norm(x: &Tensor) -> Tensor {
+    let wide = x.to_kind(Kind::Float);
+    let mean_square = wide.square().mean_dim(-1, true, Kind::Float);
+    (&wide * (mean_square + 1e-5).rsqrt()).to_kind(x.kind())
+}

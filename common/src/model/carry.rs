@@ -1,0 +1,62 @@
+//! What one decision hands to the next, in its three forms.
+//!
+//! | mode | shape | stands for |
+//! |---|---|---|
+//! | full | `[2, B, P, d]` | every token's `zH` and `zL` |
+//! | last | `[2, B, d]` | the last token's, broadcast over all positions |
+//! | reset | `[2, B, 0]` | nothing: the initial vectors, broadcast |
+//!
+//! Index 0 of the first dimension is `zH`, 1 is `zL`. The kind is that of the activations.
+
+use tch::Tensor;
+
+use super::config::CarryMode;
+use super::rows::Rows;
+
+impl CarryMode {
+    /// Shape of the carry of `batch` environments for sequences of `positions` vectors of width `d`.
+    pub(super) fn shape(self, batch: i64, positions: i64, d: i64) -> Vec<i64> {
+        match self {
+            Self::Full => vec![2, batch, positions, d],
+            Self::Last => vec![2, batch, d],
+            Self::Reset => vec![2, batch, 0],
+        }
+    }
+
+    /// The initial vectors `[2, d]` with as many inner dimensions as the carry has, ready to broadcast.
+    pub(super) fn broadcastable(self, initial: &Tensor) -> Tensor {
+        match self {
+            Self::Full => initial.unsqueeze(1).unsqueeze(1),
+            Self::Last => initial.unsqueeze(1),
+            Self::Reset => initial.unsqueeze(1).narrow(2, 0, 0),
+        }
+    }
+
+    /// Rows `[B * P, d]` of `zH` and `zL` at the start of a decision.
+    pub(super) fn open(self, rows: &Rows, carry: &Tensor, initial: &Tensor) -> [Tensor; 2] {
+        let (batch, cells, d) = (rows.batch, rows.cells(), initial.size()[1]);
+        [0, 1].map(|which| match self {
+            Self::Full => rows.from_sequences(&carry.get(which)),
+            Self::Last => {
+                let vectors = carry.get(which);
+                rows.join(
+                    &vectors.unsqueeze(1).expand([batch, cells, d], false),
+                    &vectors,
+                )
+            }
+            Self::Reset => initial
+                .get(which)
+                .unsqueeze(0)
+                .expand([batch * rows.positions(), d], false),
+        })
+    }
+
+    /// The carry at the end of a decision, from rows `[B * P, d]` of `zH` and `zL`.
+    pub(super) fn close(self, rows: &Rows, z: [&Tensor; 2]) -> Tensor {
+        match self {
+            Self::Full => Tensor::stack(&z.map(|z| rows.to_sequences(z)), 0),
+            Self::Last => Tensor::stack(&z.map(|z| rows.last(z)), 0),
+            Self::Reset => Tensor::empty([2, rows.batch, 0], (z[0].kind(), z[0].device())),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+use serde::{Deserialize, Serialize};
+
+/// How a token knows where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Position {
+    /// Rotary embedding of queries and keys over the flat position (as published).
+    Rotary,
+    /// A learned embedding added to the token's.
+    Learned,
+}
+
+/// How tokens exchange information inside a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mixing {
+    /// Full self-attention (as published).
+    Attention,
+    /// A 3 x 3 convolution over the grid; the prefix token gets the mean of its result.
+    Conv,
+}
+
+/// Which token's `zH` the heads read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readout {
+    /// The last cell of the grid (as published).
+    Last,
+    /// The prefix token.
+    Prefix,
+    /// The cell the agent stands on; the prefix token where an observation shows no agent.
+    Agent,
+}
+
+/// What of `zH` and `zL` one decision hands to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CarryMode {
+    /// Every token's vectors.
+    Full,
+    /// The last token's vectors, broadcast over all positions (what the authors' code does).
+    Last,
+    /// Nothing: every decision starts from the initial vectors.
+    Reset,
+}
+
+/// Precision of the activations. Parameters, gradients and heads are always 32-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16, with RMSNorm's and the rotary embedding's arithmetic in 32 bits (as published).
+    Bf16,
+}
+
+/// Everything that decides the shape and the arithmetic of an [`Hrm`](super::Hrm) on a given grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Width `d` of every token's vector.
+    pub hidden: usize,
+    /// Attention heads; each has `hidden / heads` dimensions. Unused with [`Mixing::Conv`].
+    pub heads: usize,
+    /// Blocks in the slow module H.
+    pub h_layers: usize,
+    /// Blocks in the fast module L.
+    pub l_layers: usize,
+    /// H calls in a segment.
+    pub h_cycles: usize,
+    /// L calls before each H call.
+    pub l_cycles: usize,
+    /// Segments in a decision.
+    pub segments: usize,
+    /// Inner width of SwiGLU as a multiple of `1.5 * hidden`; see [`ModelConfig::inter`].
+    pub expansion: f64,
+    /// The inner width is rounded up to a multiple of this.
+    pub inter_multiple: usize,
+    /// Position encoding.
+    pub position: Position,
+    /// Token mixing inside a block.
+    pub mixing: Mixing,
+    /// Which token the heads read.
+    pub readout: Readout,
+    /// What one decision hands to the next.
+    pub carry: CarryMode,
+    /// Precision of the activations.
+    pub dtype: Dtype,
+    /// Whether the model has the published halt head. Its two tensors are kept for import and export;
+    /// nothing reads them, because a decision always runs all its segments (ACT off).
+    pub halt_head: bool,
+}
+
+/// A value that no model can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model.{key} = {value}: {reason}; {remedy}")]
+pub struct ModelConfigError {
+    /// Name of the field.
+    pub key: &'static str,
+    /// The value it has.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl ModelConfig {
+    /// The published model, tensor for tensor (arXiv 2510.22832), except that the carry is the full state.
+    pub fn paper() -> Self {
+        Self {
+            hidden: 64,
+            heads: 2,
+            h_layers: 4,
+            l_layers: 4,
+            h_cycles: 2,
+            l_cycles: 2,
+            segments: 8,
+            expansion: 4.0,
+            inter_multiple: 256,
+            position: Position::Rotary,
+            mixing: Mixing::Attention,
+            readout: Readout::Last,
+            carry: CarryMode::Full,
+            dtype: Dtype::Bf16,
+            halt_head: true,
+        }
+    }
+
+    /// What learns fastest on a CPU: 34 thousand parameters, convolutions in place of attention.
+    pub fn small() -> Self {
+        Self {
+            hidden: 32,
+            heads: 1,
+            h_layers: 1,
+            l_layers: 1,
+            h_cycles: 1,
+            l_cycles: 2,
+            segments: 1,
+            expansion: 3.0,
+            inter_multiple: 32,
+            position: Position::Learned,
+            mixing: Mixing::Conv,
+            readout: Readout::Agent,
+            carry: CarryMode::Full,
+            dtype: Dtype::F32,
+            halt_head: false,
+        }
+    }
+
+    /// Inner width of SwiGLU: `expansion * hidden * 2/3`, rounded up to a multiple of `inter_multiple`.
+    pub fn inter(&self) -> usize {
+        let width = (self.expansion * self.hidden as f64 * 2.0 / 3.0).round() as usize;
+        width.next_multiple_of(self.inter_multiple)
+    }
+
+    /// Checks that a model of this configuration can be built.
+    ///
+    /// # Errors
+    /// The first field, in the order of the struct, whose value is impossible.
+    pub fn validate(&self) -> Result<(), ModelConfigError> {
+        within("hidden", self.hidden, 4096)?;
+        within("heads", self.heads, 4096)?;
+        within("h_layers", self.h_layers, 256)?;
+        within("l_layers", self.l_layers, 256)?;
+        within("h_cycles", self.h_cycles, 256)?;
+        within("l_cycles", self.l_cycles, 256)?;
+        within("segments", self.segments, 256)?;
+        if !(self.expansion > 0.0 && self.expansion <= 64.0) {
+            return Err(ModelConfigError {
+                key: "expansion",
+                value: self.expansion.to_string(),
+                reason: "the inner width of SwiGLU must be positive and of a sane size".into(),
+                remedy: "use a number above 0 and up to 64; published: 4".into(),
+            });
+        }
+        within("inter_multiple", self.inter_multiple, 65536)?;
+        if self.mixing == Mixing::Attention && !self.hidden.is_multiple_of(self.heads) {
+            return Err(ModelConfigError {
+                key: "heads",
+                value: self.heads.to_string(),
+                reason: format!("does not divide hidden = {}", self.hidden),
+                remedy: "choose a divisor of model.hidden".into(),
+            });
+        }
+        if self.position == Position::Rotary {
+            if self.mixing == Mixing::Conv {
+                return Err(ModelConfigError {
+                    key: "position",
+                    value: "rotary".into(),
+                    reason: "rotary positions act on attention, and mixing is \"conv\"".into(),
+                    remedy: "set model.position = \"learned\" or model.mixing = \"attention\""
+                        .into(),
+                });
+            }
+            if !(self.hidden / self.heads).is_multiple_of(2) {
+                return Err(ModelConfigError {
+                    key: "heads",
+                    value: self.heads.to_string(),
+                    reason: format!(
+                        "rotary positions turn pairs of dimensions, and hidden / heads = {} is odd",
+                        self.hidden / self.heads
+                    ),
+                    remedy: "choose model.heads so that hidden / heads is even".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within(key: &'static str, value: usize, most: usize) -> Result<(), ModelConfigError> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ModelConfigError {
+        key,
+        value: value.to_string(),
+        reason: format!("is not within 1..={most}"),
+        remedy: format!("use a whole number from 1 to {most}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid_and_have_the_documented_inner_widths() {
+        for (config, inter) in [(ModelConfig::paper(), 256), (ModelConfig::small(), 64)] {
+            assert_eq!(config.validate(), Ok(()));
+            assert_eq!(config.inter(), inter);
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        let broken: [(&str, fn(&mut ModelConfig)); 8] = [
+            ("hidden", |c| c.hidden = 0),
+            ("h_layers", |c| c.h_layers = 0),
+            ("l_cycles", |c| c.l_cycles = 0),
+            ("segments", |c| c.segments = 1000),
+            ("expansion", |c| c.expansion = f64::NAN),
+            ("heads", |c| c.heads = 3),
+            ("heads", |c| c.heads = 64),
+            ("position", |c| c.mixing = Mixing::Conv),
+        ];
+        for (key, spoil) in broken {
+            let mut config = ModelConfig::paper();
+            spoil(&mut config);
+            let error = config.validate().expect_err(key);
+            assert_eq!(error.key, key);
+            assert!(
+                error.to_string().starts_with(&format!("model.{key} = ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn enums_are_kebab_case_and_unknown_fields_are_refused() {
+        let mut json = serde_json::to_value(ModelConfig::paper()).expect("plain data");
+        assert_eq!(json["readout"], "last");
+        assert_eq!(json["dtype"], "bf16");
+        json["colour"] = "blue".into();
+        assert!(serde_json::from_value::<ModelConfig>(json).is_err());
+    }
+}

@@ -1,0 +1,355 @@
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::attention::Rotary;
+use super::config::{Dtype, Mixing, ModelConfig, ModelConfigError, Position};
+use super::embed::Embedding;
+use super::error::LoadError;
+use super::heads::{HeadPair, Heads};
+use super::init::Init;
+use super::module::Module;
+use super::parameters::{Declaration, Index, Parameters};
+use super::rows::Rows;
+use crate::env::Grid;
+
+/// Bias at which the published halt head starts: it never wants to halt.
+const HALT_BIAS: f32 = -5.0;
+
+/// Which part of a decision records gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gradient {
+    /// None: acting and evaluation.
+    None,
+    /// The last L call and the last H call of every segment, with everything before them detached:
+    /// HRM's one-step gradient.
+    OneStep,
+    /// Everything, through all segments and into the incoming carry (back-propagation through time).
+    Full,
+}
+
+/// Result of one decision: what the model says after each of its segments, and what it carries on.
+#[derive(Debug)]
+pub struct Decision {
+    /// Heads after each segment, in order. An actor acts on the last.
+    pub segments: Vec<Heads>,
+    /// The carry after the decision, shaped as [`Hrm::carry_shape`]; detached unless [`Gradient::Full`].
+    pub carry: Tensor,
+}
+
+/// One segment of a [`Trace`].
+#[derive(Debug)]
+pub struct Segment {
+    /// The slow module's state, `[B, P, d]` in the activations' kind.
+    pub z_h: Tensor,
+    /// The fast module's state, `[B, P, d]` in the activations' kind.
+    pub z_l: Tensor,
+    /// What the heads say.
+    pub heads: Heads,
+}
+
+/// A decision with the state after each of its segments.
+#[derive(Debug)]
+pub struct Trace {
+    /// The segments in order.
+    pub segments: Vec<Segment>,
+    /// As in [`Decision`].
+    pub carry: Tensor,
+}
+
+/// A hierarchical reasoning model on a grid of fixed size.
+///
+/// All trainable parameters live in one flat f32 vector, [`Hrm::flat_parameters`]; each of
+/// [`Hrm::parameters`] is a leaf that shares its storage. So an optimiser that updates the flat vector in
+/// place (under [`tch::no_grad`]) updates the model.
+///
+/// A tensor of libtorch is `Send`, not `Sync`: give each thread its own [`Hrm::share`].
+#[derive(Debug)]
+pub struct Hrm {
+    config: ModelConfig,
+    grid: Grid,
+    device: Device,
+    parameters: Parameters,
+    network: Network,
+    rotary: Option<Rotary>,
+}
+
+/// The model's parts, as places in the list of parameters.
+#[derive(Clone, Debug)]
+struct Network {
+    embedding: Embedding,
+    h: Module,
+    l: Module,
+    heads: HeadPair,
+    h_init: Index,
+    l_init: Index,
+}
+
+impl Network {
+    fn declare(config: &ModelConfig, grid: Grid, declaration: &mut Declaration) -> Self {
+        let embedding = Embedding::declare(config, grid, declaration);
+        let h = Module::declare("h", config.h_layers, config, declaration);
+        let l = Module::declare("l", config.l_layers, config, declaration);
+        let heads = HeadPair::declare(config, declaration);
+        let mut initial =
+            |name| declaration.fixed(name, &[config.hidden], Init::TruncatedNormal(1.0));
+        let (h_init, l_init) = (initial("h_init"), initial("l_init"));
+        if config.halt_head {
+            declaration.fixed("halt.weight", &[2, config.hidden], Init::Constant(0.0));
+            declaration.fixed("halt.bias", &[2], Init::Constant(HALT_BIAS));
+        }
+        Self {
+            embedding,
+            h,
+            l,
+            heads,
+            h_init,
+            l_init,
+        }
+    }
+}
+
+impl Hrm {
+    /// A model with fresh parameters: the same bits for the same configuration, grid and seed.
+    ///
+    /// # Errors
+    /// When the configuration is impossible.
+    pub fn new(
+        config: &ModelConfig,
+        grid: Grid,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self, ModelConfigError> {
+        config.validate()?;
+        let mut declaration = Declaration::default();
+        let network = Network::declare(config, grid, &mut declaration);
+        let rotary = (config.mixing == Mixing::Attention && config.position == Position::Rotary)
+            .then(|| Rotary::new(grid.len() + 1, config.hidden / config.heads, device));
+        Ok(Self {
+            config: config.clone(),
+            grid,
+            device,
+            parameters: Parameters::new(declaration, seed, device),
+            network,
+            rotary,
+        })
+    }
+
+    /// The same model for another thread: the same storage, so that it sees every later update.
+    pub fn share(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            grid: self.grid,
+            device: self.device,
+            parameters: self.parameters.share(),
+            network: self.network.clone(),
+            rotary: self.rotary.as_ref().map(Rotary::share),
+        }
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Size of the observations it reads.
+    pub fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// Where its tensors are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Kind of the activations and of the carry.
+    pub fn kind(&self) -> Kind {
+        match self.config.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// A number that two models share only when they are made alike: the first eight bytes, little-endian,
+    /// of a SHA-256 over the configuration, the grid, and every tensor's name and shape.
+    pub fn fingerprint(&self) -> u64 {
+        let config = serde_json::to_vec(&self.config).expect("plain data is always JSON");
+        let mut hasher = Sha256::new();
+        hasher.update(config);
+        hasher.update(format!("\n{} {}", self.grid.height, self.grid.width));
+        for tensor in self.parameters.declaration().iter() {
+            hasher.update(format!("\n{} {:?}", tensor.name, tensor.shape));
+        }
+        let mut first = [0; 8];
+        first.copy_from_slice(&hasher.finalize()[..8]);
+        u64::from_le_bytes(first)
+    }
+
+    /// Shape of the carry of `batch` environments: `[2, B, P, d]`, `[2, B, d]` or `[2, B, 0]`, see
+    /// [`CarryMode`](super::CarryMode). Index 0 is `zH`, 1 is `zL`.
+    pub fn carry_shape(&self, batch: usize) -> Vec<i64> {
+        let positions = self.grid.len() as i64 + 1;
+        self.config
+            .carry
+            .shape(batch as i64, positions, self.config.hidden as i64)
+    }
+
+    /// The carry at the start of an episode, for `batch` environments.
+    pub fn initial_carry(&self, batch: usize) -> Tensor {
+        self.config
+            .carry
+            .broadcastable(&self.initial())
+            .expand(self.carry_shape(batch), false)
+            .contiguous()
+    }
+
+    /// `carry` with the rows of the environments whose episode `ended` (bool `[B]`) back at the start.
+    pub fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
+        let initial = self
+            .config
+            .carry
+            .broadcastable(&self.initial())
+            .to_kind(carry.kind());
+        let mut rows = vec![1; carry.dim()];
+        rows[1] = ended.size()[0];
+        initial.where_self(&ended.view(rows.as_slice()), carry)
+    }
+
+    /// The trainable parameters: leaves that require gradient, in the order of [`Hrm::named_tensors`].
+    pub fn parameters(&self) -> &[Tensor] {
+        self.parameters.leaves()
+    }
+
+    /// All trainable parameters in one f32 vector, in the order of [`Hrm::parameters`].
+    pub fn flat_parameters(&self) -> &Tensor {
+        self.parameters.flat()
+    }
+
+    /// Every tensor by name: the trainable parameters, then the fixed ones (initial vectors, halt head).
+    /// They share the model's storage and are detached from its graph.
+    pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
+        self.parameters
+            .named()
+            .map(|(name, tensor)| (name.to_owned(), tensor.detach()))
+            .collect()
+    }
+
+    /// Copies `named` into the model, in place; every [`Hrm::share`] sees it.
+    ///
+    /// # Errors
+    /// When `named` are not exactly the tensors of [`Hrm::named_tensors`] by name and shape, in any order.
+    /// Nothing is copied then.
+    pub fn load(&mut self, named: &[(String, Tensor)]) -> Result<(), LoadError> {
+        self.parameters.load(named)
+    }
+
+    /// One decision for a batch: `tokens` u8 `[B, S]`, `carry` shaped as [`Hrm::carry_shape`].
+    ///
+    /// # Panics
+    /// When a shape or kind is not as stated, or a token code is not below
+    /// [`VOCABULARY`](crate::env::VOCABULARY): whoever takes them from outside checks them first.
+    pub fn forward(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Decision {
+        let mut segments = Vec::with_capacity(self.config.segments);
+        let carry = self.decide(tokens, carry, gradient, |_, _, heads| segments.push(heads));
+        Decision { segments, carry }
+    }
+
+    /// [`Hrm::forward`] that also keeps `zH` and `zL` after each segment.
+    ///
+    /// # Panics
+    /// As [`Hrm::forward`].
+    pub fn trace(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Trace {
+        let mut segments = Vec::with_capacity(self.config.segments);
+        let carry = self.decide(tokens, carry, gradient, |rows, [z_h, z_l], heads| {
+            segments.push(Segment {
+                z_h: rows.to_sequences(z_h),
+                z_l: rows.to_sequences(z_l),
+                heads,
+            });
+        });
+        Trace { segments, carry }
+    }
+
+    /// Runs every segment, gives each one's state and heads to `after_segment`, and returns the carry.
+    fn decide(
+        &self,
+        tokens: &Tensor,
+        carry: &Tensor,
+        gradient: Gradient,
+        mut after_segment: impl FnMut(&Rows, [&Tensor; 2], Heads),
+    ) -> Tensor {
+        let batch = tokens.size()[0];
+        assert_eq!(
+            tokens.size(),
+            [batch, self.grid.len() as i64],
+            "tokens are [B, S]"
+        );
+        assert_eq!(tokens.kind(), Kind::Uint8, "tokens are u8");
+        assert_eq!(
+            carry.size(),
+            self.carry_shape(batch as usize),
+            "the carry's shape"
+        );
+        let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
+
+        let kind = self.kind();
+        let weights: Vec<Tensor> = self
+            .parameters
+            .leaves()
+            .iter()
+            .map(|weight| weight.to_kind(kind))
+            .collect();
+        let rows = Rows::new(self.config.mixing, self.grid, batch);
+        let embedded = self.network.embedding.forward(&weights, &rows, tokens);
+        let aim = self.network.heads.aim(tokens);
+        let [mut z_h, mut z_l] =
+            self.config
+                .carry
+                .open(&rows, &carry.to_kind(kind), &self.initial());
+        let one_step = gradient == Gradient::OneStep;
+        let (h, l) = (&self.network.h, &self.network.l);
+        let rotary = self.rotary.as_ref();
+        for _ in 0..self.config.segments {
+            if one_step {
+                (z_h, z_l) = (z_h.detach(), z_l.detach());
+            }
+            for h_cycle in 1..=self.config.h_cycles {
+                let last_h = h_cycle == self.config.h_cycles;
+                let injection = &z_h + &embedded;
+                for l_cycle in 1..=self.config.l_cycles {
+                    let last_l = last_h && l_cycle == self.config.l_cycles;
+                    let call = || l.forward(&weights, &rows, rotary, &z_l, &injection);
+                    z_l = if one_step && !last_l {
+                        no_grad(call)
+                    } else {
+                        call()
+                    };
+                }
+                let call = || h.forward(&weights, &rows, rotary, &z_h, &z_l);
+                z_h = if one_step && !last_h {
+                    no_grad(call)
+                } else {
+                    call()
+                };
+            }
+            let heads = self
+                .network
+                .heads
+                .forward(self.parameters.leaves(), &rows, &aim, &z_h);
+            after_segment(&rows, [&z_h, &z_l], heads);
+        }
+        if one_step {
+            (z_h, z_l) = (z_h.detach(), z_l.detach());
+        }
+        self.config.carry.close(&rows, [&z_h, &z_l])
+    }
+
+    /// The vectors that `zH` and `zL` start from, `[2, d]` in the activations' kind.
+    fn initial(&self) -> Tensor {
+        let fixed = self.parameters.fixed();
+        Tensor::stack(
+            &[self.network.h_init.of(fixed), self.network.l_init.of(fixed)],
+            0,
+        )
+        .to_kind(self.kind())
+    }
+}

@@ -1,0 +1,134 @@
+//! The order in which the tokens' vectors lie in memory while a decision runs.
+//!
+//! Everything that treats tokens alike works on a matrix of rows `[B * P, d]` and never asks for the
+//! order. Only mixing, the carry and the read-out do.
+
+use tch::Tensor;
+
+use super::config::Mixing;
+use crate::env::Grid;
+
+/// Rows of a batch of sequences: `S` cells and one prefix token each, `P = S + 1`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows {
+    pub(super) batch: i64,
+    pub(super) height: i64,
+    pub(super) width: i64,
+    order: Order,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// Sequence after sequence, prefix first: what attention reads.
+    Sequences,
+    /// The grids of the whole batch, then the prefixes: the grids are one dense channels-last image batch,
+    /// which is what a convolution reads without a copy.
+    GridsThenPrefixes,
+}
+
+impl Rows {
+    pub(super) fn new(mixing: Mixing, grid: Grid, batch: i64) -> Self {
+        let order = match mixing {
+            Mixing::Attention => Order::Sequences,
+            Mixing::Conv => Order::GridsThenPrefixes,
+        };
+        Self {
+            batch,
+            height: grid.height as i64,
+            width: grid.width as i64,
+            order,
+        }
+    }
+
+    /// `S`.
+    pub(super) fn cells(&self) -> i64 {
+        self.height * self.width
+    }
+
+    /// `P`.
+    pub(super) fn positions(&self) -> i64 {
+        self.cells() + 1
+    }
+
+    /// Rows from the cells' vectors `[B, S, d]` and the prefixes' `[B, d]`.
+    pub(super) fn join(&self, cells: &Tensor, prefixes: &Tensor) -> Tensor {
+        let width = cells.size()[2];
+        match self.order {
+            Order::Sequences => Tensor::cat(&[&prefixes.unsqueeze(1), cells], 1).view([-1, width]),
+            Order::GridsThenPrefixes => Tensor::cat(&[&cells.reshape([-1, width]), prefixes], 0),
+        }
+    }
+
+    /// Rows from sequences `[B, P, d]`, prefix first.
+    pub(super) fn from_sequences(&self, sequences: &Tensor) -> Tensor {
+        match self.order {
+            Order::Sequences => sequences.reshape([-1, sequences.size()[2]]),
+            Order::GridsThenPrefixes => self.join(
+                &sequences.narrow(1, 1, self.cells()),
+                &sequences.select(1, 0),
+            ),
+        }
+    }
+
+    /// Sequences `[B, P, d]`, prefix first, from rows.
+    pub(super) fn to_sequences(&self, rows: &Tensor) -> Tensor {
+        let width = rows.size()[1];
+        match self.order {
+            Order::Sequences => rows.view([self.batch, self.positions(), width]),
+            Order::GridsThenPrefixes => Tensor::cat(
+                &[
+                    self.prefixes(rows).unsqueeze(1),
+                    self.grids(rows).view([self.batch, self.cells(), width]),
+                ],
+                1,
+            ),
+        }
+    }
+
+    /// The cells' rows `[B * S, d]`, where they lie together.
+    pub(super) fn grids(&self, rows: &Tensor) -> Tensor {
+        debug_assert!(matches!(self.order, Order::GridsThenPrefixes));
+        rows.narrow(0, 0, self.batch * self.cells())
+    }
+
+    /// The prefixes' rows `[B, d]`.
+    pub(super) fn prefixes(&self, rows: &Tensor) -> Tensor {
+        match self.order {
+            Order::Sequences => rows
+                .view([self.batch, self.positions(), rows.size()[1]])
+                .select(1, 0),
+            Order::GridsThenPrefixes => rows.narrow(0, self.batch * self.cells(), self.batch),
+        }
+    }
+
+    /// The last cells' rows `[B, d]`.
+    pub(super) fn last(&self, rows: &Tensor) -> Tensor {
+        let width = rows.size()[1];
+        match self.order {
+            Order::Sequences => rows
+                .view([self.batch, self.positions(), width])
+                .select(1, self.cells()),
+            Order::GridsThenPrefixes => self
+                .grids(rows)
+                .view([self.batch, self.cells(), width])
+                .select(1, self.cells() - 1),
+        }
+    }
+
+    /// One row a sequence `[B, d]`: that of the cell `cells[b]` where `present[b]`, else the prefix's.
+    /// `cells` is i64 `[B]`, `present` bool `[B]`.
+    pub(super) fn pick(&self, rows: &Tensor, cells: &Tensor, present: &Tensor) -> Tensor {
+        let sequence = Tensor::arange(self.batch, (tch::Kind::Int64, rows.device()));
+        let (cell, prefix) = match self.order {
+            Order::Sequences => {
+                let prefix = sequence * self.positions();
+                (&prefix + cells + 1, prefix)
+            }
+            Order::GridsThenPrefixes => (
+                &sequence * self.cells() + cells,
+                sequence + self.batch * self.cells(),
+            ),
+        };
+        rows.index_select(0, &cell.where_self(present, &prefix))
+    }
+}

@@ -1,0 +1,106 @@
+//! Weights as safetensors: f32, little-endian.
+
+use std::borrow::Cow;
+
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use tch::{Kind, Tensor};
+
+use super::hrm::Hrm;
+
+/// Why bytes are no weights.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// They are not in the safetensors format, or cut short.
+    #[error("not safetensors: {0}; the file or message is damaged or something else")]
+    Format(#[from] SafeTensorError),
+    /// A tensor is not f32.
+    #[error("tensor {name} is {found:?}; convert it to F32")]
+    Dtype {
+        /// Its name.
+        name: String,
+        /// What it is.
+        found: Dtype,
+    },
+}
+
+/// All tensors of a model, bit for bit.
+pub fn encode(model: &Hrm) -> Vec<u8> {
+    encode_named(&model.named_tensors())
+}
+
+/// Named tensors, converted to f32. The bytes depend on the names and the values only, not on the order.
+pub fn encode_named(named: &[(String, Tensor)]) -> Vec<u8> {
+    let views = named
+        .iter()
+        .map(|(name, tensor)| (name, Encoded::new(tensor)));
+    safetensors::serialize(views, None).expect("every view is as long as its shape says")
+}
+
+/// Named tensors on the CPU out of safetensors bytes, in no particular order.
+///
+/// # Errors
+/// When the bytes are no safetensors, or hold anything but f32.
+pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, StateError> {
+    let named = SafeTensors::deserialize(bytes)?.tensors();
+    named
+        .into_iter()
+        .map(|(name, view)| {
+            if view.dtype() != Dtype::F32 {
+                return Err(StateError::Dtype {
+                    name,
+                    found: view.dtype(),
+                });
+            }
+            let values: Vec<f32> = view
+                .data()
+                .chunks_exact(4)
+                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+                .collect();
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            Ok((name, Tensor::from_slice(&values).view(shape.as_slice())))
+        })
+        .collect()
+}
+
+/// One tensor as the bytes of a file.
+struct Encoded {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Encoded {
+    fn new(tensor: &Tensor) -> Self {
+        let mut values = vec![0.0f32; tensor.numel()];
+        let flat = tensor
+            .detach()
+            .to_device(tch::Device::Cpu)
+            .to_kind(Kind::Float)
+            .contiguous();
+        flat.copy_data(&mut values, tensor.numel());
+        Self {
+            shape: tensor.size().iter().map(|&n| n as usize).collect(),
+            bytes: values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        }
+    }
+}
+
+impl View for Encoded {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

@@ -101,14 +101,9 @@ pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
     let outcome = if key == PRESET {
         Preset::deserialize(value.clone()).map(drop)
     } else {
-        Table::try_from(Config::default())
-            .map_err(|e| e.to_string())
-            .and_then(|mut tree| {
-                set(&mut tree, key, value.clone());
-                Ok(tree)
-            })?
-            .try_into::<Config>()
-            .map(drop)
+        let mut tree = Table::try_from(Config::default()).map_err(|e| e.to_string())?;
+        set(&mut tree, key, value.clone());
+        tree.try_into::<Config>().map(drop)
     };
     outcome.map_err(|e| {
         let or_auto = if auto { ", or \"auto\"" } else { "" };

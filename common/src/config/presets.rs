@@ -3,10 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    error::InvalidValue,
-    rules::Checked,
-};
+use super::{error::InvalidValue, rules::Checked};
 use crate::{
     env::{CurriculumConfig, EnvConfig, MazeKind},
     model::ModelConfig,
@@ -40,15 +37,20 @@ pub(super) fn maze_env(maze: MazeKind) -> EnvConfig {
 }
 
 pub(super) fn check_env(env: &EnvConfig) -> Checked {
-    env.validate().map_err(|e| in_section("env", e.key, e.value, e.reason, e.remedy))
+    env.validate()
+        .map_err(|e| in_section("env", e.key, e.value, e.reason, e.remedy))
 }
 
 pub(super) fn check_curriculum(curriculum: &CurriculumConfig) -> Checked {
-    curriculum.validate().map_err(|e| in_section("curriculum", e.key, e.value, e.reason, e.remedy))
+    curriculum
+        .validate()
+        .map_err(|e| in_section("curriculum", e.key, e.value, e.reason, e.remedy))
 }
 
 pub(super) fn check_model(model: &ModelConfig) -> Checked {
-    model.validate().map_err(|e| in_section("model", e.key, e.value, e.reason, e.remedy))
+    model
+        .validate()
+        .map_err(|e| in_section("model", e.key, e.value, e.reason, e.remedy))
 }
 
 fn in_section(
@@ -58,5 +60,10 @@ fn in_section(
     reason: String,
     remedy: String,
 ) -> InvalidValue {
-    InvalidValue { key: format!("{section}.{key}"), value, reason, remedy }
+    InvalidValue {
+        key: format!("{section}.{key}"),
+        value,
+        reason,
+        remedy,
+    }
 }

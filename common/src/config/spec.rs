@@ -102,7 +102,10 @@ mod tests {
     fn an_unknown_property_of_maze_or_model_is_refused() {
         for section in ["env", "model"] {
             let json = edited(|v| v[section]["frobnicate"] = true.into());
-            assert!(matches!(Spec::from_json(&json), Err(SpecError::Malformed(_))), "{section}");
+            assert!(
+                matches!(Spec::from_json(&json), Err(SpecError::Malformed(_))),
+                "{section}"
+            );
         }
     }
 

@@ -313,7 +313,7 @@ fn values_out_of_range_are_refused_under_their_key() {
         "curriculum.start=0",
         "curriculum.step=0",
         "curriculum.window=0",
-        "curriculum.threshold=0",
+        "curriculum.threshold=1",
         "model.heads=0",
         "rollout.envs=0",
         "rollout.envs=5000",

@@ -49,7 +49,10 @@ impl Environments for VecEnv {
         VecEnv::flags(self)
     }
     fn ended(&self) -> impl Iterator<Item = (EpisodeSummary, &[u8])> {
-        self.finished().iter().map(|f| (f.summary.clone(), self.final_observation(f.env)))
+        self.finished()
+            .iter()
+            .zip(self.final_observations())
+            .map(|(finished, (_, observation))| (finished.summary.clone(), observation))
     }
     fn set_curriculum(&mut self, curriculum: Curriculum) {
         VecEnv::set_curriculum(self, curriculum);

@@ -9,7 +9,10 @@ use hrm_proto::v1 as proto;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::model::{Hrm, LoadError, StateError, state};
+use crate::model::{
+    Hrm, LoadError,
+    state::{self, StateError},
+};
 
 /// Bytes of one piece on the wire: below gRPC's usual 4 MiB message limit with room to spare, and
 /// large enough that the small model is a single message.

@@ -14,7 +14,10 @@ use std::{
 use hrm_common::{
     config::Config,
     env::DistanceCurriculum,
-    model::{Hrm, LoadError, ModelConfigError, StateError, state},
+    model::{
+        Hrm, LoadError, ModelConfigError,
+        state::{self, StateError},
+    },
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 use safetensors::{SafeTensorError, SafeTensors};

@@ -6,9 +6,12 @@ use thiserror::Error;
 use super::{
     RolloutConfig,
     error::InvalidValue,
-    presets::{check_env, check_model},
+    presets::{check_curriculum, check_env, check_model},
 };
-use crate::{env::EnvConfig, model::ModelConfig};
+use crate::{
+    env::{CurriculumConfig, EnvConfig},
+    model::ModelConfig,
+};
 
 /// The part of the configuration that an actor must share with its learner. It travels as JSON in
 /// the handshake. Fields that a newer learner added are ignored, except inside `env` and `model`:
@@ -18,6 +21,8 @@ use crate::{env::EnvConfig, model::ModelConfig};
 pub struct Spec {
     /// The mazes.
     pub env: EnvConfig,
+    /// How far apart start and goal may be; its level travels with the weights.
+    pub curriculum: CurriculumConfig,
     /// The model.
     pub model: ModelConfig,
     /// How to act.
@@ -56,6 +61,7 @@ impl Spec {
     pub fn from_json(json: &str) -> Result<Self, SpecError> {
         let spec: Self = serde_json::from_str(json)?;
         check_env(&spec.env)?;
+        check_curriculum(&spec.curriculum)?;
         check_model(&spec.model)?;
         spec.rollout.check()?;
         Ok(spec)
@@ -69,6 +75,7 @@ mod tests {
     fn spec() -> Spec {
         Spec {
             env: EnvConfig::random_maze(),
+            curriculum: CurriculumConfig::default(),
             model: ModelConfig::paper(),
             rollout: RolloutConfig {
                 synchronous: true,

@@ -164,7 +164,15 @@ fn assert_lawful(maze: &Maze, walls: &BTreeSet<usize>) {
             "something stands in a wall or a closed door"
         );
     }
-    assert!(!moving.contains(&goal), "the goal's doorway is a door");
+    let doors: BTreeSet<usize> = map.doorways.iter().map(|&tile| usize::from(tile)).collect();
+    let movable = doors
+        .into_iter()
+        .filter(|door| *door != goal && !walls.contains(door))
+        .collect();
+    assert_eq!(
+        moving, movable,
+        "every other doorway is a door, the goal's is none"
+    );
     for tile in 0..tokens.len() {
         let expected = if tile == agent {
             token::AGENT
@@ -861,7 +869,7 @@ fn the_curriculum_rises_with_a_walker_that_succeeds_until_it_is_off() {
     assert_eq!(curriculum.max_distance(), 0);
 }
 
-/// The scale on which an agent is read; the figures of issue and reference are close by.
+/// The scale on which an agent is read: about 1.3 in both mazes, and next to no failures.
 #[test]
 fn the_oracle_solves_the_published_mazes() {
     for (config, success, ratio) in [
@@ -890,6 +898,5 @@ fn the_oracle_solves_the_published_mazes() {
             config.maze,
             walked / shortest
         );
-        println!("{}: {solved} of 500, {:.3}", config.maze, walked / shortest);
     }
 }

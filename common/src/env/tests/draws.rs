@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::*;
 
 #[test]
-fn starts_goals_and_walls_are_uniform() {
+fn starts_and_goals_are_uniform() {
     for config in [EnvConfig::four_rooms(), EnvConfig::random_maze()] {
         let map = Map::of(&config);
         let mut maze = maze(&config, 9);

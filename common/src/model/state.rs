@@ -1,7 +1,8 @@
-//! Weights as safetensors: f32, little-endian.
+//! Weights as safetensors: f32, little-endian. Half-size files of bf16 are read too.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
+use half::bf16;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use tch::{Kind, Tensor};
 
@@ -13,8 +14,8 @@ pub enum StateError {
     /// They are not in the safetensors format, or cut short.
     #[error("not safetensors: {0}; the file or message is damaged or something else")]
     Format(#[from] SafeTensorError),
-    /// A tensor is not f32.
-    #[error("tensor {name} is {found:?}; convert it to F32")]
+    /// A tensor is neither f32 nor bf16.
+    #[error("tensor {name} is {found:?}; convert it to F32 or BF16")]
     Dtype {
         /// Its name.
         name: String,
@@ -25,37 +26,44 @@ pub enum StateError {
 
 /// All tensors of a model, bit for bit.
 pub fn encode(model: &Hrm) -> Vec<u8> {
-    encode_named(&model.named_tensors())
+    encode_named(&model.named_tensors(), None)
 }
 
-/// Named tensors, converted to f32. The bytes depend on the names and the values only, not on the order.
-pub fn encode_named(named: &[(String, Tensor)]) -> Vec<u8> {
+/// Named tensors, converted to f32, and metadata of the caller's. Without metadata the bytes depend on
+/// the names and the values only, not on the order.
+pub fn encode_named(
+    named: &[(String, Tensor)],
+    metadata: Option<HashMap<String, String>>,
+) -> Vec<u8> {
     let views = named
         .iter()
         .map(|(name, tensor)| (name, Encoded::new(tensor)));
-    safetensors::serialize(views, None).expect("every view is as long as its shape says")
+    safetensors::serialize(views, metadata).expect("every view is as long as its shape says")
 }
 
-/// Named tensors on the CPU out of safetensors bytes, in no particular order.
+/// Named tensors, f32 on the CPU, out of safetensors bytes, in no particular order.
 ///
 /// # Errors
-/// When the bytes are no safetensors, or hold anything but f32.
+/// When the bytes are no safetensors, or hold anything but f32 and bf16.
 pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, StateError> {
     let named = SafeTensors::deserialize(bytes)?.tensors();
     named
         .into_iter()
         .map(|(name, view)| {
-            if view.dtype() != Dtype::F32 {
-                return Err(StateError::Dtype {
-                    name,
-                    found: view.dtype(),
-                });
-            }
-            let values: Vec<f32> = view
-                .data()
-                .chunks_exact(4)
-                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-                .collect();
+            let values: Vec<f32> = match view.dtype() {
+                Dtype::F32 => {
+                    let (quads, _) = view.data().as_chunks();
+                    quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect()
+                }
+                Dtype::BF16 => {
+                    let (pairs, _) = view.data().as_chunks();
+                    pairs
+                        .iter()
+                        .map(|&pair| bf16::from_le_bytes(pair).to_f32())
+                        .collect()
+                }
+                found => return Err(StateError::Dtype { name, found }),
+            };
             let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             Ok((name, Tensor::from_slice(&values).view(shape.as_slice())))
         })

@@ -7,7 +7,7 @@ ARGS         ?=
 
 # The version that deny.toml was last tried with.
 CARGO_DENY_VERSION := 0.20.2
-CARGO_DENY := $(or $(shell command -v cargo-deny),.tools/bin/cargo-deny)
+CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
 
 # An empty LIBTORCH would still hide the one that .cargo/config.toml gives.
 ifeq ($(strip $(LIBTORCH)),)

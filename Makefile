@@ -7,7 +7,7 @@ ARGS         ?=
 
 # The version that deny.toml was last tried with.
 CARGO_DENY_VERSION := 0.20.2
-CARGO_DENY := $(or $(shell command -v cargo-deny),.tools/bin/cargo-deny)
+CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
 
 # An empty LIBTORCH would still hide the one that .cargo/config.toml gives.
 ifeq ($(strip $(LIBTORCH)),)
@@ -55,7 +55,7 @@ bench: libtorch ## Run the benchmarks
 	cargo bench --workspace --locked $(ARGS)
 
 audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisories
-	$(CARGO_DENY) --locked check licenses bans sources
+	$(CARGO_DENY) --locked check --hide-inclusion-graph licenses bans sources
 	@if $(CARGO_DENY) --locked fetch db; then \
 		echo "$(CARGO_DENY) --locked check advisories"; \
 		$(CARGO_DENY) --locked check advisories; \

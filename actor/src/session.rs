@@ -20,7 +20,7 @@ use std::{
 
 use hrm_common::{
     backoff::Backoff,
-    config::{Spec, SpecError},
+    config::{Config, Spec, SpecError},
     env::{Curriculum, EnvConfigError, VecEnv},
     error::Refusal,
     model::{Hrm, ModelConfigError},
@@ -70,6 +70,21 @@ pub struct ActorOptions {
     pub backoff_max: Duration,
     /// How long a shutdown may wait for the learner to take what was sent.
     pub drain: Duration,
+}
+
+impl ActorOptions {
+    /// The options of a configuration's `[actor]`, with an id of its own.
+    pub fn of(config: &Config, name: String) -> Self {
+        let actor = &config.actor;
+        Self {
+            learner: actor.learner.clone(),
+            name,
+            actor_id: rand::random(),
+            backoff_min: actor.backoff_min(),
+            backoff_max: actor.backoff_max(),
+            drain: actor.drain(),
+        }
+    }
 }
 
 /// Why an actor's work ended.

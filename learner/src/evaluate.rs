@@ -5,6 +5,7 @@
 //! training.
 
 use std::{
+    fmt,
     io::{self, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -56,6 +57,26 @@ pub struct Evaluation {
     pub mean_length: f64,
     /// Mean undiscounted return.
     pub mean_return: f64,
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, high] = self.success_ci95;
+        write!(
+            f,
+            "{:?} on {} held-out episodes: {:.1}% reach the goal (95% interval {:.1} to {:.1}%), ",
+            self.policy,
+            self.episodes,
+            100.0 * self.success,
+            100.0 * low,
+            100.0 * high
+        )?;
+        match self.path_ratio {
+            Some(ratio) => write!(f, "path ratio {ratio:.3}, ")?,
+            None => write!(f, "no path ratio, ")?,
+        }
+        write!(f, "mean length {:.1}", self.mean_length)
+    }
 }
 
 /// One episode, as anyone needs it to replay it elsewhere.

@@ -244,14 +244,8 @@ fn local_actor(config: &Config, index: usize, mut address: SocketAddr) -> ActorO
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    ActorOptions {
-        learner: format!("http://{address}"),
-        name: format!("local-{index}"),
-        actor_id: rand::random(),
-        backoff_min: config.actor.backoff_min(),
-        backoff_max: config.actor.backoff_max(),
-        drain: config.actor.drain(),
-    }
+    let learner = format!("http://{address}");
+    ActorOptions { learner, ..ActorOptions::of(config, format!("local-{index}")) }
 }
 
 async fn serve(

@@ -239,7 +239,7 @@ impl Trainer {
         for &lag in &batch.lags {
             names::LEARNER_POLICY_LAG.get().record(lag as f64);
         }
-        names::LEARNER_CURRICULUM_DISTANCE.get().set(self.curriculum.max_distance().into());
+        names::LEARNER_CURRICULUM_DISTANCE.get().set(f64::from(self.curriculum.max_distance()));
         let loss = &self.config.loss;
         let total = report.loss_policy + loss.value_cost * report.loss_value
             - loss.entropy_cost * report.entropy;

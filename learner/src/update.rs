@@ -260,10 +260,11 @@ impl Updater {
             .chunks(shard)
             .map(|units| (self.model.share(), frames.share(), units))
             .collect();
+        let config = &self.loss;
         let parts: Vec<Gradients> = self.pool.install(|| {
             shards
                 .into_par_iter()
-                .map(|(model, frames, units)| shard_gradients(&model, &frames, units, &self.loss, scale))
+                .map(|(model, frames, units)| shard_gradients(&model, &frames, units, config, scale))
                 .collect()
         });
         let sum = |field: fn(&Gradients) -> f64| parts.iter().map(field).sum::<f64>();
@@ -334,7 +335,8 @@ fn shard_gradients(
 /// A small tensor's numbers, row by row.
 fn host(tensor: &Tensor) -> Vec<f32> {
     let flat = tensor.to_kind(Kind::Float).contiguous();
-    let mut values = vec![0.0; flat.numel()];
-    flat.copy_data(&mut values, values.len());
+    let elements = flat.numel();
+    let mut values = vec![0.0; elements];
+    flat.copy_data(&mut values, elements);
     values
 }

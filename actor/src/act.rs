@@ -38,7 +38,10 @@ impl Network for Hrm {
     fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
         let mut decision = self.forward(tokens, carry, Gradient::None);
         // A decision has at least one segment; the actor acts on the last.
-        let last = decision.segments.pop().expect("a validated model runs at least one segment");
+        let last = decision
+            .segments
+            .pop()
+            .expect("a validated model runs at least one segment");
         (last.logits, decision.carry)
     }
 
@@ -105,7 +108,9 @@ impl<N: Network> Policy<N> {
         let (logits, carry) = self.network.decide(&tokens, &self.carry);
         self.carry = carry;
         let mut values = vec![0.0_f32; envs * ACTIONS];
-        logits.to_kind(Kind::Float).copy_data(&mut values, envs * ACTIONS);
+        logits
+            .to_kind(Kind::Float)
+            .copy_data(&mut values, envs * ACTIONS);
         let shared = rngs.len() == 1;
         let actions = values
             .chunks_exact(ACTIONS)
@@ -115,7 +120,10 @@ impl<N: Network> Policy<N> {
                 Choice::Sampled => sample(logits, &mut rngs[if shared { 0 } else { env }]),
             })
             .collect();
-        Acted { actions, logits: values }
+        Acted {
+            actions,
+            logits: values,
+        }
     }
 
     /// Puts the carry of the environments whose episode ended back to the initial vectors.

@@ -12,8 +12,11 @@ use hrm_common::{
 
 /// Steps mazes with a local copy of the model and streams unrolls to a learner.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 when the run is complete or the actor was asked to stop, \
-    64 for an impossible configuration, 1 for any other failure.")]
+#[command(
+    version,
+    after_help = "Exit status: 0 when the run is complete or the actor was asked to stop, \
+    64 for an impossible configuration, 1 for any other failure."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -64,7 +67,10 @@ impl RunArgs {
             .iter()
             .map(|text| Override::parse("--set", text))
             .collect::<Result<Vec<_>, _>>()?;
-        overrides.extend(self.learner.map(|v| Override::new("--learner", "actor.learner", v)));
+        overrides.extend(
+            self.learner
+                .map(|v| Override::new("--learner", "actor.learner", v)),
+        );
         overrides.extend(
             self.metrics_listen
                 .map(|v| Override::new("--metrics-listen", "actor.metrics_listen", v)),

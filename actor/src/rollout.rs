@@ -9,8 +9,8 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
-    stage::{ActorStage, StageClock},
     model::Dtype,
+    stage::{ActorStage, StageClock},
     trajectory::{Unroll, UnrollShape},
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -84,7 +84,16 @@ impl<E: Environments, N: Network> Rollout<E, N> {
         model_fingerprint: u64,
     ) -> Self {
         let (rng, sequence) = ([rng], 0);
-        Self { envs, policy, rng, shape, carry_dtype, session, model_fingerprint, sequence }
+        Self {
+            envs,
+            policy,
+            rng,
+            shape,
+            carry_dtype,
+            session,
+            model_fingerprint,
+            sequence,
+        }
     }
 
     /// The policy, to swap weights in between unrolls.
@@ -105,7 +114,12 @@ impl<E: Environments, N: Network> Rollout<E, N> {
         clock: &mut StageClock<ActorStage>,
         stop: impl Fn() -> bool,
     ) -> Option<Unroll> {
-        let UnrollShape { ticks, envs, tokens: size, .. } = self.shape;
+        let UnrollShape {
+            ticks,
+            envs,
+            tokens: size,
+            ..
+        } = self.shape;
         let frames = self.shape.frames();
         clock.enter(ActorStage::Encode);
         let carry = self.policy.carry_bytes(self.carry_dtype);
@@ -123,7 +137,9 @@ impl<E: Environments, N: Network> Rollout<E, N> {
             }
             tokens.extend_from_slice(self.envs.observations());
             clock.enter(ActorStage::Infer);
-            let acted = self.policy.act(self.envs.observations(), Choice::Sampled, &mut self.rng);
+            let acted = self
+                .policy
+                .act(self.envs.observations(), Choice::Sampled, &mut self.rng);
             clock.enter(ActorStage::Step);
             self.envs.step(&acted.actions);
             let ended: Vec<bool> = self.envs.flags().iter().map(|&f| f != 0).collect();
@@ -131,8 +147,14 @@ impl<E: Environments, N: Network> Rollout<E, N> {
 
             clock.enter(ActorStage::Encode);
             actions.extend_from_slice(&acted.actions);
-            acted.logits.iter().for_each(|&l| behaviour_logits.put_f32_le(l));
-            self.envs.rewards().iter().for_each(|&r| rewards.put_f32_le(r));
+            acted
+                .logits
+                .iter()
+                .for_each(|&l| behaviour_logits.put_f32_le(l));
+            self.envs
+                .rewards()
+                .iter()
+                .for_each(|&r| rewards.put_f32_le(r));
             flags.extend_from_slice(self.envs.flags());
             for (summary, observation) in self.envs.ended() {
                 // The goal was not reached, so the episode was cut off: its last value is bootstrapped.

@@ -164,10 +164,7 @@ impl SessionError {
             | Self::Fingerprint { .. }
             | Self::Panicked => true,
             Self::Status(status) => status.code() == Code::Unimplemented,
-            Self::Transport(_)
-            | Self::Closed(_)
-            | Self::Weights(_)
-            | Self::Thread(_) => false,
+            Self::Transport(_) | Self::Closed(_) | Self::Weights(_) | Self::Thread(_) => false,
         }
     }
 }
@@ -207,10 +204,7 @@ struct Joined {
     model: Hrm,
 }
 
-async fn session(
-    options: &ActorOptions,
-    shutdown: &Shutdown,
-) -> Result<Outcome, SessionError> {
+async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome, SessionError> {
     let connecting = async {
         let channel = connect(&options.learner).await?;
         let mut client = LearnerClient::new(channel);
@@ -222,7 +216,11 @@ async fn session(
         () = shutdown.tripped() => return Ok(Outcome::Stopped),
     };
     let (session, fingerprint) = (joined.session, joined.model.fingerprint());
-    tracing::info!(session = format_args!("{session:016x}"), learner = options.learner, "joined");
+    tracing::info!(
+        session = format_args!("{session:016x}"),
+        learner = options.learner,
+        "joined"
+    );
 
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(UNROLLS_IN_FLIGHT);
@@ -286,7 +284,10 @@ async fn session(
 
 async fn connect(url: &str) -> Result<Channel, SessionError> {
     let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|source| SessionError::Url { url: url.to_owned(), source })?
+        .map_err(|source| SessionError::Url {
+            url: url.to_owned(),
+            source,
+        })?
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(20))
@@ -307,10 +308,19 @@ async fn join(
         wire_minor: WIRE_MINOR,
         name: options.name.clone(),
     };
-    let JoinResponse { session, spec, model_fingerprint, seed, wire_major, .. } =
-        client.join(request).await?.into_inner();
+    let JoinResponse {
+        session,
+        spec,
+        model_fingerprint,
+        seed,
+        wire_major,
+        ..
+    } = client.join(request).await?.into_inner();
     if wire_major != WIRE_MAJOR {
-        let refusal = Refusal::WireVersion { found: WIRE_MAJOR, expected: wire_major };
+        let refusal = Refusal::WireVersion {
+            found: WIRE_MAJOR,
+            expected: wire_major,
+        };
         return Err(Status::from(refusal).into());
     }
     let spec = Spec::from_json(&spec)?;
@@ -322,7 +332,12 @@ async fn join(
             actor: model.fingerprint(),
         });
     }
-    Ok(Joined { session, seed, spec, model })
+    Ok(Joined {
+        session,
+        seed,
+        spec,
+        model,
+    })
 }
 
 /// The body of the rollout thread: swap weights, play an unroll, hand it on. Ends without an error
@@ -334,7 +349,12 @@ fn rollout_thread(
     runtime: &tokio::runtime::Handle,
     stop: &AtomicBool,
 ) -> Result<(), SessionError> {
-    let Joined { session, seed, spec, model } = joined;
+    let Joined {
+        session,
+        seed,
+        spec,
+        model,
+    } = joined;
     let fingerprint = model.fingerprint();
     let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed)?;
     let shape = unroll_shape(&spec, &model);
@@ -358,7 +378,9 @@ fn rollout_thread(
         let fresh_enough = |newest: &Option<Weights>| match (newest, version) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some(weights), Some(version)) => !spec.rollout.synchronous || weights.version > version,
+            (Some(weights), Some(version)) => {
+                !spec.rollout.synchronous || weights.version > version
+            }
         };
         let weights = match runtime.block_on(newest.wait_for(fresh_enough)) {
             Ok(weights) => weights.clone(),
@@ -371,7 +393,9 @@ fn rollout_thread(
                 max_distance: weights.curriculum_distance,
                 uniform_share: spec.curriculum.uniform_share,
             });
-            names::ACTOR_WEIGHTS_VERSION.get().set(weights.version as f64);
+            names::ACTOR_WEIGHTS_VERSION
+                .get()
+                .set(weights.version as f64);
             version = Some(weights.version);
         }
         let unroll = rollout.unroll(weights.version, &mut clock, || stop.load(Ordering::Relaxed));

@@ -26,12 +26,19 @@ pub(crate) async fn weight_sync(
     model_fingerprint: u64,
     newest: watch::Sender<Option<Weights>>,
 ) -> Result<SyncEnd, SessionError> {
-    let mut stream = client.subscribe(SubscribeRequest { session }).await?.into_inner();
+    let mut stream = client
+        .subscribe(SubscribeRequest { session })
+        .await?
+        .into_inner();
     let mut assembler = Assembler::new(model_fingerprint);
     while let Some(chunk) = stream.message().await? {
-        let Some(weights) = assembler.push(chunk)? else { continue };
+        let Some(weights) = assembler.push(chunk)? else {
+            continue;
+        };
         names::ACTOR_WEIGHTS_RECEIVED.get().increment(1);
-        names::ACTOR_WEIGHTS_RECEIVED_BYTES.get().increment(weights.body.len() as u64);
+        names::ACTOR_WEIGHTS_RECEIVED_BYTES
+            .get()
+            .increment(weights.body.len() as u64);
         if weights.run_complete {
             return Ok(SyncEnd::RunComplete);
         }

@@ -50,7 +50,10 @@ pub enum Refusal {
 impl Refusal {
     /// A refusal of one field.
     pub fn field(field: &'static str, detail: impl Into<String>) -> Self {
-        Self::Field { field, detail: detail.into() }
+        Self::Field {
+            field,
+            detail: detail.into(),
+        }
     }
 
     /// The value of the `reason` label under which metrics count this refusal: bounded, since it

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use crate::telemetry::names::{Histogram, Labelled};
 pub use crate::telemetry::names::{ActorStage, LearnerStage};
+use crate::telemetry::names::{Histogram, Labelled};
 
 /// Books the time of one thread to its stages.
 #[derive(Debug)]
@@ -17,7 +17,11 @@ pub struct StageClock<S> {
 impl<S: Labelled + Copy + PartialEq> StageClock<S> {
     /// A clock that starts in `stage` now.
     pub fn new(histogram: Histogram<S>, stage: S) -> Self {
-        Self { histogram, stage, since: Instant::now() }
+        Self {
+            histogram,
+            stage,
+            since: Instant::now(),
+        }
     }
 
     /// Leaves the present stage, whose time is recorded, for another. Nothing happens when it is the same.

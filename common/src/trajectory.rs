@@ -3,8 +3,8 @@
 //! Arrays are time-major and contiguous, so that a tensor is made of each by one copy. Checked
 //! conversion to and from the wire is [`crate::wire`].
 
-use bytes::Bytes;
 use crate::{env::EpisodeSummary, model::Dtype};
+use bytes::Bytes;
 
 /// The sizes that every array of an unroll follows from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +69,16 @@ impl Unroll {
 
 /// Reads a little-endian f32 array.
 pub fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
 /// Writes a little-endian f32 array.
 pub fn float_bytes(values: impl IntoIterator<Item = f32>) -> Bytes {
-    values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>().into()
+    values
+        .into_iter()
+        .flat_map(f32::to_le_bytes)
+        .collect::<Vec<u8>>()
+        .into()
 }

@@ -87,7 +87,14 @@ impl Weights {
         run_complete: bool,
     ) -> Self {
         let sha256 = Sha256::digest(&body).into();
-        Self { version, body, sha256, model_fingerprint, curriculum_distance, run_complete }
+        Self {
+            version,
+            body,
+            sha256,
+            model_fingerprint,
+            curriculum_distance,
+            run_complete,
+        }
     }
 
     /// The pieces to send, in order: the first carries the header. The body's bytes are shared.
@@ -128,7 +135,10 @@ pub struct Assembler {
 impl Assembler {
     /// An assembler for weights of one model.
     pub fn new(model_fingerprint: u64) -> Self {
-        Self { model_fingerprint, pending: None }
+        Self {
+            model_fingerprint,
+            pending: None,
+        }
     }
 
     /// Takes the next piece; returns the weights that it completes, verified.
@@ -159,7 +169,10 @@ impl Assembler {
         let announced = header.size as usize;
         body.extend_from_slice(&chunk.data);
         if body.len() > announced {
-            return Err(WeightsError::Overrun { found: body.len(), announced });
+            return Err(WeightsError::Overrun {
+                found: body.len(),
+                announced,
+            });
         }
         if body.len() < announced {
             self.pending = Some((header, body));
@@ -173,7 +186,9 @@ impl Assembler {
             header.run_complete,
         );
         if weights.sha256[..] != header.sha256[..] {
-            return Err(WeightsError::Checksum { version: header.version });
+            return Err(WeightsError::Checksum {
+                version: header.version,
+            });
         }
         Ok(Some(weights))
     }

@@ -38,7 +38,12 @@ impl Expectation {
     /// The largest message that a valid unroll can make, in bytes: the bound on what the gRPC layer
     /// decodes.
     pub fn max_message_size(&self) -> usize {
-        let UnrollShape { ticks, envs, tokens, carry } = self.shape;
+        let UnrollShape {
+            ticks,
+            envs,
+            tokens,
+            carry,
+        } = self.shape;
         let frames = ticks * envs;
         let arrays = (frames + envs) * tokens // tokens
             + frames * (1 + 4 + 1 + 4 * ACTIONS) // actions, rewards, flags, behaviour logits
@@ -108,20 +113,34 @@ pub fn decode(
     check_equal("envs", message.envs as usize, shape.envs)?;
     let frames = shape.frames();
 
-    check_length("tokens", &message.tokens, (frames + shape.envs) * shape.tokens)?;
+    check_length(
+        "tokens",
+        &message.tokens,
+        (frames + shape.envs) * shape.tokens,
+    )?;
     check_observations("tokens", &message.tokens, shape.tokens)?;
 
     check_length("actions", &message.actions, frames)?;
     if let Some(action) = message.actions.iter().find(|&&a| usize::from(a) >= ACTIONS) {
-        return Err(Refusal::field("actions", format!("{action} is not one of the {ACTIONS} moves")));
+        return Err(Refusal::field(
+            "actions",
+            format!("{action} is not one of the {ACTIONS} moves"),
+        ));
     }
 
     check_length("rewards", &message.rewards, frames * 4)?;
     if let Some(reward) = floats(&message.rewards).find(|r| !(-1.0..=1.0).contains(r)) {
-        return Err(Refusal::field("rewards", format!("{reward} is outside [-1, 1]")));
+        return Err(Refusal::field(
+            "rewards",
+            format!("{reward} is outside [-1, 1]"),
+        ));
     }
 
-    check_length("behaviour_logits", &message.behaviour_logits, frames * ACTIONS * 4)?;
+    check_length(
+        "behaviour_logits",
+        &message.behaviour_logits,
+        frames * ACTIONS * 4,
+    )?;
     let logit = floats(&message.behaviour_logits).find(|l| !(-MAX_LOGIT..=MAX_LOGIT).contains(l));
     if let Some(logit) = logit {
         return Err(Refusal::field(
@@ -132,10 +151,21 @@ pub fn decode(
 
     check_length("flags", &message.flags, frames)?;
     if let Some(flags) = message.flags.iter().find(|&&f| f > flag::TRUNCATED) {
-        return Err(Refusal::field("flags", format!("{flags:#04x} is not one of 0, 1 and 2")));
+        return Err(Refusal::field(
+            "flags",
+            format!("{flags:#04x} is not one of 0, 1 and 2"),
+        ));
     }
-    let truncated = message.flags.iter().filter(|&&f| f == flag::TRUNCATED).count();
-    check_length("final_tokens", &message.final_tokens, truncated * shape.tokens)?;
+    let truncated = message
+        .flags
+        .iter()
+        .filter(|&&f| f == flag::TRUNCATED)
+        .count();
+    check_length(
+        "final_tokens",
+        &message.final_tokens,
+        truncated * shape.tokens,
+    )?;
     check_observations("final_tokens", &message.final_tokens, shape.tokens)?;
 
     let carry_dtype = check_carry(&message, expected)?;
@@ -164,7 +194,10 @@ fn check_equal(field: &'static str, found: usize, expected: usize) -> Result<(),
     if found == expected {
         Ok(())
     } else {
-        Err(Refusal::field(field, format!("{found}, but this run uses {expected}")))
+        Err(Refusal::field(
+            field,
+            format!("{found}, but this run uses {expected}"),
+        ))
     }
 }
 
@@ -172,7 +205,10 @@ fn check_length(field: &'static str, bytes: &[u8], expected: usize) -> Result<()
     if bytes.len() == expected {
         Ok(())
     } else {
-        Err(Refusal::field(field, format!("{} bytes, expected {expected}", bytes.len())))
+        Err(Refusal::field(
+            field,
+            format!("{} bytes, expected {expected}", bytes.len()),
+        ))
     }
 }
 
@@ -188,7 +224,9 @@ fn check_observations(field: &'static str, tokens: &[u8], size: usize) -> Result
         if unknown > 0 {
             return Err(Refusal::field(
                 field,
-                format!("observation {index} holds {unknown} codes outside the vocabulary of {VOCABULARY}"),
+                format!(
+                    "observation {index} holds {unknown} codes outside the vocabulary of {VOCABULARY}"
+                ),
             ));
         }
         if agents != 1 || goals > 1 {
@@ -206,7 +244,10 @@ fn check_carry(message: &proto::UnrollBatch, expected: &Expectation) -> Result<D
         Ok(proto::CarryDtype::F32) => Dtype::F32,
         Ok(proto::CarryDtype::Bf16) => Dtype::Bf16,
         Ok(proto::CarryDtype::Unspecified) | Err(_) => {
-            return Err(Refusal::field("carry_dtype", format!("{} is unknown", message.carry_dtype)));
+            return Err(Refusal::field(
+                "carry_dtype",
+                format!("{} is unknown", message.carry_dtype),
+            ));
         }
     };
     if dtype != expected.carry_dtype {
@@ -233,15 +274,19 @@ fn check_carry(message: &proto::UnrollBatch, expected: &Expectation) -> Result<D
 fn check_versions(versions: &[u64], ticks: usize, newest: u64) -> Result<(), Refusal> {
     let field = "policy_versions";
     if versions.len() != ticks {
-        return Err(Refusal::field(field, format!("{} versions for {ticks} ticks", versions.len())));
+        return Err(Refusal::field(
+            field,
+            format!("{} versions for {ticks} ticks", versions.len()),
+        ));
     }
     if !versions.is_sorted() {
         return Err(Refusal::field(field, "go backwards"));
     }
     match versions.last() {
-        Some(&last) if last > newest => {
-            Err(Refusal::field(field, format!("{last} is newer than the newest published, {newest}")))
-        }
+        Some(&last) if last > newest => Err(Refusal::field(
+            field,
+            format!("{last} is newer than the newest published, {newest}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -255,7 +300,11 @@ fn check_episodes(
     if message.episodes.len() != ended.len() {
         return Err(Refusal::field(
             field,
-            format!("{} summaries for {} ended episodes", message.episodes.len(), ended.len()),
+            format!(
+                "{} summaries for {} ended episodes",
+                message.episodes.len(),
+                ended.len()
+            ),
         ));
     }
     message
@@ -264,17 +313,28 @@ fn check_episodes(
         .zip(ended)
         .enumerate()
         .map(|(index, (episode, flags))| {
-            let wrong = |detail: String| Err(Refusal::field(field, format!("episode {index}: {detail}")));
+            let wrong =
+                |detail: String| Err(Refusal::field(field, format!("episode {index}: {detail}")));
             if episode.success != (flags == flag::TERMINATED) {
-                return wrong(format!("success is {}, but its flags are {flags}", episode.success));
+                return wrong(format!(
+                    "success is {}, but its flags are {flags}",
+                    episode.success
+                ));
             }
             if episode.length == 0 || episode.length > max_steps {
-                return wrong(format!("length {} is not in 1..={max_steps}", episode.length));
+                return wrong(format!(
+                    "length {} is not in 1..={max_steps}",
+                    episode.length
+                ));
             }
             if !episode.success && episode.length != max_steps {
-                return wrong(format!("truncated after {} of {max_steps} steps", episode.length));
+                return wrong(format!(
+                    "truncated after {} of {max_steps} steps",
+                    episode.length
+                ));
             }
-            if episode.shortest_path == 0 || (episode.success && episode.shortest_path > episode.length)
+            if episode.shortest_path == 0
+                || (episode.success && episode.shortest_path > episode.length)
             {
                 return wrong(format!(
                     "shortest path {} with length {}",

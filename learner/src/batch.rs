@@ -55,7 +55,10 @@ impl Batch {
     /// When `unrolls` is empty or their shapes differ; admission lets one shape in only.
     pub fn stack(unrolls: &[Unroll], newest_version: u64, device: Device) -> Self {
         let shape = unrolls[0].shape.clone();
-        assert!(unrolls.iter().all(|u| u.shape == shape), "unrolls of one run have one shape");
+        assert!(
+            unrolls.iter().all(|u| u.shape == shape),
+            "unrolls of one run have one shape"
+        );
         let (ticks, n, envs) = (shape.ticks, shape.envs, shape.envs * unrolls.len());
         let tokens = concatenate(unrolls, ticks + 1, n * shape.tokens, |u| &u.tokens);
         let actions = concatenate(unrolls, ticks, n, |u| &u.actions);
@@ -73,7 +76,11 @@ impl Batch {
         let (mut final_tokens, mut final_indices) = (Vec::new(), Vec::new());
         for (index, unroll) in unrolls.iter().enumerate() {
             final_tokens.extend_from_slice(&unroll.final_tokens);
-            let truncated = unroll.flags.iter().enumerate().filter(|(_, f)| **f == flag::TRUNCATED);
+            let truncated = unroll
+                .flags
+                .iter()
+                .enumerate()
+                .filter(|(_, f)| **f == flag::TRUNCATED);
             final_indices.extend(truncated.map(|(i, _)| i / n * envs + index * n + i % n));
         }
         let size = shape.tokens as i64;
@@ -100,8 +107,14 @@ impl Batch {
             )
             .to_device(device),
             final_indices,
-            episodes: unrolls.iter().flat_map(|u| u.episodes.iter().cloned()).collect(),
-            lags: unrolls.iter().map(|u| newest_version.saturating_sub(u.oldest_version())).collect(),
+            episodes: unrolls
+                .iter()
+                .flat_map(|u| u.episodes.iter().cloned())
+                .collect(),
+            lags: unrolls
+                .iter()
+                .map(|u| newest_version.saturating_sub(u.oldest_version()))
+                .collect(),
         }
     }
 }
@@ -125,7 +138,11 @@ fn concatenate(
 /// `[2, N, carry / 2]`: the model's own shape has the same layout, see [`crate::update`].
 fn carry_tensor(unroll: &Unroll) -> Tensor {
     let (envs, elements) = (unroll.shape.envs as i64, unroll.shape.carry as i64);
-    Tensor::from_data_size(&unroll.carry, &[2, envs, elements / 2], unroll.carry_dtype.kind())
+    Tensor::from_data_size(
+        &unroll.carry,
+        &[2, envs, elements / 2],
+        unroll.carry_dtype.kind(),
+    )
 }
 
 fn log_softmax(logits: &[f32]) -> [f32; ACTIONS] {
@@ -166,7 +183,14 @@ impl Batcher {
         max_policy_lag: u64,
         device: Device,
     ) -> Self {
-        Self { queue, stop, unrolls, max_policy_lag, device, pending: Vec::new() }
+        Self {
+            queue,
+            stop,
+            unrolls,
+            max_policy_lag,
+            device,
+            pending: Vec::new(),
+        }
     }
 
     /// Waits for the next batch, at most `patience` without any unroll.
@@ -178,7 +202,10 @@ impl Batcher {
     ) -> Next {
         // What waited here while the weights moved on may have become stale.
         let waited = std::mem::take(&mut self.pending);
-        self.pending = waited.into_iter().filter(|u| self.is_fresh(u, newest_version)).collect();
+        self.pending = waited
+            .into_iter()
+            .filter(|u| self.is_fresh(u, newest_version))
+            .collect();
         while self.pending.len() < self.unrolls {
             clock.enter(LearnerStage::Wait);
             let received = select! {
@@ -186,12 +213,16 @@ impl Batcher {
                 recv(self.stop) -> _ => Err(RecvTimeoutError::Disconnected),
                 default(patience) => Err(RecvTimeoutError::Timeout),
             };
-            let Queued { unroll, session, .. } = match received {
+            let Queued {
+                unroll, session, ..
+            } = match received {
                 Ok(queued) => queued,
                 Err(RecvTimeoutError::Timeout) => return Next::Idle,
                 Err(RecvTimeoutError::Disconnected) => return Next::Stop,
             };
-            names::LEARNER_QUEUE_UNROLLS.get().set(self.queue.channel().len() as f64);
+            names::LEARNER_QUEUE_UNROLLS
+                .get()
+                .set(self.queue.channel().len() as f64);
             if session.is_fenced() {
                 count_dropped(DropReason::Fenced, &unroll);
             } else if self.is_fresh(&unroll, newest_version) {
@@ -200,10 +231,16 @@ impl Batcher {
         }
         clock.enter(LearnerStage::Batch);
         let unrolls = std::mem::take(&mut self.pending);
-        names::LEARNER_UNROLLS_BATCHED.get().increment(unrolls.len() as u64);
+        names::LEARNER_UNROLLS_BATCHED
+            .get()
+            .increment(unrolls.len() as u64);
         let frames: usize = unrolls.iter().map(|u| u.shape.frames()).sum();
         names::LEARNER_FRAMES_BATCHED.get().increment(frames as u64);
-        Next::Batch(Box::new(Batch::stack(&unrolls, newest_version, self.device)))
+        Next::Batch(Box::new(Batch::stack(
+            &unrolls,
+            newest_version,
+            self.device,
+        )))
     }
 
     fn is_fresh(&self, unroll: &Unroll, newest_version: u64) -> bool {
@@ -217,5 +254,7 @@ impl Batcher {
 
 fn count_dropped(reason: DropReason, unroll: &Unroll) {
     names::LEARNER_UNROLLS_DROPPED.with(reason).increment(1);
-    names::LEARNER_FRAMES_DROPPED.with(reason).increment(unroll.shape.frames() as u64);
+    names::LEARNER_FRAMES_DROPPED
+        .with(reason)
+        .increment(unroll.shape.frames() as u64);
 }

@@ -79,7 +79,9 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// There is none.
-    #[error("{0}: holds no checkpoint; give a run's folder, its checkpoints folder, or a .safetensors file")]
+    #[error(
+        "{0}: holds no checkpoint; give a run's folder, its checkpoints folder, or a .safetensors file"
+    )]
     None(PathBuf),
     /// The file is no safetensors file, or is damaged.
     #[error("{path}: {source}")]
@@ -126,7 +128,10 @@ pub fn save(
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let path = folder.join(format!("{:012}.{ENDING}", state.frames));
     let json = |what: serde_json::Result<String>| {
-        what.map_err(|e| CheckpointError::Foreign { path: path.clone(), what: e.to_string() })
+        what.map_err(|e| CheckpointError::Foreign {
+            path: path.clone(),
+            what: e.to_string(),
+        })
     };
     let metadata = HashMap::from([
         (CONFIG.to_owned(), json(serde_json::to_string(config))?),
@@ -163,7 +168,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError
     written.map_err(|source| {
         // The disk may be full: leave nothing behind. The first error is the one to tell.
         let _ = fs::remove_file(&temporary);
-        CheckpointError::Io { path: path.to_owned(), source }
+        CheckpointError::Io {
+            path: path.to_owned(),
+            source,
+        }
     })
 }
 
@@ -198,8 +206,14 @@ pub fn find(place: &Path) -> Result<PathBuf, CheckpointError> {
         return Ok(place.to_owned());
     }
     let inner = list(&place.join("checkpoints"))?;
-    let all = if inner.is_empty() { list(place)? } else { inner };
-    all.last().cloned().ok_or_else(|| CheckpointError::None(place.to_owned()))
+    let all = if inner.is_empty() {
+        list(place)?
+    } else {
+        inner
+    };
+    all.last()
+        .cloned()
+        .ok_or_else(|| CheckpointError::None(place.to_owned()))
 }
 
 impl Checkpoint {
@@ -210,7 +224,10 @@ impl Checkpoint {
     /// When it cannot be read, is damaged, or is something else.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let bytes = fs::read(path).map_err(io_error(path))?;
-        let format = |source| CheckpointError::Format { path: path.to_owned(), source };
+        let format = |source| CheckpointError::Format {
+            path: path.to_owned(),
+            source,
+        };
         let metadata = SafeTensors::read_metadata(&bytes)
             .map_err(|e: SafeTensorError| format(e.into()))?
             .1
@@ -268,13 +285,20 @@ impl Checkpoint {
     pub fn restore_optimizer(&self, optimizer: &mut Adam) -> Result<(), CheckpointError> {
         let tensor = |wanted: &str| {
             let found = self.tensors.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, t)| t).ok_or_else(|| LoadError::Missing { name: wanted.to_owned() })
+            found.map(|(_, t)| t).ok_or_else(|| LoadError::Missing {
+                name: wanted.to_owned(),
+            })
         };
         let (mean, square) = (tensor(MEAN)?, tensor(SQUARE)?);
         for (name, found) in [(MEAN, mean), (SQUARE, square)] {
             let (expected, found) = (optimizer.state().1.size(), found.size());
             if expected != found {
-                return Err(LoadError::Shape { name: name.to_owned(), expected, found }.into());
+                return Err(LoadError::Shape {
+                    name: name.to_owned(),
+                    expected,
+                    found,
+                }
+                .into());
             }
         }
         optimizer.restore(self.state.optimizer_steps, mean, square);

@@ -137,7 +137,12 @@ pub fn evaluate<N: Network>(
             .map(|index| {
                 let seed = env_seed(seed ^ HELD_OUT, index as u64);
                 let (maze, rng) = (Maze::new(env, seed)?, action_rng(seed));
-                Ok(Lane { maze, seed, rng, steps: Vec::new() })
+                Ok(Lane {
+                    maze,
+                    seed,
+                    rng,
+                    steps: Vec::new(),
+                })
             })
             .collect::<Result<Vec<_>, EnvConfigError>>()?;
         let mut walker = match (by, network()) {
@@ -145,7 +150,9 @@ pub fn evaluate<N: Network>(
             (WalkBy::Random, _) => Walker::Random,
             (_, None) => return Err(EvaluateError::NoModel),
             (WalkBy::Greedy, Some(n)) => Walker::Model(Policy::new(n, lanes.len()), Choice::Greedy),
-            (WalkBy::Sampled, Some(n)) => Walker::Model(Policy::new(n, lanes.len()), Choice::Sampled),
+            (WalkBy::Sampled, Some(n)) => {
+                Walker::Model(Policy::new(n, lanes.len()), Choice::Sampled)
+            }
         };
         let keep_steps = dump.is_some();
         let mut ended = vec![];
@@ -160,7 +167,11 @@ pub fn evaluate<N: Network>(
                 let tokens = keep_steps.then(|| rows_of_text(&lane.maze));
                 let step = lane.maze.step(action);
                 if let Some(tokens) = tokens {
-                    lane.steps.push(DumpStep { tokens, action, reward: step.reward });
+                    lane.steps.push(DumpStep {
+                        tokens,
+                        action,
+                        reward: step.reward,
+                    });
                 }
                 if step.flags == 0 {
                     going_on.push(lane);
@@ -204,12 +215,16 @@ impl<N: Network> Walker<N> {
     fn actions(&mut self, lanes: &mut [Lane]) -> Vec<u8> {
         match self {
             Self::Oracle => lanes.iter().map(|lane| lane.maze.oracle_action()).collect(),
-            Self::Random => {
-                lanes.iter_mut().map(|lane| lane.rng.random_range(0..ACTIONS as u8)).collect()
-            }
+            Self::Random => lanes
+                .iter_mut()
+                .map(|lane| lane.rng.random_range(0..ACTIONS as u8))
+                .collect(),
             Self::Model(policy, choice) => {
-                let tokens: Vec<u8> =
-                    lanes.iter().flat_map(|lane| lane.maze.observation()).copied().collect();
+                let tokens: Vec<u8> = lanes
+                    .iter()
+                    .flat_map(|lane| lane.maze.observation())
+                    .copied()
+                    .collect();
                 let mut rngs: Vec<_> = lanes.iter().map(|lane| lane.rng.clone()).collect();
                 let acted = policy.act(&tokens, *choice, &mut rngs);
                 for (lane, rng) in lanes.iter_mut().zip(rngs) {
@@ -222,7 +237,10 @@ impl<N: Network> Walker<N> {
 }
 
 fn rows_of_text(maze: &Maze) -> Vec<String> {
-    render(maze.observation(), maze.grid()).lines().map(str::to_owned).collect()
+    render(maze.observation(), maze.grid())
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn write_dump(out: &mut dyn Write, lane: &Lane) -> Result<(), io::Error> {
@@ -270,5 +288,8 @@ fn wilson(successes: usize, n: usize) -> [f64; 2] {
     let centre = p + z * z / (2.0 * n);
     let margin = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z * z / n;
-    [((centre - margin) / scale).max(0.0), ((centre + margin) / scale).min(1.0)]
+    [
+        ((centre - margin) / scale).max(0.0),
+        ((centre + margin) / scale).min(1.0),
+    ]
 }

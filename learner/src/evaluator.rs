@@ -78,8 +78,17 @@ impl Evaluator {
                     None,
                 ) {
                     Ok(Some(evaluation)) => {
-                        let Job { frames, seconds, .. } = job;
-                        if done_tx.send(Done { frames, seconds, evaluation }).is_err() {
+                        let Job {
+                            frames, seconds, ..
+                        } = job;
+                        if done_tx
+                            .send(Done {
+                                frames,
+                                seconds,
+                                evaluation,
+                            })
+                            .is_err()
+                        {
                             return;
                         }
                     }
@@ -93,14 +102,26 @@ impl Evaluator {
             .spawn(work)
             .inspect_err(|error| tracing::error!(%error, "no evaluation while training"))
             .ok();
-        Ok(Self { jobs: Some(jobs_tx), done, stop, thread })
+        Ok(Self {
+            jobs: Some(jobs_tx),
+            done,
+            stop,
+            thread,
+        })
     }
 
     /// Asks for an evaluation; skipped, with a word, while an older one still waits.
     pub fn request(&self, weights: Weights, frames: u64, seconds: f64) {
         let Some(jobs) = &self.jobs else { return };
-        if let Err(TrySendError::Full(_)) = jobs.try_send(Job { weights, frames, seconds }) {
-            tracing::info!(frames, "evaluation skipped: the one before is still running");
+        if let Err(TrySendError::Full(_)) = jobs.try_send(Job {
+            weights,
+            frames,
+            seconds,
+        }) {
+            tracing::info!(
+                frames,
+                "evaluation skipped: the one before is still running"
+            );
         }
     }
 

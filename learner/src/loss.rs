@@ -51,5 +51,10 @@ pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss 
     let mean = |parts: Vec<Tensor>| Tensor::stack(&parts, 0).sum(Kind::Float) * share;
     let (policy, value, entropy) = (mean(policy), mean(value), mean(entropy));
     let total = &policy + &value * config.value_cost - &entropy * config.entropy_cost;
-    Loss { total, policy, value, entropy }
+    Loss {
+        total,
+        policy,
+        value,
+        entropy,
+    }
 }

@@ -52,9 +52,20 @@ impl Adam {
                 gradient.shallow_clone()
             };
             self.steps += 1;
-            let OptimizerConfig { beta1, beta2, epsilon, .. } = self.config;
-            let _ = self.mean.g_mul_scalar_(beta1).g_add_(&(&gradient * (1.0 - beta1)));
-            let _ = self.square.g_mul_scalar_(beta2).g_add_(&(&gradient * &gradient * (1.0 - beta2)));
+            let OptimizerConfig {
+                beta1,
+                beta2,
+                epsilon,
+                ..
+            } = self.config;
+            let _ = self
+                .mean
+                .g_mul_scalar_(beta1)
+                .g_add_(&(&gradient * (1.0 - beta1)));
+            let _ = self
+                .square
+                .g_mul_scalar_(beta2)
+                .g_add_(&(&gradient * &gradient * (1.0 - beta2)));
             let correction1 = 1.0 - beta1.powf(self.steps as f64);
             let correction2 = 1.0 - beta2.powf(self.steps as f64);
             let denominator = (&self.square / correction2).sqrt() + epsilon;
@@ -105,8 +116,11 @@ mod tests {
         let (mut theta, mut m, mut v) = (start, [0.0; 3], [0.0; 3]);
         for (t, gradient) in gradients.iter().enumerate() {
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
-            let found =
-                adam.step(&parameters, &Tensor::from_slice(gradient).to_kind(Kind::Float), 0.1);
+            let found = adam.step(
+                &parameters,
+                &Tensor::from_slice(gradient).to_kind(Kind::Float),
+                0.1,
+            );
             assert!((found - norm).abs() < 1e-5);
             let clip = (2.0 / norm).min(1.0);
             for i in 0..3 {
@@ -129,7 +143,10 @@ mod tests {
         let mut adam = Adam::new(config(), &parameters);
         let norm = adam.step(&parameters, &Tensor::from_slice(&[f32::NAN, 1.0]), 0.1);
         assert!(!norm.is_finite());
-        assert_eq!(Vec::<f32>::try_from(&parameters).expect("two floats"), [1.0, 2.0]);
+        assert_eq!(
+            Vec::<f32>::try_from(&parameters).expect("two floats"),
+            [1.0, 2.0]
+        );
         assert_eq!(adam.state().0, 0);
     }
 

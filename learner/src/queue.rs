@@ -46,7 +46,13 @@ pub fn queue(capacity: usize) -> (QueueSender, QueueReceiver) {
     let slots = Arc::new(Semaphore::new(capacity));
     // The semaphore bounds it: a slot is held from before the send until after the receive.
     let (sender, receiver) = bounded(capacity);
-    (QueueSender { slots: slots.clone(), sender }, QueueReceiver { slots, receiver })
+    (
+        QueueSender {
+            slots: slots.clone(),
+            sender,
+        },
+        QueueReceiver { slots, receiver },
+    )
 }
 
 impl QueueSender {
@@ -56,11 +62,22 @@ impl QueueSender {
     ///
     /// [`Refusal::ShuttingDown`] when the trainer is gone.
     pub async fn send(&self, unroll: Unroll, session: Arc<Session>) -> Result<(), Refusal> {
-        let slot = self.slots.clone().acquire_owned().await.map_err(|_| Refusal::ShuttingDown)?;
-        self.sender
-            .try_send(Queued { unroll, session, _slot: slot })
+        let slot = self
+            .slots
+            .clone()
+            .acquire_owned()
+            .await
             .map_err(|_| Refusal::ShuttingDown)?;
-        names::LEARNER_QUEUE_UNROLLS.get().set(self.sender.len() as f64);
+        self.sender
+            .try_send(Queued {
+                unroll,
+                session,
+                _slot: slot,
+            })
+            .map_err(|_| Refusal::ShuttingDown)?;
+        names::LEARNER_QUEUE_UNROLLS
+            .get()
+            .set(self.sender.len() as f64);
         Ok(())
     }
 

@@ -84,7 +84,11 @@ impl Episodes {
 
 /// The heads that are trained: every segment's under deep supervision, else the last one's.
 pub fn trained(segments: &[Heads], deep_supervision: bool) -> &[Heads] {
-    if deep_supervision { segments } else { &segments[segments.len() - 1..] }
+    if deep_supervision {
+        segments
+    } else {
+        &segments[segments.len() - 1..]
+    }
 }
 
 /// Runs the model over the ticks of `episodes`, keeping the carry before every `stride`-th tick.
@@ -112,10 +116,19 @@ pub fn recompute(
         let decision = model.forward(&tokens, &carry, Gradient::None);
         let taken: Vec<Tensor> = trained(&decision.segments, deep_supervision)
             .iter()
-            .map(|heads| heads.logits.log_softmax(-1, Kind::Float).gather(1, &actions, false))
+            .map(|heads| {
+                heads
+                    .logits
+                    .log_softmax(-1, Kind::Float)
+                    .gather(1, &actions, false)
+            })
             .collect();
         log_probs.push(Tensor::cat(&taken, 1));
-        values.push(decision.segments[decision.segments.len() - 1].value.shallow_clone());
+        values.push(
+            decision.segments[decision.segments.len() - 1]
+                .value
+                .shallow_clone(),
+        );
 
         carry = decision.carry;
         let flags = &episodes.flags[t * envs..(t + 1) * envs];
@@ -137,13 +150,25 @@ pub fn recompute(
     let after = last_value(&after.segments);
 
     let values = Tensor::stack(&values, 0);
-    let terminated: Vec<bool> = episodes.flags.iter().map(|&f| f == flag::TERMINATED).collect();
-    let terminated = Tensor::from_slice(&terminated).to_device(device).view_as(&values);
-    let following = Tensor::cat(&[values.narrow(0, 1, ticks as i64 - 1), after.unsqueeze(0)], 0);
+    let terminated: Vec<bool> = episodes
+        .flags
+        .iter()
+        .map(|&f| f == flag::TERMINATED)
+        .collect();
+    let terminated = Tensor::from_slice(&terminated)
+        .to_device(device)
+        .view_as(&values);
+    let following = Tensor::cat(
+        &[values.narrow(0, 1, ticks as i64 - 1), after.unsqueeze(0)],
+        0,
+    );
     let mut next_values = following.masked_fill(&terminated, 0.0);
     if !cut.is_empty() {
-        let decision =
-            model.forward(&episodes.final_tokens, &Tensor::cat(&cut, 1), Gradient::None);
+        let decision = model.forward(
+            &episodes.final_tokens,
+            &Tensor::cat(&cut, 1),
+            Gradient::None,
+        );
         let indices: Vec<i64> = episodes.truncated.iter().map(|&i| i as i64).collect();
         let indices = Tensor::from_slice(&indices).to_device(device);
         next_values = next_values
@@ -167,7 +192,13 @@ impl Recomputed {
     /// The pieces of [`Episodes::split`], side by side again.
     pub fn join(pieces: &[Self]) -> Self {
         let cat = |field: fn(&Self) -> &Tensor, axis: i64| {
-            Tensor::cat(&pieces.iter().map(|p| field(p).shallow_clone()).collect::<Vec<_>>(), axis)
+            Tensor::cat(
+                &pieces
+                    .iter()
+                    .map(|p| field(p).shallow_clone())
+                    .collect::<Vec<_>>(),
+                axis,
+            )
         };
         Self {
             carries: cat(|p| &p.carries, 2),

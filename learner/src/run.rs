@@ -125,7 +125,11 @@ pub async fn start(
         .with_context(|| format!("writing {}", run_dir.file("config.toml").display()))?;
 
     let mut model = Hrm::new(&config.model, config.env.grid(), config.run.seed, device)?;
-    let checkpoint = run_dir.newest_checkpoint.as_deref().map(Checkpoint::read).transpose()?;
+    let checkpoint = run_dir
+        .newest_checkpoint
+        .as_deref()
+        .map(Checkpoint::read)
+        .transpose()?;
     if let Some(checkpoint) = &checkpoint {
         checkpoint.restore_model(&mut model)?;
     }
@@ -171,12 +175,14 @@ pub async fn start(
         newest,
         position: position.clone(),
     };
-    let listener = TcpListener::bind(config.learner.listen).await.with_context(|| {
-        format!(
-            "learner.listen = \"{}\": cannot listen there; choose a free address with --listen",
-            config.learner.listen
-        )
-    })?;
+    let listener = TcpListener::bind(config.learner.listen)
+        .await
+        .with_context(|| {
+            format!(
+                "learner.listen = \"{}\": cannot listen there; choose a free address with --listen",
+                config.learner.listen
+            )
+        })?;
     let address = listener.local_addr()?;
     let server_stop = Shutdown::new();
     let server = tokio::spawn(serve(service, listener, server_stop.clone()));
@@ -203,7 +209,9 @@ pub async fn start(
         seconds_before,
         run_dir,
     };
-    names::LEARNER_RUN_FRAMES_GOAL.get().set(config.learner.total_frames as f64);
+    names::LEARNER_RUN_FRAMES_GOAL
+        .get()
+        .set(config.learner.total_frames as f64);
     let trainer = tokio::task::spawn_blocking(move || trainer.run());
     tokio::spawn({
         let shutdown = shutdown.clone();
@@ -216,7 +224,10 @@ pub async fn start(
     let actors_stop = shutdown.clone();
     let mut actors = JoinSet::new();
     for index in 0..config.learner.local_actors {
-        actors.spawn(session::run(local_actor(&config, index, address), actors_stop.clone()));
+        actors.spawn(session::run(
+            local_actor(&config, index, address),
+            actors_stop.clone(),
+        ));
     }
     tracing::info!(
         %address,
@@ -245,7 +256,10 @@ fn local_actor(config: &Config, index: usize, mut address: SocketAddr) -> ActorO
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     let learner = format!("http://{address}");
-    ActorOptions { learner, ..ActorOptions::of(config, format!("local-{index}")) }
+    ActorOptions {
+        learner,
+        ..ActorOptions::of(config, format!("local-{index}"))
+    }
 }
 
 async fn serve(
@@ -285,7 +299,9 @@ impl Running {
     ///
     /// When training failed; the last checkpoint stands then.
     pub async fn finish(mut self) -> anyhow::Result<Summary> {
-        let trained = (&mut self.trainer).await.context("the trainer thread panicked")?;
+        let trained = (&mut self.trainer)
+            .await
+            .context("the trainer thread panicked")?;
         let deadline = Instant::now() + self.config.learner.drain();
         if let Ok((End::Complete, trainer)) = &trained {
             trainer.publish_end();
@@ -336,7 +352,9 @@ impl Running {
                 self.sessions.changed().await;
             }
         };
-        tokio::time::timeout_at(deadline.into(), empty).await.is_ok()
+        tokio::time::timeout_at(deadline.into(), empty)
+            .await
+            .is_ok()
     }
 }
 

@@ -61,7 +61,9 @@ pub enum RunDirError {
         source: io::Error,
     },
     /// Another process trains in it.
-    #[error("{0} is in use by another process; stop that one, or name another folder with --run-dir")]
+    #[error(
+        "{0} is in use by another process; stop that one, or name another folder with --run-dir"
+    )]
     Locked(PathBuf),
     /// `run.json` is damaged.
     #[error("{path}: {source}; remove the folder to start anew")]
@@ -107,25 +109,42 @@ impl RunDir {
 
         let newest_checkpoint = checkpoint::list(&path.join("checkpoints"))?.pop();
         let identity_path = path.join("run.json");
-        let known: Option<Identity> = match fs::read(&identity_path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|source| {
-                RunDirError::Identity { path: identity_path.clone(), source }
-            })?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(io_error(&identity_path)(source)),
-        };
+        let known: Option<Identity> =
+            match fs::read(&identity_path) {
+                Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|source| {
+                    RunDirError::Identity {
+                        path: identity_path.clone(),
+                        source,
+                    }
+                })?),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                Err(source) => return Err(io_error(&identity_path)(source)),
+            };
         if !resume && newest_checkpoint.is_some() {
             return Err(RunDirError::Taken(path.to_owned()));
         }
         let identity = match known {
-            Some(old) => Identity { restarts: old.restarts + 1, ..old },
-            None => Identity { run_id: format!("{:016x}", rand::random::<u64>()), restarts: 0 },
+            Some(old) => Identity {
+                restarts: old.restarts + 1,
+                ..old
+            },
+            None => Identity {
+                run_id: format!("{:016x}", rand::random::<u64>()),
+                restarts: 0,
+            },
         };
-        let json = serde_json::to_vec(&identity)
-            .map_err(|source| RunDirError::Identity { path: identity_path.clone(), source })?;
+        let json = serde_json::to_vec(&identity).map_err(|source| RunDirError::Identity {
+            path: identity_path.clone(),
+            source,
+        })?;
         // Before anything is published: a version that went out must never go out again.
         checkpoint::write_atomically(&identity_path, &json)?;
-        Ok(Self { path: path.to_owned(), identity, newest_checkpoint, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+            newest_checkpoint,
+            _lock: lock,
+        })
     }
 
     /// The folder itself.

@@ -80,7 +80,9 @@ impl LearnerService {
             names::LEARNER_RECEIVED_BYTES
                 .get()
                 .increment(prost::Message::encoded_len(&message) as u64);
-            self.admit(message, opened).await.inspect_err(count_refused)?;
+            self.admit(message, opened)
+                .await
+                .inspect_err(count_refused)?;
             names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
             names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
             summary.unrolls_admitted += 1;
@@ -101,20 +103,34 @@ impl LearnerService {
 
 fn count_refused(refusal: &Refusal) {
     tracing::warn!(%refusal, "refused");
-    names::LEARNER_UNROLLS_REFUSED.with(Field(refusal.reason())).increment(1);
+    names::LEARNER_UNROLLS_REFUSED
+        .with(Field(refusal.reason()))
+        .increment(1);
 }
 
 #[tonic::async_trait]
 impl Learner for LearnerService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let peer = request.remote_addr();
-        let JoinRequest { actor_id, wire_major, name, .. } = request.into_inner();
+        let JoinRequest {
+            actor_id,
+            wire_major,
+            name,
+            ..
+        } = request.into_inner();
         if wire_major != WIRE_MAJOR {
-            let refusal = Refusal::WireVersion { found: wire_major, expected: WIRE_MAJOR };
+            let refusal = Refusal::WireVersion {
+                found: wire_major,
+                expected: WIRE_MAJOR,
+            };
             count_refused(&refusal);
             return Err(refusal.into());
         }
-        let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+        let name: String = name
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_NAME)
+            .collect();
         let (session, seed) = self.sessions.join(actor_id, name);
         tracing::info!(
             actor = session.name,
@@ -139,13 +155,18 @@ impl Learner for LearnerService {
     ) -> Result<Response<UploadSummary>, Status> {
         let mut summary = UploadSummary::default();
         let mut opened = None;
-        let result = self.receive(request.into_inner(), &mut opened, &mut summary).await;
+        let result = self
+            .receive(request.into_inner(), &mut opened, &mut summary)
+            .await;
         if let Some(session) = opened {
             self.sessions.close(session);
             tracing::info!(
                 session = format_args!("{session:016x}"),
                 unrolls = summary.unrolls_admitted,
-                reason = result.as_ref().err().map(|s| tracing::field::display(s.message())),
+                reason = result
+                    .as_ref()
+                    .err()
+                    .map(|s| tracing::field::display(s.message())),
                 "actor left"
             );
         }

@@ -42,7 +42,12 @@ pub struct Sessions {
 impl Sessions {
     /// No open session; `joined` were opened before in this run.
     pub fn new(run_seed: u64, joined: u64) -> Self {
-        Self { open: Mutex::default(), joined: AtomicU64::new(joined), run_seed, changed: tokio::sync::Notify::new() }
+        Self {
+            open: Mutex::default(),
+            joined: AtomicU64::new(joined),
+            run_seed,
+            changed: tokio::sync::Notify::new(),
+        }
     }
 
     /// Opens a session for an actor and fences its older one. Returns it with the seed of its
@@ -65,7 +70,12 @@ impl Sessions {
                 break id;
             }
         };
-        let session = Arc::new(Session { id, actor_id, name, fenced: AtomicBool::new(false) });
+        let session = Arc::new(Session {
+            id,
+            actor_id,
+            name,
+            fenced: AtomicBool::new(false),
+        });
         open.insert(id, session.clone());
         names::LEARNER_ACTORS.get().set(open.len() as f64);
         (session, env_seed(self.run_seed, ordinal))
@@ -77,7 +87,10 @@ impl Sessions {
     ///
     /// [`Refusal::Session`] when it never existed, has ended or was fenced.
     pub fn find(&self, id: u64) -> Result<Arc<Session>, Refusal> {
-        self.lock().get(&id).cloned().ok_or(Refusal::Session { session: id })
+        self.lock()
+            .get(&id)
+            .cloned()
+            .ok_or(Refusal::Session { session: id })
     }
 
     /// Closes a session whose upload ended. What it sent stays good.
@@ -133,7 +146,10 @@ mod tests {
         assert_eq!((sessions.len(), sessions.joined()), (2, 3));
         assert!(seed1 != seed2 && seed2 != seed3 && seed1 != seed3);
         sessions.close(other.id);
-        assert!(!other.is_fenced(), "what an actor sent before it left in order stays good");
+        assert!(
+            !other.is_fenced(),
+            "what an actor sent before it left in order stays good"
+        );
         assert!(sessions.find(other.id).is_err());
     }
 
@@ -141,7 +157,9 @@ mod tests {
     fn seeds_repeat_with_the_run_and_go_on_after_a_restart() {
         let seeds = |joined| {
             let sessions = Sessions::new(42, joined);
-            (0..3).map(|actor| sessions.join(actor, String::new()).1).collect::<Vec<_>>()
+            (0..3)
+                .map(|actor| sessions.join(actor, String::new()).1)
+                .collect::<Vec<_>>()
         };
         assert_eq!(seeds(0), seeds(0));
         assert_eq!(seeds(0)[1..], seeds(1)[..2]);

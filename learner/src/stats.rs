@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use hrm_common::{env::EpisodeSummary, telemetry::names::{self, Outcome}};
+use hrm_common::{
+    env::EpisodeSummary,
+    telemetry::names::{self, Outcome},
+};
 
 /// Uniform episodes that the success, return, length and path ratio are taken over.
 const WINDOW: usize = 500;
@@ -17,7 +20,11 @@ pub struct EpisodeWindow {
 impl EpisodeWindow {
     /// Takes in an episode that ended.
     pub fn record(&mut self, episode: &EpisodeSummary) {
-        let outcome = if episode.success { Outcome::Success } else { Outcome::Truncated };
+        let outcome = if episode.success {
+            Outcome::Success
+        } else {
+            Outcome::Truncated
+        };
         names::LEARNER_EPISODES.with(outcome).increment(1);
         if episode.curriculum_distance == 0 {
             if self.episodes.len() == WINDOW {
@@ -56,9 +63,14 @@ impl EpisodeWindow {
 /// Sum of lengths over sum of shortest paths at reset with every moving door open, successes only: 1 is
 /// a lower bound. `None` without a success.
 pub fn path_ratio<'a>(episodes: impl Iterator<Item = &'a EpisodeSummary>) -> Option<f64> {
-    let (length, shortest) = episodes.filter(|e| e.success).fold((0_u64, 0_u64), |sums, e| {
-        (sums.0 + u64::from(e.length), sums.1 + u64::from(e.shortest_path))
-    });
+    let (length, shortest) = episodes
+        .filter(|e| e.success)
+        .fold((0_u64, 0_u64), |sums, e| {
+            (
+                sums.0 + u64::from(e.length),
+                sums.1 + u64::from(e.shortest_path),
+            )
+        });
     (shortest > 0).then(|| length as f64 / shortest as f64)
 }
 
@@ -83,7 +95,11 @@ mod tests {
         window.record(&episode(80, 5, false, 0));
         assert_eq!((window.success(), window.path_ratio()), (Some(0.0), None));
         window.record(&episode(3, 3, true, 4));
-        assert_eq!(window.success(), Some(0.0), "a curriculum episode does not count");
+        assert_eq!(
+            window.success(),
+            Some(0.0),
+            "a curriculum episode does not count"
+        );
         window.record(&episode(10, 8, true, 0));
         window.record(&episode(20, 12, true, 0));
         assert_eq!(window.path_ratio(), Some(1.5));
@@ -92,6 +108,9 @@ mod tests {
         for _ in 0..WINDOW {
             window.record(&episode(8, 8, true, 0));
         }
-        assert_eq!((window.success(), window.path_ratio()), (Some(1.0), Some(1.0)));
+        assert_eq!(
+            (window.success(), window.path_ratio()),
+            (Some(1.0), Some(1.0))
+        );
     }
 }

@@ -135,7 +135,11 @@ impl Trainer {
                 Next::Stop => break End::Stopped,
             };
             let report = self.updater.update(&batch, self.done(began), &mut clock);
-            not_finite = if report.skipped > 0 && report.grad_norm == 0.0 { not_finite + 1 } else { 0 };
+            not_finite = if report.skipped > 0 && report.grad_norm == 0.0 {
+                not_finite + 1
+            } else {
+                0
+            };
             if not_finite == NOT_FINITE_LIMIT {
                 return Err(TrainError::NotFinite(not_finite));
             }
@@ -155,12 +159,17 @@ impl Trainer {
             let snapshot = self.snapshot(&window, &interval, &report, began);
             self.progress.update(&snapshot);
             if due {
-                self.metrics.append(&Record::Train(self.record(&snapshot, &report)))?;
+                self.metrics
+                    .append(&Record::Train(self.record(&snapshot, &report)))?;
                 interval = self.interval();
             }
             if self.frames >= next_eval {
                 next_eval = next_mark(self.frames, self.config.eval.interval_frames);
-                self.evaluator.request(self.newest.borrow().clone(), self.frames, self.seconds(began));
+                self.evaluator.request(
+                    self.newest.borrow().clone(),
+                    self.frames,
+                    self.seconds(began),
+                );
             }
             if self.frames >= next_checkpoint {
                 next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
@@ -195,9 +204,11 @@ impl Trainer {
     /// How much of the run is over, 0 to 1: the larger share of frames and minutes.
     fn done(&self, began: Instant) -> f64 {
         let frames = self.frames as f64 / self.config.learner.total_frames.max(1) as f64;
-        let time = self.config.learner.time_limit().map_or(0.0, |limit| {
-            self.seconds(began) / limit.as_secs_f64()
-        });
+        let time = self
+            .config
+            .learner
+            .time_limit()
+            .map_or(0.0, |limit| self.seconds(began) / limit.as_secs_f64());
         frames.max(time)
     }
 
@@ -219,8 +230,12 @@ impl Trainer {
     fn publish(&self, run_complete: bool) {
         let body = state::encode(&self.updater.model);
         names::LEARNER_WEIGHTS_PUBLISHED.get().increment(1);
-        names::LEARNER_WEIGHTS_PUBLISHED_BYTES.get().increment(body.len() as u64);
-        names::LEARNER_WEIGHTS_VERSION.get().set(self.version() as f64);
+        names::LEARNER_WEIGHTS_PUBLISHED_BYTES
+            .get()
+            .increment(body.len() as u64);
+        names::LEARNER_WEIGHTS_VERSION
+            .get()
+            .set(self.version() as f64);
         self.newest.send_replace(Weights::new(
             self.version(),
             body.into(),
@@ -229,17 +244,23 @@ impl Trainer {
             run_complete,
         ));
         self.position.frames.store(self.frames, Ordering::Relaxed);
-        self.position.updates.store(self.updater.updates, Ordering::Relaxed);
+        self.position
+            .updates
+            .store(self.updater.updates, Ordering::Relaxed);
     }
 
     fn measure(&self, batch: &Batch, report: &Report) {
-        names::LEARNER_FRAMES_TRAINED.get().increment(batch.frames() as u64);
+        names::LEARNER_FRAMES_TRAINED
+            .get()
+            .increment(batch.frames() as u64);
         names::LEARNER_UPDATES.get().absolute(self.updater.updates);
         names::LEARNER_RUN_FRAMES.get().set(self.frames as f64);
         for &lag in &batch.lags {
             names::LEARNER_POLICY_LAG.get().record(lag as f64);
         }
-        names::LEARNER_CURRICULUM_DISTANCE.get().set(f64::from(self.curriculum.max_distance()));
+        names::LEARNER_CURRICULUM_DISTANCE
+            .get()
+            .set(f64::from(self.curriculum.max_distance()));
         let loss = &self.config.loss;
         let total = report.loss_policy + loss.value_cost * report.loss_value
             - loss.entropy_cost * report.entropy;
@@ -359,7 +380,9 @@ impl Trainer {
         if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) {
             names::LEARNER_CHECKPOINT_TIME.get().set(now.as_secs_f64());
         }
-        names::LEARNER_CHECKPOINT_FRAMES.get().set(self.frames as f64);
+        names::LEARNER_CHECKPOINT_FRAMES
+            .get()
+            .set(self.frames as f64);
         Ok(())
     }
 }

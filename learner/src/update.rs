@@ -132,7 +132,14 @@ impl Updater {
             .map_err(|source| ThreadsError { threads, source })?;
         let optimizer = Adam::new(optimizer, model.flat_parameters());
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        Ok(Self { model, optimizer, rng, updates: 0, loss, pool })
+        Ok(Self {
+            model,
+            optimizer,
+            rng,
+            updates: 0,
+            loss,
+            pool,
+        })
     }
 
     /// Trains on one batch; `done` (0 to 1) is how much of the run is over.
@@ -208,8 +215,11 @@ impl Updater {
     fn vtrace(&self, batch: &Batch, recomputed: &Recomputed) -> VTrace {
         let segments = recomputed.log_probs.size()[2];
         let log_probs = host(&recomputed.log_probs.select(2, segments - 1));
-        let log_rhos: Vec<f32> =
-            log_probs.iter().zip(&batch.behaviour_log_probs).map(|(pi, mu)| pi - mu).collect();
+        let log_rhos: Vec<f32> = log_probs
+            .iter()
+            .zip(&batch.behaviour_log_probs)
+            .map(|(pi, mu)| pi - mu)
+            .collect();
         vtrace(
             VTraceInput {
                 batch: batch.envs,
@@ -264,13 +274,18 @@ impl Updater {
         let parts: Vec<Gradients> = self.pool.install(|| {
             shards
                 .into_par_iter()
-                .map(|(model, frames, units)| shard_gradients(&model, &frames, units, config, scale))
+                .map(|(model, frames, units)| {
+                    shard_gradients(&model, &frames, units, config, scale)
+                })
                 .collect()
         });
         let sum = |field: fn(&Gradients) -> f64| parts.iter().map(field).sum::<f64>();
         Gradients {
             flat: Tensor::stack(
-                &parts.iter().map(|p| p.flat.shallow_clone()).collect::<Vec<_>>(),
+                &parts
+                    .iter()
+                    .map(|p| p.flat.shallow_clone())
+                    .collect::<Vec<_>>(),
                 0,
             )
             .sum_dim_intlist(0, false, Kind::Float),
@@ -292,14 +307,22 @@ fn shard_gradients(
     let device = model.device();
     let envs = frames.envs as i64;
     let ticks = config.bptt_ticks as i64;
-    let gradient = if ticks > 1 { Gradient::Full } else { Gradient::OneStep };
-    let mut carry =
-        frames.carries.index_select(1, &Tensor::from_slice(units).to_device(device)).detach();
+    let gradient = if ticks > 1 {
+        Gradient::Full
+    } else {
+        Gradient::OneStep
+    };
+    let mut carry = frames
+        .carries
+        .index_select(1, &Tensor::from_slice(units).to_device(device))
+        .detach();
     let mut parts = Vec::with_capacity(config.bptt_ticks);
     for tick in 0..ticks {
         // Unit u is chunk u / B of environment u % B.
-        let rows: Vec<i64> =
-            units.iter().map(|u| (u / envs * ticks + tick) * envs + u % envs).collect();
+        let rows: Vec<i64> = units
+            .iter()
+            .map(|u| (u / envs * ticks + tick) * envs + u % envs)
+            .collect();
         let rows = Tensor::from_slice(&rows).to_device(device);
         let decision = model.forward(&frames.tokens.index_select(0, &rows), &carry, gradient);
         let targets = Targets {
@@ -308,7 +331,11 @@ fn shard_gradients(
             advantages: frames.targets.advantages.index_select(0, &rows),
             values: frames.targets.values.index_select(0, &rows),
         };
-        parts.push(loss(trained(&decision.segments, config.deep_supervision), &targets, config));
+        parts.push(loss(
+            trained(&decision.segments, config.deep_supervision),
+            &targets,
+            config,
+        ));
         if tick + 1 < ticks {
             carry = model.reset_carry(&decision.carry, &frames.ended.index_select(0, &rows));
         }
@@ -319,10 +346,20 @@ fn shard_gradients(
         .iter()
         .zip(model.parameters())
         // A parameter that the read-out does not see has no gradient.
-        .map(|(g, p)| if g.defined() { g.reshape(-1) } else { p.zeros_like().view(-1).detach() })
+        .map(|(g, p)| {
+            if g.defined() {
+                g.reshape(-1)
+            } else {
+                p.zeros_like().view(-1).detach()
+            }
+        })
         .collect();
     let sum = |field: fn(&crate::loss::Loss) -> &Tensor| {
-        parts.iter().map(|part| field(part).double_value(&[])).sum::<f64>() * scale
+        parts
+            .iter()
+            .map(|part| field(part).double_value(&[]))
+            .sum::<f64>()
+            * scale
     };
     Gradients {
         flat: Tensor::cat(&flat, 0),

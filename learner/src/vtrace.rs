@@ -63,10 +63,25 @@ pub struct VTrace {
 ///
 /// When the slices differ in length or are no whole number of rows of `batch`.
 pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
-    let VTraceInput { batch, log_rhos, rewards, values, next_values, ended } = input;
+    let VTraceInput {
+        batch,
+        log_rhos,
+        rewards,
+        values,
+        next_values,
+        ended,
+    } = input;
     let n = values.len();
-    assert!(batch > 0 && n.is_multiple_of(batch), "{n} values are not rows of {batch}");
-    for length in [log_rhos.len(), rewards.len(), next_values.len(), ended.len()] {
+    assert!(
+        batch > 0 && n.is_multiple_of(batch),
+        "{n} values are not rows of {batch}"
+    );
+    for length in [
+        log_rhos.len(),
+        rewards.len(),
+        next_values.len(),
+        ended.len(),
+    ] {
         assert_eq!(length, n, "every input is [T, B]");
     }
     let mut targets = vec![0.0; n];
@@ -85,13 +100,21 @@ pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
             (0.0, next_values[i])
         } else {
             let next = i + batch;
-            (config.gamma * c * (targets[next] - values[next]), targets[next])
+            (
+                config.gamma * c * (targets[next] - values[next]),
+                targets[next],
+            )
         };
         targets[i] = values[i] + delta + carried;
         advantages[i] = rho * (rewards[i] + config.gamma * next_target - values[i]);
     }
     let share = |count: u32| count as f32 / n.max(1) as f32;
-    VTrace { targets, advantages, rho_clipped: share(rho_clipped), c_clipped: share(c_clipped) }
+    VTrace {
+        targets,
+        advantages,
+        rho_clipped: share(rho_clipped),
+        c_clipped: share(c_clipped),
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +137,9 @@ mod tests {
     impl Literal<'_> {
         /// Index one past the last tick of the episode that holds tick s.
         fn end_of_episode(&self, s: usize) -> usize {
-            (s..self.values.len()).find(|&t| self.ends[t].is_some()).map_or(self.values.len(), |t| t + 1)
+            (s..self.values.len())
+                .find(|&t| self.ends[t].is_some())
+                .map_or(self.values.len(), |t| t + 1)
         }
 
         fn following(&self, t: usize) -> f64 {
@@ -131,8 +156,9 @@ mod tests {
             let mut v = self.values[s];
             for t in s..self.end_of_episode(s) {
                 let discount = gamma.powi((t - s) as i32);
-                let trace: f64 =
-                    (s..t).map(|i| lambda * self.ratios[i].min(f64::from(k.c_bar))).product();
+                let trace: f64 = (s..t)
+                    .map(|i| lambda * self.ratios[i].min(f64::from(k.c_bar)))
+                    .product();
                 let rho = self.ratios[t].min(f64::from(k.rho_bar));
                 let delta = rho * (self.rewards[t] + gamma * self.following(t) - self.values[t]);
                 v += discount * trace * delta;
@@ -168,13 +194,25 @@ mod tests {
             1 => Just(Some(0.0_f32)),
             1 => (-2.0_f32..2.0).prop_map(Some),
         ];
-        (-2.5_f32..2.5, -1.0_f32..1.0, -2.0_f32..2.0, end)
-            .prop_map(|(log_rho, reward, value, end)| Tick { log_rho, reward, value, end })
+        (-2.5_f32..2.5, -1.0_f32..1.0, -2.0_f32..2.0, end).prop_map(
+            |(log_rho, reward, value, end)| Tick {
+                log_rho,
+                reward,
+                value,
+                end,
+            },
+        )
     }
 
     fn config() -> impl Strategy<Value = VTraceConfig> {
-        (0.5_f32..=1.0, 0.5_f32..=1.0, 0.5_f32..3.0, 0.5_f32..3.0)
-            .prop_map(|(gamma, lambda, rho_bar, c_bar)| VTraceConfig { gamma, lambda, rho_bar, c_bar })
+        (0.5_f32..=1.0, 0.5_f32..=1.0, 0.5_f32..3.0, 0.5_f32..3.0).prop_map(
+            |(gamma, lambda, rho_bar, c_bar)| VTraceConfig {
+                gamma,
+                lambda,
+                rho_bar,
+                c_bar,
+            },
+        )
     }
 
     fn columns() -> impl Strategy<Value = (Vec<Vec<Tick>>, Vec<f32>)> {
@@ -240,11 +278,20 @@ mod tests {
                 next_values: &[0.7, 0.0, 0.1, 0.5],
                 ended: &[false, true, false, false],
             },
-            VTraceConfig { gamma: 0.9, lambda: 1.0, rho_bar: 1.0, c_bar: 1.0 },
+            VTraceConfig {
+                gamma: 0.9,
+                lambda: 1.0,
+                rho_bar: 1.0,
+                c_bar: 1.0,
+            },
         );
         let expected = [0.9, 1.0, 0.9 * (-0.01 + 0.9 * 0.5), -0.01 + 0.9 * 0.5];
         for (found, expected) in result.targets.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{:?} against {expected:?}", result.targets);
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{:?} against {expected:?}",
+                result.targets
+            );
         }
         assert_eq!((result.rho_clipped, result.c_clipped), (0.0, 0.0));
     }
@@ -261,7 +308,12 @@ mod tests {
                 next_values: &one,
                 ended: &[false; 4],
             },
-            VTraceConfig { gamma: 0.9, lambda: 1.0, rho_bar: 2.0, c_bar: 1.0 },
+            VTraceConfig {
+                gamma: 0.9,
+                lambda: 1.0,
+                rho_bar: 2.0,
+                c_bar: 1.0,
+            },
         );
         assert_eq!((result.rho_clipped, result.c_clipped), (0.25, 0.5));
     }

@@ -53,14 +53,22 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let own_mazes = args.config.config.is_some() || !args.config.set.is_empty();
     let mut config = match &checkpoint {
         Some(checkpoint) if !own_mazes => checkpoint.config.clone(),
-        _ => args.config.load([
-            args.episodes.map(|n| Override::new("--episodes", "eval.final_episodes", n)),
-            args.seed.map(|n| Override::new("--seed", "eval.seed", n)),
-        ])?.config,
+        _ => {
+            args.config
+                .load([
+                    args.episodes
+                        .map(|n| Override::new("--episodes", "eval.final_episodes", n)),
+                    args.seed.map(|n| Override::new("--seed", "eval.seed", n)),
+                ])?
+                .config
+        }
     };
     config.eval.final_episodes = args.episodes.unwrap_or(config.eval.final_episodes);
     config.eval.seed = args.seed.unwrap_or(config.eval.seed);
-    let model = checkpoint.as_ref().map(|c| c.model(Device::Cpu)).transpose()?;
+    let model = checkpoint
+        .as_ref()
+        .map(|c| c.model(Device::Cpu))
+        .transpose()?;
     if let Some(model) = &model {
         anyhow::ensure!(
             model.grid() == config.env.grid(),

@@ -45,19 +45,31 @@ pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
     let name = args.tokens.display();
     let text = fs::read_to_string(&args.tokens).with_context(|| format!("--tokens {name}"))?;
     let mut carry = model.initial_carry(1);
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     for (index, line) in lines {
         let place = || format!("{name}, line {}", index + 1);
         let tokens: Vec<u8> = serde_json::from_str(line).with_context(place)?;
         let size = model.grid().len();
-        ensure!(tokens.len() == size, "{}: {} tokens, the model reads {size}", place(), tokens.len());
+        ensure!(
+            tokens.len() == size,
+            "{}: {} tokens, the model reads {size}",
+            place(),
+            tokens.len()
+        );
         ensure!(
             tokens.iter().all(|&t| usize::from(t) < VOCABULARY),
             "{}: token codes are 0 to {}",
             place(),
             VOCABULARY - 1
         );
-        let trace = model.trace(&Tensor::from_slice(&tokens).unsqueeze(0), &carry, Gradient::None);
+        let trace = model.trace(
+            &Tensor::from_slice(&tokens).unsqueeze(0),
+            &carry,
+            Gradient::None,
+        );
         let segments = segments(&trace)?;
         if args.json {
             println!("{}", serde_json::json!({ "segments": segments }));

@@ -14,7 +14,9 @@ use hrm_common::config::{Config, ConfigError, Effective, Layers, Override};
 /// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of
 /// many actors.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "\
+#[command(
+    version,
+    after_help = "\
 Examples:
   hrm-learner train --config configs/four-rooms.toml          learner and two actors in one process
   hrm-learner serve --config configs/four-rooms.toml          learner alone; start actors with
@@ -23,7 +25,8 @@ Examples:
   hrm-learner eval --config configs/four-rooms.toml --policy oracle    the scale to read that on
 
 Exit status: 0 on success and after Ctrl-C or SIGTERM (the run is saved), 64 for an impossible
-configuration, 1 for any other failure.")]
+configuration, 1 for any other failure."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -53,10 +53,13 @@ impl TrainArgs {
         };
         self.config.load([
             self.seed.map(|v| Override::new("--seed", "run.seed", v)),
-            self.run_dir.map(|v| Override::new("--run-dir", "run.dir", v.display())),
+            self.run_dir
+                .map(|v| Override::new("--run-dir", "run.dir", v.display())),
             local_actors,
-            self.total_frames.map(|v| Override::new("--total-frames", "learner.total_frames", v)),
-            self.listen.map(|v| Override::new("--listen", "learner.listen", v)),
+            self.total_frames
+                .map(|v| Override::new("--total-frames", "learner.total_frames", v)),
+            self.listen
+                .map(|v| Override::new("--listen", "learner.listen", v)),
             self.metrics_listen
                 .map(|v| Override::new("--metrics-listen", "learner.metrics_listen", v)),
         ])
@@ -86,7 +89,10 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
         if let Some(exporter) = &exporter {
             tracing::info!(address = %exporter.address(), "serving /metrics");
         }
-        run::start(&effective, resume, progress, shutdown).await?.finish().await
+        run::start(&effective, resume, progress, shutdown)
+            .await?
+            .finish()
+            .await
     })?;
     report(&summary, &config.run.dir.display().to_string());
     Ok(())
@@ -94,7 +100,12 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
 
 /// What came out, and what to look at next: standard output.
 fn report(summary: &Summary, run_dir: &str) {
-    let Summary { frames, seconds, updates, .. } = summary;
+    let Summary {
+        frames,
+        seconds,
+        updates,
+        ..
+    } = summary;
     let minutes = seconds / 60.0;
     let Some(evaluation) = &summary.evaluation else {
         println!("Stopped and saved after {frames} frames ({minutes:.1} min).");
@@ -109,6 +120,8 @@ fn report(summary: &Summary, run_dir: &str) {
     println!("{evaluation}.");
     println!("Look at next:");
     println!("  {run_dir}/learning-curve.svg");
-    println!("  hrm-learner eval --checkpoint {run_dir} --policy oracle    the scale to read it on");
+    println!(
+        "  hrm-learner eval --checkpoint {run_dir} --policy oracle    the scale to read it on"
+    );
     println!("  hrm-learner eval --checkpoint {run_dir} --dump episodes.jsonl    watch it walk");
 }

@@ -1,1 +1,4 @@
 //! skeleton
+pub mod metrics_log;
+pub mod plot;
+pub mod progress;

@@ -139,6 +139,7 @@ impl Config {
     pub fn spec(&self) -> Spec {
         Spec {
             env: self.env.clone(),
+            curriculum: self.curriculum.clone(),
             model: self.model.clone(),
             rollout: self.rollout.clone(),
         }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use hrm_common::{
     env::ACTIONS,
-    model::{Gradient, Hrm, StateError},
-    trajectory::CarryDtype,
+    model::{Dtype, Gradient, Hrm},
+    weights::{self, WeightsError},
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -27,12 +27,12 @@ pub trait Network {
     /// # Errors
     ///
     /// When the bytes are not weights of this network.
-    fn load(&mut self, body: &[u8]) -> Result<(), StateError>;
+    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError>;
 }
 
 impl Network for Hrm {
     fn initial_carry(&self, batch: usize) -> Tensor {
-        Hrm::initial_carry(self, batch as i64)
+        Hrm::initial_carry(self, batch)
     }
 
     fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
@@ -46,8 +46,8 @@ impl Network for Hrm {
         Hrm::reset_carry(self, carry, ended)
     }
 
-    fn load(&mut self, body: &[u8]) -> Result<(), StateError> {
-        Hrm::decode(self, body)
+    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
+        weights::load(self, body)
     }
 }
 
@@ -88,7 +88,7 @@ impl<N: Network> Policy<N> {
     /// # Errors
     ///
     /// When the bytes are not weights of this network; the old ones stay.
-    pub fn load(&mut self, body: &[u8]) -> Result<(), StateError> {
+    pub fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
         self.network.load(body)
     }
 
@@ -134,7 +134,7 @@ impl<N: Network> Policy<N> {
 
     /// The carry as little-endian bytes. With a dtype narrower than the network's own the policy
     /// itself goes on from the rounded values, so that the learner starts from the same bits.
-    pub fn carry_bytes(&mut self, dtype: CarryDtype) -> Bytes {
+    pub fn carry_bytes(&mut self, dtype: Dtype) -> Bytes {
         let kind = self.carry.kind();
         let written = self.carry.to_kind(dtype.kind()).contiguous();
         self.carry = written.to_kind(kind);

@@ -9,8 +9,9 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
-    telemetry::stage::{ActorStage, StageClock},
-    trajectory::{CarryDtype, Unroll, UnrollShape},
+    stage::{ActorStage, StageClock},
+    model::Dtype,
+    trajectory::{Unroll, UnrollShape},
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -48,7 +49,10 @@ impl Environments for VecEnv {
         VecEnv::flags(self)
     }
     fn ended(&self) -> impl Iterator<Item = (EpisodeSummary, &[u8])> {
-        self.finished().iter().map(|f| (f.summary.clone(), self.final_observation(f.env)))
+        self.finished()
+            .iter()
+            .zip(self.final_observations())
+            .map(|(finished, (_, observation))| (finished.summary.clone(), observation))
     }
     fn set_curriculum(&mut self, curriculum: Curriculum) {
         VecEnv::set_curriculum(self, curriculum);
@@ -62,7 +66,7 @@ pub struct Rollout<E, N> {
     policy: Policy<N>,
     rng: [Xoshiro256PlusPlus; 1],
     shape: UnrollShape,
-    carry_dtype: CarryDtype,
+    carry_dtype: Dtype,
     session: u64,
     model_fingerprint: u64,
     sequence: u64,
@@ -75,7 +79,7 @@ impl<E: Environments, N: Network> Rollout<E, N> {
         policy: Policy<N>,
         rng: Xoshiro256PlusPlus,
         shape: UnrollShape,
-        carry_dtype: CarryDtype,
+        carry_dtype: Dtype,
         session: u64,
         model_fingerprint: u64,
     ) -> Self {

@@ -20,10 +20,10 @@ use std::{
 
 use hrm_common::{
     backoff::Backoff,
-    config::{ConfigError, Spec},
-    env::{Curriculum, VecEnv},
+    config::{Spec, SpecError},
+    env::{Curriculum, EnvConfigError, VecEnv},
     error::Refusal,
-    model::{Hrm, ModelError, StateError},
+    model::{Hrm, ModelConfigError},
     shutdown::Shutdown,
     stage::{ActorStage, StageClock},
     telemetry::names,
@@ -104,15 +104,15 @@ pub enum SessionError {
     /// Damaged or foreign weights.
     #[error("weights: {0}")]
     Weights(#[from] WeightsError),
-    /// Verified weights that the model cannot hold.
-    #[error("weights: {0}")]
-    State(#[from] StateError),
     /// The learner asks for a configuration that this actor cannot run.
     #[error("the learner's specification: {0}")]
-    Spec(#[from] ConfigError),
+    Spec(#[from] SpecError),
+    /// The mazes of the specification cannot be played.
+    #[error("the learner's mazes: {0}")]
+    Env(#[from] EnvConfigError),
     /// The model of the specification cannot be built.
     #[error("the learner's model: {0}")]
-    Model(#[from] ModelError),
+    Model(#[from] ModelConfigError),
     /// The same specification gives another model here: the two programs are of different releases.
     #[error(
         "the learner's model has fingerprint {learner:016x}, this actor builds {actor:016x} from the \
@@ -144,6 +144,7 @@ impl SessionError {
         match self {
             Self::Url { .. }
             | Self::Spec(_)
+            | Self::Env(_)
             | Self::Model(_)
             | Self::Fingerprint { .. }
             | Self::Panicked => true,
@@ -151,7 +152,6 @@ impl SessionError {
             Self::Transport(_)
             | Self::Closed(_)
             | Self::Weights(_)
-            | Self::State(_)
             | Self::Thread(_) => false,
         }
     }
@@ -174,8 +174,8 @@ pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, S
         if began.elapsed() > HEALTHY {
             backoff.reset();
         }
-        let wait = backoff.next_delay();
-        metrics::counter!(names::ACTOR_RECONNECTS).increment(1);
+        let wait = backoff.next_wait();
+        names::ACTOR_RECONNECTS.get().increment(1);
         tracing::warn!(%error, retry_in_ms = wait.as_millis() as u64, "session ended; connecting again");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -321,9 +321,8 @@ fn rollout_thread(
 ) -> Result<(), SessionError> {
     let Joined { session, seed, spec, model } = joined;
     let fingerprint = model.fingerprint();
-    let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed)
-        .map_err(|e| SessionError::Spec(e.into()))?;
-    let shape = spec.unroll_shape();
+    let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed)?;
+    let shape = unroll_shape(&spec, &model);
     let frames = shape.frames() as u64;
     let policy = Policy::new(model, spec.rollout.envs);
     let mut rollout = Rollout::new(
@@ -335,7 +334,7 @@ fn rollout_thread(
         session,
         fingerprint,
     );
-    let mut clock = StageClock::new(ActorStage::Wait);
+    let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
     let mut version = None;
     while !stop.load(Ordering::Relaxed) {
         clock.enter(ActorStage::Wait);
@@ -353,19 +352,35 @@ fn rollout_thread(
         let Some(weights) = weights else { continue };
         if version != Some(weights.version) {
             rollout.policy().load(&weights.body)?;
-            rollout.envs_mut_curriculum(Curriculum {
+            rollout.envs().set_curriculum(Curriculum {
                 max_distance: weights.curriculum_distance,
-                uniform_share: spec.uniform_share,
+                uniform_share: spec.curriculum.uniform_share,
             });
+            names::ACTOR_WEIGHTS_VERSION.get().set(weights.version as f64);
             version = Some(weights.version);
         }
         let unroll = rollout.unroll(weights.version, &mut clock, || stop.load(Ordering::Relaxed));
-        let Some(unroll) = unroll else { return Ok(()) };
-        metrics::counter!(names::ACTOR_FRAMES_STEPPED).increment(frames);
+        let Some(unroll) = unroll else {
+            names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
+            return Ok(());
+        };
+        names::ACTOR_FRAMES.get().increment(frames);
+        names::ACTOR_UNROLLS_PRODUCED.get().increment(1);
         clock.enter(ActorStage::Wait);
         if unrolls.blocking_send(unroll).is_err() {
+            names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// The sizes of the unrolls that a specification asks for.
+pub fn unroll_shape(spec: &Spec, model: &Hrm) -> UnrollShape {
+    UnrollShape {
+        ticks: spec.rollout.unroll_length,
+        envs: spec.rollout.envs,
+        tokens: spec.env.grid().len(),
+        carry: model.carry_shape(1).iter().product::<i64>() as usize,
+    }
 }

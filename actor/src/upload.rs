@@ -17,10 +17,10 @@ pub(crate) async fn upload(
     unrolls: mpsc::Receiver<Unroll>,
 ) -> Result<UploadSummary, SessionError> {
     let messages = ReceiverStream::new(unrolls).map(|unroll| {
-        metrics::counter!(names::ACTOR_UNROLLS_SENT).increment(1);
-        metrics::counter!(names::ACTOR_FRAMES_SENT).increment(unroll.shape.frames() as u64);
+        names::ACTOR_UNROLLS_SENT.get().increment(1);
         let message = wire::encode(&unroll);
-        metrics::counter!(names::ACTOR_BYTES_SENT)
+        names::ACTOR_SENT_BYTES
+            .get()
             .increment(prost::Message::encoded_len(&message) as u64);
         message
     });

@@ -30,8 +30,8 @@ pub(crate) async fn weight_sync(
     let mut assembler = Assembler::new(model_fingerprint);
     while let Some(chunk) = stream.message().await? {
         let Some(weights) = assembler.push(chunk)? else { continue };
-        metrics::counter!(names::ACTOR_WEIGHTS_BYTES).increment(weights.body.len() as u64);
-        metrics::gauge!(names::ACTOR_WEIGHTS_VERSION).set(weights.version as f64);
+        names::ACTOR_WEIGHTS_RECEIVED.get().increment(1);
+        names::ACTOR_WEIGHTS_RECEIVED_BYTES.get().increment(weights.body.len() as u64);
         if weights.run_complete {
             return Ok(SyncEnd::RunComplete);
         }

@@ -9,7 +9,8 @@
 //!   error       why something from the wire is refused
 //! ```
 //!
-//! and beside it what every process needs: [`config`], [`telemetry`], [`shutdown`], [`backoff`].
+//! and beside it what every process needs: [`config`], [`telemetry`], [`stage`], [`shutdown`],
+//! [`backoff`].
 
 pub mod backoff;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod env;
 pub mod error;
 pub mod model;
 pub mod shutdown;
+pub mod stage;
 pub mod telemetry;
 pub mod trajectory;
 pub mod weights;

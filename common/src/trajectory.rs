@@ -4,38 +4,7 @@
 //! conversion to and from the wire is [`crate::wire`].
 
 use bytes::Bytes;
-use tch::Kind;
-
-use crate::env::EpisodeSummary;
-
-/// How the carry of an unroll is written on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CarryDtype {
-    /// IEEE 754 single precision, little-endian.
-    F32,
-    /// bfloat16, little-endian. The actor goes on from the rounded values itself, so that both
-    /// sides start from the same bits.
-    Bf16,
-}
-
-impl CarryDtype {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-
-    /// The tensor kind with the same layout.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::F32 => Kind::Float,
-            Self::Bf16 => Kind::BFloat16,
-        }
-    }
-}
+use crate::{env::EpisodeSummary, model::Dtype};
 
 /// The sizes that every array of an unroll follows from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +47,9 @@ pub struct Unroll {
     pub flags: Bytes,
     /// f32 `[T, N, A]`, little-endian: logits of the behaviour policy.
     pub behaviour_logits: Bytes,
-    /// How `carry` is written.
-    pub carry_dtype: CarryDtype,
+    /// How `carry` is written, little-endian. An actor that sends it narrower than its own goes on from
+    /// the rounded values itself, so that both sides start from the same bits.
+    pub carry_dtype: Dtype,
     /// The carry before the first tick: `[2, N, P, d]`, `[2, N, d]` or empty.
     pub carry: Bytes,
     /// `[T]`: the version of the weights at each tick.

@@ -9,6 +9,11 @@ use hrm_proto::v1 as proto;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::model::{
+    Hrm, LoadError,
+    state::{self, StateError},
+};
+
 /// Bytes of one piece on the wire: below gRPC's usual 4 MiB message limit with room to spare, and
 /// large enough that the small model is a single message.
 const CHUNK: usize = 1 << 20;
@@ -34,7 +39,7 @@ pub struct Weights {
 }
 
 /// A stream of pieces that does not make up weights of this model.
-#[derive(Debug, Clone, PartialEq, Error)]
+#[derive(Debug, Error)]
 pub enum WeightsError {
     /// A piece came before any header, or a header in the middle of a body.
     #[error("pieces out of order: {0}")]
@@ -64,6 +69,12 @@ pub enum WeightsError {
         /// The model at hand.
         expected: u64,
     },
+    /// The body is not safetensors of f32.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The tensors are not those of the model at hand.
+    #[error(transparent)]
+    Load(#[from] LoadError),
 }
 
 impl Weights {
@@ -96,6 +107,15 @@ impl Weights {
             data: body.slice(i * CHUNK..body.len().min((i + 1) * CHUNK)),
         })
     }
+}
+
+/// Swaps encoded weights into a model, all of them or none.
+///
+/// # Errors
+///
+/// When the body is no safetensors, or its tensors are not those of `model`, which then stays as it was.
+pub fn load(model: &mut Hrm, body: &[u8]) -> Result<(), WeightsError> {
+    Ok(model.load(&state::decode(body)?)?)
 }
 
 /// Puts the pieces of one subscription together again.

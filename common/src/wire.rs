@@ -13,7 +13,8 @@ use hrm_proto::v1 as proto;
 use crate::{
     env::{ACTIONS, EpisodeSummary, VOCABULARY, flag, token},
     error::Refusal,
-    trajectory::{CarryDtype, Unroll, UnrollShape, floats},
+    model::Dtype,
+    trajectory::{Unroll, UnrollShape, floats},
 };
 
 /// Largest magnitude of a behaviour logit that is taken seriously. A policy this sharp has long
@@ -26,7 +27,7 @@ pub struct Expectation {
     /// The sizes that the run's configuration fixes.
     pub shape: UnrollShape,
     /// The dtype that the run's configuration fixes.
-    pub carry_dtype: CarryDtype,
+    pub carry_dtype: Dtype,
     /// Fingerprint of the run's model.
     pub model_fingerprint: u64,
     /// The episode limit of the run's mazes.
@@ -63,8 +64,8 @@ pub fn encode(unroll: &Unroll) -> proto::UnrollBatch {
         flags: unroll.flags.clone(),
         behaviour_logits: unroll.behaviour_logits.clone(),
         carry_dtype: match unroll.carry_dtype {
-            CarryDtype::F32 => proto::CarryDtype::F32,
-            CarryDtype::Bf16 => proto::CarryDtype::Bf16,
+            Dtype::F32 => proto::CarryDtype::F32,
+            Dtype::Bf16 => proto::CarryDtype::Bf16,
         } as i32,
         carry: unroll.carry.clone(),
         policy_versions: unroll.policy_versions.clone(),
@@ -200,10 +201,10 @@ fn check_observations(field: &'static str, tokens: &[u8], size: usize) -> Result
     Ok(())
 }
 
-fn check_carry(message: &proto::UnrollBatch, expected: &Expectation) -> Result<CarryDtype, Refusal> {
+fn check_carry(message: &proto::UnrollBatch, expected: &Expectation) -> Result<Dtype, Refusal> {
     let dtype = match proto::CarryDtype::try_from(message.carry_dtype) {
-        Ok(proto::CarryDtype::F32) => CarryDtype::F32,
-        Ok(proto::CarryDtype::Bf16) => CarryDtype::Bf16,
+        Ok(proto::CarryDtype::F32) => Dtype::F32,
+        Ok(proto::CarryDtype::Bf16) => Dtype::Bf16,
         Ok(proto::CarryDtype::Unspecified) | Err(_) => {
             return Err(Refusal::field("carry_dtype", format!("{} is unknown", message.carry_dtype)));
         }
@@ -217,8 +218,8 @@ fn check_carry(message: &proto::UnrollBatch, expected: &Expectation) -> Result<C
     let elements = expected.shape.envs * expected.shape.carry;
     check_length("carry", &message.carry, elements * dtype.size())?;
     let finite = match dtype {
-        CarryDtype::F32 => floats(&message.carry).all(f32::is_finite),
-        CarryDtype::Bf16 => message
+        Dtype::F32 => floats(&message.carry).all(f32::is_finite),
+        Dtype::Bf16 => message
             .carry
             .chunks_exact(2)
             .all(|b| half::bf16::from_le_bytes([b[0], b[1]]).is_finite()),

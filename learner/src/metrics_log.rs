@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::evaluate::{Evaluation, WalkBy};
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -88,8 +90,8 @@ pub struct EvalRecord {
     pub seconds: f64,
     /// Optimiser updates at that time.
     pub updates: u64,
-    /// How actions were chosen: `greedy`, `sampled`, ...
-    pub policy: String,
+    /// Who walked.
+    pub policy: WalkBy,
     /// Episodes played.
     pub episodes: usize,
     /// Share of them that reached the goal.
@@ -100,6 +102,23 @@ pub struct EvalRecord {
     pub path_ratio: Option<f64>,
     /// Mean length of all episodes in steps.
     pub mean_length: f64,
+}
+
+impl EvalRecord {
+    /// The record of an evaluation of the weights that were published at `frames`.
+    pub fn new(frames: u64, seconds: f64, updates: u64, evaluation: &Evaluation) -> Self {
+        Self {
+            frames,
+            seconds,
+            updates,
+            policy: evaluation.policy,
+            episodes: evaluation.episodes,
+            success: evaluation.success,
+            success_ci95: evaluation.success_ci95,
+            path_ratio: evaluation.path_ratio,
+            mean_length: evaluation.mean_length,
+        }
+    }
 }
 
 fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
@@ -223,7 +242,7 @@ mod tests {
             frames,
             seconds: 1.0,
             updates: 8,
-            policy: "greedy".to_owned(),
+            policy: WalkBy::Greedy,
             episodes: 200,
             success: 0.95,
             success_ci95: [0.91, 0.97],

@@ -11,7 +11,10 @@
 //!                    frames
 //! ```
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use plotters::{
     coord::{Shift, types::RangedCoordf64},
@@ -52,12 +55,12 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
     }
 }
 
-/// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`.
+/// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`, and says where it is.
 ///
 /// # Errors
 ///
 /// When the log cannot be read or the picture not written.
-pub fn draw_run(run_dir: &Path) -> Result<(), PlotError> {
+pub fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |source| PlotError::Io { path, source }
@@ -68,7 +71,8 @@ pub fn draw_run(run_dir: &Path) -> Result<(), PlotError> {
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into());
     let picture = run_dir.join("learning-curve.svg");
-    fs::write(&picture, svg(&name, &records)?).map_err(failed(&picture))
+    fs::write(&picture, svg(&name, &records)?).map_err(failed(&picture))?;
+    Ok(picture)
 }
 
 /// The picture of a run called `name`, as SVG.
@@ -322,6 +326,7 @@ fn minutes(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::WalkBy;
 
     /// A made-up run of 400,000 frames that learns, with `evals` evaluations.
     fn run(evals: u64) -> Vec<Record> {
@@ -359,7 +364,7 @@ mod tests {
                 frames,
                 seconds: frames as f64 / 900.0,
                 updates: frames / 128,
-                policy: "greedy".to_owned(),
+                policy: WalkBy::Greedy,
                 episodes: 200,
                 success,
                 success_ci95: [success - 0.05, success + 0.03],
@@ -465,8 +470,9 @@ mod tests {
         run(2)
             .iter()
             .for_each(|record| log.append(record).expect("appended"));
-        draw_run(folder.path()).expect("drawn");
-        let svg = fs::read_to_string(folder.path().join("learning-curve.svg")).expect("written");
+        let picture = draw_run(folder.path()).expect("drawn");
+        assert_eq!(picture, folder.path().join("learning-curve.svg"));
+        let svg = fs::read_to_string(picture).expect("written");
         assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
     }
 

@@ -53,31 +53,6 @@ impl Snapshot {
     }
 }
 
-/// Standard error, shared by the bar and the log lines so that neither tears the other.
-#[derive(Debug, Clone)]
-pub struct Console {
-    /// There where a bar can be drawn.
-    bars: Option<MultiProgress>,
-}
-
-impl Console {
-    /// This process's standard error. There is no bar where it is not a terminal, nor among JSON.
-    pub fn new(config: &TelemetryConfig) -> Self {
-        let bar = io::stderr().is_terminal() && config.log_format != LogFormat::Json;
-        Self {
-            bars: bar.then(MultiProgress::new),
-        }
-    }
-
-    /// Where log lines go: give it to `hrm_common::telemetry::init_logging` as
-    /// `move || console.log_writer()`.
-    pub fn log_writer(&self) -> LogWriter {
-        LogWriter {
-            bars: self.bars.clone(),
-        }
-    }
-}
-
 /// Writes to standard error, above the bar if there is one.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -106,17 +81,20 @@ pub struct Progress {
 
 #[derive(Debug)]
 enum Display {
-    Bar(ProgressBar),
+    Bar(MultiProgress, ProgressBar),
     Lines(Pace),
 }
 
 impl Progress {
-    /// The progress of a run of `total_frames`, with `interval` between two lines where there is no
-    /// bar.
-    pub fn new(console: &Console, total_frames: u64, interval: Duration) -> Self {
-        let display = match &console.bars {
-            Some(bars) => Display::Bar(bars.add(bar(total_frames))),
-            None => Display::Lines(Pace::new(interval, Instant::now())),
+    /// The progress of a run of `total_frames`: a bar where standard error is a terminal and log
+    /// lines are text, log lines otherwise. Nothing is drawn before the first update.
+    pub fn new(config: &TelemetryConfig, total_frames: u64) -> Self {
+        let display = if io::stderr().is_terminal() && config.log_format != LogFormat::Json {
+            let bars = MultiProgress::new();
+            let bar = bars.add(bar(total_frames));
+            Display::Bar(bars, bar)
+        } else {
+            Display::Lines(Pace::new(config.log_interval(), Instant::now()))
         };
         Self {
             total_frames,
@@ -124,11 +102,20 @@ impl Progress {
         }
     }
 
+    /// Where log lines go, for `hrm_common::telemetry::init_logging`.
+    pub fn writer(&self) -> impl Fn() -> LogWriter + Send + Sync + use<> {
+        let bars = match &self.display {
+            Display::Bar(bars, _) => Some(bars.clone()),
+            Display::Lines(_) => None,
+        };
+        move || LogWriter { bars: bars.clone() }
+    }
+
     /// Shows a snapshot, now on a terminal and when the next line is due elsewhere. Cheap enough to
     /// be called after every batch.
     pub fn update(&mut self, snapshot: &Snapshot) {
         match &mut self.display {
-            Display::Bar(bar) => {
+            Display::Bar(_, bar) => {
                 bar.set_position(snapshot.frames);
                 bar.set_prefix(headline(snapshot, self.total_frames));
                 bar.set_message(details(snapshot));
@@ -144,7 +131,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Display::Bar(bar) = &self.display {
+        if let Display::Bar(_, bar) = &self.display {
             bar.abandon();
         }
     }

@@ -42,7 +42,7 @@ pub struct QueueReceiver {
 
 /// A queue of at most `capacity` unrolls.
 pub fn queue(capacity: usize) -> (QueueSender, QueueReceiver) {
-    metrics::gauge!(names::LEARNER_QUEUE_CAPACITY).set(capacity as f64);
+    names::LEARNER_QUEUE_CAPACITY.get().set(capacity as f64);
     let slots = Arc::new(Semaphore::new(capacity));
     // The semaphore bounds it: a slot is held from before the send until after the receive.
     let (sender, receiver) = bounded(capacity);
@@ -60,7 +60,7 @@ impl QueueSender {
         self.sender
             .try_send(Queued { unroll, session, _slot: slot })
             .map_err(|_| Refusal::ShuttingDown)?;
-        metrics::gauge!(names::LEARNER_QUEUE_DEPTH).set(self.sender.len() as f64);
+        names::LEARNER_QUEUE_UNROLLS.get().set(self.sender.len() as f64);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hrm_common::{error::Refusal, telemetry::names};
+use hrm_common::{env::env_seed, error::Refusal, telemetry::names};
 
 /// One connection of one actor process.
 #[derive(Debug)]
@@ -36,18 +36,20 @@ pub struct Sessions {
     /// Sessions ever opened in this run, across restarts: seeds are made of it.
     joined: AtomicU64,
     run_seed: u64,
+    changed: tokio::sync::Notify,
 }
 
 impl Sessions {
     /// No open session; `joined` were opened before in this run.
     pub fn new(run_seed: u64, joined: u64) -> Self {
-        Self { open: Mutex::default(), joined: AtomicU64::new(joined), run_seed }
+        Self { open: Mutex::default(), joined: AtomicU64::new(joined), run_seed, changed: tokio::sync::Notify::new() }
     }
 
     /// Opens a session for an actor and fences its older one. Returns it with the seed of its
     /// environments: drawn from the run's seed and the count of sessions, so that a run with one
     /// actor repeats itself and no two sessions play the same episodes.
     pub fn join(&self, actor_id: u64, name: String) -> (Arc<Session>, u64) {
+        names::LEARNER_JOINS.get().increment(1);
         let ordinal = self.joined.fetch_add(1, Ordering::AcqRel);
         let mut open = self.lock();
         open.retain(|_, session| {
@@ -65,8 +67,8 @@ impl Sessions {
         };
         let session = Arc::new(Session { id, actor_id, name, fenced: AtomicBool::new(false) });
         open.insert(id, session.clone());
-        metrics::gauge!(names::LEARNER_SESSIONS).set(open.len() as f64);
-        (session, mix(self.run_seed, ordinal))
+        names::LEARNER_ACTORS.get().set(open.len() as f64);
+        (session, env_seed(self.run_seed, ordinal))
     }
 
     /// The open session of this id.
@@ -82,7 +84,13 @@ impl Sessions {
     pub fn close(&self, id: u64) {
         let mut open = self.lock();
         open.remove(&id);
-        metrics::gauge!(names::LEARNER_SESSIONS).set(open.len() as f64);
+        names::LEARNER_ACTORS.get().set(open.len() as f64);
+        self.changed.notify_one();
+    }
+
+    /// Returns once a session was closed since this was last waited for. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Open sessions.
@@ -104,14 +112,6 @@ impl Sessions {
         // A panic while the map was held cannot leave it half written.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Two numbers made into one seed (the finaliser of SplitMix64).
-pub fn mix(seed: u64, index: u64) -> u64 {
-    let mut z = seed ^ index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::{
 pub struct Spec {
     /// The mazes.
     pub env: EnvConfig,
-    /// How episodes are made easier at first; the level itself travels with the weights.
+    /// How far apart start and goal may be; its level travels with the weights.
     pub curriculum: CurriculumConfig,
     /// The model.
     pub model: ModelConfig,

@@ -163,7 +163,7 @@ impl EnvConfig {
         }
     }
 
-    /// The size of an observation.
+    /// The size of an observation, of a valid configuration.
     pub fn grid(&self) -> Grid {
         match self.maze {
             MazeKind::FourRooms => Grid {
@@ -177,8 +177,8 @@ impl EnvConfig {
         }
     }
 
-    /// The longest distance that a start and a goal can have before fixed walls lengthen it, in
-    /// steps, `max_distance` respected. A curriculum ends there.
+    /// The longest distance in steps that a start and a goal can have, of a valid configuration,
+    /// before fixed walls lengthen it; `max_distance` is respected. A curriculum ends there.
     pub fn longest_distance(&self) -> u32 {
         let open = match self.maze {
             MazeKind::FourRooms => FOUR_ROOMS_LONGEST,
@@ -468,7 +468,7 @@ mod tests {
                 .map(|&from| {
                     search.flood(&map, &map.tiles, from, u16::MAX, None);
                     search
-                        .reached()
+                        .reached_from(0)
                         .iter()
                         .filter_map(|&tile| search.distance(tile))
                         .max()

@@ -72,8 +72,8 @@ impl Doors {
     ) {
         let closed = Chance::new(rules.config.doors as f64 / self.moving.len() as f64);
         for &door in &self.moving {
-            // A door that agent stands in draws too and stays open, so that the number of draws
-            // does not hang on where the agent is.
+            // The door that the agent stands in draws too but stays open, so that the number of
+            // draws does not depend on where the agent is.
             if rng.holds(redraw) {
                 let closes = rng.holds(closed);
                 if door != agent {

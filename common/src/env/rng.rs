@@ -59,6 +59,14 @@ mod tests {
 
     use super::*;
 
+    /// Computed apart, in Python.
+    #[test]
+    fn seeds_of_environments_are_what_they_were() {
+        assert_eq!(env_seed(0, 0), 0xa706dd2f4d197e6f);
+        assert_eq!(env_seed(0, 1), 0xb382a305f4414f5e);
+        assert_eq!(env_seed(1, 0), 0x5e41ab087439611e);
+    }
+
     #[test]
     fn seeds_of_environments_differ_across_seeds_and_indices() {
         let seeds: HashSet<u64> = (0..64)

@@ -58,12 +58,7 @@ impl Search {
         }
     }
 
-    /// What the last flood found, nearest first, the origin included.
-    pub fn reached(&self) -> &[Tile] {
-        &self.queue
-    }
-
-    /// What the last flood found at `min` steps or more.
+    /// What the last flood found at `min` steps or more, nearest first; the origin is at 0.
     pub fn reached_from(&self, min: u16) -> &[Tile] {
         let first = self
             .queue
@@ -117,7 +112,7 @@ mod tests {
         let map = map();
         let mut search = Search::default();
         search.flood(&map, &map.tiles, 0, u16::MAX, None);
-        assert_eq!(search.reached().len(), 104);
+        assert_eq!(search.reached_from(0).len(), 104);
         assert_eq!(search.distance(0), Some(0));
         // Through the northern doorway at (2, 5) into the next room.
         assert_eq!(search.distance(2 * 11 + 5), Some(7));
@@ -130,11 +125,11 @@ mod tests {
         let map = map();
         let mut search = Search::default();
         search.flood(&map, &map.tiles, 0, 2, None);
-        assert_eq!(search.reached(), [0, 1, 11, 2, 12, 22]);
+        assert_eq!(search.reached_from(0), [0, 1, 11, 2, 12, 22]);
         assert_eq!(search.reached_from(2), [2, 12, 22]);
         assert!(search.reached_from(3).is_empty());
         search.flood(&map, &map.tiles, 0, u16::MAX, Some(11));
-        assert_eq!(search.reached(), [0, 1, 11]);
+        assert_eq!(search.reached_from(0), [0, 1, 11]);
     }
 
     #[test]

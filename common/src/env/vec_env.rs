@@ -21,7 +21,7 @@ pub struct Finished {
 /// N environments of one configuration, stepped together, each reset as soon as its episode ends.
 ///
 /// Environment `i` plays what a [`Maze`](super::Maze) of seed [`env_seed`]`(seed, i)` plays, so its
-/// episodes hang neither on N nor on its neighbours.
+/// episodes depend neither on N nor on its neighbours.
 #[derive(Clone, Debug)]
 pub struct VecEnv {
     rules: Rules,

@@ -16,7 +16,7 @@ use hrm_common::env::{
 };
 use rand::Rng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::path_ratio;
 
@@ -27,7 +27,7 @@ const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
 const LANES: usize = 128;
 
 /// Who walks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WalkBy {
     /// The model's most probable action.

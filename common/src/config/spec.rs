@@ -3,11 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{
-    RolloutConfig,
-    error::InvalidValue,
-    presets::{check_curriculum, check_env, check_model},
-};
+use super::{RolloutConfig, error::InvalidValue, presets};
 use crate::{
     env::{CurriculumConfig, EnvConfig},
     model::ModelConfig,
@@ -15,8 +11,8 @@ use crate::{
 
 /// The part of the configuration that an actor must share with its learner. It travels as JSON in
 /// the handshake. Fields that a newer learner added are ignored, except inside `env` and `model`:
-/// an actor that does not know one of those would play another maze or build another model. What
-/// is known is checked in full.
+/// an actor that does not know one of those would play another maze or build another model. What is
+/// known is checked in full.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// The mazes.
@@ -60,9 +56,9 @@ impl Spec {
     /// configuration would refuse too.
     pub fn from_json(json: &str) -> Result<Self, SpecError> {
         let spec: Self = serde_json::from_str(json)?;
-        check_env(&spec.env)?;
-        check_curriculum(&spec.curriculum)?;
-        check_model(&spec.model)?;
+        presets::check_env(&spec.env)?;
+        presets::check_curriculum(&spec.curriculum)?;
+        presets::check_model(&spec.model)?;
         spec.rollout.check()?;
         Ok(spec)
     }
@@ -70,6 +66,8 @@ impl Spec {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn spec() -> Spec {
@@ -84,7 +82,7 @@ mod tests {
         }
     }
 
-    fn edited(edit: impl FnOnce(&mut serde_json::Value)) -> String {
+    fn edited(edit: impl FnOnce(&mut Value)) -> String {
         let mut value = serde_json::to_value(spec()).expect("JSON");
         edit(&mut value);
         value.to_string()
@@ -118,23 +116,18 @@ mod tests {
 
     #[test]
     fn what_is_known_is_checked() {
-        let no_model = edited(|v| v["model"] = serde_json::Value::Null);
+        let no_model = edited(|v| v["model"] = Value::Null);
         assert!(matches!(
             Spec::from_json(&no_model),
             Err(SpecError::Malformed(_))
         ));
         for (section, key, value) in [
-            ("env", "p_change", 1.5),
-            ("rollout", "envs", 0.0),
-            ("model", "heads", 0.0),
+            ("env", "p_change", Value::from(1.5)),
+            ("curriculum", "uniform_share", Value::from(1.5)),
+            ("rollout", "envs", Value::from(0)),
+            ("model", "heads", Value::from(0)),
         ] {
-            let json = edited(|v| {
-                v[section][key] = if key == "p_change" {
-                    value.into()
-                } else {
-                    (value as u64).into()
-                };
-            });
+            let json = edited(|v| v[section][key] = value);
             match Spec::from_json(&json) {
                 Err(SpecError::Invalid(fault)) => assert_eq!(fault.key, format!("{section}.{key}")),
                 other => panic!("{section}.{key}: {other:?}"),

@@ -292,14 +292,16 @@ impl Hrm {
         let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
 
         let kind = self.kind();
-        let weights: Vec<Tensor> = self
-            .parameters
-            .leaves()
+        let parameters = self.parameters.leaves();
+        let weights: Vec<Tensor> = parameters
             .iter()
             .map(|weight| weight.to_kind(kind))
             .collect();
         let rows = Rows::new(self.config.mixing, self.grid, batch);
-        let embedded = self.network.embedding.forward(&weights, &rows, tokens);
+        let embedded = self
+            .network
+            .embedding
+            .forward(parameters, &rows, tokens, kind);
         let aim = self.network.heads.aim(tokens);
         let [mut z_h, mut z_l] =
             self.config
@@ -331,10 +333,7 @@ impl Hrm {
                     call()
                 };
             }
-            let heads = self
-                .network
-                .heads
-                .forward(self.parameters.leaves(), &rows, &aim, &z_h);
+            let heads = self.network.heads.forward(parameters, &rows, &aim, &z_h);
             after_segment(&rows, [&z_h, &z_l], heads);
         }
         if one_step {

@@ -224,6 +224,23 @@ impl Hrm {
         self.parameters.flat()
     }
 
+    /// Gradient of a scalar that was computed with [`Gradient::OneStep`] or [`Gradient::Full`], f32 in the
+    /// order of [`Hrm::flat_parameters`]; zero for parameters that it does not depend on. Frees the graph.
+    pub fn gradient(&self, loss: &Tensor) -> Tensor {
+        let parameters = self.parameters();
+        let gradients = Tensor::run_backward(&[loss], parameters, false, false);
+        let flat = |(gradient, parameter): (&Tensor, &Tensor)| {
+            if gradient.defined() {
+                // Some come transposed or channels-last.
+                gradient.reshape(-1)
+            } else {
+                parameter.detach().zeros_like().view(-1)
+            }
+        };
+        let flat: Vec<Tensor> = gradients.iter().zip(parameters).map(flat).collect();
+        Tensor::cat(&flat, 0)
+    }
+
     /// Every tensor by name: the trainable parameters, then the fixed ones (initial vectors, halt head).
     /// They share the model's storage and are detached from its graph.
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {

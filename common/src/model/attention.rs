@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::ModelConfig;
 use super::init::Init;
+use super::linear::linear;
 use super::parameters::{Declaration, Index};
 use super::rows::Rows;
 
@@ -48,8 +49,7 @@ impl Attention {
     ) -> Tensor {
         let d = x.size()[1];
         // [3, B, heads, P, d / heads]
-        let qkv = x
-            .linear(self.qkv.of(weights), None::<Tensor>)
+        let qkv = linear(rows, x, self.qkv.of(weights))
             .view([rows.batch, rows.positions(), 3, self.heads, d / self.heads])
             .permute([2, 0, 3, 1, 4]);
         let turn = |x: Tensor| rotary.map_or_else(|| x.shallow_clone(), |rotary| rotary.turn(&x));
@@ -64,10 +64,11 @@ impl Attention {
             None,
             false,
         );
-        mixed
-            .transpose(1, 2)
-            .reshape([-1, d])
-            .linear(self.out.of(weights), None::<Tensor>)
+        linear(
+            rows,
+            &mixed.transpose(1, 2).reshape([-1, d]),
+            self.out.of(weights),
+        )
     }
 }
 

@@ -50,8 +50,17 @@ impl Block {
             Mixer::Attention(attention) => attention.forward(weights, rows, rotary, x),
             Mixer::Conv(conv) => conv.forward(weights, rows, x),
         };
-        let x = rms_norm(&(x + mixed));
-        rms_norm(&(&x + self.swiglu.forward(weights, &x)))
+        let x = rms_norm(&add(mixed, x));
+        rms_norm(&add(self.swiglu.forward(weights, rows, &x), &x))
+    }
+}
+
+/// The sum, in the storage of `fresh` where no graph remembers it.
+fn add(mut fresh: Tensor, x: &Tensor) -> Tensor {
+    if fresh.requires_grad() {
+        fresh + x
+    } else {
+        fresh.g_add_(x)
     }
 }
 

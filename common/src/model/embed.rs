@@ -32,18 +32,36 @@ impl Embedding {
         }
     }
 
-    /// Codes u8 `[B, S]` to rows `[B * P, d]`.
-    pub(super) fn forward(&self, weights: &[Tensor], rows: &Rows, tokens: &Tensor) -> Tensor {
-        let token = self.token.of(weights);
-        let d = token.size()[1];
-        let codes = tokens.to_kind(Kind::Int64);
-        let mut cells = Tensor::embedding(token, &codes, -1, false, false);
-        let mut prefix = self.prefix.of(weights).shallow_clone();
-        if let Some(position) = self.position {
-            let position = position.of(weights);
-            cells = cells + position.narrow(0, 1, rows.cells());
-            prefix = prefix + position.narrow(0, 0, 1);
-        }
-        rows.join(&cells, &prefix.expand([rows.batch, d], false)) * self.scale
+    /// Codes u8 `[B, S]` to rows `[B * P, d]` of `kind`.
+    ///
+    /// One look-up in a table of every code at every position (or of every code, without positions), with
+    /// the prefix last: the sum and the scaling are then done once a call, not once a token. Rows are cast
+    /// after the look-up, so that its gradient is summed in 32 bits. `parameters` are the uncast ones.
+    pub(super) fn forward(
+        &self,
+        parameters: &[Tensor],
+        rows: &Rows,
+        tokens: &Tensor,
+        kind: Kind,
+    ) -> Tensor {
+        let token = self.token.of(parameters);
+        let prefix = self.prefix.of(parameters);
+        let (codes, d) = (token.size()[0], token.size()[1]);
+        let mut cells = tokens.to_kind(Kind::Int64);
+        let table = match self.position {
+            None => Tensor::cat(&[token, prefix], 0),
+            Some(position) => {
+                let place = Tensor::arange(rows.cells(), (Kind::Int64, tokens.device()));
+                cells = cells * rows.cells() + place;
+                let position = position.of(parameters);
+                let everywhere = token.unsqueeze(1) + position.narrow(0, 1, rows.cells());
+                let prefix = prefix + position.narrow(0, 0, 1);
+                Tensor::cat(&[everywhere.view([codes * rows.cells(), d]), prefix], 0)
+            }
+        };
+        let last = table.size()[0] - 1;
+        let prefixes = Tensor::full([rows.batch, 1], last, (Kind::Int64, tokens.device()));
+        let index = rows.join(&cells.unsqueeze(2), &prefixes).view(-1);
+        (table * self.scale).index_select(0, &index).to_kind(kind)
     }
 }

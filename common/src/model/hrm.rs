@@ -224,6 +224,23 @@ impl Hrm {
         self.parameters.flat()
     }
 
+    /// Gradient of a scalar that was computed with [`Gradient::OneStep`] or [`Gradient::Full`], f32 in the
+    /// order of [`Hrm::flat_parameters`]; zero for parameters that it does not depend on. Frees the graph.
+    pub fn gradient(&self, loss: &Tensor) -> Tensor {
+        let parameters = self.parameters();
+        let gradients = Tensor::run_backward(&[loss], parameters, false, false);
+        let flat = |(gradient, parameter): (&Tensor, &Tensor)| {
+            if gradient.defined() {
+                // Some come transposed or channels-last.
+                gradient.reshape(-1)
+            } else {
+                parameter.detach().zeros_like().view(-1)
+            }
+        };
+        let flat: Vec<Tensor> = gradients.iter().zip(parameters).map(flat).collect();
+        Tensor::cat(&flat, 0)
+    }
+
     /// Every tensor by name: the trainable parameters, then the fixed ones (initial vectors, halt head).
     /// They share the model's storage and are detached from its graph.
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
@@ -292,14 +309,16 @@ impl Hrm {
         let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
 
         let kind = self.kind();
-        let weights: Vec<Tensor> = self
-            .parameters
-            .leaves()
+        let parameters = self.parameters.leaves();
+        let weights: Vec<Tensor> = parameters
             .iter()
             .map(|weight| weight.to_kind(kind))
             .collect();
         let rows = Rows::new(self.config.mixing, self.grid, batch);
-        let embedded = self.network.embedding.forward(&weights, &rows, tokens);
+        let embedded = self
+            .network
+            .embedding
+            .forward(parameters, &rows, tokens, kind);
         let aim = self.network.heads.aim(tokens);
         let [mut z_h, mut z_l] =
             self.config
@@ -331,10 +350,7 @@ impl Hrm {
                     call()
                 };
             }
-            let heads = self
-                .network
-                .heads
-                .forward(self.parameters.leaves(), &rows, &aim, &z_h);
+            let heads = self.network.heads.forward(parameters, &rows, &aim, &z_h);
             after_segment(&rows, [&z_h, &z_l], heads);
         }
         if one_step {

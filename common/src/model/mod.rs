@@ -10,7 +10,7 @@
 //! embed       tokens u8 [B, S]            -> e [B * P, d]
 //! carry       carry [2, B, P, d]          -> zH, zL [B * P, d], and back
 //! module      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
-//!   block       attention | conv, then swiglu, each behind a residual and RMSNorm
+//!   block       attention | conv, then swiglu (both on linear), each behind a residual and RMSNorm
 //! heads       zH at the read-out          -> logits [B, 4], value [B]
 //! hrm         all of it: segments, cycles, and where gradient flows
 //! state       weights as safetensors bytes, and back
@@ -30,6 +30,7 @@ mod error;
 mod heads;
 mod hrm;
 mod init;
+mod linear;
 mod module;
 mod parameters;
 pub mod published;

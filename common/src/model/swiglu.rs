@@ -4,7 +4,9 @@ use tch::Tensor;
 
 use super::config::ModelConfig;
 use super::init::Init;
+use super::linear::linear;
 use super::parameters::{Declaration, Index};
+use super::rows::Rows;
 
 /// `down(silu(gate(x)) * up(x))` (Shazeer 2020), gate and up fused into one matrix, no biases.
 #[derive(Clone, Debug)]
@@ -34,11 +36,13 @@ impl SwiGlu {
         }
     }
 
-    /// Rows `[n, d]` to rows of the same shape.
-    pub(super) fn forward(&self, weights: &[Tensor], x: &Tensor) -> Tensor {
-        let gate_up = x
-            .linear(self.gate_up.of(weights), None::<Tensor>)
-            .chunk(2, -1);
-        (gate_up[0].silu() * &gate_up[1]).linear(self.down.of(weights), None::<Tensor>)
+    /// Rows `[B * P, d]` to rows of the same shape.
+    pub(super) fn forward(&self, weights: &[Tensor], rows: &Rows, x: &Tensor) -> Tensor {
+        let gate_up = linear(rows, x, self.gate_up.of(weights)).chunk(2, -1);
+        linear(
+            rows,
+            &(gate_up[0].silu() * &gate_up[1]),
+            self.down.of(weights),
+        )
     }
 }

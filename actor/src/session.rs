@@ -35,7 +35,7 @@ use hrm_proto::{
     v1::{JoinRequest, JoinResponse, learner_client::LearnerClient},
 };
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -48,9 +48,9 @@ use crate::{
     weight_sync::{SyncEnd, weight_sync},
 };
 
-/// Unrolls between the rollout thread and the upload: one is being sent while the next is played,
-/// and more would only add policy lag.
-const UNROLLS_IN_FLIGHT: usize = 1;
+/// Unrolls between the rollout thread and the upload. The credits bound what is in flight; this only
+/// hands over.
+const HAND_OVER: usize = 1;
 
 /// A session that lived this long counts as healthy: the backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -223,19 +223,21 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
     );
 
     let (newest_tx, newest_rx) = watch::channel(None);
-    let (unroll_tx, unroll_rx) = mpsc::channel(UNROLLS_IN_FLIGHT);
+    let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
+    let credits = Arc::new(Semaphore::new(joined.spec.rollout.unrolls_in_flight));
     let stop = Arc::new(AtomicBool::new(false));
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("rollout".into()).spawn({
         let (stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
+        let credits = credits.clone();
         move || {
-            let result = rollout_thread(joined, newest_rx, unroll_tx, &runtime, &stop);
+            let result = rollout_thread(joined, newest_rx, unroll_tx, &credits, &runtime, &stop);
             // The supervisor may have left already; then nobody waits for the result.
             let _ = rollout_done_tx.send(result);
         }
     })?;
     let sync = weight_sync(client.clone(), session, fingerprint, newest_tx);
-    let mut upload = tokio::spawn(upload(client, unroll_rx));
+    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone()));
 
     // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
     let result = tokio::select! {
@@ -259,6 +261,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
 
     // The rollout abandons its unroll within a tick; dropping its sender ends the upload in order.
     stop.store(true, Ordering::Relaxed);
+    credits.close();
     if !upload.is_finished() && result.is_ok() {
         match tokio::time::timeout(options.drain, &mut upload).await {
             Ok(Ok(Ok(summary))) => tracing::info!(
@@ -346,6 +349,7 @@ fn rollout_thread(
     joined: Joined,
     mut newest: watch::Receiver<Option<Weights>>,
     unrolls: mpsc::Sender<Unroll>,
+    credits: &Semaphore,
     runtime: &tokio::runtime::Handle,
     stop: &AtomicBool,
 ) -> Result<(), SessionError> {
@@ -373,6 +377,10 @@ fn rollout_thread(
     let mut version = None;
     while !stop.load(Ordering::Relaxed) {
         clock.enter(ActorStage::Wait);
+        match runtime.block_on(credits.acquire()) {
+            Ok(credit) => credit.forget(),
+            Err(_) => return Ok(()),
+        }
         // In synchronous mode the weights made from the last unroll are waited for; otherwise only
         // the first ones are.
         let fresh_enough = |newest: &Option<Weights>| match (newest, version) {

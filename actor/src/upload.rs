@@ -1,28 +1,37 @@
-//! Streams unrolls to the learner over one client-streaming call.
+//! Streams unrolls to the learner, and takes back leave to make more.
+
+use std::sync::Arc;
 
 use hrm_common::{telemetry::names, trajectory::Unroll, wire};
-use hrm_proto::v1::{UploadSummary, learner_client::LearnerClient};
-use tokio::sync::mpsc;
+use hrm_proto::v1::{UploadAck, learner_client::LearnerClient};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::transport::Channel;
 
 use crate::session::SessionError;
 
-/// Sends what `unrolls` yields until its sender is gone, then waits for the learner's count.
+/// Sends what `unrolls` yields until its sender is gone, then waits for the learner's last word.
 ///
-/// When the learner's queue is full it stops reading; HTTP/2 flow control stops this stream, the
-/// channel fills, and the rollout thread waits: that is the back-pressure.
+/// Every unroll that the trainer takes gives one permit back to `credits`, which the rollout thread
+/// spends: so an actor is never more than that many unrolls ahead of the learner. Should the learner
+/// stop reading, HTTP/2 flow control stops this stream all the same.
 pub(crate) async fn upload(
     mut client: LearnerClient<Channel>,
     unrolls: mpsc::Receiver<Unroll>,
-) -> Result<UploadSummary, SessionError> {
+    credits: Arc<Semaphore>,
+) -> Result<UploadAck, SessionError> {
     let messages = ReceiverStream::new(unrolls).map(|unroll| {
         names::ACTOR_UNROLLS_SENT.get().increment(1);
         let message = wire::encode(&unroll);
-        names::ACTOR_SENT_BYTES
-            .get()
-            .increment(prost::Message::encoded_len(&message) as u64);
+        names::ACTOR_SENT_BYTES.get().increment(prost::Message::encoded_len(&message) as u64);
         message
     });
-    Ok(client.upload(messages).await?.into_inner())
+    let mut acks = client.upload(messages).await?.into_inner();
+    let mut newest = UploadAck::default();
+    while let Some(ack) = acks.message().await? {
+        let taken = ack.unrolls_taken.saturating_sub(newest.unrolls_taken);
+        credits.add_permits(taken as usize);
+        newest = ack;
+    }
+    Ok(newest)
 }

@@ -223,6 +223,7 @@ impl Batcher {
             names::LEARNER_QUEUE_UNROLLS
                 .get()
                 .set(self.queue.channel().len() as f64);
+            session.take();
             if session.is_fenced() {
                 count_dropped(DropReason::Fenced, &unroll);
             } else if self.is_fresh(&unroll, newest_version) {

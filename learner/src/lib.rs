@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!   service     gRPC: handshake, uploads in, weights out        (tokio tasks)
+//!     upload    one stream of unrolls: check, queue, acknowledge
 //!     sessions  who is connected, and the fence around the dead
 //!   queue       bounded; full = streams are not read
 //!   batch       drops fenced and stale unrolls, stacks the rest (trainer thread from here on)
@@ -35,4 +36,5 @@ pub mod sessions;
 pub mod stats;
 pub mod trainer;
 pub mod update;
+pub mod upload;
 pub mod vtrace;

@@ -45,6 +45,7 @@ use crate::{
     sessions::Sessions,
     trainer::{End, Trainer},
     update::Updater,
+    upload::Admission,
 };
 
 /// What a finished or stopped run came to; `summary.json`.
@@ -169,10 +170,12 @@ pub async fn start(
     let service = LearnerService {
         run_id: run_dir.identity.run_id.clone(),
         spec: config.spec().to_json()?,
-        expectation: expectation(&config, &updater.model),
-        sessions: sessions.clone(),
-        queue: queue_tx,
-        newest,
+        admission: Admission {
+            expectation: Arc::new(expectation(&config, &updater.model)),
+            sessions: sessions.clone(),
+            queue: queue_tx,
+            newest,
+        },
         position: position.clone(),
     };
     let listener = TcpListener::bind(config.learner.listen)
@@ -268,7 +271,7 @@ async fn serve(
     stop: Shutdown,
 ) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let limit = service.expectation.max_message_size();
+    let limit = service.admission.expectation.max_message_size();
     let learner = LearnerServer::new(service).max_decoding_message_size(limit);
     health.set_serving::<LearnerServer<LearnerService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()

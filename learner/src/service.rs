@@ -4,7 +4,6 @@
 //! the bytes that the trainer encoded once.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,26 +12,29 @@ use std::{
 
 use hrm_common::{
     error::Refusal,
-    telemetry::names::{self, Field},
+    telemetry::names,
     weights::Weights,
-    wire::{self, Expectation},
 };
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
     v1::{
         JoinRequest, JoinResponse, StatusRequest, StatusResponse, SubscribeRequest, UnrollBatch,
-        UploadSummary, WeightsChunk, learner_server::Learner,
+        UploadAck, WeightsChunk, learner_server::Learner,
     },
 };
 use tokio::sync::{mpsc, watch};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{queue::QueueSender, sessions::Sessions};
+use crate::upload::{Admission, count_refused};
 
 /// Pieces of weights between a subscription and its connection: one is being written while the next
 /// waits. More would only hold older weights.
 const CHUNKS_IN_FLIGHT: usize = 1;
+
+/// Acknowledgements between an upload and its connection: they are cumulative, so the newest one is
+/// enough.
+const ACKS_IN_FLIGHT: usize = 1;
 
 /// Longest actor name that is kept, in characters: it goes into logs.
 const MAX_NAME: usize = 100;
@@ -53,59 +55,10 @@ pub struct LearnerService {
     pub run_id: String,
     /// JSON that an actor runs by.
     pub spec: String,
-    /// What a valid unroll looks like.
-    pub expectation: Expectation,
-    /// Open sessions.
-    pub sessions: Arc<Sessions>,
-    /// Towards the trainer.
-    pub queue: QueueSender,
-    /// The newest weights, from the trainer.
-    pub newest: watch::Receiver<Weights>,
+    /// What decides whether an unroll gets in; shared by all uploads.
+    pub admission: Admission,
     /// How far the run is.
     pub position: Arc<Position>,
-}
-
-impl LearnerService {
-    /// Reads one upload until it ends; whatever it admitted stays admitted.
-    async fn receive(
-        &self,
-        mut messages: Streaming<UnrollBatch>,
-        opened: &mut Option<u64>,
-        summary: &mut UploadSummary,
-    ) -> Result<(), Status> {
-        while let Some(message) = messages.message().await? {
-            let frames = u64::from(message.ticks) * u64::from(message.envs);
-            names::LEARNER_UNROLLS_RECEIVED.get().increment(1);
-            names::LEARNER_FRAMES_RECEIVED.get().increment(frames);
-            names::LEARNER_RECEIVED_BYTES
-                .get()
-                .increment(prost::Message::encoded_len(&message) as u64);
-            self.admit(message, opened)
-                .await
-                .inspect_err(count_refused)?;
-            names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
-            names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
-            summary.unrolls_admitted += 1;
-            summary.frames_admitted += frames;
-        }
-        Ok(())
-    }
-
-    /// Checks an unroll completely and puts it into the queue; waits there while the queue is full.
-    async fn admit(&self, message: UnrollBatch, opened: &mut Option<u64>) -> Result<(), Refusal> {
-        let session = self.sessions.find(message.session)?;
-        *opened = Some(session.id);
-        let newest = self.newest.borrow().version;
-        let unroll = wire::decode(message, &self.expectation, newest)?;
-        self.queue.send(unroll, session).await
-    }
-}
-
-fn count_refused(refusal: &Refusal) {
-    tracing::warn!(%refusal, "refused");
-    names::LEARNER_UNROLLS_REFUSED
-        .with(Field(refusal.reason()))
-        .increment(1);
 }
 
 #[tonic::async_trait]
@@ -131,7 +84,7 @@ impl Learner for LearnerService {
             .filter(|c| !c.is_control())
             .take(MAX_NAME)
             .collect();
-        let (session, seed) = self.sessions.join(actor_id, name);
+        let (session, seed) = self.admission.sessions.join(actor_id, name);
         tracing::info!(
             actor = session.name,
             session = format_args!("{:016x}", session.id),
@@ -142,47 +95,39 @@ impl Learner for LearnerService {
             session: session.id,
             run_id: self.run_id.clone(),
             spec: self.spec.clone(),
-            model_fingerprint: self.expectation.model_fingerprint,
+            model_fingerprint: self.admission.expectation.model_fingerprint,
             seed,
             wire_major: WIRE_MAJOR,
             wire_minor: WIRE_MINOR,
         }))
     }
 
+    type UploadStream = ReceiverStream<Result<UploadAck, Status>>;
+
     async fn upload(
         &self,
         request: Request<Streaming<UnrollBatch>>,
-    ) -> Result<Response<UploadSummary>, Status> {
-        let mut summary = UploadSummary::default();
-        let mut opened = None;
-        let result = self
-            .receive(request.into_inner(), &mut opened, &mut summary)
-            .await;
-        if let Some(session) = opened {
-            self.sessions.close(session);
-            tracing::info!(
-                session = format_args!("{session:016x}"),
-                unrolls = summary.unrolls_admitted,
-                reason = result
-                    .as_ref()
-                    .err()
-                    .map(|s| tracing::field::display(s.message())),
-                "actor left"
-            );
-        }
-        result.map(|()| Response::new(summary))
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        let (acks, stream) = mpsc::channel(ACKS_IN_FLIGHT);
+        tokio::spawn(self.admission.clone().serve(request.into_inner(), acks));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<WeightsChunk, Status>> + Send>>;
+    type SubscribeStream = ReceiverStream<Result<WeightsChunk, Status>>;
 
     async fn subscribe(
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        self.sessions.find(request.into_inner().session)?;
+        let sessions = self.admission.sessions.clone();
+        let session = sessions.find(request.into_inner().session)?;
         let (chunks, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        tokio::spawn(send_weights(self.newest.clone(), chunks));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let newest = self.admission.newest.clone();
+        tokio::spawn(async move {
+            send_weights(newest, chunks).await;
+            sessions.close_idle(&session);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn status(
@@ -190,7 +135,7 @@ impl Learner for LearnerService {
         _request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         let (version, curriculum_distance) = {
-            let newest = self.newest.borrow();
+            let newest = self.admission.newest.borrow();
             (newest.version, newest.curriculum_distance)
         };
         Ok(Response::new(StatusResponse {
@@ -198,8 +143,8 @@ impl Learner for LearnerService {
             version,
             updates: self.position.updates.load(Ordering::Relaxed),
             frames: self.position.frames.load(Ordering::Relaxed),
-            sessions: self.sessions.len() as u32,
-            queued_unrolls: self.queue.len() as u32,
+            sessions: self.admission.sessions.len() as u32,
+            queued_unrolls: self.admission.queue.len() as u32,
             curriculum_distance,
         }))
     }

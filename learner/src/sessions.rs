@@ -9,6 +9,7 @@ use std::{
 };
 
 use hrm_common::{env::env_seed, error::Refusal, telemetry::names};
+use tokio::sync::watch;
 
 /// One connection of one actor process.
 #[derive(Debug)]
@@ -20,12 +21,34 @@ pub struct Session {
     /// What the actor calls itself.
     pub name: String,
     fenced: AtomicBool,
+    uploading: AtomicBool,
+    taken: watch::Sender<u64>,
 }
 
 impl Session {
     /// True once the same actor has joined anew: whatever is left of this session is discarded.
     pub fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Books one of its unrolls as taken by the trainer: the actor may make another.
+    pub fn take(&self) {
+        self.taken.send_modify(|taken| *taken += 1);
+    }
+
+    /// Unrolls of it that the trainer took.
+    pub fn taken(&self) -> u64 {
+        *self.taken.borrow()
+    }
+
+    /// Follows the unrolls of it that the trainer takes.
+    pub fn watch_taken(&self) -> watch::Receiver<u64> {
+        self.taken.subscribe()
+    }
+
+    /// Books that its upload has begun: the session then lives as long as that.
+    pub fn open_upload(&self) {
+        self.uploading.store(true, Ordering::Release);
     }
 }
 
@@ -75,6 +98,8 @@ impl Sessions {
             actor_id,
             name,
             fenced: AtomicBool::new(false),
+            uploading: AtomicBool::new(false),
+            taken: watch::Sender::new(0),
         });
         open.insert(id, session.clone());
         names::LEARNER_ACTORS.get().set(open.len() as f64);
@@ -99,6 +124,13 @@ impl Sessions {
         open.remove(&id);
         names::LEARNER_ACTORS.get().set(open.len() as f64);
         self.changed.notify_one();
+    }
+
+    /// Closes a session whose subscription ended, unless its upload goes on.
+    pub fn close_idle(&self, session: &Session) {
+        if !session.uploading.load(Ordering::Acquire) {
+            self.close(session.id);
+        }
     }
 
     /// Returns once a session was closed since this was last waited for. For one waiter.

@@ -23,6 +23,10 @@ pub struct RolloutConfig {
     pub carry_dtype: Dtype,
     /// Whether an actor waits for the weights made from its last unroll (policy lag 0).
     pub synchronous: bool,
+    /// Unrolls that an actor may have under way that the trainer has not taken yet. 1 is enough to play
+    /// the next unroll while the learner trains on the last; every further one hides more of the
+    /// network's latency and adds to the policy lag.
+    pub unrolls_in_flight: usize,
 }
 
 impl Default for RolloutConfig {
@@ -32,6 +36,7 @@ impl Default for RolloutConfig {
             unroll_length: 16,
             carry_dtype: Dtype::F32,
             synchronous: false,
+            unrolls_in_flight: 1,
         }
     }
 }
@@ -42,6 +47,9 @@ impl RolloutConfig {
     /// Ticks of an unroll at most, for the same reason.
     const MAX_UNROLL_LENGTH: usize = 1024;
 
+    /// Unrolls under way of one actor at most.
+    const MAX_IN_FLIGHT: usize = 64;
+
     /// Frames of one unroll: N times T.
     pub fn frames(&self) -> usize {
         self.envs * self.unroll_length
@@ -49,6 +57,12 @@ impl RolloutConfig {
 
     pub(super) fn check(&self) -> Checked {
         rules::between("rollout.envs", self.envs, 1, Self::MAX_ENVS)?;
+        rules::between(
+            "rollout.unrolls_in_flight",
+            self.unrolls_in_flight,
+            1,
+            Self::MAX_IN_FLIGHT,
+        )?;
         rules::between(
             "rollout.unroll_length",
             self.unroll_length,

@@ -1,0 +1,138 @@
+//! One upload: unrolls in, checked and queued one after the other, and acknowledgements back.
+//!
+//! ```text
+//!   messages --decode, check--> queue (waits while it is full; meanwhile nothing is read)
+//!   acks <-- the session's count of unrolls that the trainer took
+//! ```
+
+use std::{pin::pin, sync::Arc};
+
+use hrm_common::{
+    error::Refusal,
+    telemetry::names::{self, Field},
+    weights::Weights,
+    wire::{self, Expectation},
+};
+use hrm_proto::v1::{UnrollBatch, UploadAck};
+use tokio::sync::{mpsc, watch};
+use tonic::{Status, Streaming};
+
+use crate::{
+    queue::QueueSender,
+    sessions::{Session, Sessions},
+};
+
+/// What decides whether an unroll gets in.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// What a valid unroll looks like.
+    pub expectation: Arc<Expectation>,
+    /// Open sessions.
+    pub sessions: Arc<Sessions>,
+    /// Towards the trainer.
+    pub queue: QueueSender,
+    /// The newest weights.
+    pub newest: watch::Receiver<Weights>,
+}
+
+/// How far an upload is.
+#[derive(Debug, Default)]
+struct Upload {
+    session: Option<Arc<Session>>,
+    unrolls: u64,
+    frames: u64,
+}
+
+impl Admission {
+    /// Serves one upload until the actor ends it or something in it is refused. Whatever was admitted
+    /// stays admitted.
+    pub async fn serve(
+        self,
+        mut messages: Streaming<UnrollBatch>,
+        acks: mpsc::Sender<Result<UploadAck, Status>>,
+    ) {
+        let mut upload = Upload::default();
+        let end = self.receive(&mut messages, &mut upload, &acks).await;
+        if let Some(session) = &upload.session {
+            self.sessions.close(session.id);
+            tracing::info!(
+                actor = session.name,
+                session = format_args!("{:016x}", session.id),
+                unrolls = upload.unrolls,
+                reason = end.as_ref().err().map(|s| tracing::field::display(s.message())),
+                "actor left"
+            );
+        }
+        // The peer may be gone already; then nobody waits for the last word.
+        let _ = acks.send(end.map(|()| upload.ack())).await;
+    }
+
+    async fn receive(
+        &self,
+        messages: &mut Streaming<UnrollBatch>,
+        upload: &mut Upload,
+        acks: &mpsc::Sender<Result<UploadAck, Status>>,
+    ) -> Result<(), Status> {
+        loop {
+            let Some(message) = next(messages, upload, acks).await? else { return Ok(()) };
+            let frames = u64::from(message.ticks) * u64::from(message.envs);
+            names::LEARNER_UNROLLS_RECEIVED.get().increment(1);
+            names::LEARNER_FRAMES_RECEIVED.get().increment(frames);
+            names::LEARNER_RECEIVED_BYTES
+                .get()
+                .increment(prost::Message::encoded_len(&message) as u64);
+            self.admit(message, upload).await.inspect_err(count_refused)?;
+            names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
+            names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
+            upload.unrolls += 1;
+            upload.frames += frames;
+        }
+    }
+
+    /// Checks an unroll completely and puts it into the queue; waits there while the queue is full.
+    async fn admit(&self, message: UnrollBatch, upload: &mut Upload) -> Result<(), Refusal> {
+        let session = self.sessions.find(message.session)?;
+        session.open_upload();
+        upload.session = Some(session.clone());
+        let newest = self.newest.borrow().version;
+        let unroll = wire::decode(message, &self.expectation, newest)?;
+        self.queue.send(unroll, session).await
+    }
+}
+
+impl Upload {
+    fn ack(&self) -> UploadAck {
+        UploadAck {
+            unrolls_taken: self.session.as_ref().map_or(0, |session| session.taken()),
+            unrolls_admitted: self.unrolls,
+            frames_admitted: self.frames,
+        }
+    }
+}
+
+/// The next message, while acknowledgements go out; `None` when the actor ended its stream.
+async fn next(
+    messages: &mut Streaming<UnrollBatch>,
+    upload: &Upload,
+    acks: &mpsc::Sender<Result<UploadAck, Status>>,
+) -> Result<Option<UnrollBatch>, Status> {
+    let Some(session) = &upload.session else { return messages.message().await };
+    let mut message = pin!(messages.message());
+    let mut takes = session.watch_taken();
+    loop {
+        if acks.send(Ok(upload.ack())).await.is_err() {
+            return Err(Status::cancelled("the actor is gone"));
+        }
+        tokio::select! {
+            message = &mut message => return message,
+            // Its sender lives in the session that is held here.
+            _ = takes.changed() => {}
+        }
+    }
+}
+
+/// Counts a refusal by its reason and says so in the log.
+pub fn count_refused(refusal: &Refusal) {
+    tracing::warn!(%refusal, "refused");
+    names::LEARNER_UNROLLS_REFUSED.with(Field(refusal.reason())).increment(1);
+}

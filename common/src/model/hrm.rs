@@ -278,8 +278,8 @@ impl Hrm {
         let mut segments = Vec::with_capacity(self.config.segments);
         let carry = self.decide(tokens, carry, gradient, |rows, [z_h, z_l], heads| {
             segments.push(Segment {
-                z_h: rows.to_sequences(z_h),
-                z_l: rows.to_sequences(z_l),
+                z_h: rows.unpack(z_h),
+                z_l: rows.unpack(z_l),
                 heads,
             });
         });

@@ -1,2 +1,25 @@
-//! skeleton
+//! What actors and the learner must agree on, in the order of the data's path:
+//!
+//! ```text
+//!   env         the mazes: pure, seeded, no I/O; one vectorised environment over them
+//!   model       HRM in tch: blocks, H and L modules, carry, heads, presets
+//!   trajectory  an unroll: T ticks of N environments
+//!   wire        checked conversion of unrolls to and from the wire
+//!   weights     published versions of the model's weights
+//!   error       why something from the wire is refused
+//! ```
+//!
+//! and beside it what every process needs: [`config`], [`telemetry`], [`stage`], [`shutdown`],
+//! [`backoff`].
+
+pub mod backoff;
+pub mod config;
+pub mod env;
+pub mod error;
 pub mod model;
+pub mod shutdown;
+pub mod stage;
+pub mod telemetry;
+pub mod trajectory;
+pub mod weights;
+pub mod wire;

@@ -1,1 +1,38 @@
-//! skeleton
+//! The learner: unrolls from many actors in, V-trace updates, new weights out.
+//!
+//! In the order of the data's path:
+//!
+//! ```text
+//!   service     gRPC: handshake, uploads in, weights out        (tokio tasks)
+//!     sessions  who is connected, and the fence around the dead
+//!   queue       bounded; full = streams are not read
+//!   batch       drops fenced and stale unrolls, stacks the rest (trainer thread from here on)
+//!   recompute   forward over time on the learner's own weights
+//!   vtrace      targets and advantages
+//!   loss        policy gradient, value, entropy
+//!   update      passes of minibatches over worker threads; optimizer
+//!   trainer     the loop around it: publish, checkpoint, evaluate, report
+//! ```
+//!
+//! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `stats`, `progress`,
+//! `metrics_log`, `plot`; and `run`, which boots and drains all of it.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod evaluate;
+pub mod evaluator;
+pub mod loss;
+pub mod metrics_log;
+pub mod optimizer;
+pub mod plot;
+pub mod progress;
+pub mod queue;
+pub mod recompute;
+pub mod run;
+pub mod run_dir;
+pub mod service;
+pub mod sessions;
+pub mod stats;
+pub mod trainer;
+pub mod update;
+pub mod vtrace;

@@ -7,8 +7,7 @@ pub mod v1 {
     tonic::include_proto!("hrm.v1");
 
     /// The encoded file descriptor set, for gRPC reflection.
-    pub const FILE_DESCRIPTOR_SET: &[u8] =
-        include_bytes!(concat!(env!("OUT_DIR"), "/hrm.v1.bin"));
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hrm.v1.bin"));
 }
 
 /// Major wire version: peers that differ in it do not understand each other.

@@ -54,6 +54,24 @@ pub enum Dtype {
     Bf16,
 }
 
+impl Dtype {
+    /// The tensor kind of the same layout.
+    pub fn kind(self) -> tch::Kind {
+        match self {
+            Self::F32 => tch::Kind::Float,
+            Self::Bf16 => tch::Kind::BFloat16,
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
 /// Everything that decides the shape and the arithmetic of an [`Hrm`](super::Hrm) on a given grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

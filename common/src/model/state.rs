@@ -1,6 +1,6 @@
 //! Weights as safetensors: f32, little-endian. Half-size files of bf16 are read too.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use half::bf16;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
@@ -26,15 +26,19 @@ pub enum StateError {
 
 /// All tensors of a model, bit for bit.
 pub fn encode(model: &Hrm) -> Vec<u8> {
-    encode_named(&model.named_tensors())
+    encode_named(&model.named_tensors(), None)
 }
 
-/// Named tensors, converted to f32. The bytes depend on the names and the values only, not on the order.
-pub fn encode_named(named: &[(String, Tensor)]) -> Vec<u8> {
+/// Named tensors, converted to f32, and metadata of the caller's. Without metadata the bytes depend on
+/// the names and the values only, not on the order.
+pub fn encode_named(
+    named: &[(String, Tensor)],
+    metadata: Option<HashMap<String, String>>,
+) -> Vec<u8> {
     let views = named
         .iter()
         .map(|(name, tensor)| (name, Encoded::new(tensor)));
-    safetensors::serialize(views, None).expect("every view is as long as its shape says")
+    safetensors::serialize(views, metadata).expect("every view is as long as its shape says")
 }
 
 /// Named tensors, f32 on the CPU, out of safetensors bytes, in no particular order.

@@ -1,0 +1,73 @@
+# `make` alone lists the targets. Each one fetches what it needs, so any of them works in a fresh clone.
+
+CONFIG       ?= configs/four-rooms.toml
+LOCAL_ACTORS ?= 2
+# Handed on as it stands, e.g. make train ARGS="--seed 7 --run-dir runs/seven".
+ARGS         ?=
+
+# The version that deny.toml was last tried with.
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
+
+# An empty LIBTORCH would still hide the one that .cargo/config.toml gives.
+ifeq ($(strip $(LIBTORCH)),)
+unexport LIBTORCH
+endif
+
+.DEFAULT_GOAL := help
+# The steps of `verify` run in their order; cargo uses all the cores by itself.
+.NOTPARALLEL:
+.PHONY: help libtorch build train test verify check-format lint doc fix bench audit clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+libtorch: ## Fetch libtorch for the CPU into .libtorch/, unless LIBTORCH is set (544 MB, once)
+	@command -v python3 >/dev/null || { echo "libtorch: Python 3.9 or later is needed to fetch it (on Debian: sudo apt install python3 python3-pip), or set LIBTORCH" >&2; exit 1; }
+	@python3 scripts/libtorch.py
+
+build: libtorch ## Build hrm-learner and hrm-actor, optimised, into target/release/
+	cargo build --release --workspace --bins --locked
+
+train: libtorch ## Train on four rooms with two local actors (CONFIG=, LOCAL_ACTORS=, ARGS=)
+	cargo run --release --locked -p hrm-learner --bin hrm-learner -- \
+		train --config $(CONFIG) --local-actors $(LOCAL_ACTORS) $(ARGS)
+
+test: libtorch ## Run all tests
+	cargo test --workspace --locked $(ARGS)
+
+verify: check-format lint doc test ## What must pass before a merge; changes no source file
+
+check-format:
+	cargo fmt --all --check
+
+lint: libtorch
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: libtorch ## Build the API documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+fix: libtorch ## Format, and apply what clippy can correct by itself
+	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+bench: libtorch ## Run the benchmarks
+	cargo bench --workspace --locked $(ARGS)
+
+audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisories
+	$(CARGO_DENY) --locked check --hide-inclusion-graph licenses bans sources
+	@if $(CARGO_DENY) --locked fetch db; then \
+		echo "$(CARGO_DENY) --locked check advisories"; \
+		$(CARGO_DENY) --locked check advisories; \
+	else \
+		echo "audit: ADVISORIES NOT CHECKED: their database (github.com/rustsec/advisory-db) cannot be reached from here" >&2; \
+	fi
+
+.tools/bin/cargo-deny:
+	cargo install --locked --version $(CARGO_DENY_VERSION) --root .tools cargo-deny
+
+clean: ## Delete what cargo built
+	cargo clean
+
+distclean: clean ## Delete libtorch and the tools as well; runs/ stays
+	rm -rf .libtorch .libtorch.partial .libtorch.lock .tools

@@ -1,0 +1,192 @@
+//! T ticks of N environments make one unroll.
+//!
+//! ```text
+//!   a tick:  observations --act--> actions, logits, z'
+//!                         --step-> rewards, flags, next observations (auto-reset)
+//!            z' of ended episodes goes back to the initial vectors before the next tick
+//! ```
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use hrm_common::{
+    env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
+    model::Dtype,
+    stage::{ActorStage, StageClock},
+    trajectory::{Unroll, UnrollShape},
+};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::act::{Choice, Network, Policy};
+
+/// What a rollout needs of its environments. [`VecEnv`] is the one with mazes; the tests have one
+/// that counts.
+pub trait Environments {
+    /// u8 `[N, S]`, after auto-reset.
+    fn observations(&self) -> &[u8];
+    /// Steps every environment and resets those whose episode ended.
+    fn step(&mut self, actions: &[u8]);
+    /// f32 `[N]`, of the last step.
+    fn rewards(&self) -> &[f32];
+    /// u8 `[N]`, of the last step.
+    fn flags(&self) -> &[u8];
+    /// The summary and the final observation u8 `[S]` of each episode that ended in the last step,
+    /// in the order of the environments.
+    fn ended(&self) -> impl Iterator<Item = (EpisodeSummary, &[u8])>;
+    /// The curriculum of the episodes from the next reset on.
+    fn set_curriculum(&mut self, curriculum: Curriculum);
+}
+
+impl Environments for VecEnv {
+    fn observations(&self) -> &[u8] {
+        VecEnv::observations(self)
+    }
+    fn step(&mut self, actions: &[u8]) {
+        VecEnv::step(self, actions);
+    }
+    fn rewards(&self) -> &[f32] {
+        VecEnv::rewards(self)
+    }
+    fn flags(&self) -> &[u8] {
+        VecEnv::flags(self)
+    }
+    fn ended(&self) -> impl Iterator<Item = (EpisodeSummary, &[u8])> {
+        self.finished()
+            .iter()
+            .zip(self.final_observations())
+            .map(|(finished, (_, observation))| (finished.summary.clone(), observation))
+    }
+    fn set_curriculum(&mut self, curriculum: Curriculum) {
+        VecEnv::set_curriculum(self, curriculum);
+    }
+}
+
+/// N environments, the policy that walks them, and the count of unrolls made so far.
+#[derive(Debug)]
+pub struct Rollout<E, N> {
+    envs: E,
+    policy: Policy<N>,
+    rng: [Xoshiro256PlusPlus; 1],
+    shape: UnrollShape,
+    carry_dtype: Dtype,
+    session: u64,
+    model_fingerprint: u64,
+    sequence: u64,
+}
+
+impl<E: Environments, N: Network> Rollout<E, N> {
+    /// A rollout whose environments are all at the start of an episode.
+    pub fn new(
+        envs: E,
+        policy: Policy<N>,
+        rng: Xoshiro256PlusPlus,
+        shape: UnrollShape,
+        carry_dtype: Dtype,
+        session: u64,
+        model_fingerprint: u64,
+    ) -> Self {
+        let (rng, sequence) = ([rng], 0);
+        Self {
+            envs,
+            policy,
+            rng,
+            shape,
+            carry_dtype,
+            session,
+            model_fingerprint,
+            sequence,
+        }
+    }
+
+    /// The policy, to swap weights in between unrolls.
+    pub fn policy(&mut self) -> &mut Policy<N> {
+        &mut self.policy
+    }
+
+    /// The environments, to steer their curriculum.
+    pub fn envs(&mut self) -> &mut E {
+        &mut self.envs
+    }
+
+    /// Plays T ticks on the weights of `version`. `None` when `stop` said so in between: the
+    /// unroll is abandoned.
+    pub fn unroll(
+        &mut self,
+        version: u64,
+        clock: &mut StageClock<ActorStage>,
+        stop: impl Fn() -> bool,
+    ) -> Option<Unroll> {
+        let UnrollShape {
+            ticks,
+            envs,
+            tokens: size,
+            ..
+        } = self.shape;
+        let frames = self.shape.frames();
+        clock.enter(ActorStage::Encode);
+        let carry = self.policy.carry_bytes(self.carry_dtype);
+        let mut tokens = BytesMut::with_capacity((ticks + 1) * envs * size);
+        let mut actions = BytesMut::with_capacity(frames);
+        let mut rewards = BytesMut::with_capacity(frames * 4);
+        let mut flags = BytesMut::with_capacity(frames);
+        let mut behaviour_logits = BytesMut::with_capacity(frames * ACTIONS * 4);
+        let mut final_tokens = BytesMut::new();
+        let mut episodes = Vec::new();
+
+        for _ in 0..ticks {
+            if stop() {
+                return None;
+            }
+            tokens.extend_from_slice(self.envs.observations());
+            clock.enter(ActorStage::Infer);
+            let acted = self
+                .policy
+                .act(self.envs.observations(), Choice::Sampled, &mut self.rng);
+            clock.enter(ActorStage::Step);
+            self.envs.step(&acted.actions);
+            let ended: Vec<bool> = self.envs.flags().iter().map(|&f| f != 0).collect();
+            self.policy.reset(&ended);
+
+            clock.enter(ActorStage::Encode);
+            actions.extend_from_slice(&acted.actions);
+            acted
+                .logits
+                .iter()
+                .for_each(|&l| behaviour_logits.put_f32_le(l));
+            self.envs
+                .rewards()
+                .iter()
+                .for_each(|&r| rewards.put_f32_le(r));
+            flags.extend_from_slice(self.envs.flags());
+            for (summary, observation) in self.envs.ended() {
+                // The goal was not reached, so the episode was cut off: its last value is bootstrapped.
+                if !summary.success {
+                    final_tokens.extend_from_slice(observation);
+                }
+                episodes.push(summary);
+            }
+        }
+        tokens.extend_from_slice(self.envs.observations());
+        debug_assert_eq!(
+            final_tokens.len(),
+            flags.iter().filter(|&&f| f == flag::TRUNCATED).count() * size
+        );
+
+        let sequence = self.sequence;
+        self.sequence += 1;
+        Some(Unroll {
+            session: self.session,
+            model_fingerprint: self.model_fingerprint,
+            sequence,
+            shape: self.shape.clone(),
+            tokens: tokens.freeze(),
+            actions: actions.freeze(),
+            rewards: rewards.freeze(),
+            flags: flags.freeze(),
+            behaviour_logits: behaviour_logits.freeze(),
+            carry_dtype: self.carry_dtype,
+            carry,
+            policy_versions: vec![version; ticks],
+            final_tokens: Bytes::from(final_tokens),
+            episodes,
+        })
+    }
+}

@@ -1,0 +1,425 @@
+//! One actor process: connect, join, run a session, and come back after whatever ended it.
+//!
+//! ```text
+//!   run: loop { session } with jittered exponential backoff between
+//!
+//!   session: Join --spec, seed--> build environments and model
+//!              |-- task   weight_sync --newest weights (watch)--> |
+//!              |-- thread rollout     <---------------------------|
+//!              |                 `--unrolls (channel of 1)--> task upload
+//!              `-- ends when the first of them ends, or on shutdown
+//! ```
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hrm_common::{
+    backoff::Backoff,
+    config::{Config, Spec, SpecError},
+    env::{Curriculum, EnvConfigError, VecEnv},
+    error::Refusal,
+    model::{Hrm, ModelConfigError},
+    shutdown::Shutdown,
+    stage::{ActorStage, StageClock},
+    telemetry::names,
+    trajectory::{Unroll, UnrollShape},
+    weights::{Weights, WeightsError},
+};
+use hrm_proto::{
+    WIRE_MAJOR, WIRE_MINOR,
+    v1::{JoinRequest, JoinResponse, learner_client::LearnerClient},
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    act::{Policy, action_rng},
+    rollout::Rollout,
+    upload::upload,
+    weight_sync::{SyncEnd, weight_sync},
+};
+
+/// Unrolls between the rollout thread and the upload: one is being sent while the next is played,
+/// and more would only add policy lag.
+const UNROLLS_IN_FLIGHT: usize = 1;
+
+/// A session that lived this long counts as healthy: the backoff starts over.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// How an actor process reaches its learner.
+#[derive(Debug, Clone)]
+pub struct ActorOptions {
+    /// URL of the learner, such as `http://127.0.0.1:50051`.
+    pub learner: String,
+    /// A name for the learner's logs.
+    pub name: String,
+    /// Random, one per process: an older session of the same actor is fenced off by it.
+    pub actor_id: u64,
+    /// Shortest wait before connecting again.
+    pub backoff_min: Duration,
+    /// Longest wait before connecting again.
+    pub backoff_max: Duration,
+    /// How long a shutdown may wait for the learner to take what was sent.
+    pub drain: Duration,
+}
+
+impl ActorOptions {
+    /// The options of a configuration's `[actor]`, with an id of its own.
+    pub fn of(config: &Config, name: String) -> Self {
+        let actor = &config.actor;
+        Self {
+            learner: actor.learner.clone(),
+            name,
+            actor_id: rand::random(),
+            backoff_min: actor.backoff_min(),
+            backoff_max: actor.backoff_max(),
+            drain: actor.drain(),
+        }
+    }
+}
+
+/// Why an actor's work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The learner finished the run.
+    RunComplete,
+    /// The process was asked to stop.
+    Stopped,
+}
+
+/// What ends a session.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The URL is no URL.
+    #[error("actor.learner = {url:?} is not a URL such as http://127.0.0.1:50051: {source}")]
+    Url {
+        /// What was configured.
+        url: String,
+        /// What the parser says.
+        source: tonic::transport::Error,
+    },
+    /// The learner cannot be reached, or the connection broke.
+    #[error("connection to the learner: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The learner ended a call.
+    #[error("the learner answered {}: {}", .0.code(), .0.message())]
+    Status(Box<Status>),
+    /// The learner closed a stream without a word, as it does when it stops.
+    #[error("the learner closed the {0} stream")]
+    Closed(&'static str),
+    /// Damaged or foreign weights.
+    #[error("weights: {0}")]
+    Weights(#[from] WeightsError),
+    /// The learner asks for a configuration that this actor cannot run.
+    #[error("the learner's specification: {0}")]
+    Spec(#[from] SpecError),
+    /// The mazes of the specification cannot be played.
+    #[error("the learner's mazes: {0}")]
+    Env(#[from] EnvConfigError),
+    /// The model of the specification cannot be built.
+    #[error("the learner's model: {0}")]
+    Model(#[from] ModelConfigError),
+    /// The same specification gives another model here: the two programs are of different releases.
+    #[error(
+        "the learner's model has fingerprint {learner:016x}, this actor builds {actor:016x} from the \
+         same specification; run the same release on both sides"
+    )]
+    Fingerprint {
+        /// What the learner says.
+        learner: u64,
+        /// What was built here.
+        actor: u64,
+    },
+    /// The rollout thread panicked.
+    #[error("the rollout thread panicked")]
+    Panicked,
+    /// The operating system gave no thread.
+    #[error("starting the rollout thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl From<Status> for SessionError {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+impl SessionError {
+    /// True when trying again cannot help.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Url { .. }
+            | Self::Spec(_)
+            | Self::Env(_)
+            | Self::Model(_)
+            | Self::Fingerprint { .. }
+            | Self::Panicked => true,
+            Self::Status(status) => status.code() == Code::Unimplemented,
+            Self::Transport(_) | Self::Closed(_) | Self::Weights(_) | Self::Thread(_) => false,
+        }
+    }
+}
+
+/// Acts for the learner until the run is complete or `shutdown` trips; reconnects by itself.
+///
+/// # Errors
+///
+/// Only what trying again cannot mend: a bad URL, another wire version, an impossible specification.
+pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, SessionError> {
+    let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
+    loop {
+        let began = tokio::time::Instant::now();
+        let error = match session(&options, &shutdown).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) if error.is_fatal() => return Err(error),
+            Err(error) => error,
+        };
+        if began.elapsed() > HEALTHY {
+            backoff.reset();
+        }
+        let wait = backoff.next_wait();
+        names::ACTOR_RECONNECTS.get().increment(1);
+        tracing::warn!(%error, retry_in_ms = wait.as_millis() as u64, "session ended; connecting again");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.tripped() => return Ok(Outcome::Stopped),
+        }
+    }
+}
+
+/// Everything that the handshake settles.
+struct Joined {
+    session: u64,
+    seed: u64,
+    spec: Spec,
+    model: Hrm,
+}
+
+async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome, SessionError> {
+    let connecting = async {
+        let channel = connect(&options.learner).await?;
+        let mut client = LearnerClient::new(channel);
+        let joined = join(&mut client, options).await?;
+        Ok::<_, SessionError>((client, joined))
+    };
+    let (client, joined) = tokio::select! {
+        connected = connecting => connected?,
+        () = shutdown.tripped() => return Ok(Outcome::Stopped),
+    };
+    let (session, fingerprint) = (joined.session, joined.model.fingerprint());
+    tracing::info!(
+        session = format_args!("{session:016x}"),
+        learner = options.learner,
+        "joined"
+    );
+
+    let (newest_tx, newest_rx) = watch::channel(None);
+    let (unroll_tx, unroll_rx) = mpsc::channel(UNROLLS_IN_FLIGHT);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("rollout".into()).spawn({
+        let (stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
+        move || {
+            let result = rollout_thread(joined, newest_rx, unroll_tx, &runtime, &stop);
+            // The supervisor may have left already; then nobody waits for the result.
+            let _ = rollout_done_tx.send(result);
+        }
+    })?;
+    let sync = weight_sync(client.clone(), session, fingerprint, newest_tx);
+    let mut upload = tokio::spawn(upload(client, unroll_rx));
+
+    // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
+    let result = tokio::select! {
+        end = sync => match end {
+            Ok(SyncEnd::RunComplete) => Ok(Outcome::RunComplete),
+            Ok(SyncEnd::Closed) => Err(SessionError::Closed("weights")),
+            Err(error) => Err(error),
+        },
+        sent = &mut upload => match sent {
+            Ok(Ok(_)) => Err(SessionError::Closed("upload")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SessionError::Panicked),
+        },
+        done = &mut rollout_done => match done {
+            Ok(Ok(())) => Err(SessionError::Closed("upload")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SessionError::Panicked),
+        },
+        () = shutdown.tripped() => Ok(Outcome::Stopped),
+    };
+
+    // The rollout abandons its unroll within a tick; dropping its sender ends the upload in order.
+    stop.store(true, Ordering::Relaxed);
+    if !upload.is_finished() && result.is_ok() {
+        match tokio::time::timeout(options.drain, &mut upload).await {
+            Ok(Ok(Ok(summary))) => tracing::info!(
+                unrolls = summary.unrolls_admitted,
+                frames = summary.frames_admitted,
+                "the learner took everything that was sent"
+            ),
+            Ok(Ok(Err(error))) => tracing::info!(%error, "upload ended"),
+            Ok(Err(error)) => tracing::error!(%error, "upload task failed"),
+            Err(_) => tracing::warn!(
+                seconds = options.drain.as_secs_f64(),
+                "the learner did not take everything within the drain deadline"
+            ),
+        }
+    }
+    upload.abort();
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    match joined {
+        Ok(Ok(())) => result,
+        Ok(Err(_)) | Err(_) => Err(SessionError::Panicked),
+    }
+}
+
+async fn connect(url: &str) -> Result<Channel, SessionError> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|source| SessionError::Url {
+            url: url.to_owned(),
+            source,
+        })?
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        // An unroll is about half a megabyte: let one travel without waiting for window updates.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(2 << 20);
+    Ok(endpoint.connect().await?)
+}
+
+async fn join(
+    client: &mut LearnerClient<Channel>,
+    options: &ActorOptions,
+) -> Result<Joined, SessionError> {
+    let request = JoinRequest {
+        actor_id: options.actor_id,
+        wire_major: WIRE_MAJOR,
+        wire_minor: WIRE_MINOR,
+        name: options.name.clone(),
+    };
+    let JoinResponse {
+        session,
+        spec,
+        model_fingerprint,
+        seed,
+        wire_major,
+        ..
+    } = client.join(request).await?.into_inner();
+    if wire_major != WIRE_MAJOR {
+        let refusal = Refusal::WireVersion {
+            found: WIRE_MAJOR,
+            expected: wire_major,
+        };
+        return Err(Status::from(refusal).into());
+    }
+    let spec = Spec::from_json(&spec)?;
+    // The weights that count arrive on the subscription; the seed of these never shows.
+    let model = Hrm::new(&spec.model, spec.env.grid(), 0, tch::Device::Cpu)?;
+    if model.fingerprint() != model_fingerprint {
+        return Err(SessionError::Fingerprint {
+            learner: model_fingerprint,
+            actor: model.fingerprint(),
+        });
+    }
+    Ok(Joined {
+        session,
+        seed,
+        spec,
+        model,
+    })
+}
+
+/// The body of the rollout thread: swap weights, play an unroll, hand it on. Ends without an error
+/// when it is told to stop or nobody listens any more.
+fn rollout_thread(
+    joined: Joined,
+    mut newest: watch::Receiver<Option<Weights>>,
+    unrolls: mpsc::Sender<Unroll>,
+    runtime: &tokio::runtime::Handle,
+    stop: &AtomicBool,
+) -> Result<(), SessionError> {
+    let Joined {
+        session,
+        seed,
+        spec,
+        model,
+    } = joined;
+    let fingerprint = model.fingerprint();
+    let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed)?;
+    let shape = unroll_shape(&spec, &model);
+    let frames = shape.frames() as u64;
+    let policy = Policy::new(model, spec.rollout.envs);
+    let mut rollout = Rollout::new(
+        envs,
+        policy,
+        action_rng(seed),
+        shape,
+        spec.rollout.carry_dtype,
+        session,
+        fingerprint,
+    );
+    let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
+    let mut version = None;
+    while !stop.load(Ordering::Relaxed) {
+        clock.enter(ActorStage::Wait);
+        // In synchronous mode the weights made from the last unroll are waited for; otherwise only
+        // the first ones are.
+        let fresh_enough = |newest: &Option<Weights>| match (newest, version) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(weights), Some(version)) => {
+                !spec.rollout.synchronous || weights.version > version
+            }
+        };
+        let weights = match runtime.block_on(newest.wait_for(fresh_enough)) {
+            Ok(weights) => weights.clone(),
+            Err(_) => return Ok(()),
+        };
+        let Some(weights) = weights else { continue };
+        if version != Some(weights.version) {
+            rollout.policy().load(&weights.body)?;
+            rollout.envs().set_curriculum(Curriculum {
+                max_distance: weights.curriculum_distance,
+                uniform_share: spec.curriculum.uniform_share,
+            });
+            names::ACTOR_WEIGHTS_VERSION
+                .get()
+                .set(weights.version as f64);
+            version = Some(weights.version);
+        }
+        let unroll = rollout.unroll(weights.version, &mut clock, || stop.load(Ordering::Relaxed));
+        let Some(unroll) = unroll else {
+            names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
+            return Ok(());
+        };
+        names::ACTOR_FRAMES.get().increment(frames);
+        names::ACTOR_UNROLLS_PRODUCED.get().increment(1);
+        clock.enter(ActorStage::Wait);
+        if unrolls.blocking_send(unroll).is_err() {
+            names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The sizes of the unrolls that a specification asks for.
+pub fn unroll_shape(spec: &Spec, model: &Hrm) -> UnrollShape {
+    UnrollShape {
+        ticks: spec.rollout.unroll_length,
+        envs: spec.rollout.envs,
+        tokens: spec.env.grid().len(),
+        carry: model.carry_shape(1).iter().product::<i64>() as usize,
+    }
+}

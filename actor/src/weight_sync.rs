@@ -1,0 +1,48 @@
+//! Keeps the newest verified weights at hand while the rollout goes on.
+
+use hrm_common::{
+    telemetry::names,
+    weights::{Assembler, Weights},
+};
+use hrm_proto::v1::{SubscribeRequest, learner_client::LearnerClient};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::session::SessionError;
+
+/// How a subscription ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SyncEnd {
+    /// The learner said that the run is complete.
+    RunComplete,
+    /// The learner closed the stream: it is going away.
+    Closed,
+}
+
+/// Subscribes and writes every version that arrives into `newest`, until the stream ends.
+pub(crate) async fn weight_sync(
+    mut client: LearnerClient<Channel>,
+    session: u64,
+    model_fingerprint: u64,
+    newest: watch::Sender<Option<Weights>>,
+) -> Result<SyncEnd, SessionError> {
+    let mut stream = client
+        .subscribe(SubscribeRequest { session })
+        .await?
+        .into_inner();
+    let mut assembler = Assembler::new(model_fingerprint);
+    while let Some(chunk) = stream.message().await? {
+        let Some(weights) = assembler.push(chunk)? else {
+            continue;
+        };
+        names::ACTOR_WEIGHTS_RECEIVED.get().increment(1);
+        names::ACTOR_WEIGHTS_RECEIVED_BYTES
+            .get()
+            .increment(weights.body.len() as u64);
+        if weights.run_complete {
+            return Ok(SyncEnd::RunComplete);
+        }
+        newest.send_replace(Some(weights));
+    }
+    Ok(SyncEnd::Closed)
+}

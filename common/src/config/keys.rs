@@ -1,0 +1,237 @@
+//! The keys there are, as a TOML tree: which values a key can hold, and which key was meant.
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::{Config, presets::Preset};
+
+/// The value that stands for "take it from the preset or the maze".
+pub(super) const AUTO: &str = "auto";
+/// The one key that is a choice of values for others and no value of its own.
+pub(super) const PRESET: &str = "model.preset";
+
+/// The tree of a configuration, with the preset it was made from; sections and keys in the order
+/// in which they are declared.
+pub(super) fn tree(config: &Config, preset: &Value) -> Result<Table, toml::ser::Error> {
+    let mut tree = Table::try_from(config)?;
+    if let Some(Value::Table(model)) = tree.get_mut("model") {
+        let mut with_preset = Table::from_iter([("preset".to_owned(), preset.clone())]);
+        with_preset.extend(std::mem::take(model));
+        *model = with_preset;
+    }
+    Ok(tree)
+}
+
+/// The default tree: what no layer has touched. Values that depend on others stand as `auto`
+/// (or `""`, for names and paths).
+pub(super) fn defaults() -> Result<Table, toml::ser::Error> {
+    let mut tree = tree(&Config::default(), &Value::from("small"))?;
+    for (key, _) in leaves(&tree) {
+        if derives_from_preset(&key) || derives_from_maze(&key) {
+            set(&mut tree, &key, Value::from(AUTO));
+        } else if matches!(key.as_str(), "run.name" | "run.dir") {
+            set(&mut tree, &key, Value::from(""));
+        }
+    }
+    Ok(tree)
+}
+
+/// Whether `auto` takes the key's value from the preset.
+pub(super) fn derives_from_preset(key: &str) -> bool {
+    key.starts_with("model.") && key != PRESET
+}
+
+/// Whether `auto` takes the key's value from the maze.
+pub(super) fn derives_from_maze(key: &str) -> bool {
+    matches!(key, "env.doors" | "env.fixed_walls")
+}
+
+/// Every value with its dotted key, in order. A table without entries counts as a value, so that no
+/// stray section goes unseen.
+pub(super) fn leaves(tree: &Table) -> Vec<(String, Value)> {
+    fn walk(prefix: &str, table: &Table, out: &mut Vec<(String, Value)>) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() {
+                name.clone()
+            } else {
+                format!("{prefix}.{name}")
+            };
+            match value {
+                Value::Table(inner) if !inner.is_empty() => walk(&key, inner, out),
+                _ => out.push((key, value.clone())),
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk("", tree, &mut out);
+    out
+}
+
+/// Looks a dotted key up.
+pub(super) fn get<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
+    let (section, name) = key.split_once('.')?;
+    tree.get(section)?.as_table()?.get(name)
+}
+
+/// Replaces the value of a dotted key; a key without a section in the tree is left alone.
+pub(super) fn set(tree: &mut Table, key: &str, value: Value) {
+    if let Some((section, name)) = key.split_once('.')
+        && let Some(Value::Table(section)) = tree.get_mut(section)
+    {
+        section.insert(name.to_owned(), value);
+    }
+}
+
+/// Takes a dotted key out.
+pub(super) fn remove(tree: &mut Table, key: &str) {
+    if let Some((section, name)) = key.split_once('.')
+        && let Some(Value::Table(section)) = tree.get_mut(section)
+    {
+        section.remove(name);
+    }
+}
+
+/// Whether the key can hold the value, judged by its type alone: everything else in the
+/// configuration is at its default, so that the message is about this key and no other.
+pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
+    let auto = derives_from_preset(key) || derives_from_maze(key);
+    if auto && value.as_str() == Some(AUTO) {
+        return Ok(());
+    }
+    let outcome = if key == PRESET {
+        Preset::deserialize(value.clone()).map(drop)
+    } else {
+        let mut tree = Table::try_from(Config::default()).map_err(|e| e.to_string())?;
+        set(&mut tree, key, value.clone());
+        tree.try_into::<Config>().map(drop)
+    };
+    outcome.map_err(|e| {
+        let or_auto = if auto { ", or \"auto\"" } else { "" };
+        format!("{}{or_auto}", e.message())
+    })
+}
+
+/// The value that a text stands for where there is no TOML syntax around it, as in a variable or on
+/// the command line: a string where the key can hold one, otherwise whatever TOML reads in it.
+pub(super) fn parse(key: &str, text: &str) -> Value {
+    let string = Value::from(text);
+    if fits(key, &string).is_ok() {
+        return string;
+    }
+    let scalar = format!("value = {text}").parse::<Table>().ok();
+    scalar
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or(string)
+}
+
+/// What to do about an unknown key: the key that was probably meant, or the keys there are.
+pub(super) fn remedy(key: &str, known: &Table) -> String {
+    /// Two words at most this far apart are taken for each other.
+    const ALIKE: f64 = 0.6;
+    let alike = strsim::normalized_damerau_levenshtein;
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+
+    if let Some(Value::Table(_)) = known.get(key) {
+        return format!("[{key}] is a section: set one of its keys");
+    }
+    let best = leaves(known)
+        .into_iter()
+        .map(|(candidate, _)| {
+            let (whole, name) = (alike(key, &candidate), alike(&last(key), &last(&candidate)));
+            (candidate, whole.max(name), whole + name)
+        })
+        .filter(|(_, closest, _)| *closest >= ALIKE)
+        .max_by(|a, b| a.2.total_cmp(&b.2));
+    if let Some((candidate, ..)) = best {
+        return format!("did you mean {candidate}?");
+    }
+    let section = key.split('.').next().unwrap_or_default();
+    match known.get(section) {
+        Some(Value::Table(keys)) => format!("the keys of [{section}] are {}", names(keys)),
+        _ => format!("the sections are {}", names(known)),
+    }
+}
+
+fn names(table: &Table) -> String {
+    table
+        .keys()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_fits_its_key() {
+        for (key, value) in leaves(&defaults().expect("a tree")) {
+            assert_eq!(fits(&key, &value), Ok(()), "{key} = {value}");
+        }
+    }
+
+    #[test]
+    fn no_text_is_the_wrong_type_by_accident() {
+        assert_eq!(parse("loss.gamma", "0.97"), Value::from(0.97));
+        assert_eq!(parse("loss.passes", "3"), Value::from(3));
+        assert_eq!(
+            parse("learner.total_frames", "1_000_000"),
+            Value::from(1_000_000)
+        );
+        assert_eq!(parse("loss.deep_supervision", "true"), Value::from(true));
+        assert_eq!(parse("run.name", "12"), Value::from("12"));
+        assert_eq!(parse("run.name", "true"), Value::from("true"));
+        assert_eq!(parse("model.hidden", "auto"), Value::from("auto"));
+        assert_eq!(parse("model.hidden", "48"), Value::from(48));
+        assert_eq!(parse("env.maze", "random-maze"), Value::from("random-maze"));
+        assert_eq!(parse("actor.metrics_listen", ""), Value::from(""));
+    }
+
+    #[test]
+    fn a_number_of_the_wrong_kind_does_not_fit() {
+        for (key, value) in [
+            ("loss.passes", Value::from(2.5)),
+            ("loss.passes", Value::from(-1)),
+            ("loss.passes", Value::from("2")),
+            ("env.max_steps", Value::from(1_i64 << 32)),
+            ("loss.gamma", Value::from("much")),
+            ("model.hidden", Value::from("automatic")),
+            ("model.preset", Value::from("large")),
+            ("env.maze", Value::from("auto")),
+            ("learner.listen", Value::from("localhost")),
+            ("run.seed", Value::from(vec![1, 2])),
+        ] {
+            assert!(fits(key, &value).is_err(), "{key} = {value}");
+        }
+        assert_eq!(
+            fits("loss.gamma", &Value::from(1)),
+            Ok(()),
+            "a whole number is a number"
+        );
+    }
+
+    #[test]
+    fn the_key_that_was_meant_is_found() {
+        let known = defaults().expect("a tree");
+        for (typo, meant) in [
+            ("loss.gama", "loss.gamma"),
+            ("learner.gamma", "loss.gamma"),
+            ("gamma", "loss.gamma"),
+            ("lerner.listen", "learner.listen"),
+            ("optimiser.learning_rate", "optimizer.learning_rate"),
+            ("learner.metric_listen", "learner.metrics_listen"),
+            ("actor.metric_listen", "actor.metrics_listen"),
+            ("env.p-change", "env.p_change"),
+        ] {
+            assert_eq!(
+                remedy(typo, &known),
+                format!("did you mean {meant}?"),
+                "{typo}"
+            );
+        }
+        assert!(remedy("checkpoint.zzzzzzzz", &known).contains("interval_frames, keep"));
+        assert!(remedy("zzzzzzzz.qqqqqqq", &known).contains("run, env, curriculum"));
+        assert!(remedy("loss", &known).contains("section"));
+    }
+}

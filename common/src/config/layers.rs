@@ -1,0 +1,237 @@
+//! The layers of a configuration and where each value came from.
+
+use std::{collections::HashMap, ffi::OsString, fs, path::PathBuf};
+
+use config::{Map, Source, ValueKind};
+use toml::{Table, Value};
+
+use super::{error::ConfigError, keys};
+
+/// Variables that begin with this are part of the configuration: `HRM__SECTION__KEY`.
+pub const ENVIRONMENT_PREFIX: &str = "HRM__";
+const ENVIRONMENT_SEPARATOR: &str = "__";
+
+/// The origin of a value that no layer set.
+pub(super) const DEFAULT: &str = "default";
+
+/// A value given on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// The flag that gave it, as the user typed it: `--seed`.
+    pub flag: String,
+    /// The key, as `section.key`.
+    pub key: String,
+    /// The value, in TOML's notation but for the quotes of strings.
+    pub value: String,
+}
+
+impl Override {
+    /// What a flag of its own, such as `--seed 7`, means for a key.
+    pub fn new(flag: impl Into<String>, key: impl Into<String>, value: impl ToString) -> Self {
+        Self {
+            flag: flag.into(),
+            key: key.into(),
+            value: value.to_string(),
+        }
+    }
+
+    /// Reads `section.key=value`, the argument of a flag that can set any key.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotASetting`] without an equals sign.
+    pub fn parse(flag: &str, text: &str) -> Result<Self, ConfigError> {
+        match text.split_once('=') {
+            Some((key, value)) => Ok(Self::new(flag, key.trim(), value.trim())),
+            None => Err(ConfigError::NotASetting {
+                flag: flag.to_owned(),
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+/// What lies over the defaults, lowest first: a file, the environment, the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Variables, of which those count that begin with [`ENVIRONMENT_PREFIX`].
+    pub environment: Vec<(OsString, OsString)>,
+    /// Values from the command line; a later one wins over an earlier one.
+    pub command_line: Vec<Override>,
+}
+
+impl Layers {
+    /// The layers of this process: a file, if given, its environment, and its command line.
+    pub fn of_process(file: Option<PathBuf>, command_line: Vec<Override>) -> Self {
+        Self {
+            file,
+            environment: std::env::vars_os().collect(),
+            command_line,
+        }
+    }
+
+    /// Lays everything over the defaults.
+    pub(super) fn merge(&self, defaults: &Table) -> Result<Merged, ConfigError> {
+        let mut builder = config::Config::builder().add_source(Layer::from_toml(defaults, DEFAULT));
+        if let Some(path) = &self.file {
+            let name = path.display().to_string();
+            let text = fs::read_to_string(path).map_err(|reason| ConfigError::Unreadable {
+                path: name.clone(),
+                reason,
+            })?;
+            let table = text
+                .parse::<Table>()
+                .map_err(|reason| ConfigError::Malformed {
+                    path: name.clone(),
+                    reason,
+                })?;
+            builder = builder.add_source(Layer::from_toml(&table, &name));
+        }
+        for (key, value, origin) in self.variables()? {
+            builder = builder.add_source(Layer::single(&key, &value, &origin));
+        }
+        for Override { flag, key, value } in &self.command_line {
+            builder = builder.add_source(Layer::single(key, &keys::parse(key, value), flag));
+        }
+
+        let mut merged = Merged {
+            tree: Table::new(),
+            origins: HashMap::new(),
+        };
+        if let ValueKind::Table(cache) = builder.build().map_err(ConfigError::merge)?.cache.kind {
+            merged.tree = merged.record("", cache);
+        }
+        Ok(merged)
+    }
+
+    /// Key, value and name of every variable that is part of the configuration, by name.
+    fn variables(&self) -> Result<Vec<(String, Value, String)>, ConfigError> {
+        let mut found = Vec::new();
+        for (name, value) in &self.environment {
+            let name = name.to_string_lossy().into_owned();
+            let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
+                continue;
+            };
+            let key = path.replace(ENVIRONMENT_SEPARATOR, ".").to_lowercase();
+            let Some(text) = value.to_str() else {
+                return Err(ConfigError::Invalid {
+                    key,
+                    value: format!("{value:?}"),
+                    reason: "it is not UTF-8".to_owned(),
+                    remedy: format!("set {name} to plain text, or unset it"),
+                    origin: name,
+                });
+            };
+            found.push((key.clone(), keys::parse(&key, text), name));
+        }
+        found.sort_by(|a, b| a.2.cmp(&b.2));
+        Ok(found)
+    }
+}
+
+/// The layers as one tree, and where each value came from.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub tree: Table,
+    /// By dotted key.
+    pub origins: HashMap<String, String>,
+}
+
+impl Merged {
+    /// Turns what the config crate merged back into TOML and notes the origin of every value.
+    fn record(&mut self, prefix: &str, table: Map<String, config::Value>) -> Table {
+        let mut entries: Vec<_> = table.into_iter().collect();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut out = Table::new();
+        for (name, value) in entries {
+            let key = if prefix.is_empty() {
+                name.clone()
+            } else {
+                format!("{prefix}.{name}")
+            };
+            let origin = value.origin().unwrap_or(DEFAULT).to_owned();
+            let value = match value.kind {
+                ValueKind::Table(inner) => Value::Table(self.record(&key, inner)),
+                kind => to_toml(kind),
+            };
+            self.origins.insert(key, origin);
+            out.insert(name, value);
+        }
+        out
+    }
+}
+
+/// One layer, as the config crate wants it.
+#[derive(Debug, Clone)]
+struct Layer(Map<String, config::Value>);
+
+impl Layer {
+    fn from_toml(table: &Table, origin: &str) -> Self {
+        let origin = origin.to_owned();
+        Self(
+            table
+                .iter()
+                .map(|(name, value)| (name.clone(), from_toml(value, &origin)))
+                .collect(),
+        )
+    }
+
+    /// A single value under a dotted key.
+    fn single(key: &str, value: &Value, origin: &str) -> Self {
+        Self(Map::from_iter([(
+            key.to_owned(),
+            from_toml(value, &origin.to_owned()),
+        )]))
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, config::Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+fn from_toml(value: &Value, origin: &String) -> config::Value {
+    let kind = match value {
+        Value::String(text) => ValueKind::String(text.clone()),
+        Value::Integer(number) => ValueKind::I64(*number),
+        Value::Float(number) => ValueKind::Float(*number),
+        Value::Boolean(flag) => ValueKind::Boolean(*flag),
+        Value::Datetime(time) => ValueKind::String(time.to_string()),
+        Value::Array(items) => {
+            ValueKind::Array(items.iter().map(|item| from_toml(item, origin)).collect())
+        }
+        Value::Table(table) => ValueKind::Table(
+            table
+                .iter()
+                .map(|(name, value)| (name.clone(), from_toml(value, origin)))
+                .collect(),
+        ),
+    };
+    config::Value::new(Some(origin), kind)
+}
+
+/// The reverse of [`from_toml`], which makes no other kinds than these.
+fn to_toml(kind: ValueKind) -> Value {
+    match kind {
+        ValueKind::I64(number) => Value::Integer(number),
+        ValueKind::Float(number) => Value::Float(number),
+        ValueKind::Boolean(flag) => Value::Boolean(flag),
+        ValueKind::Array(items) => {
+            Value::Array(items.into_iter().map(|item| to_toml(item.kind)).collect())
+        }
+        ValueKind::Table(table) => Value::Table(
+            table
+                .into_iter()
+                .map(|(name, value)| (name, to_toml(value.kind)))
+                .collect(),
+        ),
+        other => Value::String(other.to_string()),
+    }
+}

@@ -1,0 +1,124 @@
+//! The ranges that values are held to.
+
+use std::fmt::Display;
+
+use super::error::InvalidValue;
+
+pub(super) type Checked = Result<(), InvalidValue>;
+
+/// Refuses `value` unless `allowed`; `range` follows "it must be" and "set it to".
+fn require(allowed: bool, key: &str, value: impl Display, range: &str) -> Checked {
+    if allowed {
+        return Ok(());
+    }
+    conflict(
+        key,
+        value,
+        format!("it must be {range}"),
+        format!("set it to {range}"),
+    )
+}
+
+pub(super) fn at_least<T: PartialOrd + Display>(key: &str, value: T, least: T) -> Checked {
+    let range = format!("{least} or more");
+    require(value >= least, key, value, &range)
+}
+
+pub(super) fn between<T: PartialOrd + Display>(key: &str, value: T, least: T, most: T) -> Checked {
+    let range = format!("from {least} to {most}");
+    require(value >= least && value <= most, key, value, &range)
+}
+
+/// A finite number above 0.
+pub(super) fn positive(key: &str, value: f64) -> Checked {
+    require(
+        value.is_finite() && value > 0.0,
+        key,
+        value,
+        "a number above 0",
+    )
+}
+
+/// A finite number, 0 or above.
+pub(super) fn not_negative(key: &str, value: f64) -> Checked {
+    require(
+        value.is_finite() && value >= 0.0,
+        key,
+        value,
+        "a number, 0 or above",
+    )
+}
+
+/// 0 to 1, both included.
+pub(super) fn share(key: &str, value: f64) -> Checked {
+    require(
+        (0.0..=1.0).contains(&value),
+        key,
+        value,
+        "a number from 0 to 1",
+    )
+}
+
+/// Above 0, at most 1.
+pub(super) fn share_above_zero(key: &str, value: f64) -> Checked {
+    require(
+        value > 0.0 && value <= 1.0,
+        key,
+        value,
+        "a number above 0 and at most 1",
+    )
+}
+
+/// 0 or above, below 1.
+pub(super) fn share_below_one(key: &str, value: f64) -> Checked {
+    require(
+        (0.0..1.0).contains(&value),
+        key,
+        value,
+        "a number from 0 to below 1",
+    )
+}
+
+/// Refuses `key` for a reason that involves other keys.
+pub(super) fn conflict(
+    key: &str,
+    value: impl Display,
+    reason: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Checked {
+    Err(InvalidValue {
+        key: key.to_owned(),
+        value: value.to_string(),
+        reason: reason.into(),
+        remedy: remedy.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_include_exactly_their_bounds() {
+        assert!(at_least("k", 1, 1).is_ok() && at_least("k", 0, 1).is_err());
+        assert!(between("k", 1, 1, 4).is_ok() && between("k", 4, 1, 4).is_ok());
+        assert!(between("k", 0, 1, 4).is_err() && between("k", 5, 1, 4).is_err());
+        assert!(positive("k", f64::MIN_POSITIVE).is_ok() && positive("k", 0.0).is_err());
+        assert!(not_negative("k", 0.0).is_ok() && not_negative("k", -1e-9).is_err());
+        assert!(share("k", 0.0).is_ok() && share("k", 1.0).is_ok());
+        assert!(share("k", -1e-9).is_err() && share("k", 1.0 + 1e-9).is_err());
+        assert!(share_above_zero("k", 1.0).is_ok() && share_above_zero("k", 0.0).is_err());
+        assert!(share_below_one("k", 0.0).is_ok() && share_below_one("k", 1.0).is_err());
+    }
+
+    #[test]
+    fn what_is_no_finite_number_is_in_no_range() {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(positive("k", value).is_err());
+            assert!(not_negative("k", value).is_err());
+            assert!(share("k", value).is_err());
+            assert!(share_above_zero("k", value).is_err());
+            assert!(share_below_one("k", value).is_err());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the learner tells an actor to run.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{RolloutConfig, error::InvalidValue, presets};
+use crate::{
+    env::{CurriculumConfig, EnvConfig},
+    model::ModelConfig,
+};
+
+/// The part of the configuration that an actor must share with its learner. It travels as JSON in
+/// the handshake. Fields that a newer learner added are ignored, except inside `env` and `model`:
+/// an actor that does not know one of those would play another maze or build another model. What is
+/// known is checked in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The mazes.
+    pub env: EnvConfig,
+    /// How far apart start and goal may be; its level travels with the weights.
+    pub curriculum: CurriculumConfig,
+    /// The model.
+    pub model: ModelConfig,
+    /// How to act.
+    pub rollout: RolloutConfig,
+}
+
+/// Why a [`Spec`] was refused.
+#[derive(Debug, Error)]
+pub enum SpecError {
+    /// It is not JSON, or a field is missing or of the wrong type.
+    #[error(
+        "the learner's spec cannot be read: {0}\n  remedy: run the same release of actor and learner"
+    )]
+    Malformed(#[from] serde_json::Error),
+    /// A value is out of range.
+    #[error("the learner's spec: {0}")]
+    Invalid(#[from] InvalidValue),
+}
+
+impl Spec {
+    /// The spec as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError::Malformed`] if a value cannot be written.
+    pub fn to_json(&self) -> Result<String, SpecError> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    /// Reads and checks a spec.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError::Malformed`] for JSON that is no spec, [`SpecError::Invalid`] for a value that the
+    /// configuration would refuse too.
+    pub fn from_json(json: &str) -> Result<Self, SpecError> {
+        let spec: Self = serde_json::from_str(json)?;
+        presets::check_env(&spec.env)?;
+        presets::check_curriculum(&spec.curriculum)?;
+        presets::check_model(&spec.model)?;
+        spec.rollout.check()?;
+        Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn spec() -> Spec {
+        Spec {
+            env: EnvConfig::random_maze(),
+            curriculum: CurriculumConfig::default(),
+            model: ModelConfig::paper(),
+            rollout: RolloutConfig {
+                synchronous: true,
+                ..Default::default()
+            },
+        }
+    }
+
+    fn edited(edit: impl FnOnce(&mut Value)) -> String {
+        let mut value = serde_json::to_value(spec()).expect("JSON");
+        edit(&mut value);
+        value.to_string()
+    }
+
+    #[test]
+    fn a_spec_survives_the_wire() {
+        let json = spec().to_json().expect("JSON");
+        assert_eq!(Spec::from_json(&json).expect("the same"), spec());
+    }
+
+    #[test]
+    fn fields_of_a_newer_learner_are_ignored() {
+        let json = edited(|v| {
+            v["rollout"]["frobnicate"] = true.into();
+            v["extra"] = 1.into();
+        });
+        assert_eq!(Spec::from_json(&json).expect("lenient"), spec());
+    }
+
+    #[test]
+    fn an_unknown_property_of_maze_or_model_is_refused() {
+        for section in ["env", "model"] {
+            let json = edited(|v| v[section]["frobnicate"] = true.into());
+            assert!(
+                matches!(Spec::from_json(&json), Err(SpecError::Malformed(_))),
+                "{section}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_checked() {
+        let no_model = edited(|v| v["model"] = Value::Null);
+        assert!(matches!(
+            Spec::from_json(&no_model),
+            Err(SpecError::Malformed(_))
+        ));
+        for (section, key, value) in [
+            ("env", "p_change", Value::from(1.5)),
+            ("curriculum", "uniform_share", Value::from(1.5)),
+            ("rollout", "envs", Value::from(0)),
+            ("model", "heads", Value::from(0)),
+        ] {
+            let json = edited(|v| v[section][key] = value);
+            match Spec::from_json(&json) {
+                Err(SpecError::Invalid(fault)) => assert_eq!(fault.key, format!("{section}.{key}")),
+                other => panic!("{section}.{key}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `[loss]` and `[optimizer]`: what an update is made of.
+
+use serde::{Deserialize, Serialize};
+
+use super::rules::{self, Checked};
+
+/// `[loss]`: V-trace (Espeholt et al. 2018), the clipped ratio over several passes, and their costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LossConfig {
+    /// Discount of a reward one frame later.
+    pub gamma: f64,
+    /// Decay of the trace: 1 is V-trace as published.
+    pub lambda: f64,
+    /// Clip of the importance weight of a temporal difference: rho-bar.
+    pub rho_bar: f64,
+    /// Clip of the importance weight of the trace: c-bar.
+    pub c_bar: f64,
+    /// Passes over one batch.
+    pub passes: usize,
+    /// Frames of one minibatch, which makes one update.
+    pub minibatch: usize,
+    /// How far the ratio to the policy at the batch's start may leave 1.
+    pub clip: f64,
+    /// Weight of the value loss.
+    pub value_cost: f64,
+    /// Weight of the entropy bonus.
+    pub entropy_cost: f64,
+    /// Whether a minibatch's advantages are brought to mean 0 and variance 1.
+    pub normalize_advantages: bool,
+    /// Whether the loss sits on every segment of a decision or on the last alone.
+    pub deep_supervision: bool,
+    /// Ticks through which the gradient flows back; 1 is the one-step gradient.
+    pub bptt_ticks: usize,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            gamma: 0.95,
+            lambda: 0.95,
+            rho_bar: 1.0,
+            c_bar: 1.0,
+            passes: 2,
+            minibatch: 256,
+            clip: 0.2,
+            value_cost: 0.5,
+            entropy_cost: 0.01,
+            normalize_advantages: true,
+            deep_supervision: false,
+            bptt_ticks: 1,
+        }
+    }
+}
+
+impl LossConfig {
+    pub(super) fn check(&self) -> Checked {
+        rules::share_above_zero("loss.gamma", self.gamma)?;
+        rules::share("loss.lambda", self.lambda)?;
+        rules::positive("loss.rho_bar", self.rho_bar)?;
+        rules::positive("loss.c_bar", self.c_bar)?;
+        rules::at_least("loss.passes", self.passes, 1)?;
+        rules::at_least("loss.minibatch", self.minibatch, 1)?;
+        rules::positive("loss.clip", self.clip)?;
+        rules::not_negative("loss.value_cost", self.value_cost)?;
+        rules::not_negative("loss.entropy_cost", self.entropy_cost)?;
+        rules::at_least("loss.bptt_ticks", self.bptt_ticks, 1)?;
+        if !self.minibatch.is_multiple_of(self.bptt_ticks) {
+            return rules::conflict(
+                "loss.minibatch",
+                self.minibatch,
+                format!("it is no multiple of loss.bptt_ticks = {}", self.bptt_ticks),
+                "make it a multiple: a minibatch is made of whole stretches of bptt_ticks frames",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// `[optimizer]`: Adam with a linear warm-up, a linear decay over the run and a clipped gradient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerConfig {
+    /// Learning rate after the warm-up.
+    pub learning_rate: f64,
+    /// The share of it that is left at the end of the run.
+    pub final_learning_rate_fraction: f64,
+    /// Updates over which the learning rate rises from 0.
+    pub warmup_updates: u64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// The gradient's norm is scaled down to this.
+    pub max_grad_norm: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 2e-3,
+            final_learning_rate_fraction: 0.05,
+            warmup_updates: 100,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            max_grad_norm: 1.0,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    pub(super) fn check(&self) -> Checked {
+        rules::positive("optimizer.learning_rate", self.learning_rate)?;
+        rules::share(
+            "optimizer.final_learning_rate_fraction",
+            self.final_learning_rate_fraction,
+        )?;
+        rules::share_below_one("optimizer.beta1", self.beta1)?;
+        rules::share_below_one("optimizer.beta2", self.beta2)?;
+        rules::positive("optimizer.epsilon", self.epsilon)?;
+        rules::positive("optimizer.max_grad_norm", self.max_grad_norm)
+    }
+}

@@ -1,0 +1,529 @@
+//! What is played: the maze, its doors, its walls and its limits.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::map::Grid;
+
+/// Sides of the random lattice that are accepted, in cells.
+const LATTICE_SIDES: std::ops::RangeInclusive<usize> = 2..=32;
+
+/// Start and goal can each stand in a doorway, which is then no door.
+const DOORWAYS_OF_AGENT_AND_GOAL: usize = 2;
+
+const FOUR_ROOMS_DOORWAYS: usize = 4;
+
+/// The longest shortest path in four rooms, all doors open.
+const FOUR_ROOMS_LONGEST: u32 = 20;
+
+/// Which maze.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MazeKind {
+    /// One fixed map of four rooms and four doorways.
+    FourRooms,
+    /// A lattice of cells with a doorway between each two neighbours; some are walls, anew each
+    /// episode, some are doors that move.
+    RandomMaze,
+}
+
+/// How the moving doors change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DoorProcess {
+    /// With probability `p_change` a step, all doors are drawn anew together, exactly `doors` of
+    /// them closed. This is what the authors' code does.
+    Joint,
+    /// Each door redraws its own state with probability `p_change` a step, closed with probability
+    /// `doors` / (number of doors): `doors` of them closed on average.
+    Independent,
+}
+
+impl MazeKind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::FourRooms => "four-rooms",
+            Self::RandomMaze => "random-maze",
+        }
+    }
+}
+
+impl DoorProcess {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Joint => "joint",
+            Self::Independent => "independent",
+        }
+    }
+}
+
+impl fmt::Display for MazeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for DoorProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for MazeKind {
+    type Err = EnvConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::FourRooms, Self::RandomMaze]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| {
+                refuse(
+                    "maze",
+                    text,
+                    "there is no such maze",
+                    "use four-rooms or random-maze",
+                )
+            })
+    }
+}
+
+impl FromStr for DoorProcess {
+    type Err = EnvConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Joint, Self::Independent]
+            .into_iter()
+            .find(|process| process.name() == text)
+            .ok_or_else(|| {
+                refuse(
+                    "door_process",
+                    text,
+                    "there is no such door process",
+                    "use joint or independent",
+                )
+            })
+    }
+}
+
+/// A maze, resolved: every value is the one that is played.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvConfig {
+    /// Which maze.
+    pub maze: MazeKind,
+    /// Probability of a door change after a step. 0: the doors stay as drawn at reset, so more
+    /// closed doors than four rooms' one can leave an episode without a route.
+    pub p_change: f64,
+    /// Moving doors that are closed: exactly (joint) or on average (independent).
+    pub doors: usize,
+    /// Doorways that are walls for the episode, exactly; they never cut the goal off. None in four
+    /// rooms.
+    pub fixed_walls: usize,
+    /// Steps after which an episode is truncated.
+    pub max_steps: u32,
+    /// Rows of cells of the random lattice, 2 to 32; four rooms ignores it.
+    pub rows: usize,
+    /// Columns of cells of the random lattice, 2 to 32; four rooms ignores it.
+    pub cols: usize,
+    /// Shortest admitted distance from start to goal, in steps with every moving door open.
+    /// 0 = no limit.
+    pub min_distance: u32,
+    /// Longest admitted distance, measured in the same way. 0 = no limit.
+    pub max_distance: u32,
+    /// How the moving doors change.
+    pub door_process: DoorProcess,
+}
+
+impl EnvConfig {
+    /// Four rooms as published: one door of four closed.
+    pub fn four_rooms() -> Self {
+        Self {
+            maze: MazeKind::FourRooms,
+            p_change: 0.05,
+            doors: 1,
+            fixed_walls: 0,
+            max_steps: 80,
+            rows: 5,
+            cols: 6,
+            min_distance: 0,
+            max_distance: 0,
+            door_process: DoorProcess::Joint,
+        }
+    }
+
+    /// The dynamic random maze as published: 5 x 6 cells, 10 fixed walls, 5 closed doors.
+    pub fn random_maze() -> Self {
+        Self {
+            maze: MazeKind::RandomMaze,
+            doors: 5,
+            fixed_walls: 10,
+            ..Self::four_rooms()
+        }
+    }
+
+    /// The size of an observation, of a valid configuration.
+    pub fn grid(&self) -> Grid {
+        match self.maze {
+            MazeKind::FourRooms => Grid {
+                height: 11,
+                width: 11,
+            },
+            MazeKind::RandomMaze => Grid {
+                height: 2 * self.rows + 1,
+                width: 2 * self.cols + 1,
+            },
+        }
+    }
+
+    /// The longest distance in steps that a start and a goal can have, of a valid configuration,
+    /// before fixed walls lengthen it; `max_distance` is respected. A curriculum ends there.
+    pub fn longest_distance(&self) -> u32 {
+        let open = match self.maze {
+            MazeKind::FourRooms => FOUR_ROOMS_LONGEST,
+            // From corner to opposite corner, a doorway and a cell for each step of the lattice.
+            MazeKind::RandomMaze => 2 * (self.rows + self.cols).saturating_sub(2) as u32,
+        };
+        if self.max_distance == 0 {
+            open
+        } else {
+            open.min(self.max_distance)
+        }
+    }
+
+    fn doorways(&self) -> usize {
+        match self.maze {
+            MazeKind::FourRooms => FOUR_ROOMS_DOORWAYS,
+            MazeKind::RandomMaze => self.rows * (self.cols - 1) + (self.rows - 1) * self.cols,
+        }
+    }
+
+    /// Checks that every episode of this configuration can be drawn and played.
+    ///
+    /// # Errors
+    /// Names the first key whose value is impossible, why, and what to do.
+    pub fn validate(&self) -> Result<(), EnvConfigError> {
+        if !(0.0..=1.0).contains(&self.p_change) {
+            return Err(refuse(
+                "p_change",
+                self.p_change,
+                "a probability lies between 0 and 1",
+                "the published value is 0.05; 0 keeps the doors as they are",
+            ));
+        }
+        if self.max_steps == 0 {
+            return Err(refuse(
+                "max_steps",
+                0,
+                "an episode has at least one step",
+                "the published value is 80",
+            ));
+        }
+        self.validate_walls()?;
+        self.validate_doors()?;
+        self.validate_distances()
+    }
+
+    fn validate_walls(&self) -> Result<(), EnvConfigError> {
+        match self.maze {
+            MazeKind::FourRooms if self.fixed_walls != 0 => Err(refuse(
+                "fixed_walls",
+                self.fixed_walls,
+                "four rooms is one fixed map",
+                "set it to 0, or play random-maze",
+            )),
+            MazeKind::FourRooms => Ok(()),
+            MazeKind::RandomMaze => {
+                for (key, side) in [("rows", self.rows), ("cols", self.cols)] {
+                    if !LATTICE_SIDES.contains(&side) {
+                        return Err(refuse(
+                            key,
+                            side,
+                            "the random lattice has 2 to 32 cells a side",
+                            "the published lattice has 5 rows and 6 cols",
+                        ));
+                    }
+                }
+                // As many as a maze without a single loop has; with more, parts of the lattice
+                // would be sealed off and most draws would have to be thrown away.
+                let most = self.doorways() + 1 - self.rows * self.cols;
+                if self.fixed_walls > most {
+                    return Err(refuse(
+                        "fixed_walls",
+                        self.fixed_walls,
+                        "with more walls the lattice falls apart",
+                        format!("this lattice takes at most {most}"),
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn validate_doors(&self) -> Result<(), EnvConfigError> {
+        let most = self
+            .doorways()
+            .saturating_sub(self.fixed_walls + DOORWAYS_OF_AGENT_AND_GOAL);
+        if self.doors > most {
+            return Err(refuse(
+                "doors",
+                self.doors,
+                "there are not that many doorways free of fixed walls, agent and goal",
+                format!("this maze takes at most {most}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_distances(&self) -> Result<(), EnvConfigError> {
+        if self.max_distance != 0 && self.min_distance > self.max_distance {
+            return Err(refuse(
+                "min_distance",
+                self.min_distance,
+                "it is above max_distance",
+                format!(
+                    "at most {}, or max_distance = 0 for no limit",
+                    self.max_distance
+                ),
+            ));
+        }
+        let longest = self.longest_distance();
+        if self.min_distance > longest {
+            return Err(refuse(
+                "min_distance",
+                self.min_distance,
+                "no start and goal lie that far apart",
+                format!("the longest distance in this maze is {longest}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A value with which no maze or curriculum can be played.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: {reason}; {remedy}")]
+pub struct EnvConfigError {
+    /// The field's name.
+    pub key: &'static str,
+    /// The value that was refused, as text.
+    pub value: String,
+    /// Why it is impossible.
+    pub reason: String,
+    /// What to do instead.
+    pub remedy: String,
+}
+
+pub(super) fn refuse(
+    key: &'static str,
+    value: impl fmt::Display,
+    reason: &str,
+    remedy: impl Into<String>,
+) -> EnvConfigError {
+    EnvConfigError {
+        key,
+        value: value.to_string(),
+        reason: reason.to_owned(),
+        remedy: remedy.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::map::Map;
+    use crate::env::search::Search;
+
+    fn refused(change: impl FnOnce(&mut EnvConfig), base: EnvConfig) -> &'static str {
+        let mut config = base;
+        change(&mut config);
+        config.validate().expect_err("must be refused").key
+    }
+
+    #[test]
+    fn the_published_mazes_are_valid_and_have_the_published_sizes() {
+        let four = EnvConfig::four_rooms();
+        four.validate().expect("four rooms");
+        assert_eq!(
+            (four.grid().height, four.grid().width, four.grid().len()),
+            (11, 11, 121)
+        );
+        let random = EnvConfig::random_maze();
+        random.validate().expect("random maze");
+        assert_eq!(
+            (
+                random.grid().height,
+                random.grid().width,
+                random.grid().len()
+            ),
+            (11, 13, 143)
+        );
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        let four = EnvConfig::four_rooms;
+        let random = EnvConfig::random_maze;
+        for p in [-0.01, 1.01, f64::NAN, f64::INFINITY] {
+            assert_eq!(refused(|c| c.p_change = p, four()), "p_change");
+        }
+        assert_eq!(refused(|c| c.max_steps = 0, four()), "max_steps");
+        assert_eq!(refused(|c| c.fixed_walls = 1, four()), "fixed_walls");
+        assert_eq!(refused(|c| c.doors = 3, four()), "doors");
+        assert_eq!(refused(|c| c.min_distance = 21, four()), "min_distance");
+        assert_eq!(
+            refused(|c| (c.min_distance, c.max_distance) = (5, 4), four()),
+            "min_distance"
+        );
+        for side in [0, 1, 33, usize::MAX] {
+            assert_eq!(refused(|c| c.rows = side, random()), "rows");
+            assert_eq!(refused(|c| c.cols = side, random()), "cols");
+        }
+        assert_eq!(refused(|c| c.fixed_walls = 21, random()), "fixed_walls");
+        assert_eq!(
+            refused(|c| c.fixed_walls = usize::MAX, random()),
+            "fixed_walls"
+        );
+        assert_eq!(refused(|c| c.doors = 38, random()), "doors");
+        assert_eq!(refused(|c| c.min_distance = 19, random()), "min_distance");
+    }
+
+    #[test]
+    fn the_last_possible_values_are_accepted() {
+        let accepted = [
+            EnvConfig {
+                doors: 2,
+                p_change: 1.0,
+                max_steps: 1,
+                ..EnvConfig::four_rooms()
+            },
+            EnvConfig {
+                min_distance: 20,
+                p_change: 0.0,
+                ..EnvConfig::four_rooms()
+            },
+            EnvConfig {
+                rows: 99,
+                cols: 0,
+                ..EnvConfig::four_rooms()
+            },
+            EnvConfig {
+                fixed_walls: 20,
+                doors: 27,
+                ..EnvConfig::random_maze()
+            },
+            EnvConfig {
+                doors: 37,
+                min_distance: 18,
+                max_distance: 18,
+                ..EnvConfig::random_maze()
+            },
+            EnvConfig {
+                rows: 2,
+                cols: 2,
+                fixed_walls: 1,
+                doors: 1,
+                ..EnvConfig::random_maze()
+            },
+            EnvConfig {
+                rows: 32,
+                cols: 32,
+                ..EnvConfig::random_maze()
+            },
+        ];
+        for config in accepted {
+            config.validate().expect("possible");
+        }
+    }
+
+    #[test]
+    fn an_error_names_key_value_and_remedy() {
+        let config = EnvConfig {
+            doors: 38,
+            ..EnvConfig::random_maze()
+        };
+        let text = config.validate().expect_err("refused").to_string();
+        assert!(text.starts_with("doors = 38: "), "{text}");
+        assert!(text.ends_with("this maze takes at most 37"), "{text}");
+    }
+
+    #[test]
+    fn longest_distance_and_doorways_agree_with_the_maps() {
+        let lattices = [(2, 2), (2, 5), (5, 6), (4, 3), (7, 2)];
+        let configs = lattices
+            .map(|(rows, cols)| EnvConfig {
+                rows,
+                cols,
+                ..EnvConfig::random_maze()
+            })
+            .into_iter()
+            .chain([EnvConfig::four_rooms()]);
+        for config in configs {
+            let map = Map::of(&config);
+            let mut search = Search::default();
+            let longest = map
+                .open
+                .iter()
+                .map(|&from| {
+                    search.flood(&map, &map.tiles, from, u16::MAX, None);
+                    search
+                        .reached_from(0)
+                        .iter()
+                        .filter_map(|&tile| search.distance(tile))
+                        .max()
+                })
+                .max()
+                .flatten();
+            assert_eq!(
+                longest.map(u32::from),
+                Some(config.longest_distance()),
+                "{config:?}"
+            );
+            assert_eq!(map.doorways.len(), config.doorways());
+        }
+        let limited = EnvConfig {
+            max_distance: 7,
+            ..EnvConfig::four_rooms()
+        };
+        assert_eq!(limited.longest_distance(), 7);
+    }
+
+    #[test]
+    fn names_are_the_same_in_text_and_in_serde() {
+        for kind in [MazeKind::FourRooms, MazeKind::RandomMaze] {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).expect("json"), kind.to_string());
+        }
+        for process in [DoorProcess::Joint, DoorProcess::Independent] {
+            assert_eq!(process.to_string().parse(), Ok(process));
+            assert_eq!(
+                serde_json::to_value(process).expect("json"),
+                process.to_string()
+            );
+        }
+        assert_eq!(
+            "five-rooms".parse::<MazeKind>().expect_err("refused").key,
+            "maze"
+        );
+        assert_eq!(
+            "both".parse::<DoorProcess>().expect_err("refused").key,
+            "door_process"
+        );
+    }
+
+    #[test]
+    fn serde_keeps_a_config_and_refuses_unknown_keys() {
+        let config = EnvConfig {
+            min_distance: 3,
+            ..EnvConfig::random_maze()
+        };
+        let mut json = serde_json::to_value(&config).expect("json");
+        assert_eq!(
+            serde_json::from_value::<EnvConfig>(json.clone()).expect("config"),
+            config
+        );
+        json["rooms"] = 4.into();
+        assert!(serde_json::from_value::<EnvConfig>(json).is_err());
+    }
+}

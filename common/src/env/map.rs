@@ -1,0 +1,274 @@
+//! The tiles that never change: walls, floor, doorways and who lies beside whom.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{EnvConfig, MazeKind};
+use super::{ACTIONS, token};
+
+/// A tile: its index in the observation, row by row. At most 65 x 65 of them.
+pub(super) type Tile = u16;
+
+/// The size of an observation, in tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grid {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Grid {
+    /// S, the tokens of an observation.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the grid of a maze is never empty"
+    )]
+    pub const fn len(self) -> usize {
+        self.height * self.width
+    }
+
+    pub(super) fn position(self, tile: Tile) -> Position {
+        let tile = usize::from(tile);
+        Position {
+            row: tile / self.width,
+            col: tile % self.width,
+        }
+    }
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}", self.height, self.width)
+    }
+}
+
+/// A tile in observation coordinates; row 0 is the northern edge, column 0 the western one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// From the north.
+    pub row: usize,
+    /// From the west.
+    pub col: usize,
+}
+
+/// The published map, outer wall included; `d` is a doorway.
+const FOUR_ROOMS: &str = "\
+|||||||||||||
+|.....|.....|
+|.....|.....|
+|.....d.....|
+|.....|.....|
+|.....|.....|
+||d||||.....|
+|.....|||d|||
+|.....|.....|
+|.....|.....|
+|.....d.....|
+|.....|.....|
+|||||||||||||";
+
+/// A map with every doorway open.
+#[derive(Clone, Debug)]
+pub(super) struct Map {
+    pub grid: Grid,
+    /// `[S]`: floor or wall.
+    pub tiles: Vec<u8>,
+    /// Where a start or a goal can be: floor and doorways.
+    pub open: Vec<Tile>,
+    pub doorways: Vec<Tile>,
+    /// How a closed moving door is shown.
+    pub closed_door: u8,
+    /// `[S]`, by action. A tile is its own neighbour where the map ends: a move there changes
+    /// nothing, as one into a wall.
+    neighbours: Vec<[Tile; ACTIONS]>,
+}
+
+impl Map {
+    /// The map of a validated configuration.
+    pub fn of(config: &EnvConfig) -> Self {
+        match config.maze {
+            MazeKind::FourRooms => Self::parse(&without_rim(FOUR_ROOMS), token::WALL),
+            MazeKind::RandomMaze => {
+                Self::parse(&lattice(config.rows, config.cols), token::CLOSED_DOOR)
+            }
+        }
+    }
+
+    fn parse(text: &str, closed_door: u8) -> Self {
+        let width = text.find('\n').unwrap_or(text.len());
+        let mut map = Self {
+            grid: Grid {
+                height: text.lines().count(),
+                width,
+            },
+            tiles: Vec::new(),
+            open: Vec::new(),
+            doorways: Vec::new(),
+            closed_door,
+            neighbours: Vec::new(),
+        };
+        for (tile, glyph) in (0..).zip(text.chars().filter(|&glyph| glyph != '\n')) {
+            map.tiles.push(if glyph == '|' {
+                token::WALL
+            } else {
+                token::FLOOR
+            });
+            if glyph != '|' {
+                map.open.push(tile);
+            }
+            if glyph == 'd' {
+                map.doorways.push(tile);
+            }
+            map.neighbours.push(neighbours(map.grid, tile));
+        }
+        map
+    }
+
+    /// # Panics
+    /// When the action is not one of the four.
+    #[inline]
+    pub fn neighbour(&self, tile: Tile, action: u8) -> Tile {
+        self.neighbours[usize::from(tile)][usize::from(action)]
+    }
+
+    #[inline]
+    pub fn neighbours(&self, tile: Tile) -> [Tile; ACTIONS] {
+        self.neighbours[usize::from(tile)]
+    }
+}
+
+/// North, east, south, west.
+fn neighbours(grid: Grid, tile: Tile) -> [Tile; ACTIONS] {
+    let Position { row, col } = grid.position(tile);
+    let width = grid.width as Tile;
+    [
+        if row == 0 { tile } else { tile - width },
+        if col + 1 == grid.width {
+            tile
+        } else {
+            tile + 1
+        },
+        if row + 1 == grid.height {
+            tile
+        } else {
+            tile + width
+        },
+        if col == 0 { tile } else { tile - 1 },
+    ]
+}
+
+/// Posts on even rows and columns, cells on odd ones, a doorway between each two cells.
+fn lattice(rows: usize, cols: usize) -> String {
+    let (height, width) = (2 * rows + 1, 2 * cols + 1);
+    let glyph = |row: usize, col: usize| {
+        let rim = row == 0 || col == 0 || row + 1 == height || col + 1 == width;
+        match (row % 2, col % 2) {
+            (1, 1) => '.',
+            (0, 0) => '|',
+            _ if rim => '|',
+            _ => 'd',
+        }
+    };
+    let line = |row: usize| (0..width).map(|col| glyph(row, col)).collect::<String>();
+    (0..height).map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn without_rim(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let inner = |line: &&str| line[1..line.len() - 1].to_owned();
+    lines[1..lines.len() - 1]
+        .iter()
+        .map(inner)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(map: &Map) -> Vec<String> {
+        let glyph = |tile: usize| {
+            if map.doorways.contains(&(tile as Tile)) {
+                'd'
+            } else if map.tiles[tile] == token::WALL {
+                '|'
+            } else {
+                '.'
+            }
+        };
+        let tiles: Vec<char> = (0..map.grid.len()).map(glyph).collect();
+        tiles
+            .chunks(map.grid.width)
+            .map(|row| row.iter().collect())
+            .collect()
+    }
+
+    #[test]
+    fn four_rooms_is_the_published_map_without_its_outer_wall() {
+        let map = Map::of(&EnvConfig::four_rooms());
+        let published = [
+            ".....|.....",
+            ".....|.....",
+            ".....d.....",
+            ".....|.....",
+            ".....|.....",
+            "|d||||.....",
+            ".....|||d||",
+            ".....|.....",
+            ".....|.....",
+            ".....d.....",
+            ".....|.....",
+        ];
+        assert_eq!(text(&map), published);
+        assert_eq!(map.grid, EnvConfig::four_rooms().grid());
+        assert_eq!((map.doorways.len(), map.open.len()), (4, 104));
+        assert_eq!(map.closed_door, token::WALL);
+    }
+
+    #[test]
+    fn the_random_lattice_is_the_published_map() {
+        let map = Map::of(&EnvConfig::random_maze());
+        let published = [
+            "|||||||||||||",
+            "|.d.d.d.d.d.|",
+            "|d|d|d|d|d|d|",
+            "|.d.d.d.d.d.|",
+            "|d|d|d|d|d|d|",
+            "|.d.d.d.d.d.|",
+            "|d|d|d|d|d|d|",
+            "|.d.d.d.d.d.|",
+            "|d|d|d|d|d|d|",
+            "|.d.d.d.d.d.|",
+            "|||||||||||||",
+        ];
+        assert_eq!(text(&map), published);
+        assert_eq!(map.grid, EnvConfig::random_maze().grid());
+        assert_eq!((map.doorways.len(), map.open.len()), (49, 30 + 49));
+        assert_eq!(map.closed_door, token::CLOSED_DOOR);
+    }
+
+    #[test]
+    fn a_small_lattice_has_its_own_size() {
+        let map = Map::of(&EnvConfig {
+            rows: 2,
+            cols: 3,
+            ..EnvConfig::random_maze()
+        });
+        assert_eq!(
+            text(&map),
+            ["|||||||", "|.d.d.|", "|d|d|d|", "|.d.d.|", "|||||||"]
+        );
+    }
+
+    #[test]
+    fn neighbours_go_north_east_south_west_and_stop_at_the_edge() {
+        let map = Map::of(&EnvConfig::four_rooms());
+        assert_eq!(map.neighbours(12), [1, 13, 23, 11]);
+        assert_eq!(map.neighbours(0), [0, 1, 11, 0]);
+        assert_eq!(map.neighbours(120), [109, 120, 120, 119]);
+        assert_eq!(map.neighbour(12, 2), 23);
+    }
+}

@@ -1,0 +1,55 @@
+//! Tokens as text, for logs and episode dumps.
+
+use super::map::Grid;
+use super::token;
+
+/// The character of a token: `.` floor, `#` wall, `D` closed moving door, `A` agent, `G` goal and
+/// `?` for what is unknown, which includes codes outside the vocabulary.
+pub fn glyph(token: u8) -> char {
+    match token {
+        token::FLOOR => '.',
+        token::WALL => '#',
+        token::CLOSED_DOOR => 'D',
+        token::AGENT => 'A',
+        token::GOAL => 'G',
+        _ => '?',
+    }
+}
+
+/// An observation as one line of [`glyph`]s a row, without a newline after the last.
+pub fn render(tokens: &[u8], grid: Grid) -> String {
+    let line = |row: &[u8]| row.iter().copied().map(glyph).collect::<String>();
+    tokens
+        .chunks(grid.width)
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_has_its_character() {
+        let tokens = [
+            token::FLOOR,
+            token::WALL,
+            token::CLOSED_DOOR,
+            token::AGENT,
+            token::GOAL,
+            token::UNKNOWN,
+        ];
+        assert_eq!(
+            render(
+                &tokens,
+                Grid {
+                    height: 2,
+                    width: 3
+                }
+            ),
+            ".#D\nAG?"
+        );
+        assert_eq!(glyph(200), '?');
+    }
+}

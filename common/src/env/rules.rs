@@ -1,0 +1,69 @@
+//! What outlives an episode and what all environments of one configuration share.
+
+use super::config::{EnvConfig, EnvConfigError};
+use super::map::Map;
+use super::rng::Chance;
+
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub config: EnvConfig,
+    pub map: Map,
+    pub change: Chance,
+}
+
+/// Distances from start to goal that an episode may have, in steps, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Distances {
+    pub min: u16,
+    pub max: u16,
+}
+
+impl Rules {
+    pub fn new(config: &EnvConfig) -> Result<Self, EnvConfigError> {
+        config.validate()?;
+        Ok(Self {
+            map: Map::of(config),
+            change: Chance::new(config.p_change),
+            config: config.clone(),
+        })
+    }
+
+    /// The configured limits, narrowed to a curriculum's when there is one. A curriculum cannot ask
+    /// for less than `min_distance`.
+    pub fn distances(&self, curriculum: Option<u32>) -> Distances {
+        let clamp = |steps: u32| u16::try_from(steps).unwrap_or(u16::MAX);
+        let limit = |steps: u32| if steps == 0 { u16::MAX } else { clamp(steps) };
+        let min = clamp(self.config.min_distance.max(1));
+        let max = limit(self.config.max_distance).min(limit(curriculum.unwrap_or(0)));
+        Distances {
+            min,
+            max: max.max(min),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_config_and_curriculum_meet() {
+        let of = |min_distance, max_distance, curriculum| {
+            let config = EnvConfig {
+                min_distance,
+                max_distance,
+                ..EnvConfig::four_rooms()
+            };
+            let Distances { min, max } = Rules::new(&config).expect("valid").distances(curriculum);
+            (min, max)
+        };
+        assert_eq!(of(0, 0, None), (1, u16::MAX));
+        assert_eq!(of(0, 0, Some(0)), (1, u16::MAX));
+        assert_eq!(of(0, 0, Some(3)), (1, 3));
+        assert_eq!(of(2, 8, None), (2, 8));
+        assert_eq!(of(2, 8, Some(5)), (2, 5));
+        assert_eq!(of(2, 8, Some(99_999)), (2, 8));
+        assert_eq!(of(4, 8, Some(3)), (4, 4));
+        assert_eq!(of(0, u32::MAX, None), (1, u16::MAX));
+    }
+}

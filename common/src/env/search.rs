@@ -1,0 +1,146 @@
+//! Breadth-first search over the tiles, without allocation once it is warm.
+
+use super::map::{Map, Tile};
+use super::token;
+
+const UNSEEN: u16 = u16::MAX;
+
+/// A search and what it found last. One serves any number of environments in turn.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Search {
+    /// `[S]`: steps from the origin, `UNSEEN` where it did not get.
+    distances: Vec<u16>,
+    /// In the order found, so by distance; the origin is the first.
+    queue: Vec<Tile>,
+    /// A shortest path, kept while a search for another one fails; from the far end back to, and
+    /// without, the origin.
+    path: Vec<Tile>,
+}
+
+/// What can be walked on.
+#[inline]
+pub(super) fn passable(token: u8) -> bool {
+    token != token::WALL && token != token::CLOSED_DOOR
+}
+
+impl Search {
+    /// Finds every tile within `limit` steps of `origin`, or stops as soon as it has found `target`.
+    pub fn flood(
+        &mut self,
+        map: &Map,
+        tokens: &[u8],
+        origin: Tile,
+        limit: u16,
+        target: Option<Tile>,
+    ) {
+        self.distances.clear();
+        self.distances.resize(tokens.len(), UNSEEN);
+        self.queue.clear();
+        self.queue.push(origin);
+        self.distances[usize::from(origin)] = 0;
+        let mut head = 0;
+        while let Some(&tile) = self.queue.get(head) {
+            head += 1;
+            let distance = self.distances[usize::from(tile)];
+            if distance == limit {
+                return;
+            }
+            for next in map.neighbours(tile) {
+                let index = usize::from(next);
+                if self.distances[index] == UNSEEN && passable(tokens[index]) {
+                    self.distances[index] = distance + 1;
+                    self.queue.push(next);
+                    if Some(next) == target {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the last flood found at `min` steps or more, nearest first; the origin is at 0.
+    pub fn reached_from(&self, min: u16) -> &[Tile] {
+        let first = self
+            .queue
+            .partition_point(|&tile| self.distances[usize::from(tile)] < min);
+        &self.queue[first..]
+    }
+
+    /// Steps between the last flood's origin and a tile, if it got there.
+    pub fn distance(&self, tile: Tile) -> Option<u16> {
+        Some(self.distances[usize::from(tile)]).filter(|&distance| distance != UNSEEN)
+    }
+
+    /// Takes the shortest path from the last flood's origin to `target`; false, and the former path
+    /// stays, when the flood did not get there.
+    pub fn trace(&mut self, map: &Map, target: Tile) -> bool {
+        let Some(mut distance) = self.distance(target) else {
+            return false;
+        };
+        self.path.clear();
+        let mut tile = target;
+        while distance > 0 {
+            self.path.push(tile);
+            distance -= 1;
+            for next in map.neighbours(tile) {
+                if self.distances[usize::from(next)] == distance {
+                    tile = next;
+                    break;
+                }
+            }
+        }
+        true
+    }
+
+    /// The path taken last, without its origin: as long as it has steps.
+    pub fn path(&self) -> &[Tile] {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::EnvConfig;
+
+    fn map() -> Map {
+        Map::of(&EnvConfig::four_rooms())
+    }
+
+    #[test]
+    fn distances_in_four_rooms() {
+        let map = map();
+        let mut search = Search::default();
+        search.flood(&map, &map.tiles, 0, u16::MAX, None);
+        assert_eq!(search.reached_from(0).len(), 104);
+        assert_eq!(search.distance(0), Some(0));
+        // Through the northern doorway at (2, 5) into the next room.
+        assert_eq!(search.distance(2 * 11 + 5), Some(7));
+        assert_eq!(search.distance(6), Some(10));
+        assert_eq!(search.distance(5), None);
+    }
+
+    #[test]
+    fn a_flood_stops_at_its_limit_and_at_its_target() {
+        let map = map();
+        let mut search = Search::default();
+        search.flood(&map, &map.tiles, 0, 2, None);
+        assert_eq!(search.reached_from(0), [0, 1, 11, 2, 12, 22]);
+        assert_eq!(search.reached_from(2), [2, 12, 22]);
+        assert!(search.reached_from(3).is_empty());
+        search.flood(&map, &map.tiles, 0, u16::MAX, Some(11));
+        assert_eq!(search.reached_from(0), [0, 1, 11]);
+    }
+
+    #[test]
+    fn a_path_is_traced_back_and_outlives_a_failed_search() {
+        let map = map();
+        let mut search = Search::default();
+        search.flood(&map, &map.tiles, 0, u16::MAX, Some(3));
+        assert!(search.trace(&map, 3));
+        assert_eq!(search.path(), [3, 2, 1]);
+        search.flood(&map, &map.tiles, 0, 2, Some(3));
+        assert!(!search.trace(&map, 3));
+        assert_eq!(search.path(), [3, 2, 1]);
+    }
+}

@@ -1,0 +1,71 @@
+//! What a seed stands for.
+
+use super::*;
+
+/// A seed must go on to mean the same episodes: evaluation results are compared across versions.
+#[test]
+fn known_seeds_give_known_mazes() {
+    let four = maze(&EnvConfig::four_rooms(), 7);
+    assert_eq!(four.to_string(), FOUR_ROOMS_SEED_7.trim_ascii());
+    let mut random = maze(&EnvConfig::random_maze(), 7);
+    assert_eq!(random.to_string(), RANDOM_MAZE_SEED_7.trim_ascii());
+    for action in [2, 2, 3, 0, 1].repeat(16) {
+        random.step(action);
+    }
+    assert_eq!(
+        random.to_string(),
+        RANDOM_MAZE_SEED_7_AT_THE_END.trim_ascii()
+    );
+}
+
+const FOUR_ROOMS_SEED_7: &str = "
+.....#A....
+.....#.....
+.........G.
+.....#.....
+.....#.....
+#.####.....
+.....######
+.....#.....
+.....#.....
+...........
+.....#.....
+";
+
+const RANDOM_MAZE_SEED_7: &str = "
+#############
+#....A...G#.#
+#D###.#D#.#D#
+#.......#...#
+#.#.#.#D#####
+#...........#
+#.###.#.#.###
+#.....#.....#
+#.#.#D#.###.#
+#...#.......#
+#############
+";
+
+const RANDOM_MAZE_SEED_7_AT_THE_END: &str = "
+#############
+#........G#.#
+#.###.#.#.#.#
+#.......#...#
+#.#.#.#D#####
+#...D.....D.#
+#.###.#.#.###
+#.....#...D.#
+#.#.#A#D###.#
+#...#.......#
+#############
+";
+
+#[test]
+fn different_seeds_give_different_mazes() {
+    for config in [EnvConfig::four_rooms(), EnvConfig::random_maze()] {
+        let texts: BTreeSet<String> = (0..50)
+            .map(|seed| maze(&config, seed).to_string())
+            .collect();
+        assert!(texts.len() > 45, "{} of 50", texts.len());
+    }
+}

@@ -1,0 +1,162 @@
+//! N mazes in one buffer: what an actor steps.
+
+use super::config::{EnvConfig, EnvConfigError};
+use super::curriculum::Curriculum;
+use super::episode::{Episode, EpisodeSummary};
+use super::map::Grid;
+use super::rng::env_seed;
+use super::rules::Rules;
+use super::search::Search;
+use super::token;
+
+/// An episode that ended in the last step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finished {
+    /// Which environment it ended in.
+    pub env: usize,
+    /// The whole episode in figures.
+    pub summary: EpisodeSummary,
+}
+
+/// N environments of one configuration, stepped together, each reset as soon as its episode ends.
+///
+/// Environment `i` plays what a [`Maze`](super::Maze) of seed [`env_seed`]`(seed, i)` plays, so its
+/// episodes depend neither on N nor on its neighbours.
+#[derive(Clone, Debug)]
+pub struct VecEnv {
+    rules: Rules,
+    curriculum: Curriculum,
+    episodes: Vec<Episode>,
+    search: Search,
+    observations: Vec<u8>,
+    rewards: Vec<f32>,
+    flags: Vec<u8>,
+    finished: Vec<Finished>,
+    /// `[N, S]`, of which the first `finished.len()` rows are in use, in the order of `finished`.
+    final_observations: Vec<u8>,
+}
+
+impl VecEnv {
+    /// `n` environments, each at the start of its first episode, which is a uniform one.
+    ///
+    /// # Errors
+    /// When the configuration is impossible, see [`EnvConfig::validate`].
+    pub fn new(config: &EnvConfig, n: usize, seed: u64) -> Result<Self, EnvConfigError> {
+        let rules = Rules::new(config)?;
+        let size = rules.map.grid.len();
+        let mut search = Search::default();
+        let mut observations = vec![token::UNKNOWN; n * size];
+        let episodes = (0..)
+            .zip(observations.chunks_exact_mut(size))
+            .map(|(index, tokens)| {
+                Episode::first(&rules, &mut search, tokens, env_seed(seed, index))
+            })
+            .collect();
+        Ok(Self {
+            final_observations: observations.clone(),
+            rules,
+            curriculum: Curriculum::default(),
+            episodes,
+            search,
+            observations,
+            rewards: vec![0.0; n],
+            flags: vec![0; n],
+            finished: Vec::with_capacity(n),
+        })
+    }
+
+    /// Sets how far goals may lie, from the next reset of each environment on.
+    pub fn set_curriculum(&mut self, curriculum: Curriculum) {
+        self.curriculum = curriculum;
+    }
+
+    /// Steps every environment once; those whose episode ends are reset.
+    ///
+    /// # Panics
+    /// When there is not one action, below [`ACTIONS`](super::ACTIONS), for each environment.
+    pub fn step(&mut self, actions: &[u8]) {
+        assert_eq!(
+            actions.len(),
+            self.episodes.len(),
+            "one action for each environment"
+        );
+        self.finished.clear();
+        let size = self.rules.map.grid.len();
+        let rows = self.observations.chunks_exact_mut(size);
+        for (env, ((episode, tokens), &action)) in
+            self.episodes.iter_mut().zip(rows).zip(actions).enumerate()
+        {
+            let step = episode.step(&self.rules, tokens, action);
+            self.rewards[env] = step.reward;
+            self.flags[env] = step.flags;
+            if step.flags != 0 {
+                let row = self.finished.len() * size;
+                self.final_observations[row..row + size].copy_from_slice(tokens);
+                self.finished.push(Finished {
+                    env,
+                    summary: episode.summary(),
+                });
+                let max_distance = self.curriculum.draw(&mut episode.rng);
+                episode.reset(&self.rules, &mut self.search, tokens, max_distance);
+            }
+        }
+    }
+
+    /// `[N, S]` tokens, after auto-reset: where an episode ended, the first observation of the next.
+    pub fn observations(&self) -> &[u8] {
+        &self.observations
+    }
+
+    /// `[N]` rewards of the last step; zeros before the first.
+    pub fn rewards(&self) -> &[f32] {
+        &self.rewards
+    }
+
+    /// `[N]` bits of [`flag`](super::flag) of the last step; zeros before the first.
+    pub fn flags(&self) -> &[u8] {
+        &self.flags
+    }
+
+    /// The episodes that the last step ended, by environment.
+    pub fn finished(&self) -> &[Finished] {
+        &self.finished
+    }
+
+    /// `[S]`, the last observation of the episode that the last step ended in `env`, if it did.
+    pub fn final_observation(&self, env: usize) -> Option<&[u8]> {
+        let row = self
+            .finished
+            .binary_search_by_key(&env, |finished| finished.env)
+            .ok()?;
+        self.final_observations
+            .chunks_exact(self.rules.map.grid.len())
+            .nth(row)
+    }
+
+    /// The environments whose episode the last step ended, in order, and the last observation `[S]`
+    /// of each.
+    pub fn final_observations(&self) -> impl ExactSizeIterator<Item = (usize, &[u8])> {
+        let rows = self
+            .final_observations
+            .chunks_exact(self.rules.map.grid.len());
+        self.finished
+            .iter()
+            .zip(rows)
+            .map(|(finished, row)| (finished.env, row))
+    }
+
+    /// N.
+    pub fn envs(&self) -> usize {
+        self.episodes.len()
+    }
+
+    /// What is played.
+    pub fn config(&self) -> &EnvConfig {
+        &self.rules.config
+    }
+
+    /// The size of one observation.
+    pub fn grid(&self) -> Grid {
+        self.rules.map.grid
+    }
+}

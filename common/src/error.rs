@@ -1,0 +1,87 @@
+//! Why the learner refuses something that came over the wire, and the one place where a refusal
+//! becomes a gRPC status.
+
+use thiserror::Error;
+use tonic::{Code, Status};
+
+/// Something an actor sent that the learner does not admit.
+///
+/// A refusal ends the call it came on; what was admitted before stays admitted.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Refusal {
+    /// A field of a message is outside what the contract allows.
+    #[error("field `{field}`: {detail}")]
+    Field {
+        /// Name of the protobuf field.
+        field: &'static str,
+        /// What was found and what was expected.
+        detail: String,
+    },
+    /// The session never existed, has ended, or was superseded by a newer one of the same actor.
+    #[error("session {session:016x} is not open; join again")]
+    Session {
+        /// The session that the peer named.
+        session: u64,
+    },
+    /// The peer was built for a model of another shape.
+    #[error("model fingerprint {found:016x}, but this run's is {expected:016x}; join again")]
+    Fingerprint {
+        /// What the peer sent.
+        found: u64,
+        /// What this run uses.
+        expected: u64,
+    },
+    /// The peer speaks another major version of the wire contract.
+    #[error(
+        "wire version {found}.x, but this learner speaks {expected}.x; upgrade the {}",
+        if found < expected { "actor" } else { "learner" }
+    )]
+    WireVersion {
+        /// Major version of the peer.
+        found: u32,
+        /// Major version of this build.
+        expected: u32,
+    },
+    /// The learner is shutting down; the peer may come back after its restart.
+    #[error("the learner is shutting down")]
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// A refusal of one field.
+    pub fn field(field: &'static str, detail: impl Into<String>) -> Self {
+        Self::Field {
+            field,
+            detail: detail.into(),
+        }
+    }
+
+    /// The value of the `reason` label under which metrics count this refusal: bounded, since it
+    /// never holds what a peer sent.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Field { field, .. } => field,
+            Self::Session { .. } => "session",
+            Self::Fingerprint { .. } => "fingerprint",
+            Self::WireVersion { .. } => "wire_version",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+
+    /// The gRPC code that tells the peer what to do: mend the message, join again, upgrade, or
+    /// come back later.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Field { .. } => Code::InvalidArgument,
+            Self::Session { .. } | Self::Fingerprint { .. } => Code::FailedPrecondition,
+            Self::WireVersion { .. } => Code::Unimplemented,
+            Self::ShuttingDown => Code::Unavailable,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        Status::new(refusal.code(), refusal.to_string())
+    }
+}

@@ -1,0 +1,112 @@
+//! Stopping on request: the first signal asks, the second one insists.
+
+use std::{io, process};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// The exit status after a second signal: 128 + SIGINT, as a shell has it.
+const EXIT_INSISTED: i32 = 130;
+
+/// A request to stop that everything in a process can see. Clones share one state; blocking threads
+/// look at [`is_tripped`](Self::is_tripped), tasks wait for [`tripped`](Self::tripped).
+///
+/// ```text
+///  SIGINT, SIGTERM ──▶ trip() ──▶ everyone drains ──▶ the process exits by itself
+///  again           ──▶ exit status 130, at once
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown(CancellationToken);
+
+impl Shutdown {
+    /// One that no signal trips.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One that SIGINT and SIGTERM trip from now on; a second signal ends the process at once with
+    /// status 130. Must be called within a tokio runtime, which then handles the signals.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the handlers from being installed.
+    pub fn on_signals() -> io::Result<Self> {
+        let shutdown = Self::new();
+        let mut signals = Signals::new()?;
+        let tripped = shutdown.clone();
+        tokio::spawn(async move {
+            let name = signals.next().await;
+            info!(signal = name, "stopping; a second signal exits at once");
+            tripped.trip();
+            let name = signals.next().await;
+            warn!(signal = name, "exiting at once");
+            process::exit(EXIT_INSISTED);
+        });
+        Ok(shutdown)
+    }
+
+    /// Asks everyone to stop.
+    pub fn trip(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether everyone has been asked to stop.
+    pub fn is_tripped(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Returns once everyone has been asked to stop.
+    pub async fn tripped(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trip_reaches_every_clone() {
+        let shutdown = Shutdown::new();
+        let other = shutdown.clone();
+        assert!(!other.is_tripped());
+        shutdown.trip();
+        assert!(other.is_tripped());
+        shutdown.trip();
+        assert!(shutdown.is_tripped(), "tripping twice is tripping");
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_and_who_comes_late_does_not_wait() {
+        let shutdown = Shutdown::new();
+        let waiter = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { shutdown.tripped().await }
+        });
+        shutdown.trip();
+        waiter.await.expect("the waiter ends");
+        shutdown.tripped().await;
+    }
+}

@@ -1,0 +1,196 @@
+//! The Prometheus endpoint.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use thiserror::Error;
+use tokio::{net::TcpListener, task::JoinHandle, time};
+
+use super::names::{self, Role};
+
+/// From a tenth of a tick of the small model to the save of a large one, in seconds.
+const STAGE_BUCKETS: [f64; 14] = [
+    1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
+];
+
+/// In versions; 64 is the default bound.
+const LAG_BUCKETS: [f64; 11] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0];
+
+/// Histograms keep every sample until they are drained; this bounds how many that can be.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What `Content-Type` Prometheus's text format has.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Why there is no endpoint.
+#[derive(Debug, Error)]
+pub enum ExporterError {
+    /// The address cannot be listened on.
+    #[error(
+        "{key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address \
+         of this machine, to port 0 for any free port, or to \"\" to switch metrics off"
+    )]
+    Listen {
+        /// The configuration's key for the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        reason: io::Error,
+    },
+    /// The recorder cannot be built, or another one has been installed before.
+    #[error("metrics cannot be recorded: {0}")]
+    Recorder(#[from] BuildError),
+}
+
+/// A running endpoint; it stops when dropped.
+#[derive(Debug)]
+pub struct Exporter {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Exporter {
+    /// Where `/metrics` is served, with the port that was given or found.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Binds `address` (`key` in the configuration) and serves what the recorder holds.
+    async fn serve(
+        recorder: PrometheusHandle,
+        address: SocketAddr,
+        key: &'static str,
+    ) -> Result<Self, ExporterError> {
+        let listen_error = |reason| ExporterError::Listen {
+            key,
+            address,
+            reason,
+        };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+
+        let scraped = recorder.clone();
+        let render = move || async move { ([(CONTENT_TYPE, TEXT_FORMAT)], scraped.render()) };
+        let server = axum::serve(listener, Router::new().route("/metrics", get(render)));
+        let upkeep = async move {
+            let mut interval = time::interval(UPKEEP_INTERVAL);
+            loop {
+                interval.tick().await;
+                recorder.run_upkeep();
+            }
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                _ = server.into_future() => {}
+                () = upkeep => {}
+            }
+        });
+        Ok(Self { address, task })
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Records the metrics of this process from now on and serves them at `http://ADDRESS/metrics`.
+/// Must be called within a tokio runtime, once in a process.
+///
+/// `key` is the address's name in the configuration, for the error message.
+///
+/// # Errors
+///
+/// [`ExporterError::Listen`] where the address cannot be bound; nothing is recorded then.
+pub async fn install(
+    address: SocketAddr,
+    key: &'static str,
+    roles: &[Role],
+) -> Result<Exporter, ExporterError> {
+    let recorder = builder()?.build_recorder();
+    let exporter = Exporter::serve(recorder.handle(), address, key).await?;
+    metrics::set_global_recorder(recorder).map_err(BuildError::from)?;
+    names::register(roles);
+    Ok(exporter)
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let stage = |name: &str| Matcher::Full(name.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(stage(names::ACTOR_STAGE_SECONDS.name()), &STAGE_BUCKETS)?
+        .set_buckets_for_metric(stage(names::LEARNER_STAGE_SECONDS.name()), &STAGE_BUCKETS)?
+        .set_buckets_for_metric(stage(names::LEARNER_POLICY_LAG.name()), &LAG_BUCKETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{Ipv4Addr, TcpStream},
+    };
+
+    use super::*;
+    use crate::telemetry::names::LearnerStage;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    fn request(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("a listener");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_was_recorded_is_served_at_the_port_that_was_found() {
+        let recorder = builder().expect("buckets").build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            names::register(&[Role::Learner]);
+            names::LEARNER_POLICY_LAG.get().record(3.0);
+            names::LEARNER_STAGE_SECONDS
+                .with(LearnerStage::Passes)
+                .record(Duration::from_millis(20));
+        });
+        let exporter = Exporter::serve(recorder.handle(), ANY_PORT, "learner.metrics_listen")
+            .await
+            .expect("free");
+        assert_ne!(exporter.address().port(), 0);
+
+        let answer = request(exporter.address(), "/metrics");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        for line in [
+            "content-type: text/plain; version=0.0.4",
+            "hrm_learner_updates_total 0",
+            "hrm_learner_policy_lag_versions_bucket{le=\"2\"} 0",
+            "hrm_learner_policy_lag_versions_bucket{le=\"4\"} 1",
+            "hrm_learner_stage_seconds_bucket{stage=\"passes\",le=\"0.01\"} 0",
+            "hrm_learner_stage_seconds_bucket{stage=\"passes\",le=\"0.03\"} 1",
+            "hrm_learner_stage_seconds_sum{stage=\"passes\"} 0.02",
+        ] {
+            assert!(answer.contains(line), "{line} in {answer}");
+        }
+        assert!(request(exporter.address(), "/").starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_key_and_a_remedy() {
+        let taken = std::net::TcpListener::bind(ANY_PORT).expect("a free port");
+        let address = taken.local_addr().expect("bound");
+        let recorder = builder().expect("buckets").build_recorder();
+        let error = Exporter::serve(recorder.handle(), address, "actor.metrics_listen")
+            .await
+            .expect_err("taken");
+        let message = error.to_string();
+        assert!(message.contains("actor.metrics_listen"), "{message}");
+        assert!(message.contains(&address.to_string()), "{message}");
+        assert!(message.contains("remedy: "), "{message}");
+    }
+}

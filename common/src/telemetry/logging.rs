@@ -1,0 +1,151 @@
+//! Log lines, on standard error unless the caller has a better place.
+
+use std::io::{self, IsTerminal as _};
+
+use thiserror::Error;
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer as _, filter::Targets, fmt, fmt::MakeWriter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::config::{LogFormat, LogLevel, TelemetryConfig};
+
+/// What the targets of this project's own log lines begin with.
+const OWN_TARGETS: &str = "hrm";
+
+/// Logging has been set up before.
+#[derive(Debug, Error)]
+#[error("logging cannot be set up: {0}")]
+pub struct LoggingError(#[from] tracing_subscriber::util::TryInitError);
+
+/// Writes this process's log lines to `writer` from now on: `std::io::stderr`, or something that
+/// knows how not to tear what is drawn there.
+///
+/// # Errors
+///
+/// [`LoggingError`] when called a second time.
+pub fn init_logging<W>(config: &TelemetryConfig, writer: W) -> Result<(), LoggingError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    // https://no-color.org
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colour = config.log_format == LogFormat::Auto && io::stderr().is_terminal() && !plain;
+    Ok(subscriber(config, writer, colour).try_init()?)
+}
+
+fn subscriber<W>(
+    config: &TelemetryConfig,
+    writer: W,
+    colour: bool,
+) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_writer(writer).with_ansi(colour);
+    let layer = match config.log_format {
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Auto | LogFormat::Text => layer.boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter(config.log_level)))
+}
+
+/// Libraries are heard when something is wrong, or when everything is asked for.
+fn filter(level: LogLevel) -> Targets {
+    let own = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let libraries = if level == LogLevel::Trace {
+        own
+    } else {
+        own.min(LevelFilter::WARN)
+    };
+    Targets::new()
+        .with_default(libraries)
+        .with_target(OWN_TARGETS, own)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{debug, info, warn};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written while `work` runs.
+    fn written(log_format: LogFormat, log_level: LogLevel, work: impl FnOnce()) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let config = TelemetryConfig {
+            log_format,
+            log_level,
+            ..TelemetryConfig::default()
+        };
+        let subscriber = subscriber(&config, move || writer.clone(), false);
+        tracing::subscriber::with_default(subscriber, work);
+        let bytes = page.0.lock().expect("not poisoned").clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn text_is_one_line_of_keys_and_values() {
+        let text = written(LogFormat::Text, LogLevel::Info, || {
+            info!(frames = 12, "progress")
+        });
+        assert_eq!(text.lines().count(), 1);
+        assert!(
+            text.contains(" INFO ") && text.trim_end().ends_with("progress frames=12"),
+            "{text}"
+        );
+        assert!(!text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = written(LogFormat::Json, LogLevel::Info, || {
+            info!(frames = 12, "progress")
+        });
+        let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(
+            (line["message"].as_str(), line["frames"].as_u64()),
+            (Some("progress"), Some(12))
+        );
+    }
+
+    #[test]
+    fn the_level_is_for_our_own_lines() {
+        let work = || {
+            debug!("ours");
+            debug!(target: "h2::codec", "theirs");
+            warn!(target: "h2::codec", "trouble");
+        };
+        let text = written(LogFormat::Text, LogLevel::Debug, work);
+        assert!(
+            text.contains("ours") && text.contains("trouble") && !text.contains("theirs"),
+            "{text}"
+        );
+        let text = written(LogFormat::Text, LogLevel::Trace, work);
+        assert!(text.contains("theirs"), "{text}");
+        let text = written(LogFormat::Text, LogLevel::Error, work);
+        assert_eq!(text, "");
+    }
+}

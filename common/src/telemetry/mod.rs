@@ -1,0 +1,17 @@
+//! What a process says about itself.
+//!
+//! ```text
+//!  names ──▶ metrics crate ──▶ exporter ──▶ GET /metrics
+//!            tracing crate ──▶ logging  ──▶ standard error
+//! ```
+//!
+//! Standard output is left to results.
+
+mod exporter;
+mod logging;
+pub mod names;
+
+pub use self::{
+    exporter::{Exporter, ExporterError, install},
+    logging::{LoggingError, init_logging},
+};

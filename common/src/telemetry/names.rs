@@ -1,0 +1,550 @@
+//! Every metric and every label there is, described once.
+//!
+//! A metric is a constant whose type says what it is and which label it takes, so that no name is
+//! spelt twice and none is used as the wrong kind:
+//!
+//! ```
+//! use hrm_common::telemetry::names::{self, LearnerStage};
+//!
+//! names::LEARNER_UPDATES.get().increment(1);
+//! names::LEARNER_STAGE_SECONDS.with(LearnerStage::Passes).record(0.25);
+//! ```
+//!
+//! On a hot path, keep the handle that `get` or `with` returns: looking it up costs a hash.
+
+use std::marker::PhantomData;
+
+use metrics::{Label, Unit};
+
+/// A label, or none: what a metric is split by.
+pub trait Labelled: Sized {
+    /// The label as Prometheus has it.
+    fn labels(&self) -> Vec<Label>;
+
+    /// Every value that is known beforehand, so that counters can start at 0.
+    fn known() -> Vec<Self>;
+}
+
+/// A metric without labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unlabelled;
+
+impl Labelled for Unlabelled {
+    fn labels(&self) -> Vec<Label> {
+        Vec::new()
+    }
+
+    fn known() -> Vec<Self> {
+        vec![Self]
+    }
+}
+
+/// Declares an enum whose variants are the values of a label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident = $key:literal { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// The label's value.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $value,)*
+                }
+            }
+        }
+
+        impl Labelled for $name {
+            fn labels(&self) -> Vec<Label> {
+                vec![Label::from_static_parts($key, self.as_str())]
+            }
+
+            fn known() -> Vec<Self> {
+                vec![$(Self::$variant,)*]
+            }
+        }
+    };
+}
+
+label! {
+    /// What an actor spends its time on.
+    ActorStage = "stage" {
+        /// The model's forward and the choice of actions.
+        Infer = "infer",
+        /// The mazes.
+        Step = "step",
+        /// Making a message of an unroll.
+        Encode = "encode",
+        /// Waiting for room in the upload queue, or for weights.
+        Wait = "wait",
+    }
+}
+
+label! {
+    /// What the learner's trainer spends its time on.
+    LearnerStage = "stage" {
+        /// Waiting for unrolls.
+        Wait = "wait",
+        /// Stacking unrolls to a batch.
+        Batch = "batch",
+        /// Recomputing carries, logits and values with the present weights.
+        Recompute = "recompute",
+        /// V-trace targets.
+        Vtrace = "vtrace",
+        /// Forward, backward and optimiser over the minibatches.
+        Passes = "passes",
+        /// Encoding and publishing weights.
+        Publish = "publish",
+        /// Saving.
+        Checkpoint = "checkpoint",
+    }
+}
+
+label! {
+    /// Why an unroll that was sound did not reach training.
+    DropReason = "reason" {
+        /// Its policy was too old.
+        Stale = "stale",
+        /// Its session had been replaced by a newer one of the same actor.
+        Fenced = "fenced",
+    }
+}
+
+label! {
+    /// How an episode ended.
+    Outcome = "outcome" {
+        /// At the goal.
+        Success = "success",
+        /// Out of steps.
+        Truncated = "truncated",
+    }
+}
+
+label! {
+    /// A term of the loss.
+    LossTerm = "term" {
+        /// The policy gradient.
+        Policy = "policy",
+        /// The value's error.
+        Value = "value",
+        /// The policy's entropy, before its cost.
+        Entropy = "entropy",
+        /// The weighted sum.
+        Total = "total",
+    }
+}
+
+label! {
+    /// An importance weight that V-trace clips.
+    Clip = "weight" {
+        /// Clipped at rho-bar.
+        Rho = "rho",
+        /// Clipped at c-bar.
+        C = "c",
+    }
+}
+
+/// The field of a message that made the learner refuse it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Field(pub &'static str);
+
+impl Labelled for Field {
+    fn labels(&self) -> Vec<Label> {
+        vec![Label::from_static_parts("field", self.0)]
+    }
+
+    fn known() -> Vec<Self> {
+        Vec::new()
+    }
+}
+
+/// The release that is running, and as what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Build {
+    /// The role.
+    pub role: Role,
+    /// The release.
+    pub version: &'static str,
+}
+
+impl Labelled for Build {
+    fn labels(&self) -> Vec<Label> {
+        vec![
+            Label::from_static_parts("role", self.role.as_str()),
+            Label::from_static_parts("version", self.version),
+        ]
+    }
+
+    fn known() -> Vec<Self> {
+        Vec::new()
+    }
+}
+
+/// What a process is. One that trains alone is both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Steps mazes.
+    Actor,
+    /// Trains.
+    Learner,
+}
+
+impl Role {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Actor => "actor",
+            Self::Learner => "learner",
+        }
+    }
+}
+
+/// What is known about a metric before it has a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Description {
+    /// The name, as scraped.
+    pub name: &'static str,
+    /// What it counts or measures.
+    pub help: &'static str,
+    /// In what.
+    pub unit: Unit,
+    describe: fn(&'static str, Unit, &'static str),
+    start: fn(&'static str),
+}
+
+macro_rules! kind {
+    ($(#[$doc:meta])* $kind:ident, $handle:ident, $macro:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $kind<L = Unlabelled> {
+            name: &'static str,
+            label: PhantomData<fn(L)>,
+        }
+
+        impl<L: Labelled> $kind<L> {
+            const fn new(name: &'static str) -> Self {
+                Self { name, label: PhantomData }
+            }
+
+            /// The name, as scraped.
+            pub const fn name(&self) -> &'static str {
+                self.name
+            }
+
+            /// The handle for one value of the label.
+            pub fn with(&self, label: L) -> metrics::$handle {
+                metrics::$macro!(self.name, label.labels())
+            }
+        }
+
+        impl $kind {
+            /// The handle.
+            pub fn get(&self) -> metrics::$handle {
+                self.with(Unlabelled)
+            }
+        }
+    };
+}
+
+kind! {
+    /// Something that only rises.
+    Counter, Counter, counter
+}
+kind! {
+    /// Something that rises and falls.
+    Gauge, Gauge, gauge
+}
+kind! {
+    /// Something whose distribution matters.
+    Histogram, Histogram, histogram
+}
+
+impl<L: Labelled> Counter<L> {
+    fn describe(name: &'static str, unit: Unit, help: &'static str) {
+        metrics::describe_counter!(name, unit, help);
+    }
+
+    /// A counter that is not there until the first time is one whose first rise no rate can see.
+    fn start(name: &'static str) {
+        for label in L::known() {
+            Self::new(name).with(label).absolute(0);
+        }
+    }
+}
+
+impl<L> Gauge<L> {
+    fn describe(name: &'static str, unit: Unit, help: &'static str) {
+        metrics::describe_gauge!(name, unit, help);
+    }
+
+    fn start(_: &'static str) {}
+}
+
+impl<L> Histogram<L> {
+    fn describe(name: &'static str, unit: Unit, help: &'static str) {
+        metrics::describe_histogram!(name, unit, help);
+    }
+
+    fn start(_: &'static str) {}
+}
+
+/// Declares metrics; the documentation of each is what Prometheus shows as its help.
+macro_rules! metrics {
+    ($(#[doc = $help:literal] $constant:ident: $kind:ident<$label:ty> = $name:literal, $unit:ident;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: $kind<$label> = $kind::new($name);
+        )*
+
+        /// Every metric there is.
+        pub const ALL: &[Description] = &[$(Description {
+            name: $name,
+            help: $help,
+            unit: Unit::$unit,
+            describe: $kind::<$label>::describe,
+            start: $kind::<$label>::start,
+        },)*];
+    };
+}
+
+metrics! {
+    /// 1, labelled with what is running.
+    BUILD_INFO: Gauge<Build> = "hrm_build_info", Count;
+
+    /// Environment steps taken.
+    ACTOR_FRAMES: Counter<Unlabelled> = "hrm_actor_frames_total", Count;
+    /// Unrolls finished.
+    ACTOR_UNROLLS_PRODUCED: Counter<Unlabelled> = "hrm_actor_unrolls_produced_total", Count;
+    /// Unrolls handed to the transport.
+    ACTOR_UNROLLS_SENT: Counter<Unlabelled> = "hrm_actor_unrolls_sent_total", Count;
+    /// Unrolls given up because their session ended before they were sent.
+    ACTOR_UNROLLS_ABANDONED: Counter<Unlabelled> = "hrm_actor_unrolls_abandoned_total", Count;
+    /// Bytes of unrolls handed to the transport.
+    ACTOR_SENT_BYTES: Counter<Unlabelled> = "hrm_actor_sent_bytes_total", Bytes;
+    /// Unrolls that wait to be sent.
+    ACTOR_QUEUE_UNROLLS: Gauge<Unlabelled> = "hrm_actor_queue_unrolls", Count;
+    /// Unrolls that can wait to be sent.
+    ACTOR_QUEUE_CAPACITY: Gauge<Unlabelled> = "hrm_actor_queue_capacity_unrolls", Count;
+    /// Complete versions of the weights received.
+    ACTOR_WEIGHTS_RECEIVED: Counter<Unlabelled> = "hrm_actor_weights_received_total", Count;
+    /// Bytes of weights received.
+    ACTOR_WEIGHTS_RECEIVED_BYTES: Counter<Unlabelled> = "hrm_actor_weights_received_bytes_total", Bytes;
+    /// Version of the weights that act.
+    ACTOR_WEIGHTS_VERSION: Gauge<Unlabelled> = "hrm_actor_weights_version", Count;
+    /// Whether the actor has joined its learner: 1 or 0.
+    ACTOR_CONNECTED: Gauge<Unlabelled> = "hrm_actor_connected", Count;
+    /// Times the actor joined again after it had lost its learner.
+    ACTOR_RECONNECTS: Counter<Unlabelled> = "hrm_actor_reconnects_total", Count;
+    /// Time spent in each stage; the rate of its sum is that stage's share of the time.
+    ACTOR_STAGE_SECONDS: Histogram<ActorStage> = "hrm_actor_stage_seconds", Seconds;
+
+    /// Unrolls that arrived, sound or not.
+    LEARNER_UNROLLS_RECEIVED: Counter<Unlabelled> = "hrm_learner_unrolls_received_total", Count;
+    /// Frames of the unrolls that arrived and could be read.
+    LEARNER_FRAMES_RECEIVED: Counter<Unlabelled> = "hrm_learner_frames_received_total", Count;
+    /// Bytes of the unrolls that arrived.
+    LEARNER_RECEIVED_BYTES: Counter<Unlabelled> = "hrm_learner_received_bytes_total", Bytes;
+    /// Unrolls refused, by the field that was wrong.
+    LEARNER_UNROLLS_REFUSED: Counter<Field> = "hrm_learner_unrolls_refused_total", Count;
+    /// Unrolls put into the queue.
+    LEARNER_UNROLLS_ADMITTED: Counter<Unlabelled> = "hrm_learner_unrolls_admitted_total", Count;
+    /// Frames put into the queue.
+    LEARNER_FRAMES_ADMITTED: Counter<Unlabelled> = "hrm_learner_frames_admitted_total", Count;
+    /// Sound unrolls that did not reach training, by reason.
+    LEARNER_UNROLLS_DROPPED: Counter<DropReason> = "hrm_learner_unrolls_dropped_total", Count;
+    /// Frames of sound unrolls that did not reach training, by reason.
+    LEARNER_FRAMES_DROPPED: Counter<DropReason> = "hrm_learner_frames_dropped_total", Count;
+    /// Unrolls that wait for the batcher.
+    LEARNER_QUEUE_UNROLLS: Gauge<Unlabelled> = "hrm_learner_queue_unrolls", Count;
+    /// Unrolls that can wait for the batcher.
+    LEARNER_QUEUE_CAPACITY: Gauge<Unlabelled> = "hrm_learner_queue_capacity_unrolls", Count;
+    /// Unrolls stacked into batches.
+    LEARNER_UNROLLS_BATCHED: Counter<Unlabelled> = "hrm_learner_unrolls_batched_total", Count;
+    /// Frames stacked into batches.
+    LEARNER_FRAMES_BATCHED: Counter<Unlabelled> = "hrm_learner_frames_batched_total", Count;
+    /// Frames trained on, each counted once whatever the number of passes.
+    LEARNER_FRAMES_TRAINED: Counter<Unlabelled> = "hrm_learner_frames_trained_total", Count;
+    /// Optimiser updates of this process.
+    LEARNER_UPDATES: Counter<Unlabelled> = "hrm_learner_updates_total", Count;
+    /// How many versions behind the learner the policies of batched frames were.
+    LEARNER_POLICY_LAG: Histogram<Unlabelled> = "hrm_learner_policy_lag_versions", Count;
+    /// Time spent in each stage; the rate of its sum is that stage's share of the time.
+    LEARNER_STAGE_SECONDS: Histogram<LearnerStage> = "hrm_learner_stage_seconds", Seconds;
+
+    /// Frames of the run so far, earlier processes included.
+    LEARNER_RUN_FRAMES: Gauge<Unlabelled> = "hrm_learner_run_frames", Count;
+    /// Frames after which the run is complete.
+    LEARNER_RUN_FRAMES_GOAL: Gauge<Unlabelled> = "hrm_learner_run_frames_goal", Count;
+    /// Episodes that ended, by outcome.
+    LEARNER_EPISODES: Counter<Outcome> = "hrm_learner_episodes_total", Count;
+    /// Share of the last uniform episodes that reached the goal.
+    LEARNER_SUCCESS: Gauge<Unlabelled> = "hrm_learner_episode_success_ratio", Count;
+    /// Mean return of the last uniform episodes.
+    LEARNER_EPISODE_RETURN: Gauge<Unlabelled> = "hrm_learner_episode_return", Count;
+    /// Mean length of the last uniform episodes, in steps.
+    LEARNER_EPISODE_LENGTH: Gauge<Unlabelled> = "hrm_learner_episode_length_steps", Count;
+    /// Steps over shortest paths, summed over the last uniform episodes that reached the goal.
+    LEARNER_PATH_RATIO: Gauge<Unlabelled> = "hrm_learner_episode_path_ratio", Count;
+    /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
+    LEARNER_CURRICULUM_DISTANCE: Gauge<Unlabelled> = "hrm_learner_curriculum_distance_steps", Count;
+
+    /// Terms of the loss, mean over the last batch.
+    LEARNER_LOSS: Gauge<LossTerm> = "hrm_learner_loss", Count;
+    /// The gradient's norm before it was clipped, mean over the last batch.
+    LEARNER_GRADIENT_NORM: Gauge<Unlabelled> = "hrm_learner_gradient_norm", Count;
+    /// The learning rate of the last update.
+    LEARNER_LEARNING_RATE: Gauge<Unlabelled> = "hrm_learner_learning_rate", Count;
+    /// Share of the importance weights of the last batch that V-trace clipped.
+    LEARNER_CLIPPED: Gauge<Clip> = "hrm_learner_clipped_ratio", Count;
+
+    /// Versions of the weights published.
+    LEARNER_WEIGHTS_PUBLISHED: Counter<Unlabelled> = "hrm_learner_weights_published_total", Count;
+    /// Bytes of weights published, each version counted once.
+    LEARNER_WEIGHTS_PUBLISHED_BYTES: Counter<Unlabelled> = "hrm_learner_weights_published_bytes_total", Bytes;
+    /// Version of the newest weights.
+    LEARNER_WEIGHTS_VERSION: Gauge<Unlabelled> = "hrm_learner_weights_version", Count;
+    /// Bytes of weights sent, all subscribers together.
+    LEARNER_SENT_BYTES: Counter<Unlabelled> = "hrm_learner_sent_bytes_total", Bytes;
+    /// Actors that have joined and not left.
+    LEARNER_ACTORS: Gauge<Unlabelled> = "hrm_learner_actors", Count;
+    /// Times an actor joined.
+    LEARNER_JOINS: Counter<Unlabelled> = "hrm_learner_joins_total", Count;
+
+    /// When the newest checkpoint was complete, in seconds since 1970: its age is `time()` minus this.
+    LEARNER_CHECKPOINT_TIME: Gauge<Unlabelled> = "hrm_learner_checkpoint_timestamp_seconds", Seconds;
+    /// Frames of the run at the newest checkpoint.
+    LEARNER_CHECKPOINT_FRAMES: Gauge<Unlabelled> = "hrm_learner_checkpoint_frames", Count;
+
+    /// Share of the last evaluation's episodes that reached the goal.
+    LEARNER_EVAL_SUCCESS: Gauge<Unlabelled> = "hrm_learner_eval_success_ratio", Count;
+    /// Steps over shortest paths, summed over the successes of the last evaluation.
+    LEARNER_EVAL_PATH_RATIO: Gauge<Unlabelled> = "hrm_learner_eval_path_ratio", Count;
+    /// Mean length of the last evaluation's episodes, in steps.
+    LEARNER_EVAL_LENGTH: Gauge<Unlabelled> = "hrm_learner_eval_episode_length_steps", Count;
+    /// Frames of the run at which the last evaluation's weights were published.
+    LEARNER_EVAL_FRAMES: Gauge<Unlabelled> = "hrm_learner_eval_frames", Count;
+}
+
+impl Description {
+    /// Whether a process in this role has this metric.
+    fn belongs_to(&self, role: Role) -> bool {
+        self.name.starts_with(&format!("hrm_{}_", role.as_str()))
+    }
+}
+
+/// Describes every metric to the recorder and starts the counters of the process's roles at 0.
+pub fn register(roles: &[Role]) {
+    for metric in ALL {
+        (metric.describe)(metric.name, metric.unit, metric.help.trim());
+        if roles.iter().any(|role| metric.belongs_to(*role)) {
+            (metric.start)(metric.name);
+        }
+    }
+    for &role in roles {
+        BUILD_INFO
+            .with(Build {
+                role,
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    /// What would be scraped after `work`.
+    fn scraped(work: impl FnOnce()) -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, work);
+        recorder.handle().render()
+    }
+
+    #[test]
+    fn names_are_unique_and_follow_prometheus() {
+        let mut seen = HashSet::new();
+        for metric in ALL {
+            assert!(seen.insert(metric.name), "{} stands twice", metric.name);
+            assert!(metric.name.starts_with("hrm_"), "{}", metric.name);
+            assert!(
+                metric
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{}",
+                metric.name
+            );
+            assert!(metric.help.trim().ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn exactly_the_counters_end_in_total() {
+        let everything = scraped(|| register(&[Role::Actor, Role::Learner]));
+        let of_type = |name: &str| {
+            everything
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")))
+                .map(str::to_owned)
+        };
+        for metric in ALL
+            .iter()
+            .filter(|m| m.name != LEARNER_UNROLLS_REFUSED.name())
+        {
+            let counter = of_type(metric.name).as_deref() == Some("counter");
+            assert_eq!(metric.name.ends_with("_total"), counter, "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn a_role_starts_with_its_own_counters_at_zero() {
+        let actor = scraped(|| register(&[Role::Actor]));
+        assert!(actor.contains("\nhrm_actor_frames_total 0\n"), "{actor}");
+        assert!(
+            actor.contains("hrm_build_info{role=\"actor\",version="),
+            "{actor}"
+        );
+        assert!(!actor.contains("\nhrm_learner_"), "{actor}");
+
+        let learner = scraped(|| register(&[Role::Learner]));
+        for line in [
+            "hrm_learner_unrolls_dropped_total{reason=\"stale\"} 0",
+            "hrm_learner_unrolls_dropped_total{reason=\"fenced\"} 0",
+            "hrm_learner_episodes_total{outcome=\"success\"} 0",
+        ] {
+            assert!(learner.contains(line), "{line} in {learner}");
+        }
+    }
+
+    #[test]
+    fn starting_again_does_not_take_back_what_was_counted() {
+        let text = scraped(|| {
+            LEARNER_UPDATES.get().increment(3);
+            register(&[Role::Learner]);
+        });
+        assert!(text.contains("\nhrm_learner_updates_total 3\n"), "{text}");
+    }
+
+    #[test]
+    fn labels_and_help_are_scraped() {
+        let text = scraped(|| {
+            register(&[Role::Learner]);
+            LEARNER_UNROLLS_REFUSED.with(Field("tokens")).increment(2);
+            LEARNER_LOSS.with(LossTerm::Value).set(0.5);
+        });
+        for line in [
+            "# HELP hrm_learner_unrolls_refused_total Unrolls refused, by the field that was wrong.",
+            "hrm_learner_unrolls_refused_total{field=\"tokens\"} 2",
+            "hrm_learner_loss{term=\"value\"} 0.5",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

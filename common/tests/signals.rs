@@ -1,0 +1,80 @@
+//! Real signals to a real process: the first asks it to stop, the second one ends it.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use hrm_common::shutdown::Shutdown;
+
+/// What the process under test does; the tests below start it from this same binary.
+#[test]
+#[ignore = "started by the tests in this file"]
+fn process_under_test() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().expect("handlers");
+        println!("\nlistening");
+        shutdown.tripped().await;
+        println!("\nstopping");
+        if env::var_os("STAY").is_some() {
+            std::future::pending::<()>().await;
+        }
+    });
+}
+
+fn start(stay: bool) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut command = Command::new(env::current_exe().expect("this binary"));
+    command.args(["--exact", "process_under_test", "--ignored", "--nocapture"]);
+    if stay {
+        command.env("STAY", "1");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("a process");
+    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    (child, lines)
+}
+
+fn wait_for(lines: &mut Lines<BufReader<ChildStdout>>, expected: &str) {
+    assert!(
+        lines.any(|line| line.expect("text") == expected),
+        "it never said {expected:?}"
+    );
+}
+
+fn send(signal: &str, child: &Child) {
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(sent.success());
+}
+
+#[test]
+fn the_first_signal_lets_the_process_finish() {
+    for signal in ["-INT", "-TERM"] {
+        let (mut child, mut lines) = start(false);
+        wait_for(&mut lines, "listening");
+        send(signal, &child);
+        wait_for(&mut lines, "stopping");
+        lines.for_each(drop);
+        assert_eq!(
+            child.wait().expect("its status").code(),
+            Some(0),
+            "{signal}"
+        );
+    }
+}
+
+#[test]
+fn the_second_signal_ends_it_with_130() {
+    let (mut child, mut lines) = start(true);
+    wait_for(&mut lines, "listening");
+    send("-TERM", &child);
+    wait_for(&mut lines, "stopping");
+    send("-INT", &child);
+    assert_eq!(child.wait().expect("its status").code(), Some(130));
+}

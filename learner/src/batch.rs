@@ -1,0 +1,260 @@
+//! Unrolls become one training batch: fenced and stale ones are dropped, the rest are stacked.
+
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, select};
+use hrm_common::{
+    env::{ACTIONS, EpisodeSummary, flag},
+    stage::{LearnerStage, StageClock},
+    telemetry::names::{self, DropReason},
+    trajectory::{Unroll, floats},
+};
+use tch::{Device, Kind, Tensor};
+
+use crate::queue::{QueueReceiver, Queued};
+
+/// Unrolls of several actors side by side: T ticks of B environments.
+#[derive(Debug)]
+pub struct Batch {
+    /// T.
+    pub ticks: usize,
+    /// B: environments of all unrolls.
+    pub envs: usize,
+    /// u8 `[T + 1, B, S]`.
+    pub tokens: Tensor,
+    /// i64 `[T, B]`.
+    pub actions: Tensor,
+    /// `[T, B]`.
+    pub rewards: Vec<f32>,
+    /// `[T, B]`, bits of [`flag`].
+    pub flags: Vec<u8>,
+    /// `[T, B]`: log mu(a|x) of the actions taken.
+    pub behaviour_log_probs: Vec<f32>,
+    /// The carry before the first tick, axis 1 is B; f32 or bf16 as it was sent.
+    pub carry: Tensor,
+    /// u8 `[K, S]`: final observations of the truncated episodes.
+    pub final_tokens: Tensor,
+    /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index.
+    pub final_indices: Vec<usize>,
+    /// The episodes that ended within the batch.
+    pub episodes: Vec<EpisodeSummary>,
+    /// Policy lag of each unroll, in versions.
+    pub lags: Vec<u64>,
+}
+
+impl Batch {
+    /// Environment steps in the batch.
+    pub fn frames(&self) -> usize {
+        self.ticks * self.envs
+    }
+
+    /// Stacks unrolls of equal shape along the environments.
+    ///
+    /// # Panics
+    ///
+    /// When `unrolls` is empty or their shapes differ; admission lets one shape in only.
+    pub fn stack(unrolls: &[Unroll], newest_version: u64, device: Device) -> Self {
+        let shape = unrolls[0].shape.clone();
+        assert!(
+            unrolls.iter().all(|u| u.shape == shape),
+            "unrolls of one run have one shape"
+        );
+        let (ticks, n, envs) = (shape.ticks, shape.envs, shape.envs * unrolls.len());
+        let tokens = concatenate(unrolls, ticks + 1, n * shape.tokens, |u| &u.tokens);
+        let actions = concatenate(unrolls, ticks, n, |u| &u.actions);
+        let logits = concatenate(unrolls, ticks, n * ACTIONS * 4, |u| &u.behaviour_logits);
+        let rewards = concatenate(unrolls, ticks, n * 4, |u| &u.rewards);
+        let flags = concatenate(unrolls, ticks, n, |u| &u.flags);
+        let logits: Vec<f32> = floats(&logits).collect();
+        let behaviour_log_probs = logits
+            .chunks_exact(ACTIONS)
+            .zip(&actions)
+            .map(|(logits, &action)| log_softmax(logits)[usize::from(action)])
+            .collect();
+
+        let carries: Vec<Tensor> = unrolls.iter().map(carry_tensor).collect();
+        let (mut final_tokens, mut final_indices) = (Vec::new(), Vec::new());
+        for (index, unroll) in unrolls.iter().enumerate() {
+            final_tokens.extend_from_slice(&unroll.final_tokens);
+            let truncated = unroll
+                .flags
+                .iter()
+                .enumerate()
+                .filter(|(_, f)| **f == flag::TRUNCATED);
+            final_indices.extend(truncated.map(|(i, _)| i / n * envs + index * n + i % n));
+        }
+        let size = shape.tokens as i64;
+        Self {
+            ticks,
+            envs,
+            tokens: Tensor::from_data_size(
+                &tokens,
+                &[ticks as i64 + 1, envs as i64, size],
+                Kind::Uint8,
+            )
+            .to_device(device),
+            actions: Tensor::from_data_size(&actions, &[ticks as i64, envs as i64], Kind::Uint8)
+                .to_kind(Kind::Int64)
+                .to_device(device),
+            rewards: floats(&rewards).collect(),
+            flags,
+            behaviour_log_probs,
+            carry: Tensor::cat(&carries, 1).to_device(device),
+            final_tokens: Tensor::from_data_size(
+                &final_tokens,
+                &[final_indices.len() as i64, size],
+                Kind::Uint8,
+            )
+            .to_device(device),
+            final_indices,
+            episodes: unrolls
+                .iter()
+                .flat_map(|u| u.episodes.iter().cloned())
+                .collect(),
+            lags: unrolls
+                .iter()
+                .map(|u| newest_version.saturating_sub(u.oldest_version()))
+                .collect(),
+        }
+    }
+}
+
+/// `[rows, columns]` byte arrays of several unrolls side by side: `[rows, unrolls * columns]`.
+fn concatenate(
+    unrolls: &[Unroll],
+    rows: usize,
+    columns: usize,
+    field: impl Fn(&Unroll) -> &[u8],
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows * columns * unrolls.len());
+    for row in 0..rows {
+        for unroll in unrolls {
+            out.extend_from_slice(&field(unroll)[row * columns..(row + 1) * columns]);
+        }
+    }
+    out
+}
+
+/// `[2, N, carry / 2]`: the model's own shape has the same layout, see [`crate::update`].
+fn carry_tensor(unroll: &Unroll) -> Tensor {
+    let (envs, elements) = (unroll.shape.envs as i64, unroll.shape.carry as i64);
+    Tensor::from_data_size(
+        &unroll.carry,
+        &[2, envs, elements / 2],
+        unroll.carry_dtype.kind(),
+    )
+}
+
+fn log_softmax(logits: &[f32]) -> [f32; ACTIONS] {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = logits.iter().map(|l| (l - highest).exp()).sum();
+    std::array::from_fn(|a| logits[a] - highest - total.ln())
+}
+
+/// Takes admitted unrolls from the queue until a batch is full.
+#[derive(Debug)]
+pub struct Batcher {
+    queue: QueueReceiver,
+    /// Disconnects when the run is to stop.
+    stop: Receiver<()>,
+    unrolls: usize,
+    max_policy_lag: u64,
+    device: Device,
+    pending: Vec<Unroll>,
+}
+
+/// What waiting for a batch came to.
+#[derive(Debug)]
+pub enum Next {
+    /// A full batch.
+    Batch(Box<Batch>),
+    /// Nothing yet; a good moment to look at other things.
+    Idle,
+    /// The run is to stop.
+    Stop,
+}
+
+impl Batcher {
+    /// Batches of `unrolls` unrolls, none more than `max_policy_lag` versions old.
+    pub fn new(
+        queue: QueueReceiver,
+        stop: Receiver<()>,
+        unrolls: usize,
+        max_policy_lag: u64,
+        device: Device,
+    ) -> Self {
+        Self {
+            queue,
+            stop,
+            unrolls,
+            max_policy_lag,
+            device,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Waits for the next batch, at most `patience` without any unroll.
+    pub fn next(
+        &mut self,
+        newest_version: u64,
+        patience: Duration,
+        clock: &mut StageClock<LearnerStage>,
+    ) -> Next {
+        // What waited here while the weights moved on may have become stale.
+        let waited = std::mem::take(&mut self.pending);
+        self.pending = waited
+            .into_iter()
+            .filter(|u| self.is_fresh(u, newest_version))
+            .collect();
+        while self.pending.len() < self.unrolls {
+            clock.enter(LearnerStage::Wait);
+            let received = select! {
+                recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
+                recv(self.stop) -> _ => Err(RecvTimeoutError::Disconnected),
+                default(patience) => Err(RecvTimeoutError::Timeout),
+            };
+            let Queued {
+                unroll, session, ..
+            } = match received {
+                Ok(queued) => queued,
+                Err(RecvTimeoutError::Timeout) => return Next::Idle,
+                Err(RecvTimeoutError::Disconnected) => return Next::Stop,
+            };
+            names::LEARNER_QUEUE_UNROLLS
+                .get()
+                .set(self.queue.channel().len() as f64);
+            if session.is_fenced() {
+                count_dropped(DropReason::Fenced, &unroll);
+            } else if self.is_fresh(&unroll, newest_version) {
+                self.pending.push(unroll);
+            }
+        }
+        clock.enter(LearnerStage::Batch);
+        let unrolls = std::mem::take(&mut self.pending);
+        names::LEARNER_UNROLLS_BATCHED
+            .get()
+            .increment(unrolls.len() as u64);
+        let frames: usize = unrolls.iter().map(|u| u.shape.frames()).sum();
+        names::LEARNER_FRAMES_BATCHED.get().increment(frames as u64);
+        Next::Batch(Box::new(Batch::stack(
+            &unrolls,
+            newest_version,
+            self.device,
+        )))
+    }
+
+    fn is_fresh(&self, unroll: &Unroll, newest_version: u64) -> bool {
+        let fresh = newest_version.saturating_sub(unroll.oldest_version()) <= self.max_policy_lag;
+        if !fresh {
+            count_dropped(DropReason::Stale, unroll);
+        }
+        fresh
+    }
+}
+
+fn count_dropped(reason: DropReason, unroll: &Unroll) {
+    names::LEARNER_UNROLLS_DROPPED.with(reason).increment(1);
+    names::LEARNER_FRAMES_DROPPED
+        .with(reason)
+        .increment(unroll.shape.frames() as u64);
+}

@@ -1,0 +1,307 @@
+//! Checkpoints: one safetensors file each, atomic, the newest few kept.
+//!
+//! A file holds the model's tensors by name, the optimiser's two running means, and as metadata the
+//! configuration and the state of the run as JSON. It is written beside its place, fsynced and renamed,
+//! so a file with a checkpoint's name is complete.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use hrm_common::{
+    config::Config,
+    env::DistanceCurriculum,
+    model::{
+        Hrm, LoadError, ModelConfigError,
+        state::{self, StateError},
+    },
+};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use safetensors::{SafeTensorError, SafeTensors};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+use thiserror::Error;
+
+use crate::optimizer::Adam;
+
+/// Ending of a checkpoint's file name; what stands before it is the frame count.
+const ENDING: &str = "safetensors";
+/// Metadata keys.
+const CONFIG: &str = "hrm.config";
+const STATE: &str = "hrm.state";
+/// Names of the optimiser's tensors; no tensor of the model has such a name.
+const MEAN: &str = "optimizer.mean";
+const SQUARE: &str = "optimizer.square";
+
+/// Where a run stands, besides its tensors.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunState {
+    /// Identifies the run across restarts.
+    pub run_id: String,
+    /// Environment steps trained on.
+    pub frames: u64,
+    /// Optimiser steps.
+    pub updates: u64,
+    /// Steps that the optimiser's bias correction counts.
+    pub optimizer_steps: u64,
+    /// Sessions opened so far.
+    pub sessions_joined: u64,
+    /// Seconds of training so far, over all restarts.
+    pub seconds: f64,
+    /// The distance curriculum.
+    pub curriculum: DistanceCurriculum,
+    /// The generator that shuffles minibatches.
+    pub rng: Xoshiro256PlusPlus,
+}
+
+/// A checkpoint that was read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The configuration that the run had.
+    pub config: Config,
+    /// Where the run stood.
+    pub state: RunState,
+    tensors: Vec<(String, Tensor)>,
+}
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There is none.
+    #[error(
+        "{0}: holds no checkpoint; give a run's folder, its checkpoints folder, or a .safetensors file"
+    )]
+    None(PathBuf),
+    /// The file is no safetensors file, or is damaged.
+    #[error("{path}: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: StateError,
+    },
+    /// The file is safetensors, but no checkpoint of ours.
+    #[error("{path}: no checkpoint of this program: {what}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or unreadable.
+        what: String,
+    },
+    /// The tensors do not fit the model.
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    /// The model of the stored configuration cannot be built.
+    #[error("{0}")]
+    Model(#[from] ModelConfigError),
+}
+
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| CheckpointError::Io { path, source }
+}
+
+/// Writes a checkpoint into `folder` and removes all but the newest `keep`. Returns its path.
+///
+/// # Errors
+///
+/// When the file system refuses; older checkpoints are then untouched.
+pub fn save(
+    folder: &Path,
+    keep: usize,
+    config: &Config,
+    state: &RunState,
+    model: &Hrm,
+    optimizer: &Adam,
+) -> Result<PathBuf, CheckpointError> {
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    let path = folder.join(format!("{:012}.{ENDING}", state.frames));
+    let json = |what: serde_json::Result<String>| {
+        what.map_err(|e| CheckpointError::Foreign {
+            path: path.clone(),
+            what: e.to_string(),
+        })
+    };
+    let metadata = HashMap::from([
+        (CONFIG.to_owned(), json(serde_json::to_string(config))?),
+        (STATE.to_owned(), json(serde_json::to_string(state))?),
+    ]);
+    let mut tensors = model.named_tensors();
+    let (_, mean, square) = optimizer.state();
+    tensors.push((MEAN.to_owned(), mean.shallow_clone()));
+    tensors.push((SQUARE.to_owned(), square.shallow_clone()));
+    let bytes = state::encode_named(&tensors, Some(metadata));
+
+    write_atomically(&path, &bytes)?;
+    let mut all = list(folder)?;
+    all.truncate(all.len().saturating_sub(keep.max(1)));
+    for old in all {
+        fs::remove_file(&old).map_err(io_error(&old))?;
+    }
+    Ok(path)
+}
+
+/// Writes a file so that a reader sees the old content or the new one, whatever happens in between.
+///
+/// # Errors
+///
+/// When the file system refuses; the old content then stands.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let temporary = path.with_extension("tmp");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path))
+        // The rename itself is durable only once the folder is.
+        .and_then(|()| File::open(folder)?.sync_all());
+    written.map_err(|source| {
+        // The disk may be full: leave nothing behind. The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+        CheckpointError::Io {
+            path: path.to_owned(),
+            source,
+        }
+    })
+}
+
+/// Complete checkpoints in a folder, oldest first; empty when the folder does not exist.
+///
+/// # Errors
+///
+/// When the folder cannot be read.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<(u64, PathBuf)> = fs::read_dir(folder)
+        .map_err(io_error(folder))?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let frames = path.file_stem()?.to_str()?.parse().ok()?;
+            (path.extension()? == ENDING).then_some((frames, path))
+        })
+        .collect();
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The newest checkpoint of a run's folder, a checkpoints folder, or the file itself.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn find(place: &Path) -> Result<PathBuf, CheckpointError> {
+    if place.is_file() {
+        return Ok(place.to_owned());
+    }
+    let inner = list(&place.join("checkpoints"))?;
+    let all = if inner.is_empty() {
+        list(place)?
+    } else {
+        inner
+    };
+    all.last()
+        .cloned()
+        .ok_or_else(|| CheckpointError::None(place.to_owned()))
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is damaged, or is something else.
+    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+        let bytes = fs::read(path).map_err(io_error(path))?;
+        let format = |source| CheckpointError::Format {
+            path: path.to_owned(),
+            source,
+        };
+        let metadata = SafeTensors::read_metadata(&bytes)
+            .map_err(|e: SafeTensorError| format(e.into()))?
+            .1
+            .metadata()
+            .clone()
+            .unwrap_or_default();
+        let part = |key: &str| {
+            metadata.get(key).ok_or_else(|| CheckpointError::Foreign {
+                path: path.to_owned(),
+                what: format!("no {key} in its metadata"),
+            })
+        };
+        let unreadable = |what: &str, e: serde_json::Error| CheckpointError::Foreign {
+            path: path.to_owned(),
+            what: format!("{what} in its metadata: {e}"),
+        };
+        Ok(Self {
+            config: serde_json::from_str(part(CONFIG)?).map_err(|e| unreadable(CONFIG, e))?,
+            state: serde_json::from_str(part(STATE)?).map_err(|e| unreadable(STATE, e))?,
+            tensors: state::decode(&bytes).map_err(format)?,
+        })
+    }
+
+    /// The model, with the stored weights.
+    ///
+    /// # Errors
+    ///
+    /// When the stored configuration and tensors do not belong together.
+    pub fn model(&self, device: Device) -> Result<Hrm, CheckpointError> {
+        let mut model = Hrm::new(&self.config.model, self.config.env.grid(), 0, device)?;
+        self.restore_model(&mut model)?;
+        Ok(model)
+    }
+
+    /// Puts the stored weights into a model.
+    ///
+    /// # Errors
+    ///
+    /// When the model is of another shape.
+    pub fn restore_model(&self, model: &mut Hrm) -> Result<(), CheckpointError> {
+        let of_model: Vec<(String, Tensor)> = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| name != MEAN && name != SQUARE)
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect();
+        Ok(model.load(&of_model)?)
+    }
+
+    /// Puts the stored running means into an optimiser.
+    ///
+    /// # Errors
+    ///
+    /// When they are missing.
+    pub fn restore_optimizer(&self, optimizer: &mut Adam) -> Result<(), CheckpointError> {
+        let tensor = |wanted: &str| {
+            let found = self.tensors.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, t)| t).ok_or_else(|| LoadError::Missing {
+                name: wanted.to_owned(),
+            })
+        };
+        let (mean, square) = (tensor(MEAN)?, tensor(SQUARE)?);
+        for (name, found) in [(MEAN, mean), (SQUARE, square)] {
+            let (expected, found) = (optimizer.state().1.size(), found.size());
+            if expected != found {
+                return Err(LoadError::Shape {
+                    name: name.to_owned(),
+                    expected,
+                    found,
+                }
+                .into());
+            }
+        }
+        optimizer.restore(self.state.optimizer_steps, mean, square);
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+//! `hrm-learner config`.
+
+use clap::Args;
+
+use super::train::TrainArgs;
+
+/// Flags of `config`: those of `train`, so that what is shown is what `train` would use.
+#[derive(Debug, Args)]
+pub struct PrintArgs {
+    /// Print the effective configuration as TOML, each value with where it came from.
+    #[arg(long, required = true)]
+    print: bool,
+    #[command(flatten)]
+    train: TrainArgs,
+}
+
+/// Prints the configuration that `train` would use with the same flags.
+pub fn run(args: PrintArgs) -> anyhow::Result<()> {
+    debug_assert!(args.print, "clap requires it");
+    print!("{}", args.train.load(None)?.to_toml());
+    Ok(())
+}

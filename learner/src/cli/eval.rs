@@ -1,0 +1,106 @@
+//! `hrm-learner eval`.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    sync::atomic::AtomicBool,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use hrm_common::{config::Override, model::Hrm};
+use hrm_learner::{
+    checkpoint::{self, Checkpoint},
+    evaluate::{WalkBy, evaluate},
+};
+use tch::Device;
+
+use super::ConfigArgs;
+
+/// Flags of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A run's folder, its checkpoints folder, or a checkpoint file.
+    #[arg(long, value_name = "DIR_OR_FILE")]
+    checkpoint: Option<PathBuf>,
+    /// The mazes are those of the checkpoint unless a configuration is given here.
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Episodes to walk [default: eval.final_episodes].
+    #[arg(long, value_name = "N")]
+    episodes: Option<usize>,
+    /// Seed of the episodes [default: eval.seed].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Who walks.
+    #[arg(long, value_enum, default_value = "greedy")]
+    policy: WalkBy,
+    /// Print the result as one JSON object on one line.
+    #[arg(long)]
+    json: bool,
+    /// Write every episode to a file, one JSON object a line, complete enough to be replayed elsewhere.
+    #[arg(long, value_name = "FILE")]
+    dump: Option<PathBuf>,
+}
+
+/// Evaluates and prints the result.
+pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+    let checkpoint = match &args.checkpoint {
+        Some(place) => Some(Checkpoint::read(&checkpoint::find(place)?)?),
+        None => None,
+    };
+    let own_mazes = args.config.config.is_some() || !args.config.set.is_empty();
+    let mut config = match &checkpoint {
+        Some(checkpoint) if !own_mazes => checkpoint.config.clone(),
+        _ => {
+            args.config
+                .load([
+                    args.episodes
+                        .map(|n| Override::new("--episodes", "eval.final_episodes", n)),
+                    args.seed.map(|n| Override::new("--seed", "eval.seed", n)),
+                ])?
+                .config
+        }
+    };
+    config.eval.final_episodes = args.episodes.unwrap_or(config.eval.final_episodes);
+    config.eval.seed = args.seed.unwrap_or(config.eval.seed);
+    let model = checkpoint
+        .as_ref()
+        .map(|c| c.model(Device::Cpu))
+        .transpose()?;
+    if let Some(model) = &model {
+        anyhow::ensure!(
+            model.grid() == config.env.grid(),
+            "the checkpoint's model reads observations of {:?}, these mazes give {:?}; leave --config out \
+             or name that of the run",
+            model.grid(),
+            config.env.grid()
+        );
+    }
+    let mut dump = match &args.dump {
+        Some(path) => Some(BufWriter::new(
+            File::create(path).with_context(|| format!("--dump {}", path.display()))?,
+        )),
+        None => None,
+    };
+    let evaluation = evaluate(
+        &config.env,
+        args.policy,
+        config.eval.final_episodes,
+        config.eval.seed,
+        || model.as_ref().map(Hrm::share),
+        &AtomicBool::new(false),
+        dump.as_mut().map(|out| out as &mut dyn Write),
+    )?
+    .context("the evaluation was stopped")?;
+    if let Some(mut out) = dump {
+        out.flush().context("--dump")?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&evaluation)?);
+    } else {
+        println!("{evaluation}");
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! `hrm-learner forward`: what a checkpoint says of given observations, segment by segment, for parity
+//! checks against other implementations.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use hrm_common::{
+    env::VOCABULARY,
+    model::{Gradient, Trace},
+};
+use hrm_learner::checkpoint::{self, Checkpoint};
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+/// Flags of `forward`.
+#[derive(Debug, Args)]
+pub struct ForwardArgs {
+    /// A run's folder, its checkpoints folder, or a checkpoint file.
+    #[arg(long, value_name = "DIR_OR_FILE")]
+    checkpoint: PathBuf,
+    /// Observations, one a line: a JSON array of token codes, row by row (0 floor, 1 wall, 2 closed
+    /// moving door, 3 agent, 4 goal, 5 unknown). The carry goes from each line to the next.
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// Print one JSON object a line for each observation.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One segment of a decision.
+#[derive(Debug, Serialize)]
+struct Segment {
+    /// Euclidean norm of zH over all positions.
+    z_h_norm: f64,
+    /// Euclidean norm of zL over all positions.
+    z_l_norm: f64,
+    logits: Vec<f32>,
+    value: f32,
+}
+
+/// Runs the decisions and prints them.
+pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
+    let model = Checkpoint::read(&checkpoint::find(&args.checkpoint)?)?.model(Device::Cpu)?;
+    let name = args.tokens.display();
+    let text = fs::read_to_string(&args.tokens).with_context(|| format!("--tokens {name}"))?;
+    let mut carry = model.initial_carry(1);
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    for (index, line) in lines {
+        let place = || format!("{name}, line {}", index + 1);
+        let tokens: Vec<u8> = serde_json::from_str(line).with_context(place)?;
+        let size = model.grid().len();
+        ensure!(
+            tokens.len() == size,
+            "{}: {} tokens, the model reads {size}",
+            place(),
+            tokens.len()
+        );
+        ensure!(
+            tokens.iter().all(|&t| usize::from(t) < VOCABULARY),
+            "{}: token codes are 0 to {}",
+            place(),
+            VOCABULARY - 1
+        );
+        let trace = model.trace(
+            &Tensor::from_slice(&tokens).unsqueeze(0),
+            &carry,
+            Gradient::None,
+        );
+        let segments = segments(&trace)?;
+        if args.json {
+            println!("{}", serde_json::json!({ "segments": segments }));
+        } else {
+            for (i, segment) in segments.iter().enumerate() {
+                println!(
+                    "line {} segment {}: |zH| {:.4}  |zL| {:.4}  logits {:?}  value {:.4}",
+                    index + 1,
+                    i + 1,
+                    segment.z_h_norm,
+                    segment.z_l_norm,
+                    segment.logits,
+                    segment.value
+                );
+            }
+        }
+        carry = trace.carry;
+    }
+    Ok(())
+}
+
+fn segments(trace: &Trace) -> anyhow::Result<Vec<Segment>> {
+    trace
+        .segments
+        .iter()
+        .map(|segment| {
+            Ok(Segment {
+                z_h_norm: f64::try_from(segment.z_h.to_kind(Kind::Double).norm())?,
+                z_l_norm: f64::try_from(segment.z_l.to_kind(Kind::Double).norm())?,
+                logits: Vec::<f32>::try_from(segment.heads.logits.squeeze_dim(0))?,
+                value: f32::try_from(segment.heads.value.squeeze_dim(0))?,
+            })
+        })
+        .collect()
+}

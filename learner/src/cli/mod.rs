@@ -1,0 +1,96 @@
+//! The command line: one file a subcommand, and what they share.
+
+mod config;
+mod eval;
+mod forward;
+mod plot;
+mod train;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use hrm_common::config::{Config, ConfigError, Effective, Layers, Override};
+
+/// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of
+/// many actors.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  hrm-learner train --config configs/four-rooms.toml          learner and two actors in one process
+  hrm-learner serve --config configs/four-rooms.toml          learner alone; start actors with
+  hrm-actor run --learner http://127.0.0.1:50051                as many of these as you have cores
+  hrm-learner eval --checkpoint runs/four-rooms               how good is it, on held-out episodes
+  hrm-learner eval --config configs/four-rooms.toml --policy oracle    the scale to read that on
+
+Exit status: 0 on success and after Ctrl-C or SIGTERM (the run is saved), 64 for an impossible
+configuration, 1 for any other failure."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train with local actors in this process, over loopback gRPC.
+    Train(train::TrainArgs),
+    /// Train with actors elsewhere: wait for them on learner.listen.
+    Serve(train::TrainArgs),
+    /// Walk held-out episodes with a checkpoint, the replanning oracle, or at random.
+    Eval(eval::EvalArgs),
+    /// Run one decision on given observations: norms of zH and zL, logits and value by segment.
+    Forward(forward::ForwardArgs),
+    /// Draw learning-curve.svg of a run.
+    Plot(plot::PlotArgs),
+    /// Show the effective configuration and where each value came from.
+    Config(config::PrintArgs),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] for an impossible configuration, anything else that failed otherwise.
+    pub fn run(self) -> anyhow::Result<()> {
+        // Parallelism is by threads of our own, each with one intra-op thread of libtorch.
+        tch::set_num_threads(1);
+        match self.command {
+            Command::Train(args) => train::run(args, None),
+            Command::Serve(args) => train::run(args, Some(0)),
+            Command::Eval(args) => eval::run(args),
+            Command::Forward(args) => forward::run(args),
+            Command::Plot(args) => plot::run(&args),
+            Command::Config(args) => config::run(args),
+        }
+    }
+}
+
+/// The flags that make a configuration.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// A configuration file; see configs/.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any key of the configuration; `hrm-learner config --print` lists them.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The effective configuration, with what flags of their own set on top.
+    fn load(
+        self,
+        flags: impl IntoIterator<Item = Option<Override>>,
+    ) -> Result<Effective, ConfigError> {
+        let mut overrides = self
+            .set
+            .iter()
+            .map(|text| Override::parse("--set", text))
+            .collect::<Result<Vec<_>, _>>()?;
+        overrides.extend(flags.into_iter().flatten());
+        Config::load(&Layers::of_process(self.config, overrides))
+    }
+}

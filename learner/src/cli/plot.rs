@@ -1,0 +1,20 @@
+//! `hrm-learner plot`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// The run's folder, such as runs/four-rooms.
+    #[arg(value_name = "RUN_DIR")]
+    run_dir: PathBuf,
+}
+
+/// Draws the learning curve from `metrics.jsonl`.
+pub fn run(args: &PlotArgs) -> anyhow::Result<()> {
+    let path = hrm_learner::plot::draw_run(&args.run_dir)?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! `hrm-learner train` and `hrm-learner serve`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+use hrm_common::{
+    config::{ConfigError, Effective, Override},
+    shutdown::Shutdown,
+    telemetry::{self, names::Role},
+};
+use hrm_learner::{
+    progress::Progress,
+    run::{self, Summary},
+};
+
+use super::ConfigArgs;
+
+/// Flags of `train` and `serve`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Seed of the weights, the mazes and the shuffling; the same as --set run.seed=N.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Folder of the run [default: runs/NAME]; the same as --set run.dir=DIR.
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Actors in this process; the same as --set learner.local_actors=N.
+    #[arg(long, value_name = "N")]
+    local_actors: Option<usize>,
+    /// Environment steps to train for; the same as --set learner.total_frames=N.
+    #[arg(long, value_name = "N")]
+    total_frames: Option<u64>,
+    /// Where actors connect; the same as --set learner.listen=ADDR.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where to serve Prometheus metrics, "" for nowhere; the same as --set learner.metrics_listen=ADDR.
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<String>,
+    /// Continue the run in the folder from its newest checkpoint; begin it when there is none.
+    #[arg(long)]
+    resume: bool,
+}
+
+impl TrainArgs {
+    /// The effective configuration; `local_actors` stands unless the flag says otherwise.
+    pub fn load(self, local_actors: Option<usize>) -> Result<Effective, ConfigError> {
+        let local_actors = match (self.local_actors, local_actors) {
+            (Some(n), _) => Some(Override::new("--local-actors", "learner.local_actors", n)),
+            (None, Some(n)) => Some(Override::new("serve", "learner.local_actors", n)),
+            (None, None) => None,
+        };
+        self.config.load([
+            self.seed.map(|v| Override::new("--seed", "run.seed", v)),
+            self.run_dir
+                .map(|v| Override::new("--run-dir", "run.dir", v.display())),
+            local_actors,
+            self.total_frames
+                .map(|v| Override::new("--total-frames", "learner.total_frames", v)),
+            self.listen
+                .map(|v| Override::new("--listen", "learner.listen", v)),
+            self.metrics_listen
+                .map(|v| Override::new("--metrics-listen", "learner.metrics_listen", v)),
+        ])
+    }
+}
+
+/// Trains until the run is complete or a signal stops it, and says what came out.
+pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
+    let resume = args.resume;
+    let effective = args.load(local_actors)?;
+    let config = &effective.config;
+    let progress = Progress::new(&config.telemetry, config.learner.total_frames);
+    telemetry::init_logging(&config.telemetry, progress.writer())?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let summary = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        let exporter = match config.learner.metrics_listen {
+            Some(address) => {
+                let roles: &[Role] = match config.learner.local_actors {
+                    0 => &[Role::Learner],
+                    _ => &[Role::Learner, Role::Actor],
+                };
+                Some(telemetry::install(address, "learner.metrics_listen", roles).await?)
+            }
+            None => None,
+        };
+        if let Some(exporter) = &exporter {
+            tracing::info!(address = %exporter.address(), "serving /metrics");
+        }
+        run::start(&effective, resume, progress, shutdown)
+            .await?
+            .finish()
+            .await
+    })?;
+    report(&summary, &config.run.dir.display().to_string());
+    Ok(())
+}
+
+/// What came out, and what to look at next: standard output.
+fn report(summary: &Summary, run_dir: &str) {
+    let Summary {
+        frames,
+        seconds,
+        updates,
+        ..
+    } = summary;
+    let minutes = seconds / 60.0;
+    let Some(evaluation) = &summary.evaluation else {
+        println!("Stopped and saved after {frames} frames ({minutes:.1} min).");
+        println!("  continue      the same command with --resume");
+        println!("  evaluate      hrm-learner eval --checkpoint {run_dir}");
+        return;
+    };
+    println!(
+        "Trained on {frames} frames in {minutes:.1} min ({:.0} frames/s, {updates} updates).",
+        *frames as f64 / seconds.max(1e-9)
+    );
+    println!("{evaluation}.");
+    println!("Look at next:");
+    println!("  {run_dir}/learning-curve.svg");
+    println!(
+        "  hrm-learner eval --checkpoint {run_dir} --policy oracle    the scale to read it on"
+    );
+    println!("  hrm-learner eval --checkpoint {run_dir} --dump episodes.jsonl    watch it walk");
+}

@@ -1,0 +1,295 @@
+//! Evaluation on held-out episodes: success, path ratio, length.
+//!
+//! Episode i of an evaluation depends on its seed and i alone, so every policy walks the same episodes,
+//! and adding episodes leaves the first ones as they were. The recurrent state is carried as in
+//! training.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use hrm_actor::act::{Choice, Network, Policy, action_rng};
+use hrm_common::env::{
+    ACTIONS, EnvConfig, EnvConfigError, EpisodeSummary, Maze, Position, env_seed, render,
+};
+use rand::Rng as _;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
+
+use crate::stats::path_ratio;
+
+/// Keeps the seeds of evaluation apart from those of training.
+const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
+
+/// Episodes that walk side by side: one batched forward a tick.
+const LANES: usize = 128;
+
+/// Who walks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WalkBy {
+    /// The model's most probable action.
+    Greedy,
+    /// An action drawn from the model's policy.
+    Sampled,
+    /// Breadth-first search anew at every step; walks as if the doors were open when cut off.
+    Oracle,
+    /// Any of the four moves with equal probability.
+    Random,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Who walked.
+    pub policy: WalkBy,
+    /// Episodes walked.
+    pub episodes: usize,
+    /// Share of them that reached the goal.
+    pub success: f64,
+    /// 95% Wilson score interval of the success.
+    pub success_ci95: [f64; 2],
+    /// Sum of lengths over sum of shortest paths, successes only; `None` without a success.
+    pub path_ratio: Option<f64>,
+    /// Mean length over all episodes, in moves.
+    pub mean_length: f64,
+    /// Mean undiscounted return.
+    pub mean_return: f64,
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, high] = self.success_ci95;
+        write!(
+            f,
+            "{:?} on {} held-out episodes: {:.1}% reach the goal (95% interval {:.1} to {:.1}%), ",
+            self.policy,
+            self.episodes,
+            100.0 * self.success,
+            100.0 * low,
+            100.0 * high
+        )?;
+        match self.path_ratio {
+            Some(ratio) => write!(f, "path ratio {ratio:.3}, ")?,
+            None => write!(f, "no path ratio, ")?,
+        }
+        write!(f, "mean length {:.1}", self.mean_length)
+    }
+}
+
+/// One episode, as anyone needs it to replay it elsewhere.
+#[derive(Debug, Serialize)]
+struct Dump<'a> {
+    maze: String,
+    seed: u64,
+    start: [usize; 2],
+    goal: [usize; 2],
+    shortest_path: u32,
+    steps: &'a [DumpStep],
+    outcome: &'static str,
+    length: u32,
+    episode_return: f32,
+}
+
+#[derive(Debug, Serialize)]
+struct DumpStep {
+    /// The observation before the action, as rows of text.
+    tokens: Vec<String>,
+    action: u8,
+    reward: f32,
+}
+
+/// A walker for the episodes of one group.
+enum Walker<N> {
+    Model(Policy<N>, Choice),
+    Oracle,
+    Random,
+}
+
+struct Lane {
+    maze: Maze,
+    seed: u64,
+    rng: Xoshiro256PlusPlus,
+    steps: Vec<DumpStep>,
+}
+
+/// Walks `episodes` episodes of the mazes that `env` describes. `network` is asked for once a group of
+/// episodes and may be `None` for policies that need no model. Ends early, with `None`, when
+/// `stop` is set. `dump` receives one JSON object a line for each episode.
+///
+/// # Errors
+///
+/// When `env` is impossible or `dump` cannot be written.
+pub fn evaluate<N: Network>(
+    env: &EnvConfig,
+    by: WalkBy,
+    episodes: usize,
+    seed: u64,
+    network: impl Fn() -> Option<N>,
+    stop: &AtomicBool,
+    mut dump: Option<&mut dyn Write>,
+) -> Result<Option<Evaluation>, EvaluateError> {
+    let mut summaries = Vec::with_capacity(episodes);
+    for first in (0..episodes).step_by(LANES) {
+        let mut lanes = (first..episodes.min(first + LANES))
+            .map(|index| {
+                let seed = env_seed(seed ^ HELD_OUT, index as u64);
+                let (maze, rng) = (Maze::new(env, seed)?, action_rng(seed));
+                Ok(Lane {
+                    maze,
+                    seed,
+                    rng,
+                    steps: Vec::new(),
+                })
+            })
+            .collect::<Result<Vec<_>, EnvConfigError>>()?;
+        let mut walker = match (by, network()) {
+            (WalkBy::Oracle, _) => Walker::Oracle,
+            (WalkBy::Random, _) => Walker::Random,
+            (_, None) => return Err(EvaluateError::NoModel),
+            (WalkBy::Greedy, Some(n)) => Walker::Model(Policy::new(n, lanes.len()), Choice::Greedy),
+            (WalkBy::Sampled, Some(n)) => {
+                Walker::Model(Policy::new(n, lanes.len()), Choice::Sampled)
+            }
+        };
+        let keep_steps = dump.is_some();
+        let mut ended = vec![];
+        while !lanes.is_empty() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let actions = walker.actions(&mut lanes);
+            let mut going_on = vec![];
+            let mut rows = vec![];
+            for (row, (mut lane, action)) in lanes.into_iter().zip(actions).enumerate() {
+                let tokens = keep_steps.then(|| rows_of_text(&lane.maze));
+                let step = lane.maze.step(action);
+                if let Some(tokens) = tokens {
+                    lane.steps.push(DumpStep {
+                        tokens,
+                        action,
+                        reward: step.reward,
+                    });
+                }
+                if step.flags == 0 {
+                    going_on.push(lane);
+                    rows.push(row as i64);
+                } else {
+                    ended.push(lane);
+                }
+            }
+            if let Walker::Model(policy, _) = &mut walker
+                && !rows.is_empty()
+            {
+                policy.retain(&rows);
+            }
+            lanes = going_on;
+        }
+        summaries.extend(ended.iter().map(|lane| lane.maze.summary()));
+        if let Some(out) = dump.as_deref_mut() {
+            for lane in &ended {
+                write_dump(out, lane)?;
+            }
+        }
+    }
+    Ok(Some(summarise(by, &summaries)))
+}
+
+/// Why an evaluation could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The mazes are impossible.
+    #[error(transparent)]
+    Env(#[from] EnvConfigError),
+    /// The policy needs a model and there is none.
+    #[error("greedy and sampled evaluation need --checkpoint; oracle and random do not")]
+    NoModel,
+    /// The dump cannot be written.
+    #[error("writing the dump: {0}")]
+    Dump(#[from] io::Error),
+}
+
+impl<N: Network> Walker<N> {
+    fn actions(&mut self, lanes: &mut [Lane]) -> Vec<u8> {
+        match self {
+            Self::Oracle => lanes.iter().map(|lane| lane.maze.oracle_action()).collect(),
+            Self::Random => lanes
+                .iter_mut()
+                .map(|lane| lane.rng.random_range(0..ACTIONS as u8))
+                .collect(),
+            Self::Model(policy, choice) => {
+                let tokens: Vec<u8> = lanes
+                    .iter()
+                    .flat_map(|lane| lane.maze.observation())
+                    .copied()
+                    .collect();
+                let mut rngs: Vec<_> = lanes.iter().map(|lane| lane.rng.clone()).collect();
+                let acted = policy.act(&tokens, *choice, &mut rngs);
+                for (lane, rng) in lanes.iter_mut().zip(rngs) {
+                    lane.rng = rng;
+                }
+                acted.actions
+            }
+        }
+    }
+}
+
+fn rows_of_text(maze: &Maze) -> Vec<String> {
+    render(maze.observation(), maze.grid())
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn write_dump(out: &mut dyn Write, lane: &Lane) -> Result<(), io::Error> {
+    let summary = lane.maze.summary();
+    let at = |p: Position| [p.row, p.col];
+    let line = Dump {
+        maze: lane.maze.config().maze.to_string(),
+        seed: lane.seed,
+        start: at(lane.maze.start()),
+        goal: at(lane.maze.goal()),
+        shortest_path: summary.shortest_path,
+        steps: &lane.steps,
+        outcome: if summary.success { "goal" } else { "truncated" },
+        length: summary.length,
+        episode_return: summary.episode_return,
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")
+}
+
+fn summarise(policy: WalkBy, episodes: &[EpisodeSummary]) -> Evaluation {
+    let n = episodes.len();
+    let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
+        episodes.iter().map(value).sum::<f64>() / n.max(1) as f64
+    };
+    let successes = episodes.iter().filter(|e| e.success).count();
+    Evaluation {
+        policy,
+        episodes: n,
+        success: mean(&|e| f64::from(u8::from(e.success))),
+        success_ci95: wilson(successes, n),
+        path_ratio: path_ratio(episodes.iter()),
+        mean_length: mean(&|e| e.length.into()),
+        mean_return: mean(&|e| e.episode_return.into()),
+    }
+}
+
+/// The 95% score interval of a proportion (Wilson 1927).
+fn wilson(successes: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let z = 1.959_963_984_540_054;
+    let (n, p) = (n as f64, successes as f64 / n as f64);
+    let centre = p + z * z / (2.0 * n);
+    let margin = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + z * z / n;
+    [
+        ((centre - margin) / scale).max(0.0),
+        ((centre + margin) / scale).min(1.0),
+    ]
+}

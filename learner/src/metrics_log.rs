@@ -1,0 +1,349 @@
+//! `metrics.jsonl`: how a run went, one record a line, only ever appended to.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::evaluate::{Evaluation, WalkBy};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Record {
+    /// How training went since the record before.
+    Train(TrainRecord),
+    /// How an evaluation on held-out seeds went.
+    Eval(EvalRecord),
+}
+
+impl Record {
+    /// Frames of the run when it was made.
+    pub fn frames(&self) -> u64 {
+        match self {
+            Self::Train(record) => record.frames,
+            Self::Eval(record) => record.frames,
+        }
+    }
+}
+
+/// How training goes. What concerns episodes is over the last uniform ones and `None` before the
+/// first; a number that is not finite is `null` in the file and NaN when read back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainRecord {
+    /// Frames of the run so far.
+    pub frames: u64,
+    /// Seconds of training so far, pauses between starts left out.
+    pub seconds: f64,
+    /// Optimiser updates so far.
+    pub updates: u64,
+    /// Version of the weights.
+    pub version: u64,
+    /// Share of the episodes that reached the goal.
+    pub success: Option<f64>,
+    /// Mean undiscounted return.
+    pub episode_return: Option<f64>,
+    /// Mean length in steps.
+    pub length: Option<f64>,
+    /// Sum of lengths over sum of shortest paths, successes only.
+    pub path_ratio: Option<f64>,
+    /// Mean policy lag of the trained frames, in versions.
+    pub policy_lag_mean: Option<f64>,
+    /// Frames trained in a second.
+    pub frames_per_second: f64,
+    /// Updates in a second.
+    pub updates_per_second: f64,
+    /// Policy-gradient loss.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub loss_policy: f64,
+    /// Value loss, before its cost.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub loss_value: f64,
+    /// Entropy of the policy in nats.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub entropy: f64,
+    /// Norm of the gradient before it was clipped.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub grad_norm: f64,
+    /// Share of the importance weights clipped at rho-bar.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub rho_clip: f64,
+    /// Share of the importance weights clipped at c-bar.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub c_clip: f64,
+    /// Learning rate of the last update.
+    pub learning_rate: f64,
+    /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
+    pub curriculum_distance: u32,
+}
+
+/// How an evaluation went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Frames of the run when the evaluated weights were published.
+    pub frames: u64,
+    /// Seconds of training at that time.
+    pub seconds: f64,
+    /// Optimiser updates at that time.
+    pub updates: u64,
+    /// Who walked.
+    pub policy: WalkBy,
+    /// Episodes played.
+    pub episodes: usize,
+    /// Share of them that reached the goal.
+    pub success: f64,
+    /// Its 95% confidence interval.
+    pub success_ci95: [f64; 2],
+    /// Sum of lengths over sum of shortest paths, successes only; `None` without one.
+    pub path_ratio: Option<f64>,
+    /// Mean length of all episodes in steps.
+    pub mean_length: f64,
+}
+
+impl EvalRecord {
+    /// The record of an evaluation of the weights that were published at `frames`.
+    pub fn new(frames: u64, seconds: f64, updates: u64, evaluation: &Evaluation) -> Self {
+        Self {
+            frames,
+            seconds,
+            updates,
+            policy: evaluation.policy,
+            episodes: evaluation.episodes,
+            success: evaluation.success,
+            success_ci95: evaluation.success_ci95,
+            path_ratio: evaluation.path_ratio,
+            mean_length: evaluation.mean_length,
+        }
+    }
+}
+
+fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// The file, open for appending.
+#[derive(Debug)]
+pub struct MetricsLog(File);
+
+impl MetricsLog {
+    /// Opens the log of a run that stands at `frames`, making it where it is missing. Records from
+    /// beyond that, written after the checkpoint that the run resumes from, are taken out: the run
+    /// goes through those frames again.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses, or a line other than the last cannot be read.
+    pub fn open(path: &Path, frames: u64) -> io::Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let kept: String = parse(&text, path)?
+            .into_iter()
+            .filter(|(_, record)| record.frames() <= frames)
+            .flat_map(|(line, _)| [line, "\n"])
+            .collect();
+        if kept != text {
+            replace(path, &kept)?;
+        }
+        Ok(Self(
+            OpenOptions::new().create(true).append(true).open(path)?,
+        ))
+    }
+
+    /// Adds a record. One write, so that a reader never sees half of it unless the machine dies.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn append(&mut self, record: &Record) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        self.0.write_all(&line)
+    }
+}
+
+/// Reads a log, the one of a run that is going on included.
+///
+/// # Errors
+///
+/// When the file cannot be read, or a line other than the last is no record.
+pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let text = fs::read_to_string(path)?;
+    Ok(parse(&text, path)?
+        .into_iter()
+        .map(|(_, record)| record)
+        .collect())
+}
+
+/// The lines with what they say. A last line that says nothing was torn when the machine died.
+fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Record)>> {
+    let count = text.lines().count();
+    let mut records = Vec::with_capacity(count);
+    for (i, line) in text.lines().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(record) => records.push((line, record)),
+            Err(_) if i + 1 == count => {}
+            Err(error) => {
+                let message = format!("{}, line {}: {error}", path.display(), i + 1);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// Puts `text` in the place of a file; whenever the machine dies, one of the two is there.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = OsString::from(path);
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(frames: u64) -> Record {
+        Record::Train(TrainRecord {
+            frames,
+            seconds: frames as f64 / 1000.0,
+            updates: frames / 128,
+            version: frames / 128,
+            success: Some(0.1 + 0.2),
+            episode_return: Some(0.5),
+            length: None,
+            path_ratio: None,
+            policy_lag_mean: Some(1.5),
+            frames_per_second: 1000.0,
+            updates_per_second: 7.8,
+            loss_policy: -0.01,
+            loss_value: 0.02,
+            entropy: 1.2,
+            grad_norm: 0.7,
+            rho_clip: 0.25,
+            c_clip: 0.25,
+            learning_rate: 2e-3,
+            curriculum_distance: 3,
+        })
+    }
+
+    fn eval(frames: u64) -> Record {
+        Record::Eval(EvalRecord {
+            frames,
+            seconds: 1.0,
+            updates: 8,
+            policy: WalkBy::Greedy,
+            episodes: 200,
+            success: 0.95,
+            success_ci95: [0.91, 0.97],
+            path_ratio: Some(1.4),
+            mean_length: 14.5,
+        })
+    }
+
+    /// A log with these records, closed again.
+    fn log(records: &[Record]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0).expect("a new log");
+        records
+            .iter()
+            .for_each(|record| log.append(record).expect("appended"));
+        (folder, path)
+    }
+
+    #[test]
+    fn what_is_appended_is_read() {
+        let records = [train(100), eval(100), train(200)];
+        let (_folder, path) = log(&records);
+        assert_eq!(read(&path).expect("readable"), records);
+    }
+
+    #[test]
+    fn the_kind_comes_first_and_nothing_is_nan() {
+        let Record::Train(mut record) = train(1) else {
+            unreachable!()
+        };
+        (record.grad_norm, record.success) = (f64::INFINITY, Some(f64::NAN));
+        let (_folder, path) = log(&[Record::Train(record)]);
+        let text = fs::read_to_string(&path).expect("readable");
+        assert!(
+            text.starts_with("{\"kind\":\"train\",\"frames\":1,"),
+            "{text}"
+        );
+        let Some(Record::Train(record)) = read(&path).expect("readable").pop() else {
+            panic!("{text}");
+        };
+        assert!(record.grad_norm.is_nan());
+        assert_eq!((record.success, record.length), (None, None));
+    }
+
+    #[test]
+    fn a_resumed_run_forgets_what_it_will_do_again() {
+        let (_folder, path) = log(&[train(100), eval(150), train(200), eval(200), train(300)]);
+        let mut log = MetricsLog::open(&path, 200).expect("resumed");
+        let before = [train(100), eval(150), train(200), eval(200)];
+        assert_eq!(read(&path).expect("readable"), before);
+        log.append(&train(250)).expect("appended");
+        assert_eq!(read(&path).expect("readable")[4..], [train(250)]);
+    }
+
+    #[test]
+    fn a_run_that_begins_has_an_empty_log() {
+        let (_folder, path) = log(&[train(100)]);
+        MetricsLog::open(&path, 0).expect("begun");
+        assert_eq!(read(&path).expect("readable"), []);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_forgotten() {
+        let (_folder, path) = log(&[train(100), train(200)]);
+        let whole = fs::read_to_string(&path).expect("readable");
+        for end in [
+            whole.len() - 2,
+            whole.len() - 10,
+            whole.find('\n').expect("two lines") + 2,
+        ] {
+            fs::write(&path, &whole[..end]).expect("torn");
+            assert_eq!(read(&path).expect("readable"), [train(100)]);
+            let mut log = MetricsLog::open(&path, 1000).expect("resumed");
+            log.append(&train(300)).expect("appended");
+            assert_eq!(read(&path).expect("readable"), [train(100), train(300)]);
+        }
+    }
+
+    #[test]
+    fn a_last_line_that_only_lost_its_end_of_line_is_kept() {
+        let (_folder, path) = log(&[train(100), train(200)]);
+        let whole = fs::read_to_string(&path).expect("readable");
+        fs::write(&path, whole.trim_end()).expect("torn");
+        let mut log = MetricsLog::open(&path, 1000).expect("resumed");
+        log.append(&train(300)).expect("appended");
+        assert_eq!(
+            read(&path).expect("readable"),
+            [train(100), train(200), train(300)]
+        );
+    }
+
+    #[test]
+    fn damage_elsewhere_is_named() {
+        let (_folder, path) = log(&[train(100), train(200)]);
+        let whole = fs::read_to_string(&path).expect("readable");
+        fs::write(&path, format!("oops\n{whole}")).expect("damaged");
+        let error = MetricsLog::open(&path, 1000).expect_err("damaged");
+        assert!(
+            error.to_string().contains("metrics.jsonl, line 1"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,488 @@
+//! `learning-curve.svg`: a run in one picture.
+//!
+//! ```text
+//!            minutes of training
+//!   success  ┌─────────────────────┐
+//!            │ training, evaluation│
+//!            └─────────────────────┘
+//!   path     ┌─────────────────────┐
+//!   ratio    │ training, evaluation│
+//!            └─────────────────────┘
+//!                    frames
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use plotters::{
+    coord::{Shift, types::RangedCoordf64},
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+use thiserror::Error;
+
+use crate::metrics_log::{self, EvalRecord, Record, TrainRecord};
+
+const SIZE: (u32, u32) = (900, 680);
+const FONT: &str = "sans-serif";
+const INK: RGBColor = RGBColor(55, 60, 68);
+const GRID: RGBColor = RGBColor(228, 230, 234);
+/// Blue and orange that stay apart for colour-blind eyes and in grey (Okabe & Ito 2008).
+const TRAINING: RGBColor = RGBColor(86, 150, 210);
+const EVALUATION: RGBColor = RGBColor(213, 94, 0);
+
+/// Why there is no picture.
+#[derive(Debug, Error)]
+pub enum PlotError {
+    /// The log cannot be read or the picture not written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The picture could not be drawn.
+    #[error("the learning curve cannot be drawn: {0}")]
+    Draw(String),
+}
+
+impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotError {
+    fn from(error: DrawingAreaErrorKind<E>) -> Self {
+        Self::Draw(error.to_string())
+    }
+}
+
+/// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`, and says where it is.
+///
+/// # Errors
+///
+/// When the log cannot be read or the picture not written.
+pub fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
+    let failed = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| PlotError::Io { path, source }
+    };
+    let log = run_dir.join("metrics.jsonl");
+    let records = metrics_log::read(&log).map_err(failed(&log))?;
+    let name = run_dir
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into());
+    let picture = run_dir.join("learning-curve.svg");
+    fs::write(&picture, svg(&name, &records)?).map_err(failed(&picture))?;
+    Ok(picture)
+}
+
+/// The picture of a run called `name`, as SVG.
+///
+/// # Errors
+///
+/// [`PlotError::Draw`] when the drawing library refuses.
+pub fn svg(name: &str, records: &[Record]) -> Result<String, PlotError> {
+    let curve = Curve::new(records);
+    let mut out = String::new();
+    {
+        let root = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (head, body) = root.split_vertically(46);
+        title(&head, name, &curve)?;
+        let (above, below) = body.split_vertically(body.dim_in_pixel().1 * 53 / 100);
+        success_panel(&above, &curve)?;
+        path_panel(&below, &curve)?;
+        root.present()?;
+    }
+    Ok(out)
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// What there is to draw.
+struct Curve<'r> {
+    train: Vec<&'r TrainRecord>,
+    eval: Vec<&'r EvalRecord>,
+    /// Frames and seconds of every record, in order.
+    clock: Vec<(f64, f64)>,
+}
+
+impl<'r> Curve<'r> {
+    fn new(records: &'r [Record]) -> Self {
+        let (mut train, mut eval, mut clock) = (Vec::new(), Vec::new(), vec![(0.0, 0.0)]);
+        for record in records {
+            match record {
+                Record::Train(record) => {
+                    train.push(record);
+                    clock.push((record.frames as f64, record.seconds));
+                }
+                Record::Eval(record) => {
+                    eval.push(record);
+                    clock.push((record.frames as f64, record.seconds));
+                }
+            }
+        }
+        clock.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Self { train, eval, clock }
+    }
+
+    /// Frames at the right end.
+    fn frames(&self) -> f64 {
+        self.clock.last().map_or(0.0, |last| last.0).max(1.0)
+    }
+
+    /// Seconds of training when the run stood at `frames`, straight lines between the records.
+    fn seconds(&self, frames: f64) -> f64 {
+        let after = self.clock.partition_point(|(at, _)| *at < frames);
+        match (
+            self.clock.get(after.saturating_sub(1)),
+            self.clock.get(after),
+        ) {
+            (Some(&(x0, y0)), Some(&(x1, y1))) if x1 > x0 => {
+                y0 + (y1 - y0) * (frames - x0) / (x1 - x0)
+            }
+            (_, Some(&(_, seconds))) | (Some(&(_, seconds)), None) => seconds,
+            (None, None) => 0.0,
+        }
+    }
+
+    fn training(&self, value: impl Fn(&TrainRecord) -> Option<f64>) -> Vec<(f64, f64)> {
+        self.train
+            .iter()
+            .filter_map(|record| Some((record.frames as f64, value(record)?)))
+            .filter(|(_, value)| value.is_finite())
+            .collect()
+    }
+}
+
+fn title(area: &Area<'_>, name: &str, curve: &Curve<'_>) -> Result<(), PlotError> {
+    let left = |size: u32, colour: &RGBColor| {
+        (FONT, size)
+            .into_font()
+            .color(colour)
+            .pos(Pos::new(HPos::Left, VPos::Center))
+    };
+    area.draw_text(name, &left(20, &INK), (20, 22))?;
+    let last = match curve.eval.last() {
+        Some(eval) => format!(
+            "last evaluation: {:.1}% of {} episodes, path ratio {}",
+            eval.success * 100.0,
+            eval.episodes,
+            eval.path_ratio
+                .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")),
+        ),
+        None => "no evaluation yet".to_owned(),
+    };
+    let right = (FONT, 14)
+        .into_font()
+        .color(&INK)
+        .pos(Pos::new(HPos::Right, VPos::Center));
+    area.draw_text(&last, &right, (SIZE.0 as i32 - 24, 23))?;
+    Ok(())
+}
+
+fn success_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {
+    let mut chart = ChartBuilder::on(area)
+        .margin_left(16)
+        .margin_right(24)
+        .y_label_area_size(56)
+        .x_label_area_size(24)
+        .top_x_label_area_size(46)
+        .build_cartesian_2d(0.0..curve.frames(), 0.0..1.0)?
+        .set_secondary_coord(0.0..curve.frames(), 0.0..1.0);
+    mesh(&mut chart, "success", None, &|share| {
+        format!("{:.0}%", share * 100.0)
+    })?;
+    chart
+        .configure_secondary_axes()
+        .x_labels(X_LABELS)
+        .x_desc("minutes of training")
+        .axis_style(GRID)
+        .label_style((FONT, 13).into_font().color(&INK))
+        .x_label_formatter(&|frames| minutes(curve.seconds(*frames)))
+        .draw()?;
+
+    line(&mut chart, curve.training(|record| record.success))?;
+    for record in &curve.eval {
+        let x = record.frames as f64;
+        let interval = record.success_ci95.map(|bound| (x, bound.clamp(0.0, 1.0)));
+        chart.draw_series([PathElement::new(interval, EVALUATION.stroke_width(2))])?;
+    }
+    let points = curve
+        .eval
+        .iter()
+        .map(|record| (record.frames as f64, record.success))
+        .collect();
+    dots(&mut chart, points)?;
+    legend(&mut chart)
+}
+
+fn path_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {
+    let training = curve.training(|record| record.path_ratio);
+    let evaluated: Vec<_> = curve
+        .eval
+        .iter()
+        .filter_map(|record| Some((record.frames as f64, record.path_ratio?)))
+        .collect();
+    let highest = training
+        .iter()
+        .chain(&evaluated)
+        .map(|(_, ratio)| *ratio)
+        .fold(1.5, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .margin_left(16)
+        .margin_right(24)
+        .margin_bottom(8)
+        .margin_top(10)
+        .y_label_area_size(56)
+        .x_label_area_size(44)
+        .build_cartesian_2d(0.0..curve.frames(), 1.0..highest * 1.05)?;
+    mesh(
+        &mut chart,
+        "path ratio (1 = shortest)",
+        Some("frames"),
+        &|ratio| format!("{ratio:.1}"),
+    )?;
+    line(&mut chart, training)?;
+    dots(&mut chart, evaluated)
+}
+
+const X_LABELS: usize = 9;
+
+fn mesh(
+    chart: &mut Chart<'_, '_>,
+    y: &str,
+    x: Option<&str>,
+    y_label: &dyn Fn(&f64) -> String,
+) -> Result<(), PlotError> {
+    let label = (FONT, 13).into_font().color(&INK);
+    let mut mesh = chart.configure_mesh();
+    mesh.x_labels(X_LABELS)
+        .y_labels(6)
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK.mix(0.5))
+        .label_style(label.clone())
+        .axis_desc_style((FONT, 14).into_font().color(&INK))
+        .y_desc(y)
+        .x_label_formatter(&|frames| thousands(*frames))
+        .y_label_formatter(y_label);
+    if let Some(x) = x {
+        mesh.x_desc(x);
+    }
+    Ok(mesh.draw()?)
+}
+
+fn line(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>) -> Result<(), PlotError> {
+    let style = TRAINING.stroke_width(2);
+    chart
+        .draw_series(LineSeries::new(points, style))?
+        .label("training (sampled actions, last uniform episodes)")
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    Ok(())
+}
+
+fn dots(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>) -> Result<(), PlotError> {
+    let dot = |at| Circle::new(at, 4, EVALUATION.filled());
+    chart
+        .draw_series(points.into_iter().map(dot))?
+        .label("evaluation, with 95% interval")
+        .legend(move |(x, y)| Circle::new((x + 9, y), 4, EVALUATION.filled()));
+    Ok(())
+}
+
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), PlotError> {
+    Ok(chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .margin(12)
+        .legend_area_size(26)
+        .border_style(GRID)
+        .background_style(WHITE.mix(0.9))
+        .label_font((FONT, 13).into_font().color(&INK))
+        .draw()?)
+}
+
+/// 0, 50k, 1.25M.
+fn thousands(frames: f64) -> String {
+    let (value, unit) = match frames {
+        f if f >= 1e6 => (f / 1e6, "M"),
+        f if f >= 1e3 => (f / 1e3, "k"),
+        f => (f, ""),
+    };
+    format!("{}{unit}", (value * 100.0).round() / 100.0)
+}
+
+/// Minutes with a decimal while there are few of them.
+fn minutes(seconds: f64) -> String {
+    let minutes = seconds / 60.0;
+    if minutes < 9.95 {
+        format!("{minutes:.1}")
+    } else {
+        format!("{minutes:.0}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::WalkBy;
+
+    /// A made-up run of 400,000 frames that learns, with `evals` evaluations.
+    fn run(evals: u64) -> Vec<Record> {
+        let share = |frames: f64| 1.0 / (1.0 + (-(frames - 140_000.0) / 30_000.0).exp());
+        let train = (1..=120_u64).map(|i| {
+            let frames = i * 400_000 / 120;
+            let learnt = share(frames as f64);
+            Record::Train(TrainRecord {
+                frames,
+                seconds: frames as f64 / 900.0,
+                updates: frames / 128,
+                version: frames / 128,
+                success: (i > 2).then_some(0.12 + 0.85 * learnt + 0.02 * (i as f64).sin()),
+                episode_return: None,
+                length: None,
+                path_ratio: (i > 2)
+                    .then_some(1.4 + 3.0 * (1.0 - learnt) + 0.1 * (i as f64 * 1.7).sin()),
+                policy_lag_mean: None,
+                frames_per_second: 900.0,
+                updates_per_second: 7.0,
+                loss_policy: 0.0,
+                loss_value: 0.0,
+                entropy: 0.0,
+                grad_norm: 0.0,
+                rho_clip: 0.0,
+                c_clip: 0.0,
+                learning_rate: 0.0,
+                curriculum_distance: 0,
+            })
+        });
+        let eval = (1..=evals).map(|i| {
+            let frames = i * 400_000 / evals;
+            let success = 0.1 + 0.88 * share(frames as f64);
+            Record::Eval(EvalRecord {
+                frames,
+                seconds: frames as f64 / 900.0,
+                updates: frames / 128,
+                policy: WalkBy::Greedy,
+                episodes: 200,
+                success,
+                success_ci95: [success - 0.05, success + 0.03],
+                path_ratio: Some(1.3 + 2.0 * (1.0 - share(frames as f64))),
+                mean_length: 20.0,
+            })
+        });
+        train.chain(eval).collect()
+    }
+
+    fn count(svg: &str, element: &str) -> usize {
+        svg.matches(&format!("<{element} ")).count()
+    }
+
+    #[test]
+    fn every_evaluation_is_a_dot_in_both_panels() {
+        let one_for_the_legend = 1;
+        for evals in [0, 1, 8] {
+            let svg = svg("four-rooms", &run(evals)).expect("a picture");
+            assert_eq!(
+                count(&svg, "circle"),
+                2 * evals as usize + one_for_the_legend
+            );
+        }
+    }
+
+    #[test]
+    fn the_axes_say_frames_and_minutes() {
+        let svg = svg("four-rooms", &run(4)).expect("a picture");
+        for text in [
+            "four-rooms",
+            "frames",
+            "minutes of training",
+            "200k",
+            "100%",
+            "7.4",
+        ] {
+            assert!(svg.lines().any(|line| line == text), "{text} in {svg}");
+        }
+        assert!(
+            svg.contains("last evaluation: 98.0% of 200 episodes, path ratio 1.30"),
+            "{svg}"
+        );
+    }
+
+    #[test]
+    fn a_run_that_has_not_learnt_to_walk_can_be_drawn() {
+        let mut records = run(2);
+        for record in &mut records {
+            match record {
+                Record::Train(record) => (record.success, record.path_ratio) = (Some(0.0), None),
+                Record::Eval(record) => {
+                    (record.success, record.path_ratio) = (0.0, None);
+                    record.success_ci95 = [0.0, 0.02];
+                }
+            }
+        }
+        let drawn = svg("four-rooms", &records).expect("a picture");
+        assert!(drawn.contains("path ratio –"), "{drawn}");
+        svg("four-rooms", &[]).expect("an empty picture");
+    }
+
+    #[test]
+    fn what_is_no_number_leaves_a_gap() {
+        let mut records = run(1);
+        if let Record::Train(record) = &mut records[5] {
+            record.path_ratio = Some(f64::INFINITY);
+        }
+        let svg = svg("four-rooms", &records).expect("a picture");
+        assert!(!svg.contains("inf") && !svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn a_name_is_text_and_no_markup() {
+        let svg = svg("<b>&", &run(1)).expect("a picture");
+        assert!(
+            !svg.contains("<b>") && svg.contains("&lt;b&gt;&amp;"),
+            "{svg}"
+        );
+    }
+
+    #[test]
+    fn the_clock_is_read_between_the_records() {
+        let records = run(0);
+        let curve = Curve::new(&records);
+        assert!((curve.seconds(180_000.0) - 200.0).abs() < 1e-6);
+        assert_eq!(
+            (curve.seconds(0.0), Curve::new(&[]).seconds(0.5)),
+            (0.0, 0.0)
+        );
+        assert!((curve.seconds(1e9) - 400_000.0 / 900.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_run_in_a_folder_is_drawn_beside_its_log() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(
+            matches!(draw_run(folder.path()), Err(PlotError::Io { .. })),
+            "no log yet"
+        );
+        let mut log =
+            metrics_log::MetricsLog::open(&folder.path().join("metrics.jsonl"), 0).expect("a log");
+        run(2)
+            .iter()
+            .for_each(|record| log.append(record).expect("appended"));
+        let picture = draw_run(folder.path()).expect("drawn");
+        assert_eq!(picture, folder.path().join("learning-curve.svg"));
+        let svg = fs::read_to_string(picture).expect("written");
+        assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
+    }
+
+    #[test]
+    fn labels_are_short() {
+        let shown = [0.0, 50_000.0, 999.0, 1_250_000.0].map(thousands);
+        assert_eq!(shown, ["0", "50k", "999", "1.25M"]);
+        assert_eq!(
+            [0.0, 59.0 * 60.0, 7.44 * 60.0].map(minutes),
+            ["0.0", "59", "7.4"]
+        );
+    }
+}

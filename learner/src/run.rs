@@ -1,0 +1,426 @@
+//! A run from boot to summary: `train` and `serve` are this, with and without local actors.
+//!
+//! ```text
+//!   folder, model, optimiser (or all of them from the newest checkpoint)
+//!     -> listener -> service -> trainer thread -> local actors over loopback gRPC
+//!     -> drain -> final evaluation -> summary.json, learning-curve.svg
+//! ```
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use hrm_actor::session::{self, ActorOptions, unroll_shape};
+use hrm_common::{
+    config::{Config, DeviceChoice, Effective},
+    env::DistanceCurriculum,
+    model::{Hrm, state},
+    shutdown::Shutdown,
+    telemetry::names,
+    weights::Weights,
+    wire::Expectation,
+};
+use hrm_proto::v1::{self, learner_server::LearnerServer};
+use serde::Serialize;
+use tch::Device;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::{
+    batch::Batcher,
+    checkpoint::Checkpoint,
+    evaluate::{Evaluation, WalkBy, evaluate},
+    evaluator::Evaluator,
+    metrics_log::{EvalRecord, MetricsLog, Record},
+    plot,
+    progress::Progress,
+    queue::queue,
+    run_dir::RunDir,
+    service::{LearnerService, Position},
+    sessions::Sessions,
+    trainer::{End, Trainer},
+    update::Updater,
+};
+
+/// What a finished or stopped run came to; `summary.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// True when the frames or minutes of the configuration were used up.
+    pub complete: bool,
+    /// Environment steps trained on.
+    pub frames: u64,
+    /// Seconds of training, over all starts.
+    pub seconds: f64,
+    /// Optimiser steps.
+    pub updates: u64,
+    /// The run's seed.
+    pub seed: u64,
+    /// The final evaluation; `None` when the run was stopped.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// The device of the configuration.
+///
+/// # Errors
+///
+/// When a GPU is asked for and there is none.
+pub fn device(choice: DeviceChoice) -> anyhow::Result<Device> {
+    let cuda = tch::Cuda::is_available();
+    match choice {
+        DeviceChoice::Auto if cuda => Ok(Device::Cuda(0)),
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Cuda if cuda => Ok(Device::Cuda(0)),
+        DeviceChoice::Cuda => bail!(
+            "run.device = \"cuda\": this libtorch sees no CUDA device; build with LIBTORCH pointing at \
+             a CUDA libtorch 2.11.0 on a machine with a GPU, or set run.device = \"cpu\""
+        ),
+    }
+}
+
+/// What a valid unroll of this configuration looks like.
+pub fn expectation(config: &Config, model: &Hrm) -> Expectation {
+    Expectation {
+        shape: unroll_shape(&config.spec(), model),
+        carry_dtype: config.rollout.carry_dtype,
+        model_fingerprint: model.fingerprint(),
+        max_steps: config.env.max_steps,
+    }
+}
+
+/// A learner that is bound and training. Made by [`start`], ended by [`Running::finish`].
+#[derive(Debug)]
+pub struct Running {
+    /// Where the service listens, with the port that was given or found.
+    pub address: SocketAddr,
+    config: Config,
+    trainer: tokio::task::JoinHandle<Result<(End, Trainer), crate::trainer::TrainError>>,
+    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    server_stop: Shutdown,
+    actors: JoinSet<Result<session::Outcome, session::SessionError>>,
+    actors_stop: Shutdown,
+    sessions: Arc<Sessions>,
+    run_dir: PathBuf,
+}
+
+/// Opens the run's folder, binds the service and starts training and the local actors.
+///
+/// # Errors
+///
+/// Whatever keeps the run from starting, with its remedy.
+pub async fn start(
+    effective: &Effective,
+    resume: bool,
+    progress: Progress,
+    shutdown: Shutdown,
+) -> anyhow::Result<Running> {
+    let config = effective.config.clone();
+    let device = device(config.run.device)?;
+    let run_dir = RunDir::open(&config.run.dir, resume)?;
+    std::fs::write(run_dir.file("config.toml"), effective.to_toml())
+        .with_context(|| format!("writing {}", run_dir.file("config.toml").display()))?;
+
+    let mut model = Hrm::new(&config.model, config.env.grid(), config.run.seed, device)?;
+    let checkpoint = run_dir
+        .newest_checkpoint
+        .as_deref()
+        .map(Checkpoint::read)
+        .transpose()?;
+    if let Some(checkpoint) = &checkpoint {
+        checkpoint.restore_model(&mut model)?;
+    }
+    let threads = match device {
+        Device::Cpu => config.learner.resolved_threads(),
+        _ => 1,
+    };
+    let mut updater = Updater::new(
+        model,
+        config.loss.clone(),
+        config.optimizer.clone(),
+        threads,
+        config.run.seed,
+    )?;
+    let mut curriculum = DistanceCurriculum::new(&config.curriculum, &config.env)?;
+    let (mut frames, mut seconds_before, mut joined) = (0, 0.0, 0);
+    if let Some(checkpoint) = &checkpoint {
+        checkpoint.restore_optimizer(&mut updater.optimizer)?;
+        let state = &checkpoint.state;
+        updater.rng = state.rng.clone();
+        updater.updates = state.updates;
+        curriculum = state.curriculum.clone();
+        (frames, seconds_before, joined) = (state.frames, state.seconds, state.sessions_joined);
+        tracing::info!(frames, updates = state.updates, "resumed");
+    }
+
+    let sessions = Arc::new(Sessions::new(config.run.seed, joined));
+    let position = Arc::new(Position::default());
+    let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
+    let (newest_tx, newest) = watch::channel(Weights::new(
+        run_dir.identity.version_base() + updater.updates,
+        state::encode(&updater.model).into(),
+        updater.model.fingerprint(),
+        curriculum.max_distance(),
+        false,
+    ));
+    let service = LearnerService {
+        run_id: run_dir.identity.run_id.clone(),
+        spec: config.spec().to_json()?,
+        expectation: expectation(&config, &updater.model),
+        sessions: sessions.clone(),
+        queue: queue_tx,
+        newest,
+        position: position.clone(),
+    };
+    let listener = TcpListener::bind(config.learner.listen)
+        .await
+        .with_context(|| {
+            format!(
+                "learner.listen = \"{}\": cannot listen there; choose a free address with --listen",
+                config.learner.listen
+            )
+        })?;
+    let address = listener.local_addr()?;
+    let server_stop = Shutdown::new();
+    let server = tokio::spawn(serve(service, listener, server_stop.clone()));
+
+    let (stop_tx, stop) = crossbeam::channel::bounded::<()>(0);
+    let trainer = Trainer {
+        batcher: Batcher::new(
+            queue_rx,
+            stop,
+            config.learner.batch_unrolls,
+            config.learner.max_policy_lag,
+            device,
+        ),
+        newest: newest_tx,
+        metrics: MetricsLog::open(&run_dir.file("metrics.jsonl"), frames)?,
+        evaluator: Evaluator::start(&config)?,
+        sessions: sessions.clone(),
+        config: config.clone(),
+        updater,
+        position,
+        curriculum,
+        progress,
+        frames,
+        seconds_before,
+        run_dir,
+    };
+    names::LEARNER_RUN_FRAMES_GOAL
+        .get()
+        .set(config.learner.total_frames as f64);
+    let trainer = tokio::task::spawn_blocking(move || trainer.run());
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.tripped().await;
+            drop(stop_tx);
+        }
+    });
+
+    let actors_stop = shutdown.clone();
+    let mut actors = JoinSet::new();
+    for index in 0..config.learner.local_actors {
+        actors.spawn(session::run(
+            local_actor(&config, index, address),
+            actors_stop.clone(),
+        ));
+    }
+    tracing::info!(
+        %address,
+        device = ?device,
+        threads,
+        local_actors = config.learner.local_actors,
+        run_dir = %config.run.dir.display(),
+        "training"
+    );
+    Ok(Running {
+        address,
+        run_dir: config.run.dir.clone(),
+        config,
+        trainer,
+        server,
+        server_stop,
+        actors,
+        actors_stop,
+        sessions,
+    })
+}
+
+/// An actor in this process: it takes the same path as one elsewhere, over the loopback interface.
+fn local_actor(config: &Config, index: usize, mut address: SocketAddr) -> ActorOptions {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let learner = format!("http://{address}");
+    ActorOptions {
+        learner,
+        ..ActorOptions::of(config, format!("local-{index}"))
+    }
+}
+
+async fn serve(
+    service: LearnerService,
+    listener: TcpListener,
+    stop: Shutdown,
+) -> Result<(), tonic::transport::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let limit = service.expectation.max_message_size();
+    let learner = LearnerServer::new(service).max_decoding_message_size(limit);
+    health.set_serving::<LearnerServer<LearnerService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let reflection = reflection.expect("the descriptors were compiled with this program");
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        // An unroll is about half a megabyte: let one travel without waiting for window updates.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(2 << 20)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(learner)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            stop.tripped().await;
+        })
+        .await
+}
+
+impl Running {
+    /// Waits for the end of training, drains actors and service, and evaluates a complete run.
+    ///
+    /// # Errors
+    ///
+    /// When training failed; the last checkpoint stands then.
+    pub async fn finish(mut self) -> anyhow::Result<Summary> {
+        let trained = (&mut self.trainer)
+            .await
+            .context("the trainer thread panicked")?;
+        let deadline = Instant::now() + self.config.learner.drain();
+        if let Ok((End::Complete, trainer)) = &trained {
+            trainer.publish_end();
+        }
+        // Dropping the trainer's queue and weights ends every stream that is still open.
+        let result = match trained {
+            Ok((end, trainer)) => Ok((end, Finished::of(trainer))),
+            Err(error) => Err(error),
+        };
+        if !self.sessions_left(deadline).await {
+            tracing::warn!(
+                sessions = self.sessions.len(),
+                "some actors had not left at the drain deadline"
+            );
+        }
+        self.actors_stop.trip();
+        while let Some(actor) = self.actors.join_next().await {
+            match actor {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "local actor failed"),
+                Err(error) => tracing::error!(%error, "local actor panicked"),
+            }
+        }
+        self.server_stop.trip();
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+        match tokio::time::timeout(left, &mut self.server).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "service failed"),
+            Ok(Err(error)) => tracing::error!(%error, "service panicked"),
+            Err(_) => {
+                tracing::warn!("connections were still open at the drain deadline; closing them");
+                self.server.abort();
+            }
+        }
+
+        let (end, finished) = result?;
+        let config = self.config.clone();
+        let run_dir = self.run_dir.clone();
+        tokio::task::spawn_blocking(move || finished.conclude(end, &config, &run_dir))
+            .await
+            .context("the final evaluation panicked")?
+    }
+
+    /// True once no session is open.
+    async fn sessions_left(&self, deadline: Instant) -> bool {
+        let empty = async {
+            while !self.sessions.is_empty() {
+                self.sessions.changed().await;
+            }
+        };
+        tokio::time::timeout_at(deadline.into(), empty)
+            .await
+            .is_ok()
+    }
+}
+
+/// What is left of a trainer once its streams are closed.
+#[derive(Debug)]
+struct Finished {
+    model: Hrm,
+    metrics: MetricsLog,
+    frames: u64,
+    updates: u64,
+    seconds: f64,
+    _run_dir: RunDir,
+}
+
+impl Finished {
+    fn of(trainer: Trainer) -> Self {
+        Self {
+            seconds: trainer.seconds_total(),
+            frames: trainer.frames,
+            updates: trainer.updater.updates,
+            model: trainer.updater.model,
+            metrics: trainer.metrics,
+            _run_dir: trainer.run_dir,
+        }
+    }
+
+    /// The final evaluation of a complete run, the summary and the learning curve.
+    fn conclude(
+        mut self,
+        end: End,
+        config: &Config,
+        run_dir: &std::path::Path,
+    ) -> anyhow::Result<Summary> {
+        let evaluation = match end {
+            End::Stopped => None,
+            End::Complete => {
+                tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
+                let network = || Some(self.model.share());
+                let going_on = AtomicBool::new(false);
+                evaluate(
+                    &config.env,
+                    WalkBy::Greedy,
+                    config.eval.final_episodes,
+                    config.eval.seed,
+                    network,
+                    &going_on,
+                    None,
+                )?
+            }
+        };
+        if let Some(evaluation) = &evaluation {
+            let record = EvalRecord::new(self.frames, self.seconds, self.updates, evaluation);
+            self.metrics.append(&Record::Eval(record))?;
+        }
+        let summary = Summary {
+            complete: end == End::Complete,
+            frames: self.frames,
+            seconds: self.seconds,
+            updates: self.updates,
+            seed: config.run.seed,
+            evaluation,
+        };
+        let path = run_dir.join("summary.json");
+        std::fs::write(&path, serde_json::to_vec_pretty(&summary)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+        plot::draw_run(run_dir)?;
+        Ok(summary)
+    }
+}

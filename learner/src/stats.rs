@@ -1,0 +1,116 @@
+//! How training goes: moving windows over what the batches bring.
+
+use std::collections::VecDeque;
+
+use hrm_common::{
+    env::EpisodeSummary,
+    telemetry::names::{self, Outcome},
+};
+
+/// Uniform episodes that the success, return, length and path ratio are taken over.
+const WINDOW: usize = 500;
+
+/// The last uniform episodes. Those that the curriculum made easier do not count: they say how hard the
+/// curriculum is, not how good the agent is.
+#[derive(Debug, Default)]
+pub struct EpisodeWindow {
+    episodes: VecDeque<EpisodeSummary>,
+}
+
+impl EpisodeWindow {
+    /// Takes in an episode that ended.
+    pub fn record(&mut self, episode: &EpisodeSummary) {
+        let outcome = if episode.success {
+            Outcome::Success
+        } else {
+            Outcome::Truncated
+        };
+        names::LEARNER_EPISODES.with(outcome).increment(1);
+        if episode.curriculum_distance == 0 {
+            if self.episodes.len() == WINDOW {
+                self.episodes.pop_front();
+            }
+            self.episodes.push_back(episode.clone());
+        }
+    }
+
+    /// Share of episodes that reached the goal; `None` before the first.
+    pub fn success(&self) -> Option<f64> {
+        self.mean(|e| f64::from(u8::from(e.success)))
+    }
+
+    /// Mean undiscounted return.
+    pub fn episode_return(&self) -> Option<f64> {
+        self.mean(|e| e.episode_return.into())
+    }
+
+    /// Mean length in moves.
+    pub fn length(&self) -> Option<f64> {
+        self.mean(|e| e.length.into())
+    }
+
+    /// Sum of lengths over sum of shortest paths of the episodes that reached the goal.
+    pub fn path_ratio(&self) -> Option<f64> {
+        path_ratio(self.episodes.iter())
+    }
+
+    fn mean(&self, value: impl Fn(&EpisodeSummary) -> f64) -> Option<f64> {
+        let n = self.episodes.len();
+        (n > 0).then(|| self.episodes.iter().map(value).sum::<f64>() / n as f64)
+    }
+}
+
+/// Sum of lengths over sum of shortest paths at reset with every moving door open, successes only: 1 is
+/// a lower bound. `None` without a success.
+pub fn path_ratio<'a>(episodes: impl Iterator<Item = &'a EpisodeSummary>) -> Option<f64> {
+    let (length, shortest) = episodes
+        .filter(|e| e.success)
+        .fold((0_u64, 0_u64), |sums, e| {
+            (
+                sums.0 + u64::from(e.length),
+                sums.1 + u64::from(e.shortest_path),
+            )
+        });
+    (shortest > 0).then(|| length as f64 / shortest as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn episode(length: u32, shortest_path: u32, success: bool, distance: u32) -> EpisodeSummary {
+        EpisodeSummary {
+            episode_return: if success { 1.0 } else { -0.5 },
+            length,
+            shortest_path,
+            success,
+            curriculum_distance: distance,
+        }
+    }
+
+    #[test]
+    fn only_uniform_episodes_and_only_the_newest_count() {
+        let mut window = EpisodeWindow::default();
+        assert_eq!((window.success(), window.path_ratio()), (None, None));
+        window.record(&episode(80, 5, false, 0));
+        assert_eq!((window.success(), window.path_ratio()), (Some(0.0), None));
+        window.record(&episode(3, 3, true, 4));
+        assert_eq!(
+            window.success(),
+            Some(0.0),
+            "a curriculum episode does not count"
+        );
+        window.record(&episode(10, 8, true, 0));
+        window.record(&episode(20, 12, true, 0));
+        assert_eq!(window.path_ratio(), Some(1.5));
+        assert_eq!(window.length(), Some(110.0 / 3.0));
+        assert_eq!(window.episode_return(), Some(0.5));
+        for _ in 0..WINDOW {
+            window.record(&episode(8, 8, true, 0));
+        }
+        assert_eq!(
+            (window.success(), window.path_ratio()),
+            (Some(1.0), Some(1.0))
+        );
+    }
+}

@@ -1,0 +1,396 @@
+//! The trainer thread: it alone owns the model.
+//!
+//! ```text
+//!   loop:  batcher --Batch--> updater --weights--> publish (watch, to every subscription)
+//!                               |-- episodes --> window, curriculum (travels with the weights)
+//!                               |-- every so often --> checkpoint, evaluation (another thread)
+//!                               `-- report --> metrics, metrics.jsonl, progress
+//! ```
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hrm_common::{
+    config::Config,
+    env::DistanceCurriculum,
+    model::state,
+    stage::{LearnerStage, StageClock},
+    telemetry::names::{self, Clip, LossTerm},
+    weights::Weights,
+};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::{
+    batch::{Batch, Batcher, Next},
+    checkpoint::{self, CheckpointError, RunState},
+    evaluator::Evaluator,
+    metrics_log::{EvalRecord, MetricsLog, Record, TrainRecord},
+    progress::{Progress, Snapshot},
+    run_dir::RunDir,
+    service::Position,
+    sessions::Sessions,
+    stats::EpisodeWindow,
+    update::{Report, Updater},
+};
+
+/// Longest wait for an unroll before the trainer looks at the clock and at finished evaluations.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The frames or the minutes of the configuration are used up.
+    Complete,
+    /// The process was asked to stop.
+    Stopped,
+}
+
+/// What stops training besides its end.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A checkpoint could not be written.
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// `metrics.jsonl` could not be written.
+    #[error("metrics.jsonl: {0}")]
+    Metrics(#[from] std::io::Error),
+    /// Batch after batch gave a gradient that is not finite.
+    #[error(
+        "the gradient was not finite in {0} batches in a row: lower optimizer.learning_rate, then go on \
+         from the last checkpoint with --resume"
+    )]
+    NotFinite(u32),
+}
+
+/// Batches in a row without one finite gradient after which training has failed.
+const NOT_FINITE_LIMIT: u32 = 10;
+
+/// Everything that training needs; built once, consumed by [`Trainer::run`].
+#[derive(Debug)]
+pub struct Trainer {
+    /// The effective configuration.
+    pub config: Config,
+    /// The model and its optimiser.
+    pub updater: Updater,
+    /// Where batches come from.
+    pub batcher: Batcher,
+    /// Where weights go.
+    pub newest: watch::Sender<Weights>,
+    /// The folder of the run.
+    pub run_dir: RunDir,
+    /// Counts sessions, for the checkpoint.
+    pub sessions: Arc<Sessions>,
+    /// For the status call.
+    pub position: Arc<Position>,
+    /// Evaluates beside training.
+    pub evaluator: Evaluator,
+    /// The distance curriculum.
+    pub curriculum: DistanceCurriculum,
+    /// `metrics.jsonl`.
+    pub metrics: MetricsLog,
+    /// The bar or the log lines.
+    pub progress: Progress,
+    /// Environment steps trained on.
+    pub frames: u64,
+    /// Seconds of training before this start.
+    pub seconds_before: f64,
+}
+
+/// What happened since the last line of `metrics.jsonl`.
+#[derive(Debug)]
+struct Interval {
+    began: Instant,
+    frames: u64,
+    updates: u64,
+    lags: u64,
+    unrolls: u64,
+}
+
+impl Trainer {
+    /// Trains until the run is complete, `stop` disconnects, or something fails. Whatever the end, the
+    /// last word is a checkpoint. Returns the trainer for the final evaluation.
+    ///
+    /// # Errors
+    ///
+    /// When a checkpoint or the log cannot be written, or the gradient stays not finite.
+    pub fn run(mut self) -> Result<(End, Self), TrainError> {
+        let began = Instant::now();
+        let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+        let mut window = EpisodeWindow::default();
+        let mut interval = self.interval();
+        let mut not_finite = 0;
+        let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
+        let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
+        let end = loop {
+            if let Some(end) = self.finished(began) {
+                break end;
+            }
+            self.collect_evaluations()?;
+            let batch = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
+                Next::Batch(batch) => batch,
+                Next::Idle => continue,
+                Next::Stop => break End::Stopped,
+            };
+            let report = self.updater.update(&batch, self.done(began), &mut clock);
+            not_finite = if report.skipped > 0 && report.grad_norm == 0.0 {
+                not_finite + 1
+            } else {
+                0
+            };
+            if not_finite == NOT_FINITE_LIMIT {
+                return Err(TrainError::NotFinite(not_finite));
+            }
+            clock.enter(LearnerStage::Publish);
+            self.frames += batch.frames() as u64;
+            for episode in &batch.episodes {
+                window.record(episode);
+                self.curriculum.record(episode);
+            }
+            self.publish(false);
+            self.measure(&batch, &report);
+            interval.lags += batch.lags.iter().sum::<u64>();
+            interval.unrolls += batch.lags.len() as u64;
+
+            let every = Duration::from_secs(self.config.telemetry.log_interval_seconds);
+            let due = interval.began.elapsed() >= every;
+            let snapshot = self.snapshot(&window, &interval, &report, began);
+            self.progress.update(&snapshot);
+            if due {
+                self.metrics
+                    .append(&Record::Train(self.record(&snapshot, &report)))?;
+                interval = self.interval();
+            }
+            if self.frames >= next_eval {
+                next_eval = next_mark(self.frames, self.config.eval.interval_frames);
+                self.evaluator.request(
+                    self.newest.borrow().clone(),
+                    self.frames,
+                    self.seconds(began),
+                );
+            }
+            if self.frames >= next_checkpoint {
+                next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
+                clock.enter(LearnerStage::Checkpoint);
+                self.save(began)?;
+            }
+        };
+        self.save(began)?;
+        self.seconds_before = self.seconds(began);
+        Ok((end, self))
+    }
+
+    /// Tells every actor that the run is over, with its last weights.
+    pub fn publish_end(&self) {
+        self.publish(true);
+    }
+
+    /// Seconds of training, over all starts.
+    pub fn seconds_total(&self) -> f64 {
+        self.seconds_before
+    }
+
+    /// The version of the present weights.
+    fn version(&self) -> u64 {
+        self.run_dir.identity.version_base() + self.updater.updates
+    }
+
+    fn seconds(&self, began: Instant) -> f64 {
+        self.seconds_before + began.elapsed().as_secs_f64()
+    }
+
+    /// How much of the run is over, 0 to 1: the larger share of frames and minutes.
+    fn done(&self, began: Instant) -> f64 {
+        let frames = self.frames as f64 / self.config.learner.total_frames.max(1) as f64;
+        let time = self
+            .config
+            .learner
+            .time_limit()
+            .map_or(0.0, |limit| self.seconds(began) / limit.as_secs_f64());
+        frames.max(time)
+    }
+
+    fn finished(&self, began: Instant) -> Option<End> {
+        (self.done(began) >= 1.0).then_some(End::Complete)
+    }
+
+    fn interval(&self) -> Interval {
+        Interval {
+            began: Instant::now(),
+            frames: self.frames,
+            updates: self.updater.updates,
+            lags: 0,
+            unrolls: 0,
+        }
+    }
+
+    /// Encodes the weights once; every subscription sends the same bytes.
+    fn publish(&self, run_complete: bool) {
+        let body = state::encode(&self.updater.model);
+        names::LEARNER_WEIGHTS_PUBLISHED.get().increment(1);
+        names::LEARNER_WEIGHTS_PUBLISHED_BYTES
+            .get()
+            .increment(body.len() as u64);
+        names::LEARNER_WEIGHTS_VERSION
+            .get()
+            .set(self.version() as f64);
+        self.newest.send_replace(Weights::new(
+            self.version(),
+            body.into(),
+            self.updater.model.fingerprint(),
+            self.curriculum.max_distance(),
+            run_complete,
+        ));
+        self.position.frames.store(self.frames, Ordering::Relaxed);
+        self.position
+            .updates
+            .store(self.updater.updates, Ordering::Relaxed);
+    }
+
+    fn measure(&self, batch: &Batch, report: &Report) {
+        names::LEARNER_FRAMES_TRAINED
+            .get()
+            .increment(batch.frames() as u64);
+        names::LEARNER_UPDATES.get().absolute(self.updater.updates);
+        names::LEARNER_RUN_FRAMES.get().set(self.frames as f64);
+        for &lag in &batch.lags {
+            names::LEARNER_POLICY_LAG.get().record(lag as f64);
+        }
+        names::LEARNER_CURRICULUM_DISTANCE
+            .get()
+            .set(f64::from(self.curriculum.max_distance()));
+        let loss = &self.config.loss;
+        let total = report.loss_policy + loss.value_cost * report.loss_value
+            - loss.entropy_cost * report.entropy;
+        for (term, value) in [
+            (LossTerm::Policy, report.loss_policy),
+            (LossTerm::Value, report.loss_value),
+            (LossTerm::Entropy, report.entropy),
+            (LossTerm::Total, total),
+        ] {
+            names::LEARNER_LOSS.with(term).set(value);
+        }
+        names::LEARNER_GRADIENT_NORM.get().set(report.grad_norm);
+        names::LEARNER_LEARNING_RATE.get().set(report.learning_rate);
+        names::LEARNER_CLIPPED.with(Clip::Rho).set(report.rho_clip);
+        names::LEARNER_CLIPPED.with(Clip::C).set(report.c_clip);
+    }
+
+    fn snapshot(
+        &self,
+        window: &EpisodeWindow,
+        interval: &Interval,
+        report: &Report,
+        began: Instant,
+    ) -> Snapshot {
+        let seconds = interval.began.elapsed().as_secs_f64().max(1e-9);
+        let gauge = |metric: names::Gauge, value: Option<f64>| {
+            if let Some(value) = value {
+                metric.get().set(value);
+            }
+            value
+        };
+        Snapshot {
+            frames: self.frames,
+            seconds: self.seconds(began),
+            updates: self.updater.updates,
+            frames_per_second: (self.frames - interval.frames) as f64 / seconds,
+            updates_per_second: (self.updater.updates - interval.updates) as f64 / seconds,
+            success: gauge(names::LEARNER_SUCCESS, window.success()),
+            episode_return: gauge(names::LEARNER_EPISODE_RETURN, window.episode_return()),
+            length: gauge(names::LEARNER_EPISODE_LENGTH, window.length()),
+            path_ratio: gauge(names::LEARNER_PATH_RATIO, window.path_ratio()),
+            policy_lag: (interval.unrolls > 0)
+                .then(|| interval.lags as f64 / interval.unrolls as f64),
+            curriculum_distance: self.curriculum.max_distance(),
+            entropy: report.entropy,
+        }
+    }
+
+    fn record(&self, snapshot: &Snapshot, report: &Report) -> TrainRecord {
+        TrainRecord {
+            frames: snapshot.frames,
+            seconds: snapshot.seconds,
+            updates: snapshot.updates,
+            version: self.version(),
+            success: snapshot.success,
+            episode_return: snapshot.episode_return,
+            length: snapshot.length,
+            path_ratio: snapshot.path_ratio,
+            policy_lag_mean: snapshot.policy_lag,
+            frames_per_second: snapshot.frames_per_second,
+            updates_per_second: snapshot.updates_per_second,
+            loss_policy: report.loss_policy,
+            loss_value: report.loss_value,
+            entropy: report.entropy,
+            grad_norm: report.grad_norm,
+            rho_clip: report.rho_clip,
+            c_clip: report.c_clip,
+            learning_rate: report.learning_rate,
+            curriculum_distance: snapshot.curriculum_distance,
+        }
+    }
+
+    /// Books the evaluations that finished meanwhile.
+    fn collect_evaluations(&mut self) -> Result<(), TrainError> {
+        while let Some(done) = self.evaluator.finished() {
+            let evaluation = &done.evaluation;
+            names::LEARNER_EVAL_SUCCESS.get().set(evaluation.success);
+            names::LEARNER_EVAL_LENGTH.get().set(evaluation.mean_length);
+            names::LEARNER_EVAL_FRAMES.get().set(done.frames as f64);
+            if let Some(ratio) = evaluation.path_ratio {
+                names::LEARNER_EVAL_PATH_RATIO.get().set(ratio);
+            }
+            tracing::info!(
+                frames = done.frames,
+                episodes = evaluation.episodes,
+                success = evaluation.success,
+                path_ratio = evaluation.path_ratio,
+                mean_length = evaluation.mean_length,
+                "evaluation"
+            );
+            let record =
+                EvalRecord::new(done.frames, done.seconds, self.updater.updates, evaluation);
+            self.metrics.append(&Record::Eval(record))?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, began: Instant) -> Result<(), TrainError> {
+        let state = RunState {
+            run_id: self.run_dir.identity.run_id.clone(),
+            frames: self.frames,
+            updates: self.updater.updates,
+            optimizer_steps: self.updater.optimizer.state().0,
+            sessions_joined: self.sessions.joined(),
+            seconds: self.seconds(began),
+            curriculum: self.curriculum.clone(),
+            rng: self.updater.rng.clone(),
+        };
+        checkpoint::save(
+            &self.run_dir.checkpoints(),
+            self.config.checkpoint.keep,
+            &self.config,
+            &state,
+            &self.updater.model,
+            &self.updater.optimizer,
+        )?;
+        if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            names::LEARNER_CHECKPOINT_TIME.get().set(now.as_secs_f64());
+        }
+        names::LEARNER_CHECKPOINT_FRAMES
+            .get()
+            .set(self.frames as f64);
+        Ok(())
+    }
+}
+
+/// The first multiple of `interval` after `frames`; never, when the interval is 0.
+fn next_mark(frames: u64, interval: u64) -> u64 {
+    match interval {
+        0 => u64::MAX,
+        interval => (frames / interval + 1) * interval,
+    }
+}

@@ -1,0 +1,379 @@
+//! What one batch does to the weights.
+//!
+//! ```text
+//!   batch --recompute--> values, log-probabilities, carries --vtrace--> targets, advantages
+//!         --passes x shuffled minibatches: loss, gradient, clip, Adam--> weights
+//! ```
+//!
+//! On a CPU the work is data-parallel over OS threads, each with one intra-op thread of libtorch: the
+//! model's operations are too small to be worth splitting, and a shard's whole graph stays in one core's
+//! cache. The gradients of the shards are summed in order, so that a run with the same seed and
+//! thread count repeats itself.
+
+use hrm_common::{
+    config::{LossConfig, OptimizerConfig},
+    model::{Gradient, Hrm},
+    stage::{LearnerStage, StageClock},
+};
+use rand::{SeedableRng as _, seq::SliceRandom as _};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use tch::{Kind, Tensor};
+use thiserror::Error;
+
+use crate::{
+    batch::Batch,
+    loss::{Targets, loss},
+    optimizer::Adam,
+    recompute::{Episodes, Recomputed, recompute, trained},
+    vtrace::{VTrace, VTraceConfig, VTraceInput, vtrace},
+};
+
+/// The model in training, and everything that changes it.
+#[derive(Debug)]
+pub struct Updater {
+    /// The model; nobody else writes to it.
+    pub model: Hrm,
+    /// The optimiser's state.
+    pub optimizer: Adam,
+    /// Shuffles the minibatches.
+    pub rng: Xoshiro256PlusPlus,
+    /// Optimiser steps made in this run.
+    pub updates: u64,
+    loss: LossConfig,
+    pool: rayon::ThreadPool,
+}
+
+/// What the updates on one batch came to; losses are means over frames and updates.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Clipped policy-gradient loss.
+    pub loss_policy: f64,
+    /// Half the squared value error.
+    pub loss_value: f64,
+    /// Entropy of the policy, nats.
+    pub entropy: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Share of frames whose importance weight met rho-bar.
+    pub rho_clip: f64,
+    /// Share of frames whose importance weight met c-bar.
+    pub c_clip: f64,
+    /// Learning rate of the last update.
+    pub learning_rate: f64,
+    /// Updates skipped because their gradient was not finite.
+    pub skipped: u64,
+}
+
+/// The operating system refused the worker threads.
+#[derive(Debug, Error)]
+#[error("starting {threads} learner threads: {source}; lower learner.threads")]
+pub struct ThreadsError {
+    threads: usize,
+    source: rayon::ThreadPoolBuildError,
+}
+
+/// One shard's share of a minibatch.
+struct Gradients {
+    /// f32 `[n]`, in the order of the flat parameters.
+    flat: Tensor,
+    policy: f64,
+    value: f64,
+    entropy: f64,
+}
+
+/// A batch flattened to frames, ready to draw minibatches from.
+struct Frames {
+    envs: usize,
+    /// u8 `[T * B, S]`.
+    tokens: Tensor,
+    /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks.
+    carries: Tensor,
+    /// bool `[T * B]`.
+    ended: Tensor,
+    targets: Targets,
+}
+
+impl Frames {
+    /// The same tensors for another thread.
+    fn share(&self) -> Self {
+        Self {
+            envs: self.envs,
+            tokens: self.tokens.shallow_clone(),
+            carries: self.carries.shallow_clone(),
+            ended: self.ended.shallow_clone(),
+            targets: Targets {
+                actions: self.targets.actions.shallow_clone(),
+                start_log_probs: self.targets.start_log_probs.shallow_clone(),
+                advantages: self.targets.advantages.shallow_clone(),
+                values: self.targets.values.shallow_clone(),
+            },
+        }
+    }
+}
+
+impl Updater {
+    /// An updater with `threads` workers; the seed is for shuffling.
+    ///
+    /// # Errors
+    ///
+    /// When the threads cannot be started.
+    pub fn new(
+        model: Hrm,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        threads: usize,
+        seed: u64,
+    ) -> Result<Self, ThreadsError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("update-{i}"))
+            .build()
+            .map_err(|source| ThreadsError { threads, source })?;
+        let optimizer = Adam::new(optimizer, model.flat_parameters());
+        let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Ok(Self {
+            model,
+            optimizer,
+            rng,
+            updates: 0,
+            loss,
+            pool,
+        })
+    }
+
+    /// Trains on one batch; `done` (0 to 1) is how much of the run is over.
+    pub fn update(
+        &mut self,
+        batch: &Batch,
+        done: f64,
+        clock: &mut StageClock<LearnerStage>,
+    ) -> Report {
+        clock.enter(LearnerStage::Recompute);
+        let recomputed = self.recompute(batch);
+        clock.enter(LearnerStage::Vtrace);
+        let traced = self.vtrace(batch, &recomputed);
+        let mut report = Report {
+            rho_clip: traced.rho_clipped.into(),
+            c_clip: traced.c_clipped.into(),
+            ..Report::default()
+        };
+        let frames = self.frames(batch, recomputed, &traced);
+
+        clock.enter(LearnerStage::Passes);
+        let units = frames.carries.size()[1];
+        let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
+        let mut order: Vec<i64> = (0..units).collect();
+        let mut steps = 0;
+        for _ in 0..self.loss.passes {
+            order.shuffle(&mut self.rng);
+            for minibatch in order.chunks(units_per_minibatch) {
+                let gradients = self.gradients(&frames, minibatch);
+                report.learning_rate = self.optimizer.learning_rate(done);
+                let norm = self.optimizer.step(
+                    self.model.flat_parameters(),
+                    &gradients.flat,
+                    report.learning_rate,
+                );
+                if norm.is_finite() {
+                    steps += 1;
+                    report.grad_norm += norm;
+                    report.loss_policy += gradients.policy;
+                    report.loss_value += gradients.value;
+                    report.entropy += gradients.entropy;
+                } else {
+                    report.skipped += 1;
+                }
+            }
+        }
+        self.updates += steps;
+        let mean = |sum: &mut f64| *sum /= steps.max(1) as f64;
+        mean(&mut report.grad_norm);
+        mean(&mut report.loss_policy);
+        mean(&mut report.loss_value);
+        mean(&mut report.entropy);
+        report
+    }
+
+    /// What the present weights say of a batch.
+    pub fn recompute(&self, batch: &Batch) -> Recomputed {
+        let (stride, deep) = (self.loss.bptt_ticks, self.loss.deep_supervision);
+        let shards: Vec<(Hrm, Episodes)> =
+            Episodes::split(batch, &self.model, self.pool.current_num_threads())
+                .into_iter()
+                .map(|episodes| (self.model.share(), episodes))
+                .collect();
+        let pieces: Vec<Recomputed> = self.pool.install(|| {
+            shards
+                .into_par_iter()
+                .map(|(model, episodes)| recompute(&model, &episodes, stride, deep))
+                .collect()
+        });
+        Recomputed::join(&pieces)
+    }
+
+    fn vtrace(&self, batch: &Batch, recomputed: &Recomputed) -> VTrace {
+        let segments = recomputed.log_probs.size()[2];
+        let log_probs = host(&recomputed.log_probs.select(2, segments - 1));
+        let log_rhos: Vec<f32> = log_probs
+            .iter()
+            .zip(&batch.behaviour_log_probs)
+            .map(|(pi, mu)| pi - mu)
+            .collect();
+        vtrace(
+            VTraceInput {
+                batch: batch.envs,
+                log_rhos: &log_rhos,
+                rewards: &batch.rewards,
+                values: &host(&recomputed.values),
+                next_values: &host(&recomputed.next_values),
+                ended: &batch.flags.iter().map(|&f| f != 0).collect::<Vec<_>>(),
+            },
+            VTraceConfig {
+                gamma: self.loss.gamma as f32,
+                lambda: self.loss.lambda as f32,
+                rho_bar: self.loss.rho_bar as f32,
+                c_bar: self.loss.c_bar as f32,
+            },
+        )
+    }
+
+    fn frames(&self, batch: &Batch, recomputed: Recomputed, traced: &VTrace) -> Frames {
+        let device = self.model.device();
+        let frames = batch.frames() as i64;
+        let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
+        let advantages = Tensor::from_slice(&traced.advantages).to_device(device);
+        let advantages = if self.loss.normalize_advantages {
+            (&advantages - advantages.mean(Kind::Float)) / (advantages.std(false) + 1e-8)
+        } else {
+            advantages
+        };
+        Frames {
+            envs: batch.envs,
+            tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
+            carries: recomputed.carries.flatten(1, 2),
+            ended: Tensor::from_slice(&ended).to_device(device),
+            targets: Targets {
+                actions: batch.actions.view(frames),
+                start_log_probs: recomputed.log_probs.flatten(0, 1),
+                advantages,
+                values: Tensor::from_slice(&traced.targets).to_device(device),
+            },
+        }
+    }
+
+    /// The gradient of a minibatch's mean loss, its shards summed.
+    fn gradients(&self, frames: &Frames, units: &[i64]) -> Gradients {
+        let scale = 1.0 / (units.len() * self.loss.bptt_ticks) as f64;
+        let shard = units.len().div_ceil(self.pool.current_num_threads());
+        let shards: Vec<(Hrm, Frames, &[i64])> = units
+            .chunks(shard)
+            .map(|units| (self.model.share(), frames.share(), units))
+            .collect();
+        let config = &self.loss;
+        let parts: Vec<Gradients> = self.pool.install(|| {
+            shards
+                .into_par_iter()
+                .map(|(model, frames, units)| {
+                    shard_gradients(&model, &frames, units, config, scale)
+                })
+                .collect()
+        });
+        let sum = |field: fn(&Gradients) -> f64| parts.iter().map(field).sum::<f64>();
+        Gradients {
+            flat: Tensor::stack(
+                &parts
+                    .iter()
+                    .map(|p| p.flat.shallow_clone())
+                    .collect::<Vec<_>>(),
+                0,
+            )
+            .sum_dim_intlist(0, false, Kind::Float),
+            policy: sum(|p| p.policy),
+            value: sum(|p| p.value),
+            entropy: sum(|p| p.entropy),
+        }
+    }
+}
+
+/// Loss and gradient of some units of a minibatch: chunks of `bptt_ticks` ticks, each of one environment.
+fn shard_gradients(
+    model: &Hrm,
+    frames: &Frames,
+    units: &[i64],
+    config: &LossConfig,
+    scale: f64,
+) -> Gradients {
+    let device = model.device();
+    let envs = frames.envs as i64;
+    let ticks = config.bptt_ticks as i64;
+    let gradient = if ticks > 1 {
+        Gradient::Full
+    } else {
+        Gradient::OneStep
+    };
+    let mut carry = frames
+        .carries
+        .index_select(1, &Tensor::from_slice(units).to_device(device))
+        .detach();
+    let mut parts = Vec::with_capacity(config.bptt_ticks);
+    for tick in 0..ticks {
+        // Unit u is chunk u / B of environment u % B.
+        let rows: Vec<i64> = units
+            .iter()
+            .map(|u| (u / envs * ticks + tick) * envs + u % envs)
+            .collect();
+        let rows = Tensor::from_slice(&rows).to_device(device);
+        let decision = model.forward(&frames.tokens.index_select(0, &rows), &carry, gradient);
+        let targets = Targets {
+            actions: frames.targets.actions.index_select(0, &rows),
+            start_log_probs: frames.targets.start_log_probs.index_select(0, &rows),
+            advantages: frames.targets.advantages.index_select(0, &rows),
+            values: frames.targets.values.index_select(0, &rows),
+        };
+        parts.push(loss(
+            trained(&decision.segments, config.deep_supervision),
+            &targets,
+            config,
+        ));
+        if tick + 1 < ticks {
+            carry = model.reset_carry(&decision.carry, &frames.ended.index_select(0, &rows));
+        }
+    }
+    let total: Tensor = parts.iter().map(|part| &part.total).sum::<Tensor>() * scale;
+    let gradients = Tensor::run_backward(&[total], model.parameters(), false, false);
+    let flat: Vec<Tensor> = gradients
+        .iter()
+        .zip(model.parameters())
+        // A parameter that the read-out does not see has no gradient.
+        .map(|(g, p)| {
+            if g.defined() {
+                g.reshape(-1)
+            } else {
+                p.zeros_like().view(-1).detach()
+            }
+        })
+        .collect();
+    let sum = |field: fn(&crate::loss::Loss) -> &Tensor| {
+        parts
+            .iter()
+            .map(|part| field(part).double_value(&[]))
+            .sum::<f64>()
+            * scale
+    };
+    Gradients {
+        flat: Tensor::cat(&flat, 0),
+        policy: sum(|l| &l.policy),
+        value: sum(|l| &l.value),
+        entropy: sum(|l| &l.entropy),
+    }
+}
+
+/// A small tensor's numbers, row by row.
+fn host(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.to_kind(Kind::Float).contiguous();
+    let elements = flat.numel();
+    let mut values = vec![0.0; elements];
+    flat.copy_data(&mut values, elements);
+    values
+}

@@ -36,7 +36,7 @@ impl CarryMode {
     pub(super) fn open(self, rows: &Rows, carry: &Tensor, initial: &Tensor) -> [Tensor; 2] {
         let (batch, cells, d) = (rows.batch, rows.cells(), initial.size()[1]);
         [0, 1].map(|which| match self {
-            Self::Full => rows.from_sequences(&carry.get(which)),
+            Self::Full => rows.pack(&carry.get(which)),
             Self::Last => {
                 let vectors = carry.get(which);
                 rows.join(
@@ -54,7 +54,7 @@ impl CarryMode {
     /// The carry at the end of a decision, from rows `[B * P, d]` of `zH` and `zL`.
     pub(super) fn close(self, rows: &Rows, z: [&Tensor; 2]) -> Tensor {
         match self {
-            Self::Full => Tensor::stack(&z.map(|z| rows.to_sequences(z)), 0),
+            Self::Full => Tensor::stack(&z.map(|z| rows.unpack(z)), 0),
             Self::Last => Tensor::stack(&z.map(|z| rows.last(z)), 0),
             Self::Reset => Tensor::empty([2, rows.batch, 0], (z[0].kind(), z[0].device())),
         }

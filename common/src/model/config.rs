@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn impossible_values_are_named() {
-        let broken: [(&str, fn(&mut ModelConfig)); 8] = [
+        type Spoil = fn(&mut ModelConfig);
+        let broken: [(&str, Spoil); 8] = [
             ("hidden", |c| c.hidden = 0),
             ("h_layers", |c| c.h_layers = 0),
             ("l_cycles", |c| c.l_cycles = 0),

@@ -3,58 +3,13 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::attention::Rotary;
 use super::config::{Dtype, Mixing, ModelConfig, ModelConfigError, Position};
-use super::embed::Embedding;
+use super::decision::{Decision, Gradient, Segment, Trace};
 use super::error::LoadError;
-use super::heads::{HeadPair, Heads};
-use super::init::Init;
-use super::module::Module;
-use super::parameters::{Declaration, Index, Parameters};
+use super::heads::Heads;
+use super::network::Network;
+use super::parameters::{Declaration, Parameters};
 use super::rows::Rows;
 use crate::env::Grid;
-
-/// Bias at which the published halt head starts: it never wants to halt.
-const HALT_BIAS: f32 = -5.0;
-
-/// Which part of a decision records gradient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gradient {
-    /// None: acting and evaluation.
-    None,
-    /// The last L call and the last H call of every segment, with everything before them detached:
-    /// HRM's one-step gradient.
-    OneStep,
-    /// Everything, through all segments and into the incoming carry (back-propagation through time).
-    Full,
-}
-
-/// Result of one decision: what the model says after each of its segments, and what it carries on.
-#[derive(Debug)]
-pub struct Decision {
-    /// Heads after each segment, in order. An actor acts on the last.
-    pub segments: Vec<Heads>,
-    /// The carry after the decision, shaped as [`Hrm::carry_shape`]; detached unless [`Gradient::Full`].
-    pub carry: Tensor,
-}
-
-/// One segment of a [`Trace`].
-#[derive(Debug)]
-pub struct Segment {
-    /// The slow module's state, `[B, P, d]` in the activations' kind.
-    pub z_h: Tensor,
-    /// The fast module's state, `[B, P, d]` in the activations' kind.
-    pub z_l: Tensor,
-    /// What the heads say.
-    pub heads: Heads,
-}
-
-/// A decision with the state after each of its segments.
-#[derive(Debug)]
-pub struct Trace {
-    /// The segments in order.
-    pub segments: Vec<Segment>,
-    /// As in [`Decision`].
-    pub carry: Tensor,
-}
 
 /// A hierarchical reasoning model on a grid of fixed size.
 ///
@@ -71,41 +26,6 @@ pub struct Hrm {
     parameters: Parameters,
     network: Network,
     rotary: Option<Rotary>,
-}
-
-/// The model's parts, as places in the list of parameters.
-#[derive(Clone, Debug)]
-struct Network {
-    embedding: Embedding,
-    h: Module,
-    l: Module,
-    heads: HeadPair,
-    h_init: Index,
-    l_init: Index,
-}
-
-impl Network {
-    fn declare(config: &ModelConfig, grid: Grid, declaration: &mut Declaration) -> Self {
-        let embedding = Embedding::declare(config, grid, declaration);
-        let h = Module::declare("h", config.h_layers, config, declaration);
-        let l = Module::declare("l", config.l_layers, config, declaration);
-        let heads = HeadPair::declare(config, declaration);
-        let mut initial =
-            |name| declaration.fixed(name, &[config.hidden], Init::TruncatedNormal(1.0));
-        let (h_init, l_init) = (initial("h_init"), initial("l_init"));
-        if config.halt_head {
-            declaration.fixed("halt.weight", &[2, config.hidden], Init::Constant(0.0));
-            declaration.fixed("halt.bias", &[2], Init::Constant(HALT_BIAS));
-        }
-        Self {
-            embedding,
-            h,
-            l,
-            heads,
-            h_init,
-            l_init,
-        }
-    }
 }
 
 impl Hrm {
@@ -202,7 +122,8 @@ impl Hrm {
             .contiguous()
     }
 
-    /// `carry` with the rows of the environments whose episode `ended` (bool `[B]`) back at the start.
+    /// `carry` with the rows of the environments whose episode `ended` (bool `[B]`, on the same
+    /// device) back at the start.
     pub fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
         let initial = self
             .config
@@ -259,7 +180,8 @@ impl Hrm {
         self.parameters.load(named)
     }
 
-    /// One decision for a batch: `tokens` u8 `[B, S]`, `carry` shaped as [`Hrm::carry_shape`].
+    /// One decision for a batch: `tokens` u8 `[B, S]` and `carry` shaped as [`Hrm::carry_shape`], both on
+    /// the model's device.
     ///
     /// # Panics
     /// When a shape or kind is not as stated, or a token code is not below
@@ -278,8 +200,8 @@ impl Hrm {
         let mut segments = Vec::with_capacity(self.config.segments);
         let carry = self.decide(tokens, carry, gradient, |rows, [z_h, z_l], heads| {
             segments.push(Segment {
-                z_h: rows.to_sequences(z_h),
-                z_l: rows.to_sequences(z_l),
+                z_h: rows.unpack(z_h),
+                z_l: rows.unpack(z_l),
                 heads,
             });
         });

@@ -12,7 +12,9 @@
 //! module      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
 //!   block       attention | conv, then swiglu (both on linear), each behind a residual and RMSNorm
 //! heads       zH at the read-out          -> logits [B, 4], value [B]
+//! network     the parts above, in the order of the state
 //! hrm         all of it: segments, cycles, and where gradient flows
+//! decision    what comes out
 //! state       weights as safetensors bytes, and back
 //! published   the same under the names of the authors' checkpoints
 //! ```
@@ -25,6 +27,7 @@ mod block;
 mod carry;
 mod config;
 mod conv;
+mod decision;
 mod embed;
 mod error;
 mod heads;
@@ -32,6 +35,7 @@ mod hrm;
 mod init;
 mod linear;
 mod module;
+mod network;
 mod parameters;
 pub mod published;
 mod rows;
@@ -41,6 +45,7 @@ mod swiglu;
 mod tests;
 
 pub use config::{CarryMode, Dtype, Mixing, ModelConfig, ModelConfigError, Position, Readout};
+pub use decision::{Decision, Gradient, Segment, Trace};
 pub use error::LoadError;
 pub use heads::Heads;
-pub use hrm::{Decision, Gradient, Hrm, Segment, Trace};
+pub use hrm::Hrm;

@@ -60,7 +60,7 @@ impl Rows {
     }
 
     /// Rows from sequences `[B, P, d]`, prefix first.
-    pub(super) fn from_sequences(&self, sequences: &Tensor) -> Tensor {
+    pub(super) fn pack(&self, sequences: &Tensor) -> Tensor {
         match self.order {
             Order::Sequences => sequences.reshape([-1, sequences.size()[2]]),
             Order::GridsThenPrefixes => self.join(
@@ -71,7 +71,7 @@ impl Rows {
     }
 
     /// Sequences `[B, P, d]`, prefix first, from rows.
-    pub(super) fn to_sequences(&self, rows: &Tensor) -> Tensor {
+    pub(super) fn unpack(&self, rows: &Tensor) -> Tensor {
         let width = rows.size()[1];
         match self.order {
             Order::Sequences => rows.view([self.batch, self.positions(), width]),

@@ -23,7 +23,9 @@ pub(crate) async fn upload(
     let messages = ReceiverStream::new(unrolls).map(|unroll| {
         names::ACTOR_UNROLLS_SENT.get().increment(1);
         let message = wire::encode(&unroll);
-        names::ACTOR_SENT_BYTES.get().increment(prost::Message::encoded_len(&message) as u64);
+        names::ACTOR_SENT_BYTES
+            .get()
+            .increment(prost::Message::encoded_len(&message) as u64);
         message
     });
     let mut acks = client.upload(messages).await?.into_inner();

@@ -3,18 +3,12 @@
 //! Nothing here touches the model. An upload handler decodes, checks and queues; a subscription sends
 //! the bytes that the trainer encoded once.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use hrm_common::{
-    error::Refusal,
-    telemetry::names,
-    weights::Weights,
-};
+use hrm_common::{error::Refusal, telemetry::names, weights::Weights};
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
     v1::{

@@ -341,19 +341,6 @@ fn shard_gradients(
         }
     }
     let total: Tensor = parts.iter().map(|part| &part.total).sum::<Tensor>() * scale;
-    let gradients = Tensor::run_backward(&[total], model.parameters(), false, false);
-    let flat: Vec<Tensor> = gradients
-        .iter()
-        .zip(model.parameters())
-        // A parameter that the read-out does not see has no gradient.
-        .map(|(g, p)| {
-            if g.defined() {
-                g.reshape(-1)
-            } else {
-                p.zeros_like().view(-1).detach()
-            }
-        })
-        .collect();
     let sum = |field: fn(&crate::loss::Loss) -> &Tensor| {
         parts
             .iter()
@@ -362,7 +349,7 @@ fn shard_gradients(
             * scale
     };
     Gradients {
-        flat: Tensor::cat(&flat, 0),
+        flat: model.gradient(&total),
         policy: sum(|l| &l.policy),
         value: sum(|l| &l.value),
         entropy: sum(|l| &l.entropy),

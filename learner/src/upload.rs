@@ -59,7 +59,10 @@ impl Admission {
                 actor = session.name,
                 session = format_args!("{:016x}", session.id),
                 unrolls = upload.unrolls,
-                reason = end.as_ref().err().map(|s| tracing::field::display(s.message())),
+                reason = end
+                    .as_ref()
+                    .err()
+                    .map(|s| tracing::field::display(s.message())),
                 "actor left"
             );
         }
@@ -74,14 +77,18 @@ impl Admission {
         acks: &mpsc::Sender<Result<UploadAck, Status>>,
     ) -> Result<(), Status> {
         loop {
-            let Some(message) = next(messages, upload, acks).await? else { return Ok(()) };
+            let Some(message) = next(messages, upload, acks).await? else {
+                return Ok(());
+            };
             let frames = u64::from(message.ticks) * u64::from(message.envs);
             names::LEARNER_UNROLLS_RECEIVED.get().increment(1);
             names::LEARNER_FRAMES_RECEIVED.get().increment(frames);
             names::LEARNER_RECEIVED_BYTES
                 .get()
                 .increment(prost::Message::encoded_len(&message) as u64);
-            self.admit(message, upload).await.inspect_err(count_refused)?;
+            self.admit(message, upload)
+                .await
+                .inspect_err(count_refused)?;
             names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
             names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
             upload.unrolls += 1;
@@ -116,7 +123,9 @@ async fn next(
     upload: &Upload,
     acks: &mpsc::Sender<Result<UploadAck, Status>>,
 ) -> Result<Option<UnrollBatch>, Status> {
-    let Some(session) = &upload.session else { return messages.message().await };
+    let Some(session) = &upload.session else {
+        return messages.message().await;
+    };
     let mut message = pin!(messages.message());
     let mut takes = session.watch_taken();
     loop {
@@ -134,5 +143,7 @@ async fn next(
 /// Counts a refusal by its reason and says so in the log.
 pub fn count_refused(refusal: &Refusal) {
     tracing::warn!(%refusal, "refused");
-    names::LEARNER_UNROLLS_REFUSED.with(Field(refusal.reason())).increment(1);
+    names::LEARNER_UNROLLS_REFUSED
+        .with(Field(refusal.reason()))
+        .increment(1);
 }

@@ -132,7 +132,9 @@ pub async fn start(
         .map(Checkpoint::read)
         .transpose()?;
     if let Some(checkpoint) = &checkpoint {
-        checkpoint.restore_model(&mut model)?;
+        checkpoint
+            .restore_model(&mut model)
+            .context("resuming with another [model] or [env] than the run began with")?;
     }
     let threads = match device {
         Device::Cpu => config.learner.resolved_threads(),

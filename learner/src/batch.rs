@@ -34,7 +34,7 @@ pub struct Batch {
     pub carry: Tensor,
     /// u8 `[K, S]`: final observations of the truncated episodes.
     pub final_tokens: Tensor,
-    /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index.
+    /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index; ascending.
     pub final_indices: Vec<usize>,
     /// The episodes that ended within the batch.
     pub episodes: Vec<EpisodeSummary>,
@@ -73,16 +73,21 @@ impl Batch {
             .collect();
 
         let carries: Vec<Tensor> = unrolls.iter().map(carry_tensor).collect();
-        let (mut final_tokens, mut final_indices) = (Vec::new(), Vec::new());
+        // An unroll lists its own by time; those of several must be merged, since whoever reads them goes
+        // through the ticks once.
+        let mut finals: Vec<(usize, &[u8])> = Vec::new();
         for (index, unroll) in unrolls.iter().enumerate() {
-            final_tokens.extend_from_slice(&unroll.final_tokens);
             let truncated = unroll
                 .flags
                 .iter()
                 .enumerate()
-                .filter(|(_, f)| **f == flag::TRUNCATED);
-            final_indices.extend(truncated.map(|(i, _)| i / n * envs + index * n + i % n));
+                .filter(|(_, f)| **f == flag::TRUNCATED)
+                .map(|(i, _)| i / n * envs + index * n + i % n);
+            finals.extend(truncated.zip(unroll.final_tokens.chunks_exact(shape.tokens)));
         }
+        finals.sort_unstable_by_key(|(index, _)| *index);
+        let final_indices: Vec<usize> = finals.iter().map(|(index, _)| *index).collect();
+        let final_tokens: Vec<u8> = finals.iter().flat_map(|(_, row)| *row).copied().collect();
         let size = shape.tokens as i64;
         Self {
             ticks,
@@ -258,4 +263,62 @@ fn count_dropped(reason: DropReason, unroll: &Unroll) {
     names::LEARNER_FRAMES_DROPPED
         .with(reason)
         .increment(unroll.shape.frames() as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hrm_common::{
+        model::Dtype,
+        trajectory::{UnrollShape, float_bytes},
+    };
+
+    use super::*;
+
+    /// Three ticks of two environments of one token. `truncated` says at which index of `[T, N]` episodes
+    /// were cut off, and what their final observations hold.
+    fn unroll(truncated: &[(usize, u8)]) -> Unroll {
+        let shape = UnrollShape {
+            ticks: 3,
+            envs: 2,
+            tokens: 1,
+            carry: 2,
+        };
+        let mut flags = vec![0; shape.frames()];
+        for &(index, _) in truncated {
+            flags[index] = flag::TRUNCATED;
+        }
+        Unroll {
+            session: 1,
+            model_fingerprint: 1,
+            sequence: 0,
+            tokens: vec![0; 8].into(),
+            actions: vec![0; 6].into(),
+            rewards: float_bytes([0.0; 6]),
+            flags: flags.into(),
+            behaviour_logits: float_bytes([0.0; 24]),
+            carry_dtype: Dtype::F32,
+            carry: float_bytes([0.0; 4]),
+            policy_versions: vec![0; 3],
+            final_tokens: truncated.iter().map(|(_, token)| *token).collect::<Bytes>(),
+            episodes: vec![],
+            shape,
+        }
+    }
+
+    #[test]
+    fn final_observations_of_several_unrolls_are_in_the_order_of_time() {
+        // Ticks 0 and 2 of the first, 0 and 1 of the second.
+        let unrolls = [unroll(&[(1, 3), (4, 4)]), unroll(&[(0, 1), (3, 2)])];
+        let batch = Batch::stack(&unrolls, 0, Device::Cpu);
+        assert_eq!(batch.final_indices, [1, 2, 4 + 3, 8]);
+        let tokens = Vec::<u8>::try_from(batch.final_tokens.view(-1)).expect("one axis");
+        assert_eq!(tokens, [3, 1, 2, 4]);
+        for (index, flags) in batch.flags.iter().enumerate() {
+            assert_eq!(
+                *flags == flag::TRUNCATED,
+                batch.final_indices.contains(&index)
+            );
+        }
+    }
 }

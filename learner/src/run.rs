@@ -32,7 +32,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::{
-    batch::Batcher,
+    batch::{BatchLimits, Batcher},
     checkpoint::Checkpoint,
     evaluate::{Evaluation, WalkBy, evaluate},
     evaluator::Evaluator,
@@ -197,8 +197,12 @@ pub async fn start(
         batcher: Batcher::new(
             queue_rx,
             stop,
-            config.learner.batch_unrolls,
-            config.learner.max_policy_lag,
+            sessions.clone(),
+            BatchLimits {
+                unrolls: config.learner.batch_unrolls,
+                max_policy_lag: config.learner.max_policy_lag,
+                synchronous: config.rollout.synchronous,
+            },
             device,
         ),
         newest: newest_tx,

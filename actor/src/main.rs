@@ -1,6 +1,6 @@
 //! `hrm-actor`: steps mazes with a local copy of the model and streams unrolls to a learner.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use hrm_actor::session::{self, ActorOptions, Outcome};
@@ -109,7 +109,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
     // Batches of one actor are too small to be worth splitting; more cores are for more actors.
     tch::set_num_threads(1);
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(async {
+    let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         let exporter = match config.actor.metrics_listen {
             Some(address) => {
@@ -121,8 +121,10 @@ fn run(config: &Config) -> anyhow::Result<()> {
             tracing::info!(address = %exporter.address(), "serving /metrics");
         }
         anyhow::Ok(session::run(ActorOptions::of(config, process_name()), shutdown).await?)
-    })?;
-    match outcome {
+    });
+    // A task or thread that hangs must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result? {
         Outcome::RunComplete => tracing::info!("the run is complete"),
         Outcome::Stopped => tracing::info!("stopped"),
     }

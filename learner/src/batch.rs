@@ -1,6 +1,6 @@
 //! Unrolls become one training batch: fenced and stale ones are dropped, the rest are stacked.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, select};
 use hrm_common::{
@@ -11,7 +11,10 @@ use hrm_common::{
 };
 use tch::{Device, Kind, Tensor};
 
-use crate::queue::{QueueReceiver, Queued};
+use crate::{
+    queue::{QueueReceiver, Queued},
+    sessions::{Session, Sessions},
+};
 
 /// Unrolls of several actors side by side: T ticks of B environments.
 #[derive(Debug)]
@@ -162,10 +165,22 @@ pub struct Batcher {
     queue: QueueReceiver,
     /// Disconnects when the run is to stop.
     stop: Receiver<()>,
-    unrolls: usize,
-    max_policy_lag: u64,
+    sessions: Arc<Sessions>,
+    limits: BatchLimits,
     device: Device,
-    pending: Vec<Unroll>,
+    pending: Vec<(Unroll, Arc<Session>)>,
+}
+
+/// When a batch is full, and what may be in it.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Unrolls of a full batch.
+    pub unrolls: usize,
+    /// Versions that an unroll may be behind.
+    pub max_policy_lag: u64,
+    /// Every actor waits for the weights made from its last unroll: a batch then needs no more unrolls
+    /// than there are actors, or those that are left after a death would wait for ever.
+    pub synchronous: bool,
 }
 
 /// What waiting for a batch came to.
@@ -180,19 +195,19 @@ pub enum Next {
 }
 
 impl Batcher {
-    /// Batches of `unrolls` unrolls, none more than `max_policy_lag` versions old.
+    /// Batches of what `queue` yields.
     pub fn new(
         queue: QueueReceiver,
         stop: Receiver<()>,
-        unrolls: usize,
-        max_policy_lag: u64,
+        sessions: Arc<Sessions>,
+        limits: BatchLimits,
         device: Device,
     ) -> Self {
         Self {
             queue,
             stop,
-            unrolls,
-            max_policy_lag,
+            sessions,
+            limits,
             device,
             pending: Vec::new(),
         }
@@ -209,9 +224,9 @@ impl Batcher {
         let waited = std::mem::take(&mut self.pending);
         self.pending = waited
             .into_iter()
-            .filter(|u| self.is_fresh(u, newest_version))
+            .filter(|(unroll, session)| self.is_wanted(unroll, session, newest_version))
             .collect();
-        while self.pending.len() < self.unrolls {
+        while !self.is_full() {
             clock.enter(LearnerStage::Wait);
             let received = select! {
                 recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
@@ -229,14 +244,12 @@ impl Batcher {
                 .get()
                 .set(self.queue.channel().len() as f64);
             session.take();
-            if session.is_fenced() {
-                count_dropped(DropReason::Fenced, &unroll);
-            } else if self.is_fresh(&unroll, newest_version) {
-                self.pending.push(unroll);
+            if self.is_wanted(&unroll, &session, newest_version) {
+                self.pending.push((unroll, session));
             }
         }
         clock.enter(LearnerStage::Batch);
-        let unrolls = std::mem::take(&mut self.pending);
+        let unrolls: Vec<Unroll> = self.pending.drain(..).map(|(unroll, _)| unroll).collect();
         names::LEARNER_UNROLLS_BATCHED
             .get()
             .increment(unrolls.len() as u64);
@@ -249,12 +262,24 @@ impl Batcher {
         )))
     }
 
-    fn is_fresh(&self, unroll: &Unroll, newest_version: u64) -> bool {
-        let fresh = newest_version.saturating_sub(unroll.oldest_version()) <= self.max_policy_lag;
-        if !fresh {
-            count_dropped(DropReason::Stale, unroll);
-        }
-        fresh
+    fn is_full(&self) -> bool {
+        let waiting = self.pending.len();
+        waiting >= self.limits.unrolls
+            || (self.limits.synchronous && waiting > 0 && waiting >= self.sessions.len())
+    }
+
+    /// False, and counted, for an unroll of a fenced session or of weights that are too old.
+    fn is_wanted(&self, unroll: &Unroll, session: &Session, newest_version: u64) -> bool {
+        let lag = newest_version.saturating_sub(unroll.oldest_version());
+        let reason = if session.is_fenced() {
+            DropReason::Fenced
+        } else if lag > self.limits.max_policy_lag {
+            DropReason::Stale
+        } else {
+            return true;
+        };
+        count_dropped(reason, unroll);
+        false
     }
 }
 

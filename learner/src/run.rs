@@ -32,7 +32,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::{
-    batch::Batcher,
+    batch::{BatchLimits, Batcher},
     checkpoint::Checkpoint,
     evaluate::{Evaluation, WalkBy, evaluate},
     evaluator::Evaluator,
@@ -132,7 +132,9 @@ pub async fn start(
         .map(Checkpoint::read)
         .transpose()?;
     if let Some(checkpoint) = &checkpoint {
-        checkpoint.restore_model(&mut model)?;
+        checkpoint
+            .restore_model(&mut model)
+            .context("resuming with another [model] or [env] than the run began with")?;
     }
     let threads = match device {
         Device::Cpu => config.learner.resolved_threads(),
@@ -195,8 +197,12 @@ pub async fn start(
         batcher: Batcher::new(
             queue_rx,
             stop,
-            config.learner.batch_unrolls,
-            config.learner.max_policy_lag,
+            sessions.clone(),
+            BatchLimits {
+                unrolls: config.learner.batch_unrolls,
+                max_policy_lag: config.learner.max_policy_lag,
+                synchronous: config.rollout.synchronous,
+            },
             device,
         ),
         newest: newest_tx,

@@ -110,7 +110,7 @@ struct Interval {
 }
 
 impl Trainer {
-    /// Trains until the run is complete, `stop` disconnects, or something fails. Whatever the end, the
+    /// Trains until the run is complete, `stop` disconnects, or something fails. Complete or stopped, the
     /// last word is a checkpoint. Returns the trainer for the final evaluation.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl Trainer {
                 Next::Stop => break End::Stopped,
             };
             let report = self.updater.update(&batch, self.done(began), &mut clock);
-            not_finite = if report.skipped > 0 && report.grad_norm == 0.0 {
+            not_finite = if report.updates == 0 {
                 not_finite + 1
             } else {
                 0
@@ -253,7 +253,7 @@ impl Trainer {
         names::LEARNER_FRAMES_TRAINED
             .get()
             .increment(batch.frames() as u64);
-        names::LEARNER_UPDATES.get().absolute(self.updater.updates);
+        names::LEARNER_UPDATES.get().increment(report.updates);
         names::LEARNER_RUN_FRAMES.get().set(self.frames as f64);
         for &lag in &batch.lags {
             names::LEARNER_POLICY_LAG.get().record(lag as f64);

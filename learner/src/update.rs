@@ -61,6 +61,8 @@ pub struct Report {
     pub c_clip: f64,
     /// Learning rate of the last update.
     pub learning_rate: f64,
+    /// Optimiser steps made.
+    pub updates: u64,
     /// Updates skipped because their gradient was not finite.
     pub skipped: u64,
 }
@@ -187,6 +189,7 @@ impl Updater {
             }
         }
         self.updates += steps;
+        report.updates = steps;
         let mean = |sum: &mut f64| *sum /= steps.max(1) as f64;
         mean(&mut report.grad_norm);
         mean(&mut report.loss_policy);

@@ -1,6 +1,6 @@
 //! `hrm-learner train` and `hrm-learner serve`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use hrm_common::{
@@ -74,7 +74,7 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
     let progress = Progress::new(&config.telemetry, config.learner.total_frames);
     telemetry::init_logging(&config.telemetry, progress.writer())?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let summary = runtime.block_on(async {
+    let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         let exporter = match config.learner.metrics_listen {
             Some(address) => {
@@ -93,7 +93,10 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
             .await?
             .finish()
             .await
-    })?;
+    });
+    // A task or thread that hangs must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let summary = result?;
     report(&summary, &config.run.dir.display().to_string());
     Ok(())
 }

@@ -175,6 +175,8 @@ impl SessionError {
 ///
 /// Only what trying again cannot mend: a bad URL, another wire version, an impossible specification.
 pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, SessionError> {
+    // So that it is scraped as 0 while there is no learner yet.
+    names::ACTOR_CONNECTED.get().increment(0.0);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
     loop {
         let began = tokio::time::Instant::now();
@@ -193,6 +195,22 @@ pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, S
             () = tokio::time::sleep(wait) => {}
             () = shutdown.tripped() => return Ok(Outcome::Stopped),
         }
+    }
+}
+
+/// Counts a joined actor for as long as it is held.
+struct Connected;
+
+impl Connected {
+    fn new() -> Self {
+        names::ACTOR_CONNECTED.get().increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        names::ACTOR_CONNECTED.get().decrement(1.0);
     }
 }
 
@@ -221,6 +239,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         learner = options.learner,
         "joined"
     );
+    let _connected = Connected::new();
 
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);

@@ -55,6 +55,10 @@ const HAND_OVER: usize = 1;
 /// A session that lived this long counts as healthy: the backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(10);
 
+/// How long an actor whose upload was closed waits for the end of its subscription. A learner that is
+/// gone ends both at once.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// How an actor process reaches its learner.
 #[derive(Debug, Clone)]
 pub struct ActorOptions {
@@ -169,6 +173,17 @@ impl SessionError {
     }
 }
 
+impl SessionError {
+    /// True when the upload ended as it does when the learner stops.
+    fn is_goodbye(&self) -> bool {
+        match self {
+            Self::Closed(stream) => *stream == "upload",
+            Self::Status(status) => status.code() == Code::Unavailable,
+            _ => false,
+        }
+    }
+}
+
 /// Acts for the learner until the run is complete or `shutdown` trips; reconnects by itself.
 ///
 /// # Errors
@@ -255,16 +270,20 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
             let _ = rollout_done_tx.send(result);
         }
     })?;
-    let sync = weight_sync(client.clone(), session, fingerprint, newest_tx);
+    let mut sync = Box::pin(weight_sync(client.clone(), session, fingerprint, newest_tx));
     let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone()));
 
     // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
-    let result = tokio::select! {
-        end = sync => match end {
-            Ok(SyncEnd::RunComplete) => Ok(Outcome::RunComplete),
-            Ok(SyncEnd::Closed) => Err(SessionError::Closed("weights")),
-            Err(error) => Err(error),
-        },
+    let mut subscribed = true;
+    let mut result = tokio::select! {
+        end = &mut sync => {
+            subscribed = false;
+            match end {
+                Ok(SyncEnd::RunComplete) => Ok(Outcome::RunComplete),
+                Ok(SyncEnd::Closed) => Err(SessionError::Closed("weights")),
+                Err(error) => Err(error),
+            }
+        }
         sent = &mut upload => match sent {
             Ok(Ok(_)) => Err(SessionError::Closed("upload")),
             Ok(Err(error)) => Err(error),
@@ -277,6 +296,16 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         },
         () = shutdown.tripped() => Ok(Outcome::Stopped),
     };
+
+    // A learner that ends a run closes both streams; only the subscription says that it is complete.
+    if subscribed
+        && result.as_ref().is_err_and(SessionError::is_goodbye)
+        && let Ok(Ok(SyncEnd::RunComplete)) = tokio::time::timeout(LAST_WORD, &mut sync).await
+    {
+        result = Ok(Outcome::RunComplete);
+    }
+    // The rollout may wait for weights: with their sender gone it waits no longer.
+    drop(sync);
 
     // The rollout abandons its unroll within a tick; dropping its sender ends the upload in order.
     stop.store(true, Ordering::Relaxed);

@@ -258,7 +258,8 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
 
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
-    let credits = Arc::new(Semaphore::new(joined.spec.rollout.unrolls_in_flight));
+    let in_flight = joined.spec.rollout.unrolls_in_flight;
+    let credits = Arc::new(Semaphore::new(in_flight));
     let stop = Arc::new(AtomicBool::new(false));
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("rollout".into()).spawn({
@@ -271,7 +272,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         }
     })?;
     let mut sync = Box::pin(weight_sync(client.clone(), session, fingerprint, newest_tx));
-    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone()));
+    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone(), in_flight));
 
     // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
     let mut subscribed = true;

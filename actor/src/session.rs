@@ -447,6 +447,11 @@ fn rollout_thread(
         let Some(weights) = weights else { continue };
         if version != Some(weights.version) {
             rollout.policy().load(&weights.body)?;
+            if version.is_none() {
+                // The vectors that a carry starts from are fixed tensors of the weights: until now the
+                // environments held those of a model that nobody trains.
+                rollout.policy().reset(&vec![true; spec.rollout.envs]);
+            }
             rollout.envs().set_curriculum(Curriculum {
                 max_distance: weights.curriculum_distance,
                 uniform_share: spec.curriculum.uniform_share,
@@ -479,5 +484,76 @@ pub fn unroll_shape(spec: &Spec, model: &Hrm) -> UnrollShape {
         envs: spec.rollout.envs,
         tokens: spec.env.grid().len(),
         carry: model.carry_shape(1).iter().product::<i64>() as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::{
+        config::RolloutConfig,
+        env::{CurriculumConfig, EnvConfig},
+        model::{ModelConfig, state},
+    };
+    use tch::Device;
+
+    use super::*;
+
+    fn joined() -> Joined {
+        let spec = Spec {
+            env: EnvConfig::four_rooms(),
+            curriculum: CurriculumConfig::default(),
+            model: ModelConfig {
+                hidden: 8,
+                ..ModelConfig::small()
+            },
+            rollout: RolloutConfig {
+                envs: 3,
+                unroll_length: 2,
+                ..RolloutConfig::default()
+            },
+        };
+        let model = model(&spec, 0);
+        Joined {
+            session: 1,
+            seed: 2,
+            spec,
+            model,
+        }
+    }
+
+    fn model(spec: &Spec, seed: u64) -> Hrm {
+        Hrm::new(&spec.model, spec.env.grid(), seed, Device::Cpu).expect("a valid model")
+    }
+
+    /// The vectors that a carry starts from are part of the weights, so the first episodes too must wait
+    /// for the learner's.
+    #[test]
+    fn the_first_carry_starts_from_the_learners_vectors() {
+        let joined = joined();
+        let published = model(&joined.spec, 7);
+        let weights = Weights::new(
+            5,
+            state::encode(&published).into(),
+            published.fingerprint(),
+            0,
+            false,
+        );
+        let expected = Policy::new(published, 3).carry_bytes(joined.spec.rollout.carry_dtype);
+
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let handle = runtime.handle().clone();
+        let (_newest, newest) = watch::channel(Some(weights));
+        let (unrolls, mut made) = mpsc::channel(HAND_OVER);
+        let credits = Arc::new(Semaphore::new(1));
+        let thread = std::thread::spawn({
+            let credits = credits.clone();
+            let stop = AtomicBool::new(false);
+            move || rollout_thread(joined, newest, unrolls, &credits, &handle, &stop)
+        });
+        let unroll = made.blocking_recv().expect("an unroll for the one credit");
+        credits.close();
+        thread.join().expect("no panic").expect("an orderly end");
+        assert_eq!(unroll.policy_versions, [5, 5]);
+        assert_eq!(unroll.carry, expected);
     }
 }

@@ -200,7 +200,7 @@ fn on_policy_the_gradient_is_that_of_the_plain_loss() {
                 ..one_step()
             };
             let expected = by_hand(&model, &columns, &loss);
-            for threads in [1, 2, 3] {
+            for threads in [1, 3] {
                 let found = gradient(&model, &unrolls, &loss, threads);
                 assert_close("on policy", &found, &expected);
             }
@@ -259,7 +259,7 @@ fn gradient_flows_back_through_ticks_and_stops_where_an_episode_began() {
             bptt_ticks,
             ..one_step()
         };
-        for ticks in [2, 4, 8] {
+        for ticks in [4, 8] {
             let expected = by_hand(&model, &columns, &loss(ticks));
             for threads in [1, 2] {
                 let found = gradient(&model, &unrolls, &loss(ticks), threads);
@@ -369,7 +369,7 @@ fn the_clipped_ratio_bounds_how_far_passes_go() {
     let far = |clip| {
         let (parameters, ..) = train(
             LossConfig {
-                passes: 40,
+                passes: 15,
                 clip,
                 value_cost: 0.0,
                 entropy_cost: 0.0,

@@ -29,9 +29,9 @@ libtorch: ## Fetch libtorch for the CPU into .libtorch/, unless LIBTORCH is set 
 build: libtorch ## Build hrm-learner and hrm-actor, optimised, into target/release/
 	cargo build --release --workspace --bins --locked
 
-train: libtorch ## Train on four rooms with two local actors (CONFIG=, LOCAL_ACTORS=, ARGS=)
+train: libtorch ## Train on four rooms with two local actors; goes on where it was stopped (CONFIG=, LOCAL_ACTORS=, ARGS=)
 	cargo run --release --locked -p hrm-learner --bin hrm-learner -- \
-		train --config $(CONFIG) --local-actors $(LOCAL_ACTORS) $(ARGS)
+		train --config $(CONFIG) --local-actors $(LOCAL_ACTORS) --resume $(ARGS)
 
 test: libtorch ## Run all tests
 	cargo test --workspace --locked $(ARGS)

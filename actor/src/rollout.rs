@@ -52,7 +52,7 @@ impl Environments for VecEnv {
         self.finished()
             .iter()
             .zip(self.final_observations())
-            .map(|(finished, (_, observation))| (finished.summary.clone(), observation))
+            .map(|(finished, (_, observation))| (finished.summary, observation))
     }
     fn set_curriculum(&mut self, curriculum: Curriculum) {
         VecEnv::set_curriculum(self, curriculum);

@@ -190,6 +190,8 @@ impl SessionError {
 ///
 /// Only what trying again cannot mend: a bad URL, another wire version, an impossible specification.
 pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, SessionError> {
+    // So that it is scraped as 0 while there is no learner yet.
+    names::ACTOR_CONNECTED.get().increment(0.0);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
     loop {
         let began = tokio::time::Instant::now();
@@ -208,6 +210,22 @@ pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, S
             () = tokio::time::sleep(wait) => {}
             () = shutdown.tripped() => return Ok(Outcome::Stopped),
         }
+    }
+}
+
+/// Counts a joined actor for as long as it is held.
+struct Connected;
+
+impl Connected {
+    fn new() -> Self {
+        names::ACTOR_CONNECTED.get().increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        names::ACTOR_CONNECTED.get().decrement(1.0);
     }
 }
 
@@ -236,10 +254,12 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         learner = options.learner,
         "joined"
     );
+    let _connected = Connected::new();
 
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
-    let credits = Arc::new(Semaphore::new(joined.spec.rollout.unrolls_in_flight));
+    let in_flight = joined.spec.rollout.unrolls_in_flight;
+    let credits = Arc::new(Semaphore::new(in_flight));
     let stop = Arc::new(AtomicBool::new(false));
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("rollout".into()).spawn({
@@ -252,7 +272,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         }
     })?;
     let mut sync = Box::pin(weight_sync(client.clone(), session, fingerprint, newest_tx));
-    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone()));
+    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone(), in_flight));
 
     // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
     let mut subscribed = true;
@@ -324,9 +344,10 @@ async fn connect(url: &str) -> Result<Channel, SessionError> {
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
-        // An unroll is about half a megabyte: let one travel without waiting for window updates.
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(2 << 20);
+        // An unroll of the small model is 1.1 to 1.3 MB with its carry in f32: let one travel without
+        // waiting for window updates.
+        .initial_stream_window_size(2 << 20)
+        .initial_connection_window_size(4 << 20);
     Ok(endpoint.connect().await?)
 }
 
@@ -426,6 +447,11 @@ fn rollout_thread(
         let Some(weights) = weights else { continue };
         if version != Some(weights.version) {
             rollout.policy().load(&weights.body)?;
+            if version.is_none() {
+                // The vectors that a carry starts from are fixed tensors of the weights: until now the
+                // environments held those of a model that nobody trains.
+                rollout.policy().reset(&vec![true; spec.rollout.envs]);
+            }
             rollout.envs().set_curriculum(Curriculum {
                 max_distance: weights.curriculum_distance,
                 uniform_share: spec.curriculum.uniform_share,
@@ -458,5 +484,76 @@ pub fn unroll_shape(spec: &Spec, model: &Hrm) -> UnrollShape {
         envs: spec.rollout.envs,
         tokens: spec.env.grid().len(),
         carry: model.carry_shape(1).iter().product::<i64>() as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::{
+        config::RolloutConfig,
+        env::{CurriculumConfig, EnvConfig},
+        model::{ModelConfig, state},
+    };
+    use tch::Device;
+
+    use super::*;
+
+    fn joined() -> Joined {
+        let spec = Spec {
+            env: EnvConfig::four_rooms(),
+            curriculum: CurriculumConfig::default(),
+            model: ModelConfig {
+                hidden: 8,
+                ..ModelConfig::small()
+            },
+            rollout: RolloutConfig {
+                envs: 3,
+                unroll_length: 2,
+                ..RolloutConfig::default()
+            },
+        };
+        let model = model(&spec, 0);
+        Joined {
+            session: 1,
+            seed: 2,
+            spec,
+            model,
+        }
+    }
+
+    fn model(spec: &Spec, seed: u64) -> Hrm {
+        Hrm::new(&spec.model, spec.env.grid(), seed, Device::Cpu).expect("a valid model")
+    }
+
+    /// The vectors that a carry starts from are part of the weights, so the first episodes too must wait
+    /// for the learner's.
+    #[test]
+    fn the_first_carry_starts_from_the_learners_vectors() {
+        let joined = joined();
+        let published = model(&joined.spec, 7);
+        let weights = Weights::new(
+            5,
+            state::encode(&published).into(),
+            published.fingerprint(),
+            0,
+            false,
+        );
+        let expected = Policy::new(published, 3).carry_bytes(joined.spec.rollout.carry_dtype);
+
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let handle = runtime.handle().clone();
+        let (_newest, newest) = watch::channel(Some(weights));
+        let (unrolls, mut made) = mpsc::channel(HAND_OVER);
+        let credits = Arc::new(Semaphore::new(1));
+        let thread = std::thread::spawn({
+            let credits = credits.clone();
+            let stop = AtomicBool::new(false);
+            move || rollout_thread(joined, newest, unrolls, &credits, &handle, &stop)
+        });
+        let unroll = made.blocking_recv().expect("an unroll for the one credit");
+        credits.close();
+        thread.join().expect("no panic").expect("an orderly end");
+        assert_eq!(unroll.policy_versions, [5, 5]);
+        assert_eq!(unroll.carry, expected);
     }
 }

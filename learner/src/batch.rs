@@ -1,6 +1,6 @@
 //! Unrolls become one training batch: fenced and stale ones are dropped, the rest are stacked.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, select};
 use hrm_common::{
@@ -11,7 +11,10 @@ use hrm_common::{
 };
 use tch::{Device, Kind, Tensor};
 
-use crate::queue::{QueueReceiver, Queued};
+use crate::{
+    queue::{QueueReceiver, Queued},
+    sessions::{Session, Sessions},
+};
 
 /// Unrolls of several actors side by side: T ticks of B environments.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ pub struct Batch {
     pub carry: Tensor,
     /// u8 `[K, S]`: final observations of the truncated episodes.
     pub final_tokens: Tensor,
-    /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index.
+    /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index; ascending.
     pub final_indices: Vec<usize>,
     /// The episodes that ended within the batch.
     pub episodes: Vec<EpisodeSummary>,
@@ -73,16 +76,21 @@ impl Batch {
             .collect();
 
         let carries: Vec<Tensor> = unrolls.iter().map(carry_tensor).collect();
-        let (mut final_tokens, mut final_indices) = (Vec::new(), Vec::new());
+        // An unroll lists its own by time; those of several must be merged, since whoever reads them goes
+        // through the ticks once.
+        let mut finals: Vec<(usize, &[u8])> = Vec::new();
         for (index, unroll) in unrolls.iter().enumerate() {
-            final_tokens.extend_from_slice(&unroll.final_tokens);
             let truncated = unroll
                 .flags
                 .iter()
                 .enumerate()
-                .filter(|(_, f)| **f == flag::TRUNCATED);
-            final_indices.extend(truncated.map(|(i, _)| i / n * envs + index * n + i % n));
+                .filter(|(_, f)| **f == flag::TRUNCATED)
+                .map(|(i, _)| i / n * envs + index * n + i % n);
+            finals.extend(truncated.zip(unroll.final_tokens.chunks_exact(shape.tokens)));
         }
+        finals.sort_unstable_by_key(|(index, _)| *index);
+        let final_indices: Vec<usize> = finals.iter().map(|(index, _)| *index).collect();
+        let final_tokens: Vec<u8> = finals.iter().flat_map(|(_, row)| *row).copied().collect();
         let size = shape.tokens as i64;
         Self {
             ticks,
@@ -135,7 +143,7 @@ fn concatenate(
     out
 }
 
-/// `[2, N, carry / 2]`: the model's own shape has the same layout, see [`crate::update`].
+/// `[2, N, carry / 2]`: the model's own shape has the same layout, see [`crate::recompute`].
 fn carry_tensor(unroll: &Unroll) -> Tensor {
     let (envs, elements) = (unroll.shape.envs as i64, unroll.shape.carry as i64);
     Tensor::from_data_size(
@@ -157,10 +165,22 @@ pub struct Batcher {
     queue: QueueReceiver,
     /// Disconnects when the run is to stop.
     stop: Receiver<()>,
-    unrolls: usize,
-    max_policy_lag: u64,
+    sessions: Arc<Sessions>,
+    limits: BatchLimits,
     device: Device,
-    pending: Vec<Unroll>,
+    pending: Vec<(Unroll, Arc<Session>)>,
+}
+
+/// When a batch is full, and what may be in it.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Unrolls of a full batch.
+    pub unrolls: usize,
+    /// Versions that an unroll may be behind.
+    pub max_policy_lag: u64,
+    /// Every actor waits for the weights made from its last unroll: a batch then needs no more unrolls
+    /// than there are actors, or those that are left after a death would wait for ever.
+    pub synchronous: bool,
 }
 
 /// What waiting for a batch came to.
@@ -175,19 +195,19 @@ pub enum Next {
 }
 
 impl Batcher {
-    /// Batches of `unrolls` unrolls, none more than `max_policy_lag` versions old.
+    /// Batches of what `queue` yields.
     pub fn new(
         queue: QueueReceiver,
         stop: Receiver<()>,
-        unrolls: usize,
-        max_policy_lag: u64,
+        sessions: Arc<Sessions>,
+        limits: BatchLimits,
         device: Device,
     ) -> Self {
         Self {
             queue,
             stop,
-            unrolls,
-            max_policy_lag,
+            sessions,
+            limits,
             device,
             pending: Vec::new(),
         }
@@ -204,9 +224,9 @@ impl Batcher {
         let waited = std::mem::take(&mut self.pending);
         self.pending = waited
             .into_iter()
-            .filter(|u| self.is_fresh(u, newest_version))
+            .filter(|(unroll, session)| self.is_wanted(unroll, session, newest_version))
             .collect();
-        while self.pending.len() < self.unrolls {
+        while !self.is_full() {
             clock.enter(LearnerStage::Wait);
             let received = select! {
                 recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
@@ -224,14 +244,12 @@ impl Batcher {
                 .get()
                 .set(self.queue.channel().len() as f64);
             session.take();
-            if session.is_fenced() {
-                count_dropped(DropReason::Fenced, &unroll);
-            } else if self.is_fresh(&unroll, newest_version) {
-                self.pending.push(unroll);
+            if self.is_wanted(&unroll, &session, newest_version) {
+                self.pending.push((unroll, session));
             }
         }
         clock.enter(LearnerStage::Batch);
-        let unrolls = std::mem::take(&mut self.pending);
+        let unrolls: Vec<Unroll> = self.pending.drain(..).map(|(unroll, _)| unroll).collect();
         names::LEARNER_UNROLLS_BATCHED
             .get()
             .increment(unrolls.len() as u64);
@@ -244,12 +262,24 @@ impl Batcher {
         )))
     }
 
-    fn is_fresh(&self, unroll: &Unroll, newest_version: u64) -> bool {
-        let fresh = newest_version.saturating_sub(unroll.oldest_version()) <= self.max_policy_lag;
-        if !fresh {
-            count_dropped(DropReason::Stale, unroll);
-        }
-        fresh
+    fn is_full(&self) -> bool {
+        let waiting = self.pending.len();
+        waiting >= self.limits.unrolls
+            || (self.limits.synchronous && waiting > 0 && waiting >= self.sessions.len())
+    }
+
+    /// False, and counted, for an unroll of a fenced session or of weights that are too old.
+    fn is_wanted(&self, unroll: &Unroll, session: &Session, newest_version: u64) -> bool {
+        let lag = newest_version.saturating_sub(unroll.oldest_version());
+        let reason = if session.is_fenced() {
+            DropReason::Fenced
+        } else if lag > self.limits.max_policy_lag {
+            DropReason::Stale
+        } else {
+            return true;
+        };
+        count_dropped(reason, unroll);
+        false
     }
 }
 
@@ -258,4 +288,137 @@ fn count_dropped(reason: DropReason, unroll: &Unroll) {
     names::LEARNER_FRAMES_DROPPED
         .with(reason)
         .increment(unroll.shape.frames() as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::{
+        model::Dtype,
+        trajectory::{UnrollShape, float_bytes},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TOKENS: usize = 3;
+    const CARRY: usize = 4;
+
+    /// An unroll in which every number says where it stands: unroll `u`, tick, environment.
+    fn unroll(u: usize, ticks: usize, envs: usize, flags: Vec<u8>, dtype: Dtype) -> Unroll {
+        let code = |tick: usize, env: usize| (40 * u + 8 * tick + env) as u8;
+        let places = |ticks| (0..ticks).flat_map(move |t| (0..envs).map(move |n| (t, n)));
+        let truncated = places(ticks)
+            .zip(&flags)
+            .filter(|(_, f)| **f == flag::TRUNCATED);
+        let carry = (0..envs * CARRY).map(|i| (60 * u + i) as f32);
+        Unroll {
+            session: u as u64,
+            model_fingerprint: 0,
+            sequence: 0,
+            shape: UnrollShape {
+                ticks,
+                envs,
+                tokens: TOKENS,
+                carry: CARRY,
+            },
+            tokens: places(ticks + 1)
+                .flat_map(|(t, n)| [code(t, n); TOKENS])
+                .collect(),
+            actions: places(ticks)
+                .map(|(t, n)| code(t, n) % ACTIONS as u8)
+                .collect(),
+            rewards: float_bytes(places(ticks).map(|(t, n)| f32::from(code(t, n)))),
+            behaviour_logits: float_bytes(places(ticks).flat_map(|(t, n)| {
+                (0..ACTIONS).map(move |a| (code(t, n) as usize * a) as f32 / 90.0)
+            })),
+            carry_dtype: dtype,
+            carry: match dtype {
+                Dtype::F32 => float_bytes(carry),
+                // Whole numbers of this size are their own upper halves.
+                Dtype::Bf16 => carry
+                    .flat_map(|z| ((z.to_bits() >> 16) as u16).to_le_bytes())
+                    .collect(),
+            },
+            policy_versions: vec![10 - u as u64; ticks],
+            final_tokens: truncated
+                .flat_map(|((t, n), _)| [code(t, n) + 1; TOKENS])
+                .collect(),
+            episodes: Vec::new(),
+            flags: flags.into(),
+        }
+    }
+
+    /// The flags of some unrolls of one shape.
+    fn flags() -> impl Strategy<Value = (usize, usize, Vec<Vec<u8>>)> {
+        (1_usize..5, 1_usize..4, 1_usize..5).prop_flat_map(|(ticks, envs, unrolls)| {
+            let flags = prop::collection::vec(0_u8..3, ticks * envs);
+            (
+                Just(ticks),
+                Just(envs),
+                prop::collection::vec(flags, unrolls),
+            )
+        })
+    }
+
+    fn bytes(tensor: &Tensor) -> Vec<u8> {
+        Vec::try_from(tensor.contiguous().view(-1)).expect("bytes")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn unrolls_lie_side_by_side((ticks, envs, flags) in flags(), half: bool) {
+            let dtype = if half { Dtype::Bf16 } else { Dtype::F32 };
+            let unrolls: Vec<Unroll> = flags
+                .iter()
+                .enumerate()
+                .map(|(u, flags)| unroll(u, ticks, envs, flags.clone(), dtype))
+                .collect();
+            let batch = Batch::stack(&unrolls, 12, Device::Cpu);
+            let width = envs * unrolls.len();
+            prop_assert_eq!((batch.ticks, batch.envs, batch.frames()), (ticks, width, ticks * width));
+            prop_assert_eq!(batch.tokens.size(), [ticks as i64 + 1, width as i64, TOKENS as i64]);
+            let tokens = bytes(&batch.tokens);
+            let actions: Vec<i64> = Vec::try_from(batch.actions.view(-1)).expect("whole numbers");
+            for (i, place) in tokens.chunks_exact(TOKENS).enumerate() {
+                let (tick, u, env) = (i / width, i % width / envs, i % envs);
+                let code = (40 * u + 8 * tick + env) as u8;
+                prop_assert_eq!(place, [code; TOKENS]);
+                if tick == ticks {
+                    continue;
+                }
+                prop_assert_eq!(actions[i], i64::from(code) % 4);
+                prop_assert_eq!(batch.rewards[i], f32::from(code));
+                prop_assert_eq!(batch.flags[i], flags[u][tick * envs + env]);
+                let logits: Vec<f64> = (0..ACTIONS).map(|a| f64::from(code) * a as f64 / 90.0).collect();
+                let total: f64 = logits.iter().map(|l| l.exp()).sum();
+                let log_prob = logits[usize::from(code) % 4] - total.ln();
+                prop_assert!((f64::from(batch.behaviour_log_probs[i]) - log_prob).abs() < 1e-5);
+            }
+
+            prop_assert_eq!(batch.carry.size(), [2, width as i64, CARRY as i64 / 2]);
+            let carry: Vec<f32> = Vec::try_from(batch.carry.to_kind(Kind::Float).view(-1)).expect("floats");
+            let row = CARRY / 2;
+            for (i, z) in carry.iter().enumerate() {
+                let (half, b, k) = (i / (width * row), i / row % width, i % row);
+                let expected = 60 * (b / envs) + (half * envs + b % envs) * row + k;
+                let expected = Tensor::from(expected as f32).to_kind(dtype.kind());
+                prop_assert_eq!(f64::from(*z), expected.double_value(&[]));
+            }
+
+            // Every truncation once, by tick, with the observation that belongs to it.
+            let truncated: Vec<usize> = (0..batch.frames())
+                .filter(|&i| batch.flags[i] == flag::TRUNCATED)
+                .collect();
+            prop_assert_eq!(&batch.final_indices, &truncated);
+            let finals = bytes(&batch.final_tokens);
+            for (&i, observation) in truncated.iter().zip(finals.chunks_exact(TOKENS)) {
+                prop_assert_eq!(observation, [tokens[i * TOKENS] + 1; TOKENS]);
+            }
+            prop_assert_eq!(finals.len(), truncated.len() * TOKENS);
+            let lags: Vec<u64> = (0..unrolls.len() as u64).map(|u| 2 + u).collect();
+            prop_assert_eq!(batch.lags, lags);
+        }
+    }
 }

@@ -34,6 +34,14 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A run that begins now.
+    pub fn begin() -> Self {
+        Self {
+            run_id: format!("{:016x}", rand::random::<u64>()),
+            restarts: 0,
+        }
+    }
+
     /// The version that stands for no update in this start of the learner.
     pub fn version_base(&self) -> u64 {
         self.restarts * VERSIONS_PER_START
@@ -128,10 +136,7 @@ impl RunDir {
                 restarts: old.restarts + 1,
                 ..old
             },
-            None => Identity {
-                run_id: format!("{:016x}", rand::random::<u64>()),
-                restarts: 0,
-            },
+            None => Identity::begin(),
         };
         let json = serde_json::to_vec(&identity).map_err(|source| RunDirError::Identity {
             path: identity_path.clone(),

@@ -30,7 +30,7 @@ impl EpisodeWindow {
             if self.episodes.len() == WINDOW {
                 self.episodes.pop_front();
             }
-            self.episodes.push_back(episode.clone());
+            self.episodes.push_back(*episode);
         }
     }
 

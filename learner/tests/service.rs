@@ -21,7 +21,7 @@ use hrm_common::{
     weights::{Assembler, Weights, load},
 };
 use hrm_learner::{
-    batch::{Batcher, Next},
+    batch::{BatchLimits, Batcher, Next},
     queue::{QueueReceiver, queue},
     run::expectation,
     service::{LearnerService, Position},
@@ -102,7 +102,17 @@ impl Trainer {
     /// Takes over the queue as the trainer does, one unroll a batch.
     fn batcher(self, max_policy_lag: u64) -> (Batcher, crossbeam::channel::Sender<()>) {
         let (stop_tx, stop) = crossbeam::channel::bounded(0);
-        let batcher = Batcher::new(self.queue, stop, 1, max_policy_lag, tch::Device::Cpu);
+        let batcher = Batcher::new(
+            self.queue,
+            stop,
+            self.sessions,
+            BatchLimits {
+                unrolls: 1,
+                max_policy_lag,
+                synchronous: false,
+            },
+            tch::Device::Cpu,
+        );
         (batcher, stop_tx)
     }
 }

@@ -25,7 +25,7 @@ pub struct LossConfig {
     pub value_cost: f64,
     /// Weight of the entropy bonus.
     pub entropy_cost: f64,
-    /// Whether a minibatch's advantages are brought to mean 0 and variance 1.
+    /// Whether a batch's advantages are brought to mean 0 and variance 1.
     pub normalize_advantages: bool,
     /// Whether the loss sits on every segment of a decision or on the last alone.
     pub deep_supervision: bool,

@@ -78,7 +78,7 @@ label! {
         Step = "step",
         /// Making a message of an unroll.
         Encode = "encode",
-        /// Waiting for room in the upload queue, or for weights.
+        /// Waiting for leave to make another unroll, or for weights.
         Wait = "wait",
     }
 }
@@ -323,19 +323,15 @@ metrics! {
     ACTOR_UNROLLS_ABANDONED: Counter<Unlabelled> = "hrm_actor_unrolls_abandoned_total", Count;
     /// Bytes of unrolls handed to the transport.
     ACTOR_SENT_BYTES: Counter<Unlabelled> = "hrm_actor_sent_bytes_total", Bytes;
-    /// Unrolls that wait to be sent.
-    ACTOR_QUEUE_UNROLLS: Gauge<Unlabelled> = "hrm_actor_queue_unrolls", Count;
-    /// Unrolls that can wait to be sent.
-    ACTOR_QUEUE_CAPACITY: Gauge<Unlabelled> = "hrm_actor_queue_capacity_unrolls", Count;
     /// Complete versions of the weights received.
     ACTOR_WEIGHTS_RECEIVED: Counter<Unlabelled> = "hrm_actor_weights_received_total", Count;
     /// Bytes of weights received.
     ACTOR_WEIGHTS_RECEIVED_BYTES: Counter<Unlabelled> = "hrm_actor_weights_received_bytes_total", Bytes;
     /// Version of the weights that act.
     ACTOR_WEIGHTS_VERSION: Gauge<Unlabelled> = "hrm_actor_weights_version", Count;
-    /// Whether the actor has joined its learner: 1 or 0.
+    /// Actors of this process that are joined to their learner.
     ACTOR_CONNECTED: Gauge<Unlabelled> = "hrm_actor_connected", Count;
-    /// Times the actor joined again after it had lost its learner.
+    /// Times an actor had no learner, or lost it, and tried again.
     ACTOR_RECONNECTS: Counter<Unlabelled> = "hrm_actor_reconnects_total", Count;
     /// Time spent in each stage; the rate of its sum is that stage's share of the time.
     ACTOR_STAGE_SECONDS: Histogram<ActorStage> = "hrm_actor_stage_seconds", Seconds;

@@ -5,6 +5,7 @@ mod eval;
 mod forward;
 mod plot;
 mod train;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,10 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Run one decision on given observations: norms of zH and zL, logits and value by segment.
     Forward(forward::ForwardArgs),
+    /// Write a checkpoint's weights as a plain safetensors file.
+    Export(weights::ExportArgs),
+    /// Make a checkpoint of a plain safetensors file, to evaluate it or to train on from it.
+    Import(weights::ImportArgs),
     /// Draw learning-curve.svg of a run.
     Plot(plot::PlotArgs),
     /// Show the effective configuration and where each value came from.
@@ -62,6 +67,8 @@ impl Cli {
             Command::Serve(args) => train::run(args, Some(0)),
             Command::Eval(args) => eval::run(args),
             Command::Forward(args) => forward::run(args),
+            Command::Export(args) => weights::export(&args),
+            Command::Import(args) => weights::import(args),
             Command::Plot(args) => plot::run(&args),
             Command::Config(args) => config::run(args),
         }

@@ -1,0 +1,109 @@
+//! `hrm-learner export` and `hrm-learner import`: weights as plain safetensors files.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use hrm_common::{
+    config::Override,
+    env::DistanceCurriculum,
+    model::{Hrm, published, state},
+};
+use hrm_learner::{
+    checkpoint::{self, Checkpoint, RunState, write_atomically},
+    optimizer::Adam,
+    run_dir::Identity,
+};
+use rand::SeedableRng as _;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use tch::Device;
+
+use super::ConfigArgs;
+
+/// Flags of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A run's folder, its checkpoints folder, or a checkpoint file.
+    #[arg(long, value_name = "DIR_OR_FILE")]
+    checkpoint: PathBuf,
+    /// The safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Use the state-dict names of the published checkpoints (models of the paper preset's form only).
+    #[arg(long)]
+    published: bool,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The safetensors file to read: f32 or bf16.
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// The file has the state-dict names of the published checkpoints.
+    #[arg(long)]
+    published: bool,
+    /// Folder of the run to make; `train --resume --run-dir DIR` goes on from there.
+    #[arg(long, value_name = "DIR")]
+    run_dir: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Writes a checkpoint's weights, without optimiser and run state.
+pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
+    let model = Checkpoint::read(&checkpoint::find(&args.checkpoint)?)?.model(Device::Cpu)?;
+    let named = match args.published {
+        true => published::to_published(&model)?,
+        false => model.named_tensors(),
+    };
+    write_atomically(&args.out, &state::encode_named(&named, None))?;
+    println!("{}", args.out.display());
+    Ok(())
+}
+
+/// Makes a checkpoint of weights: a run that has not begun yet.
+pub fn import(args: ImportArgs) -> anyhow::Result<()> {
+    let run_dir = Override::new("--run-dir", "run.dir", args.run_dir.display());
+    let config = args.config.load([Some(run_dir)])?.config;
+    let name = args.weights.display();
+    let bytes = fs::read(&args.weights).with_context(|| format!("--weights {name}"))?;
+    let named = state::decode(&bytes).with_context(|| format!("--weights {name}"))?;
+    let mut model = Hrm::new(
+        &config.model,
+        config.env.grid(),
+        config.run.seed,
+        Device::Cpu,
+    )?;
+    match args.published {
+        true => published::load_published(&mut model, &named)?,
+        false => model.load(&named)?,
+    }
+    let folder = config.run.dir.join("checkpoints");
+    anyhow::ensure!(
+        checkpoint::list(&folder)?.is_empty(),
+        "{} already holds a run; name another folder with --run-dir",
+        config.run.dir.display()
+    );
+    let state = RunState {
+        run_id: Identity::begin().run_id,
+        frames: 0,
+        updates: 0,
+        optimizer_steps: 0,
+        sessions_joined: 0,
+        seconds: 0.0,
+        curriculum: DistanceCurriculum::new(&config.curriculum, &config.env)?,
+        rng: Xoshiro256PlusPlus::seed_from_u64(config.run.seed),
+    };
+    let optimizer = Adam::new(config.optimizer.clone(), model.flat_parameters());
+    let path = checkpoint::save(
+        &folder,
+        config.checkpoint.keep,
+        &config,
+        &state,
+        &model,
+        &optimizer,
+    )?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -153,11 +153,11 @@ async fn training_goes_on_without_one_that_was_killed() {
     let shutdown = Shutdown::new();
     let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
     let mut learner = client(running.address).await;
-    let (killed, other) = (run(&url(&running)), run(&url(&running)));
-    until_status(&mut learner, "two at work", |s| {
-        s.sessions == 2 && s.frames > 0
-    })
-    .await;
+    // One after the other, so that the first is known to be at work.
+    let killed = run(&url(&running));
+    until_status(&mut learner, "one at work", |s| s.frames > 0).await;
+    let other = run(&url(&running));
+    until_status(&mut learner, "two there", |s| s.sessions == 2).await;
     killed.send("-KILL");
     assert_eq!(killed.end().0.code(), None, "a signal ended it");
     let left = until_status(&mut learner, "its session is gone", |s| s.sessions == 1).await;

@@ -305,3 +305,177 @@ impl Checkpoint {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::model::ModelConfig;
+    use rand::SeedableRng as _;
+    use tch::Kind;
+
+    use super::*;
+
+    fn config(hidden: usize) -> Config {
+        Config {
+            model: ModelConfig {
+                hidden,
+                inter_multiple: 8,
+                ..ModelConfig::small()
+            },
+            ..Config::default()
+        }
+    }
+
+    fn state_at(frames: u64) -> RunState {
+        let config = config(8);
+        RunState {
+            run_id: "0123".into(),
+            frames,
+            updates: 7,
+            optimizer_steps: 2,
+            sessions_joined: 3,
+            seconds: 0.1 + 0.2,
+            curriculum: DistanceCurriculum::new(&config.curriculum, &config.env).expect("one"),
+            rng: Xoshiro256PlusPlus::seed_from_u64(u64::MAX),
+        }
+    }
+
+    /// A model and an optimiser that made two steps.
+    fn trained(config: &Config) -> (Hrm, Adam) {
+        let grid = config.env.grid();
+        let model = Hrm::new(&config.model, grid, 1, Device::Cpu).expect("a model");
+        let parameters = model.flat_parameters();
+        let mut adam = Adam::new(config.optimizer.clone(), parameters);
+        let n = parameters.numel() as i64;
+        let gradient = Tensor::arange(n, (Kind::Float, Device::Cpu)).sin();
+        for _ in 0..2 {
+            adam.step(parameters, &gradient, 0.01);
+        }
+        (model, adam)
+    }
+
+    fn saved(folder: &Path, frames: u64, keep: usize) -> PathBuf {
+        let config = config(8);
+        let (model, adam) = trained(&config);
+        save(folder, keep, &config, &state_at(frames), &model, &adam).expect("room")
+    }
+
+    fn floats(tensor: &Tensor) -> Vec<f32> {
+        Vec::try_from(tensor).expect("floats")
+    }
+
+    #[test]
+    fn what_was_saved_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = saved(folder.path(), 12, 1);
+        let config = config(8);
+        let (model, adam) = trained(&config);
+        let read = Checkpoint::read(&path).expect("sound");
+        assert_eq!(read.config, config);
+        let json = |state: &RunState| serde_json::to_value(state).expect("JSON");
+        assert_eq!(json(&read.state), json(&state_at(12)));
+        let copy = read.model(Device::Cpu).expect("its model");
+        assert_eq!(state::encode(&copy), state::encode(&model));
+        let mut restored = Adam::new(config.optimizer, copy.flat_parameters());
+        read.restore_optimizer(&mut restored).expect("its means");
+        let ((steps, mean, square), (_, mean2, square2)) = (adam.state(), restored.state());
+        assert_eq!(restored.state().0, steps);
+        assert_eq!(floats(mean), floats(mean2));
+        assert_eq!(floats(square), floats(square2));
+        assert!(floats(mean).iter().any(|&m| m != 0.0));
+    }
+
+    #[test]
+    fn only_the_newest_are_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // More digits than the name has room for still sort by number.
+        let frames = [5, 64, 1_000, 2_000_000_000_000];
+        let paths = frames.map(|frames| saved(folder.path(), frames, 2));
+        assert_eq!(list(folder.path()).expect("a folder"), paths[2..]);
+        let left = fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 2, "and nothing beside them");
+    }
+
+    #[test]
+    fn it_is_found_by_run_by_folder_and_by_file() {
+        let run = tempfile::tempdir().expect("a folder");
+        let folder = run.path().join("checkpoints");
+        saved(&folder, 1, 9);
+        let newest = saved(&folder, 2, 9);
+        for place in [run.path(), &folder, &newest] {
+            assert_eq!(find(place).expect("there"), newest);
+        }
+        let empty = tempfile::tempdir().expect("a folder");
+        for place in [empty.path(), &empty.path().join("missing")] {
+            assert!(matches!(find(place), Err(CheckpointError::None(_))));
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_behind_is_no_checkpoint() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let whole = saved(folder.path(), 1, 9);
+        for name in ["000000000002.tmp", "notes.safetensors", "000000000003.txt"] {
+            fs::write(folder.path().join(name), "half").expect("a file");
+        }
+        assert_eq!(find(folder.path()).expect("the whole one"), whole);
+        // The next save goes over it.
+        let next = saved(folder.path(), 2, 9);
+        assert!(!folder.path().join("000000000002.tmp").exists());
+        assert!(Checkpoint::read(&next).is_ok());
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_content() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run.json");
+        fs::write(&path, "old").expect("a file");
+        fs::create_dir(folder.path().join("run.tmp")).expect("in the way");
+        let error = write_atomically(&path, b"new").expect_err("no room");
+        assert!(error.to_string().contains("run.json"), "{error}");
+        assert_eq!(fs::read(&path).expect("a file"), b"old");
+    }
+
+    #[test]
+    fn what_is_damaged_or_foreign_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = fs::read(saved(folder.path(), 1, 1)).expect("a file");
+        let model = trained(&config(8)).0;
+        let metadata = |json: &str| {
+            let all = HashMap::from([
+                (CONFIG.to_owned(), json.to_owned()),
+                (STATE.to_owned(), json.to_owned()),
+            ]);
+            state::encode_named(&model.named_tensors(), Some(all))
+        };
+        for (content, part) in [
+            (Vec::new(), "damaged"),
+            (b"not a checkpoint at all".to_vec(), "damaged"),
+            (bytes[..bytes.len() - 1].to_vec(), "damaged"),
+            (bytes[..100].to_vec(), "damaged"),
+            ([&bytes[..], b"x"].concat(), "damaged"),
+            (state::encode(&model), "no checkpoint of this program"),
+            (metadata("{}"), "hrm.config in its metadata"),
+        ] {
+            let path = folder.path().join("suspect.safetensors");
+            fs::write(&path, content).expect("a file");
+            let message = Checkpoint::read(&path).expect_err("bad").to_string();
+            assert!(message.contains(part), "{part:?} in {message}");
+            assert!(message.contains("suspect.safetensors"), "{message}");
+        }
+        let missing = Checkpoint::read(&folder.path().join("gone")).expect_err("missing");
+        assert!(matches!(missing, CheckpointError::Io { .. }), "{missing}");
+    }
+
+    #[test]
+    fn another_model_takes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = Checkpoint::read(&saved(folder.path(), 1, 1)).expect("sound");
+        let (mut wider, mut adam) = trained(&config(16));
+        let before = state::encode(&wider);
+        let error = read.restore_model(&mut wider).expect_err("wider");
+        assert!(matches!(error, CheckpointError::Load(_)), "{error}");
+        assert_eq!(state::encode(&wider), before);
+        let error = read.restore_optimizer(&mut adam).expect_err("wider");
+        assert!(error.to_string().contains(MEAN), "{error}");
+    }
+}

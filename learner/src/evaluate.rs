@@ -109,6 +109,7 @@ enum Walker<N> {
 }
 
 struct Lane {
+    index: usize,
     maze: Maze,
     seed: u64,
     rng: Xoshiro256PlusPlus,
@@ -117,7 +118,7 @@ struct Lane {
 
 /// Walks `episodes` episodes of the mazes that `env` describes. `network` is asked for once a group of
 /// episodes and may be `None` for policies that need no model. Ends early, with `None`, when
-/// `stop` is set. `dump` receives one JSON object a line for each episode.
+/// `stop` is set. `dump` receives one JSON object a line for each episode, in their order.
 ///
 /// # Errors
 ///
@@ -131,13 +132,14 @@ pub fn evaluate<N: Network>(
     stop: &AtomicBool,
     mut dump: Option<&mut dyn Write>,
 ) -> Result<Option<Evaluation>, EvaluateError> {
-    let mut summaries = Vec::with_capacity(episodes);
+    let mut summaries = Vec::new();
     for first in (0..episodes).step_by(LANES) {
         let mut lanes = (first..episodes.min(first + LANES))
             .map(|index| {
                 let seed = env_seed(seed ^ HELD_OUT, index as u64);
                 let (maze, rng) = (Maze::new(env, seed)?, action_rng(seed));
                 Ok(Lane {
+                    index,
                     maze,
                     seed,
                     rng,
@@ -187,6 +189,7 @@ pub fn evaluate<N: Network>(
             }
             lanes = going_on;
         }
+        ended.sort_by_key(|lane| lane.index);
         summaries.extend(ended.iter().map(|lane| lane.maze.summary()));
         if let Some(out) = dump.as_deref_mut() {
             for lane in &ended {
@@ -292,4 +295,132 @@ fn wilson(successes: usize, n: usize) -> [f64; 2] {
         ((centre - margin) / scale).max(0.0),
         ((centre + margin) / scale).min(1.0),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::model::Hrm;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn walk(
+        by: WalkBy,
+        episodes: usize,
+        dump: Option<&mut dyn Write>,
+    ) -> Result<Option<Evaluation>, EvaluateError> {
+        let going_on = AtomicBool::new(false);
+        let env = EnvConfig::four_rooms();
+        evaluate(&env, by, episodes, 1, || None::<Hrm>, &going_on, dump)
+    }
+
+    fn dumped(by: WalkBy, episodes: usize) -> Vec<Value> {
+        let mut text = Vec::new();
+        walk(by, episodes, Some(&mut text)).expect("possible mazes");
+        text.split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).expect("JSON"))
+            .collect()
+    }
+
+    /// Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table I, method 3.
+    #[test]
+    fn the_interval_is_that_of_the_literature() {
+        for (successes, n, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let [found_low, found_high] = wilson(successes, n);
+            assert!(
+                (found_low - low).abs() < 5e-5,
+                "{successes}/{n}: {found_low}"
+            );
+            assert!(
+                (found_high - high).abs() < 5e-5,
+                "{successes}/{n}: {found_high}"
+            );
+            // It is symmetric in what counts as a success.
+            let [failed_low, failed_high] = wilson(n - successes, n);
+            assert!((failed_low - (1.0 - high)).abs() < 5e-5);
+            assert!((failed_high - (1.0 - low)).abs() < 5e-5);
+        }
+        assert_eq!(wilson(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn more_episodes_leave_the_first_as_they_were() {
+        for by in [WalkBy::Random, WalkBy::Oracle] {
+            let few = dumped(by, 3);
+            // More than walk side by side.
+            let many = dumped(by, LANES + 2);
+            assert_eq!((few.len(), many.len()), (3, LANES + 2));
+            assert_eq!(few[..], many[..3]);
+            let seeds = many.iter().map(|episode| episode["seed"].as_u64());
+            let seeds: std::collections::HashSet<_> = seeds.collect();
+            assert_eq!(seeds.len(), many.len(), "no episode twice");
+        }
+    }
+
+    #[test]
+    fn a_dumped_episode_is_whole() {
+        for episode in dumped(WalkBy::Random, 20) {
+            let steps = episode["steps"].as_array().expect("steps");
+            assert_eq!(episode["maze"], "four-rooms");
+            assert_eq!(episode["length"], steps.len());
+            let success = episode["outcome"] == "goal";
+            assert!(success || episode["outcome"] == "truncated" && steps.len() == 80);
+            for step in steps {
+                let rows = step["tokens"].as_array().expect("rows");
+                assert_eq!(rows.len(), 11);
+                assert!(
+                    rows.iter()
+                        .all(|row| row.as_str().map(str::len) == Some(11))
+                );
+                assert!(step["action"].as_u64() < Some(4));
+                assert!(step["reward"].is_number());
+            }
+        }
+    }
+
+    #[test]
+    fn a_dump_that_cannot_be_written_is_an_error() {
+        let mut full: &mut [u8] = &mut [0; 100];
+        let result = walk(WalkBy::Oracle, 1, Some(&mut full));
+        assert!(matches!(result, Err(EvaluateError::Dump(_))), "{result:?}");
+    }
+
+    #[test]
+    fn walking_without_a_model_is_for_those_that_need_none() {
+        for by in [WalkBy::Greedy, WalkBy::Sampled] {
+            assert!(matches!(walk(by, 1, None), Err(EvaluateError::NoModel)));
+        }
+        let oracle = walk(WalkBy::Oracle, 50, None).expect("possible mazes");
+        let oracle = oracle.expect("nobody stops it");
+        assert_eq!((oracle.success, oracle.episodes), (1.0, 50));
+        assert!(oracle.path_ratio >= Some(1.0));
+    }
+
+    #[test]
+    fn it_stops_when_told_to() {
+        let env = EnvConfig::four_rooms();
+        let stopped = AtomicBool::new(true);
+        let no_model = || None::<Hrm>;
+        let by = WalkBy::Random;
+        let result = evaluate(&env, by, usize::MAX, 1, no_model, &stopped, None);
+        assert_eq!(result.expect("possible mazes"), None);
+    }
+
+    #[test]
+    fn impossible_mazes_are_refused() {
+        let env = EnvConfig {
+            p_change: 2.0,
+            ..EnvConfig::four_rooms()
+        };
+        let going_on = AtomicBool::new(false);
+        let by = WalkBy::Oracle;
+        let result = evaluate(&env, by, 1, 1, || None::<Hrm>, &going_on, None);
+        assert!(matches!(result, Err(EvaluateError::Env(_))));
+    }
 }

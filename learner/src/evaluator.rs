@@ -142,3 +142,103 @@ impl Drop for Evaluator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hrm_common::model::{ModelConfig, state};
+
+    use super::*;
+
+    /// Only ever reached by a test that fails.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    fn config(episodes: usize) -> Config {
+        let mut config = Config {
+            model: ModelConfig {
+                hidden: 8,
+                inter_multiple: 8,
+                ..ModelConfig::small()
+            },
+            ..Config::default()
+        };
+        config.eval.episodes = episodes;
+        config
+    }
+
+    fn model(config: &Config, seed: u64) -> Hrm {
+        Hrm::new(&config.model, config.env.grid(), seed, Device::Cpu).expect("a model")
+    }
+
+    fn weights(model: &Hrm) -> Weights {
+        let body = state::encode(model).into();
+        Weights::new(1, body, model.fingerprint(), 0, false)
+    }
+
+    #[test]
+    fn it_evaluates_the_weights_it_was_given() {
+        let config = config(10);
+        let evaluator = Evaluator::start(&config).expect("a model");
+        for seed in [1, 2] {
+            let model = model(&config, seed);
+            evaluator.request(weights(&model), 100 * seed, 1.5);
+            let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
+            assert_eq!((done.frames, done.seconds), (100 * seed, 1.5));
+            let here = evaluate(
+                &config.env,
+                WalkBy::Greedy,
+                10,
+                config.eval.seed,
+                || Some(model.share()),
+                &AtomicBool::new(false),
+                None,
+            );
+            assert_eq!(Some(done.evaluation), here.expect("possible mazes"));
+        }
+        assert!(evaluator.finished().is_none());
+    }
+
+    #[test]
+    fn damaged_weights_do_not_end_it() {
+        let config = config(4);
+        let evaluator = Evaluator::start(&config).expect("a model");
+        let good = weights(&model(&config, 1));
+        let bad = Weights {
+            body: good.body.slice(..good.body.len() / 2),
+            ..good.clone()
+        };
+        let jobs = evaluator.jobs.as_ref().expect("it runs");
+        for (weights, frames) in [(bad, 1), (good, 2)] {
+            let job = Job {
+                weights,
+                frames,
+                seconds: 0.0,
+            };
+            jobs.send(job).expect("it runs");
+        }
+        let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
+        assert_eq!(done.frames, 2);
+    }
+
+    #[test]
+    fn it_skips_what_it_has_no_time_for_and_ends_in_the_middle() {
+        let config = config(usize::MAX / 2);
+        let evaluator = Evaluator::start(&config).expect("a model");
+        let weights = weights(&model(&config, 1));
+        let jobs = evaluator.jobs.as_ref().expect("it runs");
+        // The second goes in once the first was taken, and waits for ever.
+        for frames in [1, 2] {
+            let job = Job {
+                weights: weights.clone(),
+                frames,
+                seconds: 0.0,
+            };
+            jobs.send(job).expect("it runs");
+        }
+        evaluator.request(weights, 3, 0.0);
+        assert!(jobs.is_full());
+        assert!(evaluator.finished().is_none());
+        drop(evaluator);
+    }
+}

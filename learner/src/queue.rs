@@ -104,3 +104,86 @@ impl Drop for QueueReceiver {
         self.slots.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::pin, task::Poll};
+
+    use bytes::Bytes;
+    use hrm_common::{model::Dtype, trajectory::UnrollShape};
+
+    use super::*;
+    use crate::sessions::Sessions;
+
+    fn unroll(sequence: u64) -> Unroll {
+        Unroll {
+            session: 1,
+            model_fingerprint: 2,
+            sequence,
+            shape: UnrollShape {
+                ticks: 0,
+                envs: 0,
+                tokens: 0,
+                carry: 0,
+            },
+            tokens: Bytes::new(),
+            actions: Bytes::new(),
+            rewards: Bytes::new(),
+            flags: Bytes::new(),
+            behaviour_logits: Bytes::new(),
+            carry_dtype: Dtype::F32,
+            carry: Bytes::new(),
+            policy_versions: Vec::new(),
+            final_tokens: Bytes::new(),
+            episodes: Vec::new(),
+        }
+    }
+
+    fn session() -> Arc<Session> {
+        Sessions::new(1, 0).join(1, String::new()).0
+    }
+
+    /// One look at whether a future is done.
+    async fn look<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        let mut future = Some(future);
+        std::future::poll_fn(|context| {
+            Poll::Ready(future.take().map(|future| future.poll(context)))
+        })
+        .await
+        .expect("looked at once")
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_free_once_what_was_in_it_is_dropped() {
+        let (sender, receiver) = queue(2);
+        assert!(sender.is_empty());
+        for sequence in 0..2 {
+            let sent = sender.send(unroll(sequence), session()).await;
+            assert_eq!(sent, Ok(()));
+        }
+        let mut third = pin!(sender.send(unroll(2), session()));
+        assert!(look(third.as_mut()).await.is_pending());
+        assert_eq!(sender.len(), 2);
+
+        let first = receiver.channel().recv().expect("two wait");
+        assert_eq!(first.unroll.sequence, 0, "in order");
+        assert!(look(third.as_mut()).await.is_pending(), "still held");
+        drop(first);
+        assert_eq!(third.await, Ok(()));
+        let rest = [1, 2].map(|_| receiver.channel().recv().map(|q| q.unroll.sequence));
+        assert_eq!(rest, [Ok(1), Ok(2)]);
+        assert!(sender.is_empty());
+    }
+
+    #[tokio::test]
+    async fn without_a_trainer_nobody_waits() {
+        let (sender, receiver) = queue(1);
+        assert_eq!(sender.send(unroll(0), session()).await, Ok(()));
+        let mut waiting = pin!(sender.send(unroll(1), session()));
+        assert!(look(waiting.as_mut()).await.is_pending());
+        drop(receiver);
+        assert_eq!(waiting.await, Err(Refusal::ShuttingDown));
+        let late = sender.send(unroll(2), session()).await;
+        assert_eq!(late, Err(Refusal::ShuttingDown));
+    }
+}

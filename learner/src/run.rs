@@ -327,7 +327,8 @@ impl Running {
             Ok((end, trainer)) => Ok((end, Finished::of(trainer))),
             Err(error) => Err(error),
         };
-        if !self.sessions_left(deadline).await {
+        let complete = matches!(result, Ok((End::Complete, _)));
+        if !self.sessions_left(complete, deadline).await {
             tracing::warn!(
                 sessions = self.sessions.len(),
                 "some actors had not left at the drain deadline"
@@ -371,10 +372,15 @@ impl Running {
         concluded.context("the final evaluation panicked")?
     }
 
-    /// True once no session is open.
-    async fn sessions_left(&self, deadline: Instant) -> bool {
+    /// True once no session is open. Whoever has only joined is waited for when there is something to
+    /// tell: that the run is complete.
+    async fn sessions_left(&self, complete: bool, deadline: Instant) -> bool {
+        let waited_for = || match complete {
+            true => !self.sessions.is_empty(),
+            false => self.sessions.any_claimed(),
+        };
         let empty = async {
-            while !self.sessions.is_empty() {
+            while waited_for() {
                 self.sessions.changed().await;
             }
         };

@@ -167,3 +167,91 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stands for a checkpoint: opening a folder looks at names only.
+    fn checkpoint(run: &Path, frames: u64) -> PathBuf {
+        let folder = run.join("checkpoints");
+        fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join(format!("{frames:012}.safetensors"));
+        fs::write(&path, "").expect("a file");
+        path
+    }
+
+    #[test]
+    fn versions_never_repeat_over_restarts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("runs/new");
+        let open = |resume| RunDir::open(&dir, resume).expect("free").identity;
+        let first = open(false);
+        assert_eq!((first.restarts, first.version_base()), (0, 0));
+        // Killed before its first checkpoint: it begins anew, but what it published is out there.
+        let second = open(false);
+        checkpoint(&dir, 1);
+        let third = open(true);
+        assert_eq!([second.restarts, third.restarts], [1, 2]);
+        assert_eq!([&second.run_id, &third.run_id], [&first.run_id; 2]);
+        assert_eq!(second.version_base(), VERSIONS_PER_START);
+        assert_eq!(third.version_base(), 2 * VERSIONS_PER_START);
+    }
+
+    #[test]
+    fn a_run_is_continued_from_its_newest_checkpoint_and_only_when_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        checkpoint(folder.path(), 900);
+        let newest = checkpoint(folder.path(), 1000);
+        let taken = RunDir::open(folder.path(), false).expect_err("it holds a run");
+        assert!(matches!(taken, RunDirError::Taken(_)));
+        assert!(taken.to_string().contains("--resume"), "{taken}");
+        let run = RunDir::open(folder.path(), true).expect("asked for");
+        assert_eq!(run.newest_checkpoint, Some(newest));
+    }
+
+    #[test]
+    fn resuming_nothing_begins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::open(folder.path(), true).expect("a new run");
+        assert_eq!((run.newest_checkpoint, run.identity.restarts), (None, 0));
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = RunDir::open(folder.path(), false).expect("free");
+        let second = RunDir::open(folder.path(), false).expect_err("in use");
+        assert!(matches!(second, RunDirError::Locked(_)));
+        assert!(second.to_string().contains("--run-dir"), "{second}");
+        let restarts = first.identity.restarts;
+        drop(first);
+        let third = RunDir::open(folder.path(), false).expect("free again");
+        assert_eq!(
+            third.identity.restarts,
+            restarts + 1,
+            "the second left no trace"
+        );
+    }
+
+    #[test]
+    fn a_damaged_identity_is_named_with_its_remedy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run.json");
+        fs::write(&path, "{\"run_id\":").expect("a file");
+        let error = RunDir::open(folder.path(), true).expect_err("damaged");
+        let message = error.to_string();
+        assert!(message.contains(&path.display().to_string()), "{message}");
+        assert!(message.contains("start anew"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        fs::write(&file, "").expect("a file");
+        let error = RunDir::open(&file.join("run"), false).expect_err("no folder");
+        assert!(matches!(error, RunDirError::Io { .. }), "{error}");
+        assert!(error.to_string().contains("file/run"), "{error}");
+    }
+}

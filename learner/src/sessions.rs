@@ -163,6 +163,13 @@ impl Sessions {
         self.len() == 0
     }
 
+    /// True while an actor is there that came back after it joined.
+    pub fn any_claimed(&self) -> bool {
+        let open = self.lock();
+        open.values()
+            .any(|session| session.claimed.load(Ordering::Acquire))
+    }
+
     /// Sessions ever opened in this run.
     pub fn joined(&self) -> u64 {
         self.joined.load(Ordering::Acquire)
@@ -213,11 +220,14 @@ mod tests {
             sessions.close_unclaimed(session);
         }
         assert_eq!(open(), [false, true, true]);
+        assert!(sessions.any_claimed());
         sessions.close_idle(&subscribed);
         sessions.close_idle(&uploads);
         assert_eq!(open(), [false, false, true]);
         sessions.close(uploads.id);
         assert!(sessions.is_empty());
+        sessions.join(4, String::new());
+        assert!(!sessions.any_claimed() && !sessions.is_empty());
     }
 
     #[test]

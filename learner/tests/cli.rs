@@ -217,7 +217,7 @@ fn a_learner_that_was_killed_resumes_from_its_newest_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let often = ("checkpoint.interval_frames", "64");
     let evaluate = ("eval.interval_frames", "64");
-    let settings = [ENDLESS, often, evaluate];
+    let settings = [ENDLESS, often, evaluate, ("eval.episodes", "4")];
     let process = Process::start(&mut training(folder.path(), "train", &settings));
     process.line("evaluation");
     process.send("-KILL");

@@ -163,15 +163,7 @@ async fn a_resumed_run_goes_on_where_it_was() {
     // What the service says before anything more is trained.
     let longer = ("learner.total_frames", "512");
     let shutdown = Shutdown::new();
-    let serve = tiny(
-        &dir,
-        &[
-            longer,
-            ("learner.local_actors", "0"),
-            // The session below is one that nobody comes back to.
-            ("learner.drain_seconds", "0"),
-        ],
-    );
+    let serve = tiny(&dir, &[longer, ("learner.local_actors", "0")]);
     let running = start(&serve, true, &shutdown).await;
     let mut learner = client(running.address).await;
     let resumed = status(&mut learner).await;

@@ -55,6 +55,10 @@ const HAND_OVER: usize = 1;
 /// A session that lived this long counts as healthy: the backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(10);
 
+/// How long an actor whose upload was closed waits for the end of its subscription. A learner that is
+/// gone ends both at once.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// How an actor process reaches its learner.
 #[derive(Debug, Clone)]
 pub struct ActorOptions {
@@ -169,6 +173,17 @@ impl SessionError {
     }
 }
 
+impl SessionError {
+    /// True when the upload ended as it does when the learner stops.
+    fn is_goodbye(&self) -> bool {
+        match self {
+            Self::Closed(stream) => *stream == "upload",
+            Self::Status(status) => status.code() == Code::Unavailable,
+            _ => false,
+        }
+    }
+}
+
 /// Acts for the learner until the run is complete or `shutdown` trips; reconnects by itself.
 ///
 /// # Errors
@@ -243,7 +258,8 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
 
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
-    let credits = Arc::new(Semaphore::new(joined.spec.rollout.unrolls_in_flight));
+    let in_flight = joined.spec.rollout.unrolls_in_flight;
+    let credits = Arc::new(Semaphore::new(in_flight));
     let stop = Arc::new(AtomicBool::new(false));
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("rollout".into()).spawn({
@@ -255,16 +271,20 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
             let _ = rollout_done_tx.send(result);
         }
     })?;
-    let sync = weight_sync(client.clone(), session, fingerprint, newest_tx);
-    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone()));
+    let mut sync = Box::pin(weight_sync(client.clone(), session, fingerprint, newest_tx));
+    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone(), in_flight));
 
     // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
-    let result = tokio::select! {
-        end = sync => match end {
-            Ok(SyncEnd::RunComplete) => Ok(Outcome::RunComplete),
-            Ok(SyncEnd::Closed) => Err(SessionError::Closed("weights")),
-            Err(error) => Err(error),
-        },
+    let mut subscribed = true;
+    let mut result = tokio::select! {
+        end = &mut sync => {
+            subscribed = false;
+            match end {
+                Ok(SyncEnd::RunComplete) => Ok(Outcome::RunComplete),
+                Ok(SyncEnd::Closed) => Err(SessionError::Closed("weights")),
+                Err(error) => Err(error),
+            }
+        }
         sent = &mut upload => match sent {
             Ok(Ok(_)) => Err(SessionError::Closed("upload")),
             Ok(Err(error)) => Err(error),
@@ -277,6 +297,16 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         },
         () = shutdown.tripped() => Ok(Outcome::Stopped),
     };
+
+    // A learner that ends a run closes both streams; only the subscription says that it is complete.
+    if subscribed
+        && result.as_ref().is_err_and(SessionError::is_goodbye)
+        && let Ok(Ok(SyncEnd::RunComplete)) = tokio::time::timeout(LAST_WORD, &mut sync).await
+    {
+        result = Ok(Outcome::RunComplete);
+    }
+    // The rollout may wait for weights: with their sender gone it waits no longer.
+    drop(sync);
 
     // The rollout abandons its unroll within a tick; dropping its sender ends the upload in order.
     stop.store(true, Ordering::Relaxed);
@@ -417,6 +447,11 @@ fn rollout_thread(
         let Some(weights) = weights else { continue };
         if version != Some(weights.version) {
             rollout.policy().load(&weights.body)?;
+            if version.is_none() {
+                // The vectors that a carry starts from are fixed tensors of the weights: until now the
+                // environments held those of a model that nobody trains.
+                rollout.policy().reset(&vec![true; spec.rollout.envs]);
+            }
             rollout.envs().set_curriculum(Curriculum {
                 max_distance: weights.curriculum_distance,
                 uniform_share: spec.curriculum.uniform_share,
@@ -449,5 +484,76 @@ pub fn unroll_shape(spec: &Spec, model: &Hrm) -> UnrollShape {
         envs: spec.rollout.envs,
         tokens: spec.env.grid().len(),
         carry: model.carry_shape(1).iter().product::<i64>() as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::{
+        config::RolloutConfig,
+        env::{CurriculumConfig, EnvConfig},
+        model::{ModelConfig, state},
+    };
+    use tch::Device;
+
+    use super::*;
+
+    fn joined() -> Joined {
+        let spec = Spec {
+            env: EnvConfig::four_rooms(),
+            curriculum: CurriculumConfig::default(),
+            model: ModelConfig {
+                hidden: 8,
+                ..ModelConfig::small()
+            },
+            rollout: RolloutConfig {
+                envs: 3,
+                unroll_length: 2,
+                ..RolloutConfig::default()
+            },
+        };
+        let model = model(&spec, 0);
+        Joined {
+            session: 1,
+            seed: 2,
+            spec,
+            model,
+        }
+    }
+
+    fn model(spec: &Spec, seed: u64) -> Hrm {
+        Hrm::new(&spec.model, spec.env.grid(), seed, Device::Cpu).expect("a valid model")
+    }
+
+    /// The vectors that a carry starts from are part of the weights, so the first episodes too must wait
+    /// for the learner's.
+    #[test]
+    fn the_first_carry_starts_from_the_learners_vectors() {
+        let joined = joined();
+        let published = model(&joined.spec, 7);
+        let weights = Weights::new(
+            5,
+            state::encode(&published).into(),
+            published.fingerprint(),
+            0,
+            false,
+        );
+        let expected = Policy::new(published, 3).carry_bytes(joined.spec.rollout.carry_dtype);
+
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let handle = runtime.handle().clone();
+        let (_newest, newest) = watch::channel(Some(weights));
+        let (unrolls, mut made) = mpsc::channel(HAND_OVER);
+        let credits = Arc::new(Semaphore::new(1));
+        let thread = std::thread::spawn({
+            let credits = credits.clone();
+            let stop = AtomicBool::new(false);
+            move || rollout_thread(joined, newest, unrolls, &credits, &handle, &stop)
+        });
+        let unroll = made.blocking_recv().expect("an unroll for the one credit");
+        credits.close();
+        thread.join().expect("no panic").expect("an orderly end");
+        assert_eq!(unroll.policy_versions, [5, 5]);
+        assert_eq!(unroll.carry, expected);
     }
 }

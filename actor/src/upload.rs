@@ -13,12 +13,13 @@ use crate::session::SessionError;
 /// Sends what `unrolls` yields until its sender is gone, then waits for the learner's last word.
 ///
 /// Every unroll that the trainer takes gives one permit back to `credits`, which the rollout thread
-/// spends: so an actor is never more than that many unrolls ahead of the learner. Should the learner
-/// stop reading, HTTP/2 flow control stops this stream all the same.
+/// spends: so an actor is never more than `in_flight` unrolls ahead of the learner, whatever a learner
+/// acknowledges. Should it stop reading, HTTP/2 flow control stops this stream all the same.
 pub(crate) async fn upload(
     mut client: LearnerClient<Channel>,
     unrolls: mpsc::Receiver<Unroll>,
     credits: Arc<Semaphore>,
+    in_flight: usize,
 ) -> Result<UploadAck, SessionError> {
     let messages = ReceiverStream::new(unrolls).map(|unroll| {
         names::ACTOR_UNROLLS_SENT.get().increment(1);
@@ -32,7 +33,8 @@ pub(crate) async fn upload(
     let mut newest = UploadAck::default();
     while let Some(ack) = acks.message().await? {
         let taken = ack.unrolls_taken.saturating_sub(newest.unrolls_taken);
-        credits.add_permits(taken as usize);
+        let room = in_flight.saturating_sub(credits.available_permits());
+        credits.add_permits(room.min(taken as usize));
         newest = ack;
     }
     Ok(newest)

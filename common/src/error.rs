@@ -85,3 +85,68 @@ impl From<Refusal> for Status {
         Status::new(refusal.code(), refusal.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer is told about each kind of refusal. A new kind does not compile until it is listed.
+    fn contract(refusal: &Refusal) -> (Code, &'static str, &'static [&'static str]) {
+        match refusal {
+            Refusal::Field { .. } => (
+                Code::InvalidArgument,
+                "rewards",
+                &["`rewards`", "NaN is outside"],
+            ),
+            Refusal::Session { .. } => (
+                Code::FailedPrecondition,
+                "session",
+                &["00000000000000ff", "join again"],
+            ),
+            Refusal::Fingerprint { .. } => (
+                Code::FailedPrecondition,
+                "fingerprint",
+                &["000000000000000a", "000000000000000b", "join again"],
+            ),
+            Refusal::WireVersion { .. } => (
+                Code::Unimplemented,
+                "wire_version",
+                &["1.x", "2.x", "upgrade the "],
+            ),
+            Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", &["shutting down"]),
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_the_peer_what_to_do() {
+        let all = [
+            Refusal::field("rewards", "NaN is outside [-1, 1]"),
+            Refusal::Session { session: 255 },
+            Refusal::Fingerprint {
+                found: 10,
+                expected: 11,
+            },
+            Refusal::WireVersion {
+                found: 1,
+                expected: 2,
+            },
+            Refusal::ShuttingDown,
+        ];
+        for refusal in all {
+            let (code, reason, says) = contract(&refusal);
+            assert_eq!(refusal.reason(), reason);
+            let status = Status::from(refusal.clone());
+            assert_eq!(status.code(), code, "{refusal}");
+            for word in says {
+                assert!(status.message().contains(word), "{status:?}: {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_older_side_is_the_one_to_upgrade() {
+        let says = |found, expected| Refusal::WireVersion { found, expected }.to_string();
+        assert!(says(1, 2).ends_with("upgrade the actor"));
+        assert!(says(3, 2).ends_with("upgrade the learner"));
+    }
+}

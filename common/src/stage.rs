@@ -34,3 +34,78 @@ impl<S: Labelled + Copy + PartialEq> StageClock<S> {
         (self.stage, self.since) = (stage, now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use metrics::{
+        Counter, Gauge, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    use super::*;
+    use crate::telemetry::names::LEARNER_STAGE_SECONDS;
+
+    /// Keeps what is recorded, by label.
+    #[derive(Default, Clone)]
+    struct Book(Arc<Mutex<Vec<(String, f64)>>>);
+
+    struct Page(Book, String);
+
+    impl HistogramFn for Page {
+        fn record(&self, value: f64) {
+            let mut entries = self.0.0.lock().expect("one thread");
+            entries.push((self.1.clone(), value));
+        }
+    }
+
+    impl Recorder for Book {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+        fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> metrics::Histogram {
+            let stage = key.labels().map(|label| label.value()).collect();
+            metrics::Histogram::from_arc(Arc::new(Page(self.clone(), stage)))
+        }
+    }
+
+    #[test]
+    fn every_moment_is_booked_to_the_stage_it_was_spent_in() {
+        let book = Book::default();
+        metrics::with_local_recorder(&book, || {
+            let before = Instant::now();
+            let mut clock = StageClock::new(LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+            let began = Instant::now();
+            for stage in [
+                LearnerStage::Wait,
+                LearnerStage::Batch,
+                LearnerStage::Batch,
+                LearnerStage::Passes,
+                LearnerStage::Wait,
+            ] {
+                clock.enter(stage);
+            }
+            let left = Instant::now();
+            clock.enter(LearnerStage::Publish);
+            let after = Instant::now();
+
+            let entries = book.0.lock().expect("one thread");
+            let stages: Vec<&str> = entries.iter().map(|(stage, _)| stage.as_str()).collect();
+            assert_eq!(stages, ["wait", "batch", "passes", "wait"]);
+            // Seconds as f64: the sum is off by less than a nanosecond for each entry.
+            let rounding = Duration::from_nanos(4).as_secs_f64();
+            let booked: f64 = entries.iter().map(|(_, seconds)| seconds).sum();
+            assert!(booked >= (left - began).as_secs_f64() - rounding);
+            assert!(booked <= (after - before).as_secs_f64() + rounding);
+        });
+    }
+}

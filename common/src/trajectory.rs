@@ -82,3 +82,30 @@ pub fn float_bytes(values: impl IntoIterator<Item = f32>) -> Bytes {
         .collect::<Vec<u8>>()
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn floats_are_little_endian() {
+        assert_eq!(
+            float_bytes([1.0, -2.5])[..],
+            [0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0]
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn floats_survive_bit_for_bit(bits: Vec<u32>) {
+            let bytes = float_bytes(bits.iter().copied().map(f32::from_bits));
+            prop_assert_eq!(bytes.len(), 4 * bits.len());
+            let found: Vec<u32> = floats(&bytes).map(f32::to_bits).collect();
+            prop_assert_eq!(found, bits);
+        }
+    }
+}

@@ -193,3 +193,209 @@ impl Assembler {
         Ok(Some(weights))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use tch::Device;
+
+    use super::*;
+    use crate::{
+        env::Grid,
+        model::{LoadError, ModelConfig},
+    };
+
+    const FINGERPRINT: u64 = 9;
+
+    /// A version whose body of `size` bytes differs from piece to piece.
+    fn weights(version: u64, size: usize) -> Weights {
+        let body: Vec<u8> = (0..size).map(|i| (i % 251 + i / CHUNK) as u8).collect();
+        Weights::new(version, body.into(), FINGERPRINT, 3, false)
+    }
+
+    fn assemble(
+        assembler: &mut Assembler,
+        chunks: impl IntoIterator<Item = proto::WeightsChunk>,
+    ) -> Result<Vec<Weights>, WeightsError> {
+        let pushed = chunks.into_iter().map(|chunk| assembler.push(chunk));
+        pushed.filter_map(Result::transpose).collect()
+    }
+
+    fn refused(chunks: Vec<proto::WeightsChunk>) -> WeightsError {
+        let mut assembler = Assembler::new(FINGERPRINT);
+        let error = assemble(&mut assembler, chunks).expect_err("damaged");
+        // Whatever was begun is forgotten: the next whole version is whole.
+        let next = weights(100, 2 * CHUNK);
+        let found = assemble(&mut assembler, next.chunks()).expect("a whole version");
+        assert_eq!(found, [next]);
+        error
+    }
+
+    fn pieces(size: usize) -> Vec<proto::WeightsChunk> {
+        weights(4, size).chunks().collect()
+    }
+
+    #[test]
+    fn a_body_survives_in_pieces_of_bounded_size() {
+        let mut assembler = Assembler::new(FINGERPRINT);
+        for (size, count) in [
+            (0, 1),
+            (1, 1),
+            (CHUNK - 1, 1),
+            (CHUNK, 1),
+            (CHUNK + 1, 2),
+            (3 * CHUNK, 3),
+            (3 * CHUNK + 5, 4),
+        ] {
+            let sent = Weights {
+                run_complete: size == 0,
+                ..weights(size as u64, size)
+            };
+            let chunks: Vec<_> = sent.chunks().collect();
+            assert_eq!(chunks.len(), count, "{size} bytes");
+            // What gRPC libraries decode without being asked to allow more.
+            assert!(chunks.iter().all(|c| c.encoded_len() <= 4 << 20));
+            let received = chunks.iter().map(|chunk| {
+                let bytes = chunk.encode_to_vec();
+                proto::WeightsChunk::decode(&bytes[..]).expect("protobuf")
+            });
+            let found = assemble(&mut assembler, received).expect("in order");
+            assert_eq!(found, [sent]);
+        }
+    }
+
+    #[test]
+    fn pieces_out_of_order_are_refused() {
+        let whole = pieces(3 * CHUNK);
+        let [first, second, third] = &whole[..] else {
+            panic!("three pieces");
+        };
+        let order = |chunks: &[&proto::WeightsChunk]| {
+            refused(chunks.iter().map(|chunk| (*chunk).clone()).collect())
+        };
+        assert!(matches!(order(&[second]), WeightsError::Order(_)));
+        assert!(matches!(order(&[first, first]), WeightsError::Order(_)));
+        assert!(matches!(
+            order(&[first, second, first]),
+            WeightsError::Order(_)
+        ));
+        assert!(matches!(
+            order(&[first, third, second]),
+            WeightsError::Checksum { version: 4 }
+        ));
+        assert!(matches!(
+            order(&[first, second, second]),
+            WeightsError::Checksum { version: 4 }
+        ));
+    }
+
+    #[test]
+    fn more_than_announced_is_refused() {
+        let mut chunks = pieces(CHUNK + 5);
+        chunks[1].data = vec![0; 6].into();
+        assert!(matches!(
+            refused(chunks),
+            WeightsError::Overrun { found, announced } if (found, announced) == (CHUNK + 6, CHUNK + 5)
+        ));
+    }
+
+    #[test]
+    fn another_models_weights_are_refused() {
+        let stranger = Weights::new(1, Bytes::from_static(b"body"), 8, 0, false);
+        assert!(matches!(
+            refused(stranger.chunks().collect()),
+            WeightsError::Fingerprint {
+                found: 8,
+                expected: FINGERPRINT
+            }
+        ));
+    }
+
+    fn announce(size: u64) -> proto::WeightsChunk {
+        let mut chunk = pieces(0).remove(0);
+        if let Some(header) = &mut chunk.header {
+            header.size = size;
+        }
+        chunk.data = Bytes::from_static(b"only this");
+        chunk
+    }
+
+    #[test]
+    fn what_a_header_claims_is_bounded_and_not_allocated() {
+        for size in [MAX_WEIGHTS_SIZE as u64 + 1, u64::MAX] {
+            let error = refused(vec![announce(size)]);
+            assert!(matches!(error, WeightsError::TooLarge(found) if found == size));
+        }
+        let mut assembler = Assembler::new(FINGERPRINT);
+        let pushed = assembler.push(announce(MAX_WEIGHTS_SIZE as u64));
+        assert!(matches!(pushed, Ok(None)));
+        let (_, body) = assembler.pending.expect("a body that goes on");
+        assert!(body.capacity() < 4096, "{} bytes", body.capacity());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_flipped_bit_is_found(at: prop::sample::Index, bit in 0_u32..8, in_checksum: bool) {
+            let mut chunk = pieces(300).remove(0);
+            let header = chunk.header.as_mut().expect("the first piece");
+            let damaged = if in_checksum { &mut header.sha256 } else { &mut chunk.data };
+            let mut bytes = damaged.to_vec();
+            let index = at.index(bytes.len());
+            bytes[index] ^= 1_u8 << bit;
+            *damaged = bytes.into();
+            let found = matches!(
+                Assembler::new(FINGERPRINT).push(chunk),
+                Err(WeightsError::Checksum { version: 4 })
+            );
+            prop_assert!(found);
+        }
+    }
+
+    #[test]
+    fn a_checksum_of_another_length_is_none() {
+        let mut chunk = pieces(3).remove(0);
+        if let Some(header) = &mut chunk.header {
+            header.sha256.truncate(31);
+        }
+        assert!(matches!(
+            refused(vec![chunk]),
+            WeightsError::Checksum { .. }
+        ));
+    }
+
+    fn model(hidden: usize, seed: u64) -> Hrm {
+        let config = ModelConfig {
+            hidden,
+            ..ModelConfig::small()
+        };
+        let grid = Grid {
+            height: 3,
+            width: 3,
+        };
+        Hrm::new(&config, grid, seed, Device::Cpu).expect("a valid model")
+    }
+
+    #[test]
+    fn weights_are_loaded_whole_or_not_at_all() {
+        let (published, mut other) = (model(8, 1), model(8, 2));
+        let mine = state::encode(&other);
+        let body = state::encode(&published);
+        let wider = state::encode(&model(16, 1));
+        assert!(matches!(
+            load(&mut other, &wider),
+            Err(WeightsError::Load(LoadError::Shape { .. }))
+        ));
+        for damaged in [&body[..body.len() - 1], &body[..4], &[]] {
+            assert!(matches!(
+                load(&mut other, damaged),
+                Err(WeightsError::State(_))
+            ));
+        }
+        assert_eq!(state::encode(&other), mine);
+        load(&mut other, &body).expect("the same shape");
+        assert_eq!(state::encode(&other), body);
+    }
+}

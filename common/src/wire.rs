@@ -21,6 +21,11 @@ use crate::{
 /// stopped exploring, and larger values only come from a broken or hostile peer.
 pub const MAX_LOGIT: f32 = 1.0e4;
 
+/// Largest magnitude of an element of the carry. Every block ends in RMSNorm, so that a model's own stay
+/// below the root of its width; larger ones overflow inside it, and one such row would spoil the whole
+/// batch that it is trained in.
+pub const MAX_CARRY: f32 = 1.0e4;
+
 /// What a valid unroll of this run looks like.
 #[derive(Debug, Clone)]
 pub struct Expectation {
@@ -258,17 +263,22 @@ fn check_carry(message: &proto::UnrollBatch, expected: &Expectation) -> Result<D
     }
     let elements = expected.shape.envs * expected.shape.carry;
     check_length("carry", &message.carry, elements * dtype.size())?;
-    let finite = match dtype {
-        Dtype::F32 => floats(&message.carry).all(f32::is_finite),
+    let unsound = |z: &f32| !(-MAX_CARRY..=MAX_CARRY).contains(z);
+    let found = match dtype {
+        Dtype::F32 => floats(&message.carry).find(unsound),
         Dtype::Bf16 => message
             .carry
             .chunks_exact(2)
-            .all(|b| half::bf16::from_le_bytes([b[0], b[1]]).is_finite()),
+            .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())
+            .find(unsound),
     };
-    if !finite {
-        return Err(Refusal::field("carry", "holds a value that is not finite"));
+    match found {
+        Some(z) => Err(Refusal::field(
+            "carry",
+            format!("{z} is not a finite number of magnitude at most {MAX_CARRY}"),
+        )),
+        None => Ok(dtype),
     }
-    Ok(dtype)
 }
 
 fn check_versions(versions: &[u64], ticks: usize, newest: u64) -> Result<(), Refusal> {

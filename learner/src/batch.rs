@@ -143,7 +143,7 @@ fn concatenate(
     out
 }
 
-/// `[2, N, carry / 2]`: the model's own shape has the same layout, see [`crate::update`].
+/// `[2, N, carry / 2]`: the model's own shape has the same layout, see [`crate::recompute`].
 fn carry_tensor(unroll: &Unroll) -> Tensor {
     let (envs, elements) = (unroll.shape.envs as i64, unroll.shape.carry as i64);
     Tensor::from_data_size(
@@ -292,58 +292,133 @@ fn count_dropped(reason: DropReason, unroll: &Unroll) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use hrm_common::{
         model::Dtype,
         trajectory::{UnrollShape, float_bytes},
     };
+    use proptest::prelude::*;
 
     use super::*;
 
-    /// Three ticks of two environments of one token. `truncated` says at which index of `[T, N]` episodes
-    /// were cut off, and what their final observations hold.
-    fn unroll(truncated: &[(usize, u8)]) -> Unroll {
-        let shape = UnrollShape {
-            ticks: 3,
-            envs: 2,
-            tokens: 1,
-            carry: 2,
-        };
-        let mut flags = vec![0; shape.frames()];
-        for &(index, _) in truncated {
-            flags[index] = flag::TRUNCATED;
-        }
+    const TOKENS: usize = 3;
+    const CARRY: usize = 4;
+
+    /// An unroll in which every number says where it stands: unroll `u`, tick, environment.
+    fn unroll(u: usize, ticks: usize, envs: usize, flags: Vec<u8>, dtype: Dtype) -> Unroll {
+        let code = |tick: usize, env: usize| (40 * u + 8 * tick + env) as u8;
+        let places = |ticks| (0..ticks).flat_map(move |t| (0..envs).map(move |n| (t, n)));
+        let truncated = places(ticks)
+            .zip(&flags)
+            .filter(|(_, f)| **f == flag::TRUNCATED);
+        let carry = (0..envs * CARRY).map(|i| (60 * u + i) as f32);
         Unroll {
-            session: 1,
-            model_fingerprint: 1,
+            session: u as u64,
+            model_fingerprint: 0,
             sequence: 0,
-            tokens: vec![0; 8].into(),
-            actions: vec![0; 6].into(),
-            rewards: float_bytes([0.0; 6]),
+            shape: UnrollShape {
+                ticks,
+                envs,
+                tokens: TOKENS,
+                carry: CARRY,
+            },
+            tokens: places(ticks + 1)
+                .flat_map(|(t, n)| [code(t, n); TOKENS])
+                .collect(),
+            actions: places(ticks)
+                .map(|(t, n)| code(t, n) % ACTIONS as u8)
+                .collect(),
+            rewards: float_bytes(places(ticks).map(|(t, n)| f32::from(code(t, n)))),
+            behaviour_logits: float_bytes(places(ticks).flat_map(|(t, n)| {
+                (0..ACTIONS).map(move |a| (code(t, n) as usize * a) as f32 / 90.0)
+            })),
+            carry_dtype: dtype,
+            carry: match dtype {
+                Dtype::F32 => float_bytes(carry),
+                // Whole numbers of this size are their own upper halves.
+                Dtype::Bf16 => carry
+                    .flat_map(|z| ((z.to_bits() >> 16) as u16).to_le_bytes())
+                    .collect(),
+            },
+            policy_versions: vec![10 - u as u64; ticks],
+            final_tokens: truncated
+                .flat_map(|((t, n), _)| [code(t, n) + 1; TOKENS])
+                .collect(),
+            episodes: Vec::new(),
             flags: flags.into(),
-            behaviour_logits: float_bytes([0.0; 24]),
-            carry_dtype: Dtype::F32,
-            carry: float_bytes([0.0; 4]),
-            policy_versions: vec![0; 3],
-            final_tokens: truncated.iter().map(|(_, token)| *token).collect::<Bytes>(),
-            episodes: vec![],
-            shape,
         }
     }
 
-    #[test]
-    fn final_observations_of_several_unrolls_are_in_the_order_of_time() {
-        // Ticks 0 and 2 of the first, 0 and 1 of the second.
-        let unrolls = [unroll(&[(1, 3), (4, 4)]), unroll(&[(0, 1), (3, 2)])];
-        let batch = Batch::stack(&unrolls, 0, Device::Cpu);
-        assert_eq!(batch.final_indices, [1, 2, 4 + 3, 8]);
-        let tokens = Vec::<u8>::try_from(batch.final_tokens.view(-1)).expect("one axis");
-        assert_eq!(tokens, [3, 1, 2, 4]);
-        for (index, flags) in batch.flags.iter().enumerate() {
-            assert_eq!(
-                *flags == flag::TRUNCATED,
-                batch.final_indices.contains(&index)
-            );
+    /// The flags of some unrolls of one shape.
+    fn flags() -> impl Strategy<Value = (usize, usize, Vec<Vec<u8>>)> {
+        (1_usize..5, 1_usize..4, 1_usize..5).prop_flat_map(|(ticks, envs, unrolls)| {
+            let flags = prop::collection::vec(0_u8..3, ticks * envs);
+            (
+                Just(ticks),
+                Just(envs),
+                prop::collection::vec(flags, unrolls),
+            )
+        })
+    }
+
+    fn bytes(tensor: &Tensor) -> Vec<u8> {
+        Vec::try_from(tensor.contiguous().view(-1)).expect("bytes")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn unrolls_lie_side_by_side((ticks, envs, flags) in flags(), half: bool) {
+            let dtype = if half { Dtype::Bf16 } else { Dtype::F32 };
+            let unrolls: Vec<Unroll> = flags
+                .iter()
+                .enumerate()
+                .map(|(u, flags)| unroll(u, ticks, envs, flags.clone(), dtype))
+                .collect();
+            let batch = Batch::stack(&unrolls, 12, Device::Cpu);
+            let width = envs * unrolls.len();
+            prop_assert_eq!((batch.ticks, batch.envs, batch.frames()), (ticks, width, ticks * width));
+            prop_assert_eq!(batch.tokens.size(), [ticks as i64 + 1, width as i64, TOKENS as i64]);
+            let tokens = bytes(&batch.tokens);
+            let actions: Vec<i64> = Vec::try_from(batch.actions.view(-1)).expect("whole numbers");
+            for (i, place) in tokens.chunks_exact(TOKENS).enumerate() {
+                let (tick, u, env) = (i / width, i % width / envs, i % envs);
+                let code = (40 * u + 8 * tick + env) as u8;
+                prop_assert_eq!(place, [code; TOKENS]);
+                if tick == ticks {
+                    continue;
+                }
+                prop_assert_eq!(actions[i], i64::from(code) % 4);
+                prop_assert_eq!(batch.rewards[i], f32::from(code));
+                prop_assert_eq!(batch.flags[i], flags[u][tick * envs + env]);
+                let logits: Vec<f64> = (0..ACTIONS).map(|a| f64::from(code) * a as f64 / 90.0).collect();
+                let total: f64 = logits.iter().map(|l| l.exp()).sum();
+                let log_prob = logits[usize::from(code) % 4] - total.ln();
+                prop_assert!((f64::from(batch.behaviour_log_probs[i]) - log_prob).abs() < 1e-5);
+            }
+
+            prop_assert_eq!(batch.carry.size(), [2, width as i64, CARRY as i64 / 2]);
+            let carry: Vec<f32> = Vec::try_from(batch.carry.to_kind(Kind::Float).view(-1)).expect("floats");
+            let row = CARRY / 2;
+            for (i, z) in carry.iter().enumerate() {
+                let (half, b, k) = (i / (width * row), i / row % width, i % row);
+                let expected = 60 * (b / envs) + (half * envs + b % envs) * row + k;
+                let expected = Tensor::from(expected as f32).to_kind(dtype.kind());
+                prop_assert_eq!(f64::from(*z), expected.double_value(&[]));
+            }
+
+            // Every truncation once, by tick, with the observation that belongs to it.
+            let truncated: Vec<usize> = (0..batch.frames())
+                .filter(|&i| batch.flags[i] == flag::TRUNCATED)
+                .collect();
+            prop_assert_eq!(&batch.final_indices, &truncated);
+            let finals = bytes(&batch.final_tokens);
+            for (&i, observation) in truncated.iter().zip(finals.chunks_exact(TOKENS)) {
+                prop_assert_eq!(observation, [tokens[i * TOKENS] + 1; TOKENS]);
+            }
+            prop_assert_eq!(finals.len(), truncated.len() * TOKENS);
+            let lags: Vec<u64> = (0..unrolls.len() as u64).map(|u| 2 + u).collect();
+            prop_assert_eq!(batch.lags, lags);
         }
     }
 }

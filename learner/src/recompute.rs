@@ -27,7 +27,7 @@ pub struct Episodes {
     flags: Vec<u8>,
     /// u8 `[K, S]`, in the order of `truncated`.
     final_tokens: Tensor,
-    /// Flat indices into `[T, B]`.
+    /// Flat indices into `[T, B]`, ascending.
     truncated: Vec<usize>,
 }
 

@@ -9,7 +9,10 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -61,7 +64,7 @@ pub struct Summary {
     pub updates: u64,
     /// The run's seed.
     pub seed: u64,
-    /// The final evaluation; `None` when the run was stopped.
+    /// The final evaluation; `None` when the run, or the evaluation itself, was stopped.
     pub evaluation: Option<Evaluation>,
 }
 
@@ -104,6 +107,7 @@ pub struct Running {
     server_stop: Shutdown,
     actors: JoinSet<Result<session::Outcome, session::SessionError>>,
     actors_stop: Shutdown,
+    shutdown: Shutdown,
     sessions: Arc<Sessions>,
     run_dir: PathBuf,
 }
@@ -160,7 +164,7 @@ pub async fn start(
     }
 
     let sessions = Arc::new(Sessions::new(config.run.seed, joined));
-    let position = Arc::new(Position::default());
+    let position = Arc::new(Position::new(frames, updater.updates));
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
     let (newest_tx, newest) = watch::channel(Weights::new(
         run_dir.identity.version_base() + updater.updates,
@@ -222,15 +226,16 @@ pub async fn start(
         .get()
         .set(config.learner.total_frames as f64);
     let trainer = tokio::task::spawn_blocking(move || trainer.run());
+    let actors_stop = Shutdown::new();
     tokio::spawn({
-        let shutdown = shutdown.clone();
+        let (shutdown, actors_stop) = (shutdown.clone(), actors_stop.clone());
         async move {
             shutdown.tripped().await;
+            actors_stop.trip();
             drop(stop_tx);
         }
     });
 
-    let actors_stop = shutdown.clone();
     let mut actors = JoinSet::new();
     for index in 0..config.learner.local_actors {
         actors.spawn(session::run(
@@ -255,6 +260,7 @@ pub async fn start(
         server_stop,
         actors,
         actors_stop,
+        shutdown,
         sessions,
     })
 }
@@ -350,9 +356,19 @@ impl Running {
         let (end, finished) = result?;
         let config = self.config.clone();
         let run_dir = self.run_dir.clone();
-        tokio::task::spawn_blocking(move || finished.conclude(end, &config, &run_dir))
-            .await
-            .context("the final evaluation panicked")?
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut conclusion = tokio::task::spawn_blocking({
+            let stop = stop.clone();
+            move || finished.conclude(end, &config, &run_dir, &stop)
+        });
+        let concluded = tokio::select! {
+            concluded = &mut conclusion => concluded,
+            () = self.shutdown.tripped() => {
+                stop.store(true, Ordering::Relaxed);
+                conclusion.await
+            }
+        };
+        concluded.context("the final evaluation panicked")?
     }
 
     /// True once no session is open.
@@ -391,26 +407,27 @@ impl Finished {
         }
     }
 
-    /// The final evaluation of a complete run, the summary and the learning curve.
+    /// The final evaluation of a complete run, the summary and the learning curve. `stop` ends the
+    /// evaluation without a result; the run is saved already.
     fn conclude(
         mut self,
         end: End,
         config: &Config,
         run_dir: &std::path::Path,
+        stop: &AtomicBool,
     ) -> anyhow::Result<Summary> {
         let evaluation = match end {
             End::Stopped => None,
             End::Complete => {
                 tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
                 let network = || Some(self.model.share());
-                let going_on = AtomicBool::new(false);
                 evaluate(
                     &config.env,
                     WalkBy::Greedy,
                     config.eval.final_episodes,
                     config.eval.seed,
                     network,
-                    &going_on,
+                    stop,
                     None,
                 )?
             }

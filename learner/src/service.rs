@@ -3,9 +3,12 @@
 //! Nothing here touches the model. An upload handler decodes, checks and queues; a subscription sends
 //! the bytes that the trainer encoded once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use hrm_common::{error::Refusal, telemetry::names, weights::Weights};
@@ -30,6 +33,10 @@ const CHUNKS_IN_FLIGHT: usize = 1;
 /// enough.
 const ACKS_IN_FLIGHT: usize = 1;
 
+/// How long a session may stand without a subscription or an upload. An actor opens both at once; one
+/// that died in between must not be counted for ever.
+const CLAIM: Duration = Duration::from_secs(30);
+
 /// Longest actor name that is kept, in characters: it goes into logs.
 const MAX_NAME: usize = 100;
 
@@ -40,6 +47,16 @@ pub struct Position {
     pub frames: AtomicU64,
     /// Optimiser steps.
     pub updates: AtomicU64,
+}
+
+impl Position {
+    /// That of a run which was trained on so many frames, in so many steps.
+    pub fn new(frames: u64, updates: u64) -> Self {
+        Self {
+            frames: frames.into(),
+            updates: updates.into(),
+        }
+    }
 }
 
 /// What the service needs of the run.
@@ -73,6 +90,12 @@ impl Learner for LearnerService {
             count_refused(&refusal);
             return Err(refusal.into());
         }
+        // A learner that stops admits nobody. One whose run is complete does: the actor learns it from
+        // the weights and leaves for good, where it would otherwise try again and again.
+        let stopping = self.admission.newest.has_changed().is_err();
+        if stopping && !self.admission.newest.borrow().run_complete {
+            return Err(Refusal::ShuttingDown.into());
+        }
         let name: String = name
             .chars()
             .filter(|c| !c.is_control())
@@ -85,6 +108,13 @@ impl Learner for LearnerService {
             peer = peer.map(tracing::field::display),
             "actor joined"
         );
+        tokio::spawn({
+            let (sessions, session) = (self.admission.sessions.clone(), session.clone());
+            async move {
+                tokio::time::sleep(CLAIM).await;
+                sessions.close_unclaimed(&session);
+            }
+        });
         Ok(Response::new(JoinResponse {
             session: session.id,
             run_id: self.run_id.clone(),
@@ -115,6 +145,7 @@ impl Learner for LearnerService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let sessions = self.admission.sessions.clone();
         let session = sessions.find(request.into_inner().session)?;
+        session.claim();
         let (chunks, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let newest = self.admission.newest.clone();
         tokio::spawn(async move {

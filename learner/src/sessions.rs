@@ -21,6 +21,7 @@ pub struct Session {
     /// What the actor calls itself.
     pub name: String,
     fenced: AtomicBool,
+    claimed: AtomicBool,
     uploading: AtomicBool,
     taken: watch::Sender<u64>,
 }
@@ -46,8 +47,14 @@ impl Session {
         self.taken.subscribe()
     }
 
+    /// Books that its actor came back with a call of its own: the session then lives as long as that.
+    pub fn claim(&self) {
+        self.claimed.store(true, Ordering::Release);
+    }
+
     /// Books that its upload has begun: the session then lives as long as that.
     pub fn open_upload(&self) {
+        self.claim();
         self.uploading.store(true, Ordering::Release);
     }
 }
@@ -98,6 +105,7 @@ impl Sessions {
             actor_id,
             name,
             fenced: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
             uploading: AtomicBool::new(false),
             taken: watch::Sender::new(0),
         });
@@ -129,6 +137,13 @@ impl Sessions {
     /// Closes a session whose subscription ended, unless its upload goes on.
     pub fn close_idle(&self, session: &Session) {
         if !session.uploading.load(Ordering::Acquire) {
+            self.close(session.id);
+        }
+    }
+
+    /// Closes a session that its actor never came back to.
+    pub fn close_unclaimed(&self, session: &Session) {
+        if !session.claimed.load(Ordering::Acquire) {
             self.close(session.id);
         }
     }
@@ -183,6 +198,26 @@ mod tests {
             "what an actor sent before it left in order stays good"
         );
         assert!(sessions.find(other.id).is_err());
+    }
+
+    #[test]
+    fn a_session_lives_as_long_as_what_its_actor_came_back_for() {
+        let sessions = Sessions::new(1, 0);
+        let (died, _) = sessions.join(1, String::new());
+        let (subscribed, _) = sessions.join(2, String::new());
+        let (uploads, _) = sessions.join(3, String::new());
+        subscribed.claim();
+        uploads.open_upload();
+        let open = || [&died, &subscribed, &uploads].map(|s| sessions.find(s.id).is_ok());
+        for session in [&died, &subscribed, &uploads] {
+            sessions.close_unclaimed(session);
+        }
+        assert_eq!(open(), [false, true, true]);
+        sessions.close_idle(&subscribed);
+        sessions.close_idle(&uploads);
+        assert_eq!(open(), [false, false, true]);
+        sessions.close(uploads.id);
+        assert!(sessions.is_empty());
     }
 
     #[test]

@@ -98,6 +98,13 @@ impl Admission {
 
     /// Checks an unroll completely and puts it into the queue; waits there while the queue is full.
     async fn admit(&self, message: UnrollBatch, upload: &mut Upload) -> Result<(), Refusal> {
+        // Else the first session would stay open without an upload that ends it.
+        if let Some(first) = &upload.session
+            && first.id != message.session
+        {
+            let detail = "another one than the upload began with";
+            return Err(Refusal::field("session", detail));
+        }
         let session = self.sessions.find(message.session)?;
         session.open_upload();
         upload.session = Some(session.clone());

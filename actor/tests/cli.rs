@@ -1,0 +1,172 @@
+//! The real program against a real learner: it retries, drains, dies and is missed by nobody.
+
+#[path = "../../learner/tests/support/mod.rs"]
+mod support;
+
+use std::process::Command;
+
+use hrm_common::shutdown::Shutdown;
+use hrm_learner::run::Running;
+use support::{Process, Relay, client, start, tiny, until, until_status};
+
+/// More frames than any of these runs gets to.
+const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
+const SERVE: (&str, &str) = ("learner.local_actors", "0");
+
+fn actor() -> Command {
+    support::command(env!("CARGO_BIN_EXE_hrm-actor"))
+}
+
+fn run(learner: &str) -> Process {
+    let mut command = actor();
+    command.args(["run", "--learner", learner, "--metrics-listen", ""]);
+    command.args([
+        "--set",
+        "actor.backoff_min_ms=5",
+        "--set",
+        "actor.backoff_max_ms=50",
+    ]);
+    Process::start(command.args(["--set", "telemetry.log_format=json"]))
+}
+
+fn url(running: &Running) -> String {
+    format!("http://{}", running.address)
+}
+
+#[test]
+fn an_impossible_configuration_is_named_and_exits_64() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bad.toml");
+    let file_name = file.display().to_string();
+    std::fs::write(&file, "[actor]\nbackoff_min_ms = 0\n").expect("a file");
+
+    // Arguments, a variable, and what the message must name: key, value, source and remedy.
+    type Case<'a> = (&'a [&'a str], Option<(&'a str, &'a str)>, [&'a str; 4]);
+    let cases: [Case; 4] = [
+        (
+            &["run", "--learner", "learner:50051"],
+            None,
+            ["actor.learner", "learner:50051", "--learner", "http://"],
+        ),
+        (
+            &["run", "--config", &file_name],
+            None,
+            ["actor.backoff_min_ms", "0", &file_name, "1 or more"],
+        ),
+        (
+            &["run"],
+            Some(("HRM__ACTOR__METRICS_LISTEN", "here")),
+            [
+                "actor.metrics_listen",
+                "here",
+                "HRM__ACTOR__METRICS_LISTEN",
+                "remedy",
+            ],
+        ),
+        (
+            &["config", "--print", "--set", "actor.lerner=x"],
+            None,
+            ["actor.lerner", "x", "--set", "learner"],
+        ),
+    ];
+    for (arguments, variable, parts) in cases {
+        let output = actor()
+            .args(arguments)
+            .envs(variable)
+            .output()
+            .expect("a process");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+    }
+}
+
+#[test]
+fn the_printed_configuration_shows_origins() {
+    let output = actor()
+        .args(["config", "--print", "--learner", "http://somewhere:1"])
+        .output()
+        .expect("a process");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|line| line.starts_with("learner = "));
+    let line = line.expect("it is printed");
+    assert!(line.contains("\"http://somewhere:1\""), "{line}");
+    assert!(line.ends_with("# --learner"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_for_its_learner_and_leaves_when_the_run_is_complete() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let relay = Relay::start().await;
+    let actors = [run(&relay.url()), run(&relay.url())];
+    until("both try again", async || {
+        (relay.refused() >= 6).then_some(())
+    })
+    .await;
+    let config = tiny(folder.path(), &[SERVE, ("learner.batch_unrolls", "2")]);
+    let running = start(&config, false, &Shutdown::new()).await;
+    relay.to(running.address);
+    assert!(running.finish().await.expect("a run that ends").complete);
+    for process in actors {
+        process.line("the run is complete");
+        assert_eq!(process.end().0.code(), Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_drains_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shutdown = Shutdown::new();
+    let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
+    let mut learner = client(running.address).await;
+    for signal in ["-TERM", "-INT"] {
+        let process = run(&url(&running));
+        let before = until_status(&mut learner, "it joined", |s| s.sessions == 1).await;
+        until_status(&mut learner, "training", |s| s.frames > before.frames).await;
+        process.send(signal);
+        process.line("the learner took everything that was sent");
+        assert_eq!(process.end().0.code(), Some(0), "{signal}");
+        until_status(&mut learner, "it left", |s| s.sessions == 0).await;
+    }
+    drop(learner);
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_reaches_it_without_a_learner() {
+    let relay = Relay::start().await;
+    let process = run(&relay.url());
+    until("it tries again", async || {
+        (relay.refused() >= 2).then_some(())
+    })
+    .await;
+    process.send("-TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_goes_on_without_one_that_was_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shutdown = Shutdown::new();
+    let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
+    let mut learner = client(running.address).await;
+    let (killed, other) = (run(&url(&running)), run(&url(&running)));
+    until_status(&mut learner, "two at work", |s| {
+        s.sessions == 2 && s.frames > 0
+    })
+    .await;
+    killed.send("-KILL");
+    assert_eq!(killed.end().0.code(), None, "a signal ended it");
+    let left = until_status(&mut learner, "its session is gone", |s| s.sessions == 1).await;
+    until_status(&mut learner, "training", |s| s.frames > left.frames + 256).await;
+    drop(learner);
+    // The learner goes first this time; its actor waits for it until it is told otherwise.
+    shutdown.trip();
+    assert!(!running.finish().await.expect("it stops").complete);
+    other.line("session ended; connecting again");
+    other.send("-INT");
+    assert_eq!(other.end().0.code(), Some(0));
+}

@@ -1,0 +1,399 @@
+//! Recurrent state at unroll boundaries, after resets and after weight swaps: a counter environment
+//! whose observation says how many steps its episode has run, and a counter network whose carry says
+//! how many decisions it made since its last reset. They must agree at every tick.
+//! (The idea: torchbeast, `tests/core_agent_state_test.py`.)
+
+use std::cell::Cell;
+
+use hrm_actor::{
+    act::{Network, Policy, action_rng},
+    rollout::{Environments, Rollout},
+};
+use hrm_common::{
+    env::{ACTIONS, Curriculum, EpisodeSummary, flag},
+    model::Dtype,
+    stage::{ActorStage, StageClock},
+    telemetry::names,
+    trajectory::{Unroll, UnrollShape, floats},
+    weights::WeightsError,
+};
+use proptest::prelude::*;
+use tch::{Kind, Tensor};
+
+/// Tokens of an observation: steps of the episode so far, the environment, the episode's number.
+const SIZE: usize = 3;
+
+/// Elements of one environment's carry: [`WIDTH`] numbers for zH and as many for zL.
+const WIDTH: usize = 3;
+
+/// Where an environment is on its fixed timetable.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Place {
+    env: usize,
+    episode: usize,
+    age: usize,
+}
+
+impl Place {
+    fn start(env: usize) -> Self {
+        Self {
+            env,
+            episode: 0,
+            age: 0,
+        }
+    }
+
+    /// Environments end at different ticks, one after a single step and some of them together.
+    fn length(self) -> usize {
+        1 + (3 * self.env + 5 * self.episode) % 7
+    }
+
+    /// Both ends, in turn but not in step.
+    fn end(self) -> u8 {
+        if (self.env + self.episode).is_multiple_of(3) {
+            flag::TERMINATED
+        } else {
+            flag::TRUNCATED
+        }
+    }
+
+    fn tokens(self) -> [u8; SIZE] {
+        [self.age as u8, self.env as u8, self.episode as u8]
+    }
+
+    /// What a step from here with `action` gives.
+    fn reward(self, action: u8) -> f32 {
+        f32::from(action) + self.env as f32 / 8.0 + self.age as f32 / 128.0
+    }
+
+    fn summary(self) -> EpisodeSummary {
+        EpisodeSummary {
+            episode_return: (self.env * 100 + self.episode) as f32,
+            length: self.length() as u32,
+            shortest_path: 1 + self.env as u32,
+            success: self.end() == flag::TERMINATED,
+            curriculum_distance: self.episode as u32,
+        }
+    }
+
+    /// The place after one step, before any reset, and whether the episode ended there.
+    fn step(self) -> (Self, bool) {
+        let next = Self {
+            age: self.age + 1,
+            ..self
+        };
+        (next, next.age == self.length())
+    }
+
+    fn next_episode(self) -> Self {
+        Self {
+            age: 0,
+            episode: self.episode + 1,
+            ..self
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CounterEnvs {
+    places: Vec<Place>,
+    observations: Vec<u8>,
+    rewards: Vec<f32>,
+    flags: Vec<u8>,
+    ended: Vec<(EpisodeSummary, [u8; SIZE])>,
+}
+
+impl CounterEnvs {
+    fn new(envs: usize) -> Self {
+        let places: Vec<Place> = (0..envs).map(Place::start).collect();
+        Self {
+            observations: places.iter().flat_map(|p| p.tokens()).collect(),
+            rewards: vec![0.0; envs],
+            flags: vec![0; envs],
+            ended: Vec::new(),
+            places,
+        }
+    }
+}
+
+impl Environments for CounterEnvs {
+    fn observations(&self) -> &[u8] {
+        &self.observations
+    }
+
+    fn step(&mut self, actions: &[u8]) {
+        self.ended.clear();
+        for (env, place) in self.places.iter_mut().enumerate() {
+            self.rewards[env] = place.reward(actions[env]);
+            let (next, ended) = place.step();
+            self.flags[env] = if ended { next.end() } else { 0 };
+            *place = if ended {
+                self.ended.push((next.summary(), next.tokens()));
+                next.next_episode()
+            } else {
+                next
+            };
+        }
+        self.observations = self.places.iter().flat_map(|p| p.tokens()).collect();
+    }
+
+    fn rewards(&self) -> &[f32] {
+        &self.rewards
+    }
+
+    fn flags(&self) -> &[u8] {
+        &self.flags
+    }
+
+    fn ended(&self) -> impl Iterator<Item = (EpisodeSummary, &[u8])> {
+        self.ended
+            .iter()
+            .map(|(summary, tokens)| (*summary, &tokens[..]))
+    }
+
+    fn set_curriculum(&mut self, _: Curriculum) {}
+}
+
+/// Its carry `[2, N, WIDTH]`: how far it counted, and the environment and the episode that it saw last, all
+/// negated in zL. Its logits: how far it had counted before the decision, the age and the environment that
+/// it sees, and its weights.
+#[derive(Debug)]
+struct CounterNetwork {
+    /// By how much a decision counts on.
+    stride: f64,
+    /// The only weight: one byte.
+    weights: u8,
+}
+
+/// What the carry starts from: nothing counted, nothing seen.
+const INITIAL: [f32; WIDTH] = [0.0, -1.0, -1.0];
+
+impl Network for CounterNetwork {
+    fn initial_carry(&self, batch: usize) -> Tensor {
+        let z_h = Tensor::from_slice(&INITIAL).expand([1, batch as i64, WIDTH as i64], false);
+        Tensor::cat(&[&z_h, &-&z_h], 0)
+    }
+
+    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
+        let seen = tokens.to_kind(Kind::Float);
+        let count = carry.get(0).select(1, 0);
+        let weights = count.full_like(f64::from(self.weights));
+        let logits = Tensor::stack(
+            &[&count, &seen.select(1, 0), &seen.select(1, 1), &weights],
+            1,
+        );
+        let z_h = Tensor::stack(
+            &[&count + self.stride, seen.select(1, 1), seen.select(1, 2)],
+            1,
+        );
+        (logits, Tensor::stack(&[&z_h, &-&z_h], 0))
+    }
+
+    fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
+        self.initial_carry(ended.numel())
+            .where_self(&ended.view([1, -1, 1]), carry)
+    }
+
+    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
+        match body {
+            [weights] => {
+                self.weights = *weights;
+                Ok(())
+            }
+            _ => Err(WeightsError::Order("one byte is all this network has")),
+        }
+    }
+}
+
+type CounterRollout = Rollout<CounterEnvs, CounterNetwork>;
+
+const SESSION: u64 = 11;
+const FINGERPRINT: u64 = 12;
+
+fn rollout(ticks: usize, envs: usize, dtype: Dtype, stride: f64) -> CounterRollout {
+    let shape = UnrollShape {
+        ticks,
+        envs,
+        tokens: SIZE,
+        carry: 2 * WIDTH,
+    };
+    let network = CounterNetwork { stride, weights: 0 };
+    Rollout::new(
+        CounterEnvs::new(envs),
+        Policy::new(network, envs),
+        action_rng(5),
+        shape,
+        dtype,
+        SESSION,
+        FINGERPRINT,
+    )
+}
+
+fn play(rollout: &mut CounterRollout, version: u64) -> Unroll {
+    let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
+    rollout
+        .unroll(version, &mut clock, || false)
+        .expect("nobody says stop")
+}
+
+/// The carry of an unroll as f32 `[2, N, WIDTH]`.
+fn carry(unroll: &Unroll) -> Vec<f32> {
+    let shape = [2, unroll.shape.envs as i64, WIDTH as i64];
+    let tensor = Tensor::from_data_size(&unroll.carry, &shape, unroll.carry_dtype.kind());
+    Vec::try_from(tensor.to_kind(Kind::Float).view(-1)).expect("floats")
+}
+
+/// Compares a whole unroll with the timetable from `places` on, which it moves along.
+fn check(unroll: &Unroll, places: &mut [Place], version: u64) {
+    let (ticks, envs) = (unroll.shape.ticks, places.len());
+    let z = carry(unroll);
+    assert_eq!(z.len(), 2 * envs * WIDTH);
+    for (env, place) in places.iter().enumerate() {
+        let seen = if place.age == 0 {
+            INITIAL
+        } else {
+            [place.age as f32, env as f32, place.episode as f32]
+        };
+        let row = |half: usize| &z[(half * envs + env) * WIDTH..][..WIDTH];
+        assert_eq!(row(0), seen, "zH at {place:?}");
+        assert_eq!(row(1), seen.map(|v| -v), "zL at {place:?}");
+    }
+
+    let rewards: Vec<f32> = floats(&unroll.rewards).collect();
+    let logits: Vec<f32> = floats(&unroll.behaviour_logits).collect();
+    assert_eq!(unroll.tokens.len(), (ticks + 1) * envs * SIZE);
+    assert_eq!(logits.len(), ticks * envs * ACTIONS);
+    let (mut final_tokens, mut episodes) = (Vec::new(), Vec::new());
+    for tick in 0..ticks {
+        for place in places.iter_mut() {
+            let frame = tick * envs + place.env;
+            let tokens = &unroll.tokens[frame * SIZE..][..SIZE];
+            assert_eq!(tokens, place.tokens(), "tick {tick} at {place:?}");
+            let (age, env) = (place.age as f32, place.env as f32);
+            assert_eq!(
+                logits[frame * ACTIONS..][..ACTIONS],
+                [age, age, env, version as f32],
+                "tick {tick} at {place:?}: carry, observation, environment, weights"
+            );
+            assert_eq!(rewards[frame], place.reward(unroll.actions[frame]));
+            let (next, ended) = place.step();
+            assert_eq!(unroll.flags[frame], if ended { next.end() } else { 0 });
+            if ended {
+                episodes.push(next.summary());
+                if next.end() == flag::TRUNCATED {
+                    final_tokens.extend(next.tokens());
+                }
+            }
+            *place = if ended { next.next_episode() } else { next };
+        }
+    }
+    let last: Vec<u8> = places.iter().flat_map(|place| place.tokens()).collect();
+    assert_eq!(unroll.tokens[ticks * envs * SIZE..], last);
+    assert_eq!(unroll.final_tokens[..], final_tokens);
+    assert_eq!(unroll.episodes, episodes);
+    assert_eq!(unroll.policy_versions, vec![version; ticks]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn carry_and_episode_agree_at_every_tick(
+        ticks in 1_usize..12,
+        envs in 1_usize..8,
+        dtype in prop_oneof![Just(Dtype::F32), Just(Dtype::Bf16)],
+        swaps in prop::collection::vec(any::<bool>(), 1..8),
+    ) {
+        let mut rollout = rollout(ticks, envs, dtype, 1.0);
+        let mut places: Vec<Place> = (0..envs).map(Place::start).collect();
+        let mut version = 0;
+        for (sequence, swap) in swaps.into_iter().enumerate() {
+            if swap {
+                version += 1;
+                rollout.policy().load(&[version as u8]).expect("one byte");
+            }
+            let unroll = play(&mut rollout, version);
+            check(&unroll, &mut places, version);
+            prop_assert_eq!(unroll.sequence, sequence as u64);
+            prop_assert_eq!((unroll.session, unroll.model_fingerprint), (SESSION, FINGERPRINT));
+        }
+    }
+}
+
+/// The timetable has what the property above is about: both ends, several of them in one tick and in one
+/// environment within an unroll, and episodes that span unrolls.
+#[test]
+fn the_timetable_covers_every_kind_of_end() {
+    let unroll = play(&mut rollout(11, 7, Dtype::F32, 1.0), 0);
+    let ticks: Vec<&[u8]> = unroll.flags.chunks_exact(7).collect();
+    let count = |flags: &[u8], of: u8| flags.iter().filter(|f| **f == of).count();
+    for end in [flag::TERMINATED, flag::TRUNCATED] {
+        assert!(count(&unroll.flags, end) > 3);
+    }
+    assert!(
+        ticks
+            .iter()
+            .any(|t| count(t, flag::TERMINATED) > 0 && count(t, flag::TRUNCATED) > 0)
+    );
+    let first: Vec<u8> = ticks.iter().map(|tick| tick[0]).collect();
+    assert!(count(&first, 0) < first.len() - 1, "{first:?}");
+    assert!(
+        unroll.tokens[11 * 7 * SIZE..]
+            .chunks_exact(SIZE)
+            .any(|t| t[0] > 0)
+    );
+}
+
+#[test]
+fn refused_weights_leave_the_old_ones_and_the_carry() {
+    let mut rollout = rollout(5, 3, Dtype::F32, 1.0);
+    let mut places: Vec<Place> = (0..3).map(Place::start).collect();
+    check(&play(&mut rollout, 0), &mut places, 0);
+    assert!(rollout.policy().load(&[]).is_err());
+    check(&play(&mut rollout, 0), &mut places, 0);
+}
+
+/// With a carry that travels as bf16, the actor itself goes on from what it sent.
+#[test]
+fn the_actor_goes_on_from_the_rounded_carry() {
+    let stride = 0.3_f64;
+    let mut rollout = rollout(4, 5, Dtype::Bf16, stride);
+    let mut rounded = 0;
+    let mut before: Option<Unroll> = None;
+    for _ in 0..6 {
+        let unroll = play(&mut rollout, 0);
+        let sent = carry(&unroll);
+        for env in 0..5 {
+            let at_first_tick = floats(&unroll.behaviour_logits)
+                .nth(env * ACTIONS)
+                .expect("a logit");
+            assert_eq!(at_first_tick.to_bits(), sent[env * WIDTH].to_bits());
+            // What the last unroll counted to, had nothing been rounded since its last tick.
+            if let Some(before) = &before {
+                let last = 3 * 5 + env;
+                let counted = floats(&before.behaviour_logits)
+                    .nth(last * ACTIONS)
+                    .expect("a logit")
+                    + stride as f32;
+                let went_on = before.flags[last] == 0;
+                rounded += usize::from(went_on && counted != at_first_tick);
+            }
+        }
+        before = Some(unroll);
+    }
+    assert!(rounded > 5, "only {rounded} carries were rounded");
+}
+
+#[test]
+fn an_abandoned_unroll_is_none_and_asks_before_every_tick() {
+    let mut rollout = rollout(6, 2, Dtype::F32, 1.0);
+    let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
+    let asked = Cell::new(0);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        asked.get() == 4
+    };
+    assert!(rollout.unroll(0, &mut clock, stop).is_none());
+    assert_eq!(asked.get(), 4);
+    assert_eq!(play(&mut rollout, 0).sequence, 0);
+}

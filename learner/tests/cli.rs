@@ -1,0 +1,525 @@
+//! The real program: exit statuses, signals, evaluation and dumps.
+
+mod support;
+
+use std::{
+    collections::VecDeque,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use hrm_common::env::{EnvConfig, Maze};
+use hrm_learner::checkpoint;
+use hrm_proto::v1::SubscribeRequest;
+use serde_json::Value;
+use support::{Player, Process, client, join, open_upload, tiny_args, until_status};
+use tempfile::TempDir;
+
+/// More frames than any of these runs gets to.
+const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
+
+fn learner() -> Command {
+    support::command(env!("CARGO_BIN_EXE_hrm-learner"))
+}
+
+fn output(command: &mut Command) -> (Output, String, String) {
+    let output = command.output().expect("a process");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    (output, stdout, stderr)
+}
+
+/// Standard output of a command that succeeds.
+fn stdout(command: &mut Command) -> String {
+    let (output, stdout, stderr) = output(command);
+    assert!(output.status.success(), "{stderr}");
+    stdout
+}
+
+fn json(text: &str) -> Value {
+    assert_eq!(text.lines().count(), 1, "one line: {text}");
+    serde_json::from_str(text).expect("JSON")
+}
+
+fn training(dir: &Path, subcommand: &str, more: &[(&str, &str)]) -> Command {
+    let mut command = learner();
+    command
+        .args([subcommand, "--run-dir"])
+        .arg(dir)
+        .args(tiny_args(more));
+    command
+}
+
+fn address(line: &Value) -> SocketAddr {
+    let address = line["address"].as_str().expect("an address");
+    address.parse().expect("an address")
+}
+
+/// A checkpoint of a tiny run, for whoever only reads one.
+fn trained() -> &'static Path {
+    static RUN: OnceLock<TempDir> = OnceLock::new();
+    let run = RUN.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        stdout(&mut training(folder.path(), "train", &[]));
+        folder
+    });
+    run.path()
+}
+
+#[test]
+fn an_impossible_configuration_is_named_and_exits_64() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bad.toml");
+    let file_name = file.display().to_string();
+    fs::write(&file, "[loss]\ngamma = 1.5\n").expect("a file");
+    let unknown = folder.path().join("unknown.toml");
+    fs::write(&unknown, "[loss]\ngama = 0.9\n").expect("a file");
+    let unknown_name = unknown.display().to_string();
+
+    // Arguments, a variable, and what the message must name: key, value, source and remedy.
+    type Case<'a> = (&'a [&'a str], Option<(&'a str, &'a str)>, [&'a str; 4]);
+    let cases: [Case; 6] = [
+        (
+            &["train", "--config", &file_name],
+            None,
+            ["loss.gamma", "1.5", &file_name, "at most 1"],
+        ),
+        (
+            &["serve"],
+            Some(("HRM__ENV__P_CHANGE", "-1")),
+            ["env.p_change", "-1", "HRM__ENV__P_CHANGE", "remedy"],
+        ),
+        (
+            &["train", "--set", "rollout.envs=0"],
+            None,
+            ["rollout.envs", "0", "--set", "from 1"],
+        ),
+        (
+            &["train", "--total-frames", "0"],
+            None,
+            ["learner.total_frames", "0", "--total-frames", "1 or more"],
+        ),
+        (
+            &["eval", "--policy", "oracle", "--config", &unknown_name],
+            None,
+            ["loss.gama", "0.9", &unknown_name, "gamma"],
+        ),
+        (
+            &["config", "--print"],
+            Some(("HRM__LOSS__MINIBATCH", "many")),
+            ["loss.minibatch", "many", "HRM__LOSS__MINIBATCH", "remedy"],
+        ),
+    ];
+    for (arguments, variable, parts) in cases {
+        let mut command = learner();
+        command.current_dir(folder.path()).args(arguments);
+        command.envs(variable);
+        let (output, stdout, stderr) = output(&mut command);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {stderr}");
+        assert_eq!(stdout, "");
+        for part in parts {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+    }
+    assert!(!folder.path().join("runs").exists(), "nothing was begun");
+}
+
+#[test]
+fn the_printed_configuration_shows_origins_and_feeds_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("some.toml");
+    fs::write(&file, "[loss]\ngamma = 0.9\n[model]\npreset = \"paper\"\n").expect("a file");
+    let print = |file: &Path, more: &[&str], variable: Option<(&str, &str)>| {
+        let mut command = learner();
+        command.args(["config", "--print", "--config"]).arg(file);
+        stdout(command.args(more).envs(variable))
+    };
+    let printed = print(&file, &["--seed", "7"], Some(("HRM__ENV__P_CHANGE", "0.1")));
+    let origin = |setting: &str| {
+        let line = printed.lines().find(|line| line.starts_with(setting));
+        let line = line.unwrap_or_else(|| panic!("{setting} in {printed}"));
+        line.split_once('#').expect("an origin").1.trim().to_owned()
+    };
+    assert_eq!(origin("seed = 7"), "--seed");
+    assert_eq!(origin("p_change = 0.1"), "HRM__ENV__P_CHANGE");
+    assert_eq!(origin("gamma = 0.9"), file.display().to_string());
+    assert_eq!(origin("hidden = 64"), "preset paper");
+    assert_eq!(origin("lambda = "), "default");
+
+    let again = folder.path().join("again.toml");
+    fs::write(&again, &printed).expect("a file");
+    let values = |text: &str| -> Vec<String> {
+        let value = |line: &str| line.split('#').next().unwrap_or("").trim().to_owned();
+        text.lines().map(value).collect()
+    };
+    assert_eq!(values(&print(&again, &[], None)), values(&printed));
+}
+
+#[test]
+fn a_signal_saves_and_exits_0() {
+    for (signal, subcommand) in [("-TERM", "train"), ("-INT", "train"), ("-TERM", "serve")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = training(folder.path(), subcommand, &[ENDLESS]);
+        let process = Process::start(command.args(["--metrics-listen", "127.0.0.1:0"]));
+        let metrics = address(&process.line("serving /metrics"));
+        process.line("training");
+        assert!(support::get(metrics, "/metrics").contains("hrm_learner_updates_total"));
+        process.send(signal);
+        let (status, output) = process.end();
+        assert_eq!(status.code(), Some(0), "{signal} {subcommand}");
+        assert!(output.contains("Stopped and saved"), "{output}");
+        assert!(output.contains("--resume"), "{output}");
+        checkpoint::find(folder.path()).expect("it was saved");
+        let summary = fs::read_to_string(folder.path().join("summary.json")).expect("a summary");
+        assert!(summary.contains("\"complete\": false"), "{summary}");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_final_evaluation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let endless = ("eval.final_episodes", "1_000_000_000");
+    let process = Process::start(&mut training(folder.path(), "train", &[endless]));
+    process.line("final evaluation");
+    process.send("-TERM");
+    let (status, _) = process.end();
+    assert_eq!(status.code(), Some(0));
+    checkpoint::find(folder.path()).expect("it was saved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_exits_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = [ENDLESS, ("learner.drain_seconds", "1000")];
+    let process = Process::start(&mut training(folder.path(), "serve", &settings));
+    let mut learner = client(address(&process.line("training"))).await;
+    // An actor that does not leave keeps the learner waiting.
+    let joined = join(&mut learner, 1).await.expect("room");
+    let session = joined.session;
+    let _weights = learner.subscribe(SubscribeRequest { session }).await;
+    let (unrolls, _acks) = open_upload(&mut learner).await;
+    let unroll = Player::new(&joined).unroll(0);
+    unrolls.send(unroll).await.expect("open");
+    until_status(&mut learner, "training", |s| s.frames == 32).await;
+
+    process.send("-TERM");
+    let stopping = process.line("stopping; a second signal exits at once");
+    assert_eq!(stopping["signal"], "SIGTERM");
+    process.send("-INT");
+    assert_eq!(process.end().0.code(), Some(130));
+}
+
+#[test]
+fn a_learner_that_was_killed_resumes_from_its_newest_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let often = ("checkpoint.interval_frames", "64");
+    let evaluate = ("eval.interval_frames", "64");
+    let settings = [ENDLESS, often, evaluate];
+    let process = Process::start(&mut training(folder.path(), "train", &settings));
+    process.line("evaluation");
+    process.send("-KILL");
+    assert_eq!(process.end().0.code(), None, "a signal ended it");
+
+    let newest = checkpoint::find(folder.path()).expect("there are some");
+    let frames: u64 = newest
+        .file_stem()
+        .and_then(|stem| stem.to_str()?.parse().ok())
+        .expect("frames");
+    let total = (frames + 64).to_string();
+    let more = [often, ("learner.total_frames", total.as_str())];
+    let (output, _, stderr) = output(&mut training(folder.path(), "train", &more));
+    assert_eq!(output.status.code(), Some(1), "it is not overwritten");
+    assert!(stderr.contains("--resume"), "{stderr}");
+    let printed = stdout(training(folder.path(), "train", &more).arg("--resume"));
+    assert!(
+        printed.contains(&format!("Trained on {total} frames")),
+        "{printed}"
+    );
+    assert!(printed.contains("learning-curve.svg"), "{printed}");
+}
+
+#[test]
+fn the_oracle_and_a_random_walk_are_the_ends_of_the_scale() {
+    let eval = |policy: &str, episodes: &str| {
+        let arguments = ["eval", "--json", "--policy", policy, "--episodes", episodes];
+        json(&stdout(learner().args(arguments)))
+    };
+    let oracle = eval("oracle", "500");
+    assert_eq!(
+        (&oracle["success"], &oracle["episodes"]),
+        (&1.0.into(), &500.into())
+    );
+    let ratio = oracle["path_ratio"].as_f64().expect("a number");
+    assert!((1.2..1.4).contains(&ratio), "{oracle}");
+    let ci = |evaluation: &Value, end: usize| evaluation["success_ci95"][end].as_f64();
+    assert!(
+        ci(&oracle, 0) > Some(0.99) && ci(&oracle, 1) == Some(1.0),
+        "{oracle}"
+    );
+
+    let random = eval("random", "500");
+    assert!(ci(&random, 1) < Some(0.5), "{random}");
+    assert!(random["mean_length"].as_f64() > oracle["mean_length"].as_f64());
+    assert_eq!(eval("random", "500"), random, "the same seed");
+}
+
+#[test]
+fn a_policy_that_needs_a_model_says_so() {
+    let (output, _, stderr) = output(learner().arg("eval"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("--checkpoint"), "{stderr}");
+    let (output, _, stderr) = self::output(learner().args(["eval", "--checkpoint", "/nowhere"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("holds no checkpoint"), "{stderr}");
+}
+
+#[test]
+fn every_policy_walks_the_same_episodes_and_dumps_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut courses = Vec::new();
+    for policy in ["greedy", "sampled", "oracle", "random"] {
+        let dump = folder.path().join(policy);
+        let mut command = learner();
+        command.args(["eval", "--json", "--episodes", "20", "--seed", "5"]);
+        command.args(["--policy", policy, "--checkpoint"]);
+        let evaluation = json(&stdout(command.arg(trained()).arg("--dump").arg(&dump)));
+        let episodes = replay(&dump);
+        assert_eq!(evaluation["policy"], policy);
+        assert_summary(&evaluation, &episodes);
+        let course = |e: &Value| [e["seed"].clone(), e["start"].clone(), e["goal"].clone()];
+        courses.push(episodes.iter().map(course).collect::<Vec<_>>());
+    }
+    assert!(courses.iter().all(|c| *c == courses[0]), "{courses:?}");
+}
+
+#[test]
+fn random_mazes_can_be_replayed_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dump = folder.path().join("dump");
+    let mut command = learner();
+    command.args(["eval", "--json", "--set", "env.maze=random-maze"]);
+    command.args(["--episodes", "50", "--policy", "oracle", "--dump"]);
+    let evaluation = json(&stdout(command.arg(&dump)));
+    assert_summary(&evaluation, &replay(&dump));
+}
+
+/// What the evaluation says is what its episodes come to.
+fn assert_summary(evaluation: &Value, episodes: &[Value]) {
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let sum = |key: &str, of: &[&Value]| of.iter().map(|e| number(&e[key])).sum::<f64>();
+    let all: Vec<&Value> = episodes.iter().collect();
+    let won: Vec<&Value> = episodes.iter().filter(|e| e["outcome"] == "goal").collect();
+    let n = episodes.len() as f64;
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+    assert_eq!(evaluation["episodes"], episodes.len());
+    assert!(
+        close(number(&evaluation["success"]), won.len() as f64 / n),
+        "{evaluation}"
+    );
+    assert!(
+        close(number(&evaluation["mean_length"]), sum("length", &all) / n),
+        "{evaluation}"
+    );
+    match won.len() {
+        0 => assert!(evaluation["path_ratio"].is_null(), "{evaluation}"),
+        _ => {
+            let ratio = sum("length", &won) / sum("shortest_path", &won);
+            assert!(
+                close(number(&evaluation["path_ratio"]), ratio),
+                "{evaluation}"
+            );
+        }
+    }
+}
+
+/// Walks every dumped episode again by the rules of the mazes and nothing but its text.
+fn replay(dump: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(dump).expect("a dump");
+    let episodes: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    for episode in &episodes {
+        replay_episode(episode);
+    }
+    episodes
+}
+
+type Rows = Vec<Vec<char>>;
+
+fn replay_episode(episode: &Value) {
+    let steps = episode["steps"].as_array().expect("steps");
+    let goal = place(&episode["goal"]);
+    let mut agent = place(&episode["start"]);
+    let mut total = 0.0;
+    let mut reached = false;
+    assert_eq!(episode["length"], steps.len());
+    let mut open = rows(&steps[0]["tokens"]);
+    for (row, col) in closed_doors(&open, episode) {
+        open[row][col] = '.';
+    }
+    assert_eq!(episode["shortest_path"], shortest_path(&open, agent, goal));
+    for step in steps {
+        assert!(!reached, "it goes on after the goal");
+        let rows = rows(&step["tokens"]);
+        assert_eq!(find(&rows, 'A'), [agent]);
+        assert_eq!(find(&rows, 'G'), [goal]);
+        let doors = if episode["maze"] == "four-rooms" {
+            1
+        } else {
+            5
+        };
+        assert_eq!(closed_doors(&rows, episode).len(), doors);
+        let action = step["action"].as_u64().expect("an action");
+        let (row, col) = moved(agent, action);
+        let tile = rows.get(row).and_then(|r| r.get(col)).copied();
+        let (to, reward) = match tile {
+            Some('G') => ((row, col), 1.0),
+            Some('.') => ((row, col), 0.0),
+            _ => (agent, -0.01),
+        };
+        let found = step["reward"].as_f64().expect("a reward");
+        assert!((found - reward).abs() < 1e-6, "{step}");
+        agent = to;
+        total += reward;
+        reached = agent == goal;
+    }
+    assert_eq!(
+        episode["outcome"],
+        if reached { "goal" } else { "truncated" }
+    );
+    assert!(reached || steps.len() == 80);
+    let found = episode["episode_return"].as_f64().expect("a return");
+    assert!((found - total).abs() < 1e-5);
+}
+
+/// The doorways of the four rooms, where a closed door looks like a wall.
+const FOUR_DOORWAYS: [(usize, usize); 4] = [(2, 5), (5, 1), (6, 8), (9, 5)];
+
+fn closed_doors(rows: &Rows, episode: &Value) -> Vec<(usize, usize)> {
+    match episode["maze"].as_str() {
+        Some("four-rooms") => {
+            let mut doors = FOUR_DOORWAYS.to_vec();
+            doors.retain(|&(row, col)| rows[row][col] == '#');
+            doors
+        }
+        _ => find(rows, 'D'),
+    }
+}
+
+fn place(value: &Value) -> (usize, usize) {
+    serde_json::from_value(value.clone()).expect("a row and a column")
+}
+
+fn rows(value: &Value) -> Rows {
+    let rows: Vec<String> = serde_json::from_value(value.clone()).expect("rows of text");
+    rows.iter().map(|row| row.chars().collect()).collect()
+}
+
+fn find(rows: &Rows, wanted: char) -> Vec<(usize, usize)> {
+    let tiles = rows
+        .iter()
+        .enumerate()
+        .flat_map(|(r, row)| row.iter().enumerate().map(move |(c, &tile)| ((r, c), tile)));
+    tiles
+        .filter(|&(_, tile)| tile == wanted)
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// North, east, south, west; beyond the edge is a place that no row has.
+fn moved((row, col): (usize, usize), action: u64) -> (usize, usize) {
+    match action {
+        0 => (row.wrapping_sub(1), col),
+        1 => (row, col + 1),
+        2 => (row + 1, col),
+        3 => (row, col.wrapping_sub(1)),
+        _ => panic!("{action} is no move"),
+    }
+}
+
+/// Around walls, in steps.
+fn shortest_path(rows: &Rows, start: (usize, usize), goal: (usize, usize)) -> u32 {
+    let mut seen: Vec<Vec<bool>> = rows.iter().map(|row| vec![false; row.len()]).collect();
+    let mut next = VecDeque::from([(start, 0)]);
+    while let Some((at, steps)) = next.pop_front() {
+        if at == goal {
+            return steps;
+        }
+        for action in 0..4 {
+            let (row, col) = moved(at, action);
+            let open = rows
+                .get(row)
+                .and_then(|r| r.get(col))
+                .is_some_and(|&t| t != '#');
+            if open && !std::mem::replace(&mut seen[row][col], true) {
+                next.push_back(((row, col), steps + 1));
+            }
+        }
+    }
+    panic!("no way from {start:?} to {goal:?}");
+}
+
+#[test]
+fn forward_says_what_each_segment_came_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tokens = |text: &str| -> PathBuf {
+        let path = folder.path().join("tokens.jsonl");
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    let forward = |file: &Path| {
+        let mut command = learner();
+        command
+            .args(["forward", "--json", "--checkpoint"])
+            .arg(trained());
+        command.arg("--tokens").arg(file);
+        output(&mut command)
+    };
+    let maze = Maze::new(&EnvConfig::four_rooms(), 1).expect("a maze");
+    let line = serde_json::to_string(maze.observation()).expect("JSON");
+
+    let (result, stdout, stderr) = forward(&tokens(&format!("{line}\n{line}\n")));
+    assert!(result.status.success(), "{stderr}");
+    let lines: Vec<Value> = stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        let segments = line["segments"].as_array().expect("segments");
+        assert_eq!(segments.len(), 1, "the small model has one");
+        let segment = &segments[0];
+        assert!(segment["z_h_norm"].as_f64() > Some(0.0), "{segment}");
+        assert!(segment["z_l_norm"].as_f64() > Some(0.0), "{segment}");
+        assert_eq!(segment["logits"].as_array().map(Vec::len), Some(4));
+        assert!(segment["value"].is_f64(), "{segment}");
+    }
+    assert_ne!(lines[0], lines[1], "the carry goes from line to line");
+
+    for (text, part) in [
+        (format!("{line}\n[0, 1]\n"), "line 2: 2 tokens"),
+        (line.replacen(['0', '1'], "9", 1), "token codes are 0 to"),
+        ("walls".to_owned(), "line 1"),
+    ] {
+        let (result, _, stderr) = forward(&tokens(&text));
+        assert_eq!(result.status.code(), Some(1));
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
+#[test]
+fn the_learning_curve_is_drawn_on_demand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::copy(
+        trained().join("metrics.jsonl"),
+        folder.path().join("metrics.jsonl"),
+    )
+    .expect("a log");
+    let printed = stdout(learner().arg("plot").arg(folder.path()));
+    let picture = fs::read_to_string(printed.trim()).expect("a picture");
+    assert!(picture.starts_with("<svg"));
+}

@@ -1,0 +1,135 @@
+//! Policy lag 0: what the learner recomputes on the weights that acted is what the actor said, through
+//! the wire, over episode ends, on both mazes, for every carry; and what follows each tick is valued in the
+//! episode it belongs to.
+
+mod mazes;
+
+use hrm_common::{
+    config::{LossConfig, OptimizerConfig},
+    env::{EnvConfig, flag},
+    model::{CarryMode, Dtype, Hrm, ModelConfig},
+};
+use hrm_learner::{batch::Batch, recompute::Recomputed, update::Updater};
+use mazes::{Actors, Frame, attention, conv, nudge, opinionated, short_episodes, walk};
+use tch::Device;
+
+const TICKS: usize = 10;
+const ENVS: usize = 2;
+const ACTORS: u64 = 2;
+const UNROLLS: u64 = 2;
+
+/// Rounding of float32, in batches of other sizes on the two sides. Logits and values are of size 1 to 10.
+const TOLERANCE: f64 = 1e-5;
+
+/// How often each end was met, and how far the wrong bootstrap would have been off at most.
+#[derive(Default)]
+struct Seen {
+    terminated: usize,
+    truncated: usize,
+    went_on_after_an_end: usize,
+    wrong_bootstrap: f64,
+    worst: f64,
+}
+
+impl Seen {
+    fn close(&mut self, what: &str, found: f64, expected: f64) {
+        let error = (found - expected).abs();
+        assert!(
+            error < TOLERANCE,
+            "{what}: {found} where {expected} was expected"
+        );
+        self.worst = self.worst.max(error);
+    }
+
+    fn compare(&mut self, recomputed: &Recomputed, batch: &Batch, columns: &[Vec<Frame>]) {
+        let segments = recomputed.log_probs.size()[2];
+        for (b, column) in columns.iter().enumerate() {
+            for (t, frame) in column.iter().enumerate() {
+                let at = [t as i64, b as i64];
+                let log_pi = recomputed
+                    .log_probs
+                    .double_value(&[at[0], at[1], segments - 1]);
+                let log_mu = f64::from(batch.behaviour_log_probs[t * columns.len() + b]);
+                self.close("actor's log-probability", log_mu, frame.log_mu);
+                self.close("learner's log-probability", log_pi, frame.log_mu);
+                self.close("one environment alone", log_pi, frame.log_pi);
+                self.close("value", recomputed.values.double_value(&at), frame.value);
+                let next_value = recomputed.next_values.double_value(&at);
+                self.close("value that follows", next_value, frame.next_value);
+                if frame.flags == flag::TERMINATED {
+                    assert_eq!(next_value, 0.0);
+                    self.terminated += 1;
+                }
+                if frame.flags == flag::TRUNCATED {
+                    self.truncated += 1;
+                    let wrong = frame.value_of_next_episode.expect("an end");
+                    self.wrong_bootstrap = self.wrong_bootstrap.max((wrong - next_value).abs());
+                }
+                self.went_on_after_an_end += usize::from(frame.flags != 0 && t + 1 < TICKS);
+            }
+        }
+    }
+}
+
+fn updater(model: &Hrm, threads: usize, deep_supervision: bool) -> Updater {
+    let loss = LossConfig {
+        deep_supervision,
+        ..LossConfig::default()
+    };
+    Updater::new(model.share(), loss, OptimizerConfig::default(), threads, 1).expect("threads")
+}
+
+fn agree(maze: EnvConfig, form: fn(CarryMode) -> ModelConfig) {
+    tch::set_num_threads(1);
+    let env = short_episodes(maze);
+    for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Reset] {
+        for carry_dtype in [Dtype::F32, Dtype::Bf16] {
+            let model = opinionated(&form(carry), &env, 3);
+            let mut actors = Actors::new(ACTORS, &model, &env, [TICKS, ENVS], carry_dtype);
+            let mut seen = Seen::default();
+            for version in 0..UNROLLS {
+                // The carry goes on over the swap, and the learner starts from the one that was sent.
+                nudge(&model, version as f64, 0.02);
+                actors.load(&model);
+                let unrolls = actors.play(version);
+                let batch = Batch::stack(&unrolls, version, Device::Cpu);
+                let columns = walk(&model, &unrolls);
+                // One shard over both unrolls, one for each, and some that lie across.
+                for threads in [1, 2, 3] {
+                    let deep_supervision = threads == 2;
+                    let recomputed = updater(&model, threads, deep_supervision).recompute(&batch);
+                    seen.compare(&recomputed, &batch, &columns);
+                }
+            }
+            println!(
+                "{carry:?} {carry_dtype:?}: off by {:.1e} at most",
+                seen.worst
+            );
+            assert!(seen.terminated > 0 && seen.truncated > 0 && seen.went_on_after_an_end > 0);
+            assert!(
+                seen.wrong_bootstrap > 0.05,
+                "the two bootstraps are too alike to tell apart"
+            );
+        }
+    }
+}
+
+#[test]
+fn four_rooms_with_convolutions() {
+    agree(EnvConfig::four_rooms(), conv);
+}
+
+#[test]
+fn four_rooms_with_attention() {
+    agree(EnvConfig::four_rooms(), attention);
+}
+
+#[test]
+fn random_maze_with_convolutions() {
+    agree(EnvConfig::random_maze(), conv);
+}
+
+#[test]
+fn random_maze_with_attention() {
+    agree(EnvConfig::random_maze(), attention);
+}

@@ -1,0 +1,390 @@
+//! Whole runs, tiny ones, through real actors over the loopback interface.
+
+mod support;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hrm_actor::session::{self, ActorOptions, Outcome};
+use hrm_common::{
+    config::{Config, Layers},
+    model::state,
+    shutdown::Shutdown,
+};
+use hrm_learner::{
+    checkpoint::{self, Checkpoint},
+    metrics_log::Record,
+    run::Summary,
+};
+use serde_json::Value;
+use support::{Relay, client, join, start, status, tiny, try_start, until, until_status};
+
+/// More frames than any of these runs gets to.
+const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
+
+async fn run(dir: &Path, resume: bool, more: &[(&str, &str)]) -> Summary {
+    start(&tiny(dir, more), resume, &Shutdown::new())
+        .await
+        .finish()
+        .await
+        .expect("a run that ends")
+}
+
+fn newest(dir: &Path) -> Checkpoint {
+    let path = checkpoint::find(dir).expect("a checkpoint");
+    Checkpoint::read(&path).expect("a sound one")
+}
+
+fn weights(checkpoint: &Checkpoint) -> Vec<u8> {
+    state::encode(&checkpoint.model(tch::Device::Cpu).expect("its model"))
+}
+
+fn json(path: PathBuf) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
+}
+
+/// An actor process's life, as a task of this one.
+fn actor(
+    config: &Config,
+    learner: String,
+    shutdown: &Shutdown,
+) -> tokio::task::JoinHandle<Outcome> {
+    let options = ActorOptions {
+        learner,
+        ..ActorOptions::of(config, "elsewhere".into())
+    };
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        session::run(options, shutdown)
+            .await
+            .expect("nothing that trying again cannot mend")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_run_leaves_everything_that_was_promised() {
+    support::scrape();
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("runs/tiny");
+    let effective = tiny(
+        &dir,
+        &[
+            ("learner.total_frames", "512"),
+            ("learner.local_actors", "2"),
+            ("learner.batch_unrolls", "2"),
+            ("checkpoint.interval_frames", "64"),
+            ("checkpoint.keep", "2"),
+            ("eval.interval_frames", "128"),
+            ("eval.episodes", "4"),
+        ],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&effective, false, &shutdown).await;
+    let summary = running.finish().await.expect("a run that ends");
+    assert!(!shutdown.is_tripped(), "the caller's own");
+
+    let evaluation = summary.evaluation.expect("a complete run is evaluated");
+    assert_eq!(
+        (summary.complete, summary.frames, evaluation.episodes),
+        (true, 512, 8)
+    );
+    assert_eq!(summary.updates, 512 / 16);
+    let written = json(dir.join("summary.json"));
+    assert_eq!(written["frames"], 512);
+    assert_eq!(written["evaluation"]["policy"], "greedy");
+
+    let again = Config::load(&Layers {
+        file: Some(dir.join("config.toml")),
+        ..Layers::default()
+    });
+    assert_eq!(again.expect("a configuration").config, effective.config);
+    assert_eq!(json(dir.join("run.json"))["restarts"], 0);
+
+    let checkpoints = checkpoint::list(&dir.join("checkpoints")).expect("a folder");
+    let names: Vec<_> = checkpoints.iter().filter_map(|p| p.file_stem()).collect();
+    assert_eq!(names, ["000000000448", "000000000512"], "the newest two");
+    let checkpoint = newest(&dir);
+    assert_eq!(checkpoint.state.frames, 512);
+    assert_eq!(checkpoint.state.sessions_joined, 2);
+    assert_eq!(checkpoint.config, effective.config);
+
+    let log = fs::read_to_string(dir.join("metrics.jsonl")).expect("a log");
+    let last = log.lines().last().expect("a record");
+    let Record::Eval(last) = serde_json::from_str(last).expect("a record") else {
+        panic!("{last}");
+    };
+    assert_eq!((last.frames, last.episodes), (512, 8));
+    let curve = fs::read_to_string(dir.join("learning-curve.svg")).expect("a picture");
+    assert!(curve.starts_with("<svg") && curve.trim_end().ends_with("</svg>"));
+
+    let page = support::scrape();
+    for stage in ["wait", "batch", "recompute", "vtrace", "passes", "publish"] {
+        let name = format!("hrm_learner_stage_seconds_count{{stage=\"{stage}\"}}");
+        assert!(support::metric(&name) >= 8.0, "{name} in {page}");
+    }
+    for stage in ["wait", "infer", "step", "encode"] {
+        let name = format!("hrm_actor_stage_seconds_count{{stage=\"{stage}\"}}");
+        assert!(support::metric(&name) >= 8.0, "{name} in {page}");
+    }
+    assert!(support::metric("hrm_learner_frames_trained_total") >= 512.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_synchronous_run_repeats_itself_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let weights_of = async |name: &str, seed: &str| {
+        let dir = folder.path().join(name);
+        run(
+            &dir,
+            false,
+            &[("rollout.synchronous", "true"), ("run.seed", seed)],
+        )
+        .await;
+        weights(&newest(&dir))
+    };
+    let (first, second) = (weights_of("a", "1").await, weights_of("b", "1").await);
+    assert!(first == second, "the same seed");
+    assert!(first != weights_of("c", "2").await, "another seed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_run_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, whole) = (folder.path().join("two"), folder.path().join("one"));
+    run(&dir, false, &[]).await;
+    let before = newest(&dir);
+    let seed_of_next = {
+        let sessions = hrm_learner::sessions::Sessions::new(1, before.state.sessions_joined);
+        sessions.join(1, String::new()).1
+    };
+
+    // What the service says before anything more is trained.
+    let longer = ("learner.total_frames", "512");
+    let shutdown = Shutdown::new();
+    let serve = tiny(
+        &dir,
+        &[
+            longer,
+            ("learner.local_actors", "0"),
+            // The session below is one that nobody comes back to.
+            ("learner.drain_seconds", "0"),
+        ],
+    );
+    let running = start(&serve, true, &shutdown).await;
+    let mut learner = client(running.address).await;
+    let resumed = status(&mut learner).await;
+    assert_eq!((resumed.frames, resumed.updates), (256, 16));
+    assert_eq!(resumed.run_id, before.state.run_id);
+    assert!(resumed.version > 1 << 32, "above any version before");
+    let joined = join(&mut learner, 1).await.expect("room");
+    assert_eq!(
+        joined.seed, seed_of_next,
+        "no session repeats an older one's"
+    );
+    drop(learner);
+    shutdown.trip();
+    assert!(!running.finish().await.expect("it stops").complete);
+
+    let summary = run(&dir, true, &[longer]).await;
+    assert!(summary.complete);
+    let after = newest(&dir);
+    run(&whole, false, &[longer]).await;
+    let uninterrupted = newest(&whole);
+    assert_eq!(after.state.run_id, before.state.run_id);
+    for (two, one) in [
+        (after.state.frames, uninterrupted.state.frames),
+        (after.state.updates, uninterrupted.state.updates),
+        (
+            after.state.optimizer_steps,
+            uninterrupted.state.optimizer_steps,
+        ),
+    ] {
+        assert_eq!(two, one);
+    }
+    assert_eq!(
+        after.state.sessions_joined,
+        before.state.sessions_joined + 2
+    );
+    assert_eq!(
+        after.state.rng, uninterrupted.state.rng,
+        "the same shuffles"
+    );
+    assert_ne!(after.state.rng, before.state.rng);
+    assert!(after.state.seconds > before.state.seconds);
+    assert!(weights(&after) != weights(&before));
+    assert_eq!(json(dir.join("run.json"))["restarts"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_curriculum_and_the_optimiser_go_on_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    run(dir, false, &[]).await;
+    let path = checkpoint::find(dir).expect("a checkpoint");
+    let before = Checkpoint::read(&path).expect("a sound one");
+    // Nobody acts in between: what comes out is what went in.
+    let shutdown = Shutdown::new();
+    let idle = tiny(dir, &[ENDLESS, ("learner.local_actors", "0")]);
+    let running = start(&idle, true, &shutdown).await;
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+    let after = Checkpoint::read(&path).expect("a sound one");
+    let json = |c: &Checkpoint| serde_json::to_value(&c.state).expect("JSON");
+    let (mut before_state, after_state) = (json(&before), json(&after));
+    before_state["seconds"] = after_state["seconds"].clone();
+    assert_eq!(before_state, after_state);
+    assert!(weights(&before) == weights(&after));
+    let tensors = |c: &Checkpoint| {
+        let model = c.model(tch::Device::Cpu).expect("its model");
+        let mut adam =
+            hrm_learner::optimizer::Adam::new(c.config.optimizer.clone(), model.flat_parameters());
+        c.restore_optimizer(&mut adam).expect("its means");
+        let (steps, mean, square) = adam.state();
+        let floats = |t: &tch::Tensor| Vec::<f32>::try_from(t).expect("floats");
+        (steps, floats(mean), floats(square))
+    };
+    assert_eq!(tensors(&before), tensors(&after));
+    assert!(tensors(&before).1.iter().any(|&m| m != 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_belongs_to_one_run_and_one_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    run(dir, false, &[]).await;
+    let shutdown = Shutdown::new();
+    let config = tiny(dir, &[ENDLESS, ("learner.local_actors", "0")]);
+    let taken = try_start(&config, false, &shutdown)
+        .await
+        .expect_err("taken");
+    for part in ["already holds a run", "--resume", "--run-dir"] {
+        assert!(taken.to_string().contains(part), "{taken}");
+    }
+    assert_eq!(newest(dir).state.frames, 256, "untouched");
+
+    let first = start(&config, true, &shutdown).await;
+    let second = try_start(&config, true, &shutdown)
+        .await
+        .expect_err("in use");
+    assert!(
+        second.to_string().contains("in use by another process"),
+        "{second}"
+    );
+    shutdown.trip();
+    first.finish().await.expect("it stops");
+    let again = Shutdown::new();
+    again.trip();
+    let again = start(&config, true, &again).await;
+    again.finish().await.expect("free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_model_cannot_resume() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(folder.path(), false, &[]).await;
+    let wider = tiny(folder.path(), &[("model.hidden", "16")]);
+    let error = try_start(&wider, true, &Shutdown::new())
+        .await
+        .expect_err("another model");
+    assert!(
+        format!("{error:#}").contains("another [model]"),
+        "{error:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_outlives_its_learner() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let relay = Relay::start().await;
+    let config = tiny(dir, &[ENDLESS, ("learner.local_actors", "0")]);
+    let outcome = actor(&config.config, relay.url(), &Shutdown::new());
+    until("an actor that tries again", async || {
+        (relay.refused() >= 3).then_some(())
+    })
+    .await;
+
+    let shutdown = Shutdown::new();
+    let first = start(&config, false, &shutdown).await;
+    relay.to(first.address);
+    let mut learner = client(first.address).await;
+    until_status(&mut learner, "training", |s| s.frames >= 128).await;
+    drop(learner);
+    shutdown.trip();
+    let summary = first.finish().await.expect("it stops");
+    assert!(!summary.complete && summary.evaluation.is_none());
+    assert!(!outcome.is_finished(), "its learner may come back");
+
+    let total = (summary.frames + 128).to_string();
+    let config = tiny(
+        dir,
+        &[
+            ("learner.local_actors", "0"),
+            ("learner.total_frames", &total),
+        ],
+    );
+    let second = start(&config, true, &Shutdown::new()).await;
+    relay.to(second.address);
+    let summary = second.finish().await.expect("a run that ends");
+    assert!(summary.complete);
+    assert_eq!(outcome.await.expect("no panic"), Outcome::RunComplete);
+    assert!(newest(dir).state.sessions_joined >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_goes_on_without_an_actor_that_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serve = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
+    let shutdown = Shutdown::new();
+    let running = start(&serve, false, &shutdown).await;
+    let url = format!("http://{}", running.address);
+    let (leave, stay) = (Shutdown::new(), Shutdown::new());
+    let leaving = actor(&serve.config, url.clone(), &leave);
+    let staying = actor(&serve.config, url, &stay);
+    let mut learner = client(running.address).await;
+    until_status(&mut learner, "two at work", |s| {
+        s.sessions == 2 && s.frames > 0
+    })
+    .await;
+    leave.trip();
+    assert_eq!(leaving.await.expect("no panic"), Outcome::Stopped);
+    let left = until_status(&mut learner, "one at work", |s| s.sessions == 1).await;
+    until_status(&mut learner, "training", |s| s.frames > left.frames + 256).await;
+    stay.trip();
+    assert_eq!(staying.await.expect("no panic"), Outcome::Stopped);
+    drop(learner);
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_minutes_end_a_run_with_or_without_actors() {
+    for local_actors in ["1", "0"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = [
+            ENDLESS,
+            ("learner.max_minutes", "0.005"),
+            ("learner.local_actors", local_actors),
+        ];
+        let summary = run(folder.path(), false, &limits).await;
+        assert!(summary.complete && summary.seconds >= 0.3);
+        assert_eq!(newest(folder.path()).state.frames, summary.frames);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_is_named_with_its_remedy() {
+    let taken = std::net::TcpListener::bind(support::ANY_PORT).expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(folder.path(), &[("learner.listen", &address)]);
+    let error = try_start(&config, false, &Shutdown::new())
+        .await
+        .expect_err("taken");
+    let message = format!("{error:#}");
+    for part in ["learner.listen", &address, "--listen"] {
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -1,0 +1,583 @@
+//! The service over real sockets, with the trainer's side played by the test.
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hrm_common::{
+    config::{Config, Spec},
+    model::{Hrm, state},
+    shutdown::Shutdown,
+    stage::{LearnerStage, StageClock},
+    telemetry::names,
+    weights::{Assembler, Weights, load},
+};
+use hrm_learner::{
+    batch::{BatchLimits, Batcher, Next},
+    queue::{QueueReceiver, queue},
+    run::expectation,
+    service::{LearnerService, Position},
+    sessions::Sessions,
+    upload::Admission,
+};
+use hrm_proto::{
+    WIRE_MAJOR,
+    v1::{
+        JoinRequest, StatusResponse, SubscribeRequest, UploadAck, WeightsChunk,
+        learner_server::LearnerServer,
+    },
+};
+use support::{Player, client, join, metric, open_upload, status, until, until_status};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
+use tonic::{Code, Streaming, transport::Server};
+
+/// Unrolls that the queue of these tests holds.
+const CAPACITY: usize = 2;
+
+/// The test's end of a service: that of the trainer.
+struct Trainer {
+    config: Config,
+    model: Hrm,
+    sessions: Arc<Sessions>,
+    newest: watch::Sender<Weights>,
+    queue: QueueReceiver,
+    position: Arc<Position>,
+}
+
+fn service() -> (LearnerService, Trainer) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = support::tiny(folder.path(), &[]).config;
+    let grid = config.env.grid();
+    let model = Hrm::new(&config.model, grid, 1, tch::Device::Cpu).expect("a model");
+    let sessions = Arc::new(Sessions::new(config.run.seed, 0));
+    let (queue_tx, queue) = queue(CAPACITY);
+    let (newest_tx, newest) = watch::channel(version_of(&model, 1));
+    let position = Arc::new(Position::new(32, 2));
+    let service = LearnerService {
+        run_id: "run".into(),
+        spec: config.spec().to_json().expect("JSON"),
+        admission: Admission {
+            expectation: Arc::new(expectation(&config, &model)),
+            sessions: sessions.clone(),
+            queue: queue_tx,
+            newest,
+        },
+        position: position.clone(),
+    };
+    let trainer = Trainer {
+        config,
+        model,
+        sessions,
+        newest: newest_tx,
+        queue,
+        position,
+    };
+    (service, trainer)
+}
+
+async fn listen() -> (SocketAddr, Trainer) {
+    let (service, trainer) = service();
+    let listener = TcpListener::bind(support::ANY_PORT)
+        .await
+        .expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(
+        Server::builder()
+            .add_service(LearnerServer::new(service))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    (address, trainer)
+}
+
+impl Trainer {
+    /// Takes over the queue as the trainer does, one unroll a batch.
+    fn batcher(self, max_policy_lag: u64) -> (Batcher, crossbeam::channel::Sender<()>) {
+        let (stop_tx, stop) = crossbeam::channel::bounded(0);
+        let batcher = Batcher::new(
+            self.queue,
+            stop,
+            self.sessions,
+            BatchLimits {
+                unrolls: 1,
+                max_policy_lag,
+                synchronous: false,
+            },
+            tch::Device::Cpu,
+        );
+        (batcher, stop_tx)
+    }
+}
+
+/// What the batcher makes of the queue as it is.
+fn next(batcher: &mut Batcher, newest_version: u64) -> Next {
+    let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+    batcher.next(newest_version, Duration::ZERO, &mut clock)
+}
+
+fn version_of(model: &Hrm, version: u64) -> Weights {
+    let body = state::encode(model).into();
+    Weights::new(version, body, model.fingerprint(), 3, false)
+}
+
+/// The first acknowledgement that says `wanted`.
+async fn ack(acks: &mut Streaming<UploadAck>, wanted: impl Fn(&UploadAck) -> bool) -> UploadAck {
+    while let Some(ack) = acks.message().await.expect("an upload that goes on") {
+        if wanted(&ack) {
+            return ack;
+        }
+    }
+    panic!("the upload ended before");
+}
+
+/// What the learner ended an upload with.
+async fn refusal(acks: &mut Streaming<UploadAck>) -> tonic::Status {
+    loop {
+        match acks.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ended in order"),
+            Err(status) => return status,
+        }
+    }
+}
+
+/// The next complete version on a subscription.
+async fn weights(stream: &mut Streaming<WeightsChunk>, assembler: &mut Assembler) -> Weights {
+    loop {
+        let chunk = stream
+            .message()
+            .await
+            .expect("a subscription that goes on")
+            .expect("more weights");
+        if let Some(weights) = assembler.push(chunk).expect("sound weights") {
+            return weights;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_is_told_what_to_run() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let first = join(&mut client, 1).await.expect("room");
+    let second = join(&mut client, 2).await.expect("room");
+    let spec = Spec::from_json(&first.spec).expect("a spec");
+    assert_eq!(spec, trainer.config.spec());
+    assert_eq!(first.model_fingerprint, trainer.model.fingerprint());
+    assert_eq!(
+        (first.run_id.as_str(), first.wire_major),
+        ("run", WIRE_MAJOR)
+    );
+    assert_ne!(first.session, second.session);
+    assert_ne!(first.seed, second.seed, "no two play the same episodes");
+    assert_eq!(trainer.sessions.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_wire_version_is_refused_with_what_to_upgrade() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    for (wire_major, remedy) in [
+        (WIRE_MAJOR - 1, "upgrade the actor"),
+        (WIRE_MAJOR + 1, "upgrade the learner"),
+    ] {
+        let request = JoinRequest {
+            actor_id: 1,
+            wire_major,
+            ..JoinRequest::default()
+        };
+        let status = client.join(request).await.expect_err("another version");
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(status.message().contains(remedy), "{status}");
+    }
+    assert!(trainer.sessions.is_empty());
+    // A minor version more is a peer that knows more.
+    let request = JoinRequest {
+        wire_major: WIRE_MAJOR,
+        wire_minor: 99,
+        ..JoinRequest::default()
+    };
+    assert!(client.join(request).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_unroll_is_named_and_counted_and_those_before_it_stay() {
+    support::scrape();
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let mut player = Player::new(&joined);
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls.send(player.unroll(1)).await.expect("open");
+    let mut bad = player.unroll(1);
+    bad.rewards = vec![0x7f; bad.rewards.len()].into();
+    unrolls.send(bad).await.expect("open");
+
+    let status = refusal(&mut acks).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("`rewards`"), "{status}");
+    assert_eq!(trainer.queue.channel().len(), 1, "the one before it");
+    let counted = metric("hrm_learner_unrolls_refused_total{field=\"rewards\"}");
+    assert_eq!(counted, 1.0);
+    until("its session is closed", async || {
+        trainer.sessions.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_not_open_must_join_again() {
+    let (address, _trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let mut unroll = Player::new(&joined).unroll(1);
+    unroll.session ^= 1;
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls.send(unroll).await.expect("open");
+    let status = refusal(&mut acks).await;
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("join again"), "{status}");
+
+    let session = joined.session ^ 1;
+    let status = client
+        .subscribe(SubscribeRequest { session })
+        .await
+        .expect_err("unknown");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_of_one_session() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let mine = join(&mut client, 1).await.expect("room");
+    let other = join(&mut client, 2).await.expect("room");
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls
+        .send(Player::new(&mine).unroll(1))
+        .await
+        .expect("open");
+    unrolls
+        .send(Player::new(&other).unroll(1))
+        .await
+        .expect("open");
+    let status = refusal(&mut acks).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("`session`"), "{status}");
+    assert!(trainer.sessions.find(mine.session).is_err());
+    assert!(trainer.sessions.find(other.session).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_comes_back_fences_what_is_left_of_its_old_session() {
+    support::scrape();
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let old = join(&mut client, 7).await.expect("room");
+    let mut old_player = Player::new(&old);
+    let (old_unrolls, mut old_acks) = open_upload(&mut client).await;
+    old_unrolls.send(old_player.unroll(1)).await.expect("open");
+    ack(&mut old_acks, |ack| ack.unrolls_admitted == 1).await;
+
+    let new = join(&mut client, 7).await.expect("room");
+    assert_eq!(trainer.sessions.len(), 1);
+    let new_unroll = Player::new(&new).unroll(1);
+    let (new_unrolls, mut new_acks) = open_upload(&mut client).await;
+    new_unrolls.send(new_unroll.clone()).await.expect("open");
+    ack(&mut new_acks, |ack| ack.unrolls_admitted == 1).await;
+
+    let (mut batcher, _stop) = trainer.batcher(64);
+    let Next::Batch(batch) = next(&mut batcher, 1) else {
+        panic!("an unroll waits");
+    };
+    let actions = Vec::<i64>::try_from(batch.actions.flatten(0, -1)).expect("actions");
+    let expected: Vec<i64> = new_unroll.actions.iter().map(|&a| a.into()).collect();
+    assert_eq!(actions, expected, "the new session's unroll alone");
+    assert!(matches!(next(&mut batcher, 1), Next::Idle));
+    let dropped = metric("hrm_learner_unrolls_dropped_total{reason=\"fenced\"}");
+    assert_eq!(dropped, 1.0);
+
+    old_unrolls.send(old_player.unroll(1)).await.expect("open");
+    let status = refusal(&mut old_acks).await;
+    assert_eq!(status.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_a_stream_that_is_not_read() {
+    /// Far more than the connection's windows hold.
+    const OFFERED: usize = 4096;
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let unroll = Player::new(&joined).unroll(1);
+    let size = prost::Message::encoded_len(&unroll);
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let stream = tokio_stream::iter(0..OFFERED).map({
+        let pulled = pulled.clone();
+        move |_| {
+            pulled.fetch_add(1, Ordering::Relaxed);
+            unroll.clone()
+        }
+    });
+    let mut acks = client.upload(stream).await.expect("open").into_inner();
+
+    let full = ack(&mut acks, |ack| ack.unrolls_admitted == 2).await;
+    assert_eq!((full.unrolls_taken, full.frames_admitted), (0, 64));
+    // The server has had every opportunity to read on by the time it has answered all of these.
+    for _ in 0..100 {
+        assert_eq!(status(&mut client).await.queued_unrolls as usize, CAPACITY);
+    }
+    let in_flight = pulled.load(Ordering::Relaxed) * size;
+    assert!(in_flight < 4 << 20, "{in_flight} bytes left the actor");
+
+    for taken in 1..=3 {
+        let queued = trainer.queue.channel().recv().expect("it is full");
+        queued.session.take();
+        drop(queued);
+        let acked = ack(&mut acks, |ack| ack.unrolls_admitted == 2 + taken).await;
+        assert_eq!(acked.unrolls_taken, taken, "one taken, one let in");
+        assert_eq!(trainer.queue.channel().len(), CAPACITY);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_may_go_on() {
+    support::scrape();
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let mut player = Player::new(&joined);
+    trainer.newest.send_replace(version_of(&trainer.model, 9));
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls.send(player.unroll(1)).await.expect("open");
+    unrolls.send(player.unroll(5)).await.expect("open");
+    ack(&mut acks, |ack| ack.unrolls_admitted == 2).await;
+
+    let (mut batcher, _stop) = trainer.batcher(4);
+    let Next::Batch(batch) = next(&mut batcher, 9) else {
+        panic!("an unroll waits");
+    };
+    assert_eq!(batch.lags, [4], "exactly as old as is allowed");
+    let dropped = metric("hrm_learner_unrolls_dropped_total{reason=\"stale\"}");
+    assert_eq!(dropped, 1.0);
+    let frames = metric("hrm_learner_frames_dropped_total{reason=\"stale\"}");
+    assert_eq!(frames, 32.0);
+    ack(&mut acks, |ack| ack.unrolls_taken == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_that_nobody_has_yet_cannot_have_acted() {
+    let (address, _trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls
+        .send(Player::new(&joined).unroll(2))
+        .await
+        .expect("open");
+    let status = refusal(&mut acks).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("`policy_versions`"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_has_the_newest_weights_at_once_and_skips_to_the_newest() {
+    const LAST: u64 = 60;
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let session = join(&mut client, 1).await.expect("room").session;
+    let mut stream = client
+        .subscribe(SubscribeRequest { session })
+        .await
+        .expect("open")
+        .into_inner();
+    let fingerprint = trainer.model.fingerprint();
+    let mut assembler = Assembler::new(fingerprint);
+    let first = weights(&mut stream, &mut assembler).await;
+    assert_eq!((first.version, first.curriculum_distance), (1, 3));
+    let grid = trainer.config.env.grid();
+    let mut copy = Hrm::new(&trainer.config.model, grid, 2, tch::Device::Cpu).expect("a model");
+    load(&mut copy, &first.body).expect("weights of this model");
+    assert_eq!(state::encode(&copy), state::encode(&trainer.model));
+
+    // More than a window holds: what nobody reads stays where it is.
+    for version in 2..=LAST {
+        let body = vec![version as u8; 3 << 20].into();
+        trainer
+            .newest
+            .send_replace(Weights::new(version, body, fingerprint, 0, false));
+    }
+    let mut versions = vec![first.version];
+    while versions.last() != Some(&LAST) {
+        let weights = weights(&mut stream, &mut assembler).await;
+        assert_eq!(weights.body, vec![weights.version as u8; 3 << 20]);
+        versions.push(weights.version);
+    }
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    assert!(versions.len() < 20, "it skips: {versions:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_run_reaches_whoever_comes_and_the_end_of_a_learner_nobody() {
+    for run_complete in [true, false] {
+        let (address, trainer) = listen().await;
+        let mut client = client(address).await;
+        let fingerprint = trainer.model.fingerprint();
+        let last = Weights {
+            run_complete,
+            ..version_of(&trainer.model, 2)
+        };
+        trainer.newest.send_replace(last);
+        drop(trainer);
+        let joined = join(&mut client, 1).await;
+        if !run_complete {
+            let status = joined.expect_err("it is stopping");
+            assert_eq!(status.code(), Code::Unavailable);
+            continue;
+        }
+        let session = joined.expect("room").session;
+        let mut stream = client
+            .subscribe(SubscribeRequest { session })
+            .await
+            .expect("open")
+            .into_inner();
+        let last = weights(&mut stream, &mut Assembler::new(fingerprint)).await;
+        assert!(last.run_complete);
+        assert!(stream.message().await.expect("in order").is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_to_a_learner_without_a_trainer_is_told_to_come_back() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let mut player = Player::new(&join(&mut client, 1).await.expect("room"));
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    drop(trainer);
+    unrolls.send(player.unroll(1)).await.expect("open");
+    assert_eq!(refusal(&mut acks).await.code(), Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_says_how_far_the_run_is() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls
+        .send(Player::new(&joined).unroll(1))
+        .await
+        .expect("open");
+    ack(&mut acks, |ack| ack.unrolls_admitted == 1).await;
+    trainer.position.frames.store(64, Ordering::Relaxed);
+    trainer.newest.send_replace(version_of(&trainer.model, 4));
+    let expected = StatusResponse {
+        run_id: "run".into(),
+        version: 4,
+        updates: 2,
+        frames: 64,
+        sessions: 1,
+        queued_unrolls: 1,
+        curriculum_distance: 3,
+    };
+    assert_eq!(status(&mut client).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_dies_leaves_no_session() {
+    let (address, trainer) = listen().await;
+    let gone = async || trainer.sessions.is_empty().then_some(());
+
+    // Subscribed, no unroll yet.
+    let mut actor = client(address).await;
+    let session = join(&mut actor, 1).await.expect("room").session;
+    let stream = actor.subscribe(SubscribeRequest { session }).await;
+    assert_eq!(trainer.sessions.len(), 1);
+    drop((stream, actor));
+    until("no session after a subscription", gone).await;
+
+    // In the middle of an upload, with the queue full behind it.
+    let mut actor = client(address).await;
+    let joined = join(&mut actor, 1).await.expect("room");
+    let session = joined.session;
+    let stream = actor.subscribe(SubscribeRequest { session }).await;
+    let mut player = Player::new(&joined);
+    let (unrolls, mut acks) = open_upload(&mut actor).await;
+    for _ in 0..CAPACITY {
+        unrolls.send(player.unroll(1)).await.expect("open");
+    }
+    ack(&mut acks, |ack| ack.unrolls_admitted == 2).await;
+    drop((unrolls, acks, stream, actor));
+    until("no session after an upload", gone).await;
+    assert_eq!(
+        trainer.queue.channel().len(),
+        CAPACITY,
+        "what it sent is good"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_reflection_answer() {
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = support::tiny(folder.path(), &[("learner.local_actors", "0")]);
+    let shutdown = Shutdown::new();
+    let running = support::start(&config, false, &shutdown).await;
+    let mut client = client(running.address).await;
+    until_status(&mut client, "it answers", |s| s.frames == 0).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address))
+        .expect("a URL")
+        .connect()
+        .await
+        .expect("a learner");
+
+    for service in ["", "hrm.v1.Learner"] {
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
+        let answer = HealthClient::new(channel.clone())
+            .check(request)
+            .await
+            .expect("an answer");
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    }
+
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answer = ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .expect("an answer")
+        .into_inner()
+        .message()
+        .await
+        .expect("in order")
+        .expect("a list");
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("no list of services: {answer:?}");
+    };
+    let names: HashSet<_> = list.service.into_iter().map(|s| s.name).collect();
+    assert!(names.contains("hrm.v1.Learner"), "{names:?}");
+    assert!(names.contains("grpc.health.v1.Health"), "{names:?}");
+
+    shutdown.trip();
+    let summary = running.finish().await.expect("it stops");
+    assert!(!summary.complete);
+}

@@ -1,0 +1,400 @@
+//! What the tests over real sockets and real processes share.
+
+// Every test program uses its own part of it.
+#![allow(dead_code)]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use hrm_actor::{
+    act::{Policy, action_rng},
+    rollout::Rollout,
+    session::unroll_shape,
+};
+use hrm_common::{
+    config::{Config, Effective, Layers, Override, Spec},
+    env::VecEnv,
+    model::Hrm,
+    shutdown::Shutdown,
+    stage::{ActorStage, StageClock},
+    telemetry::{
+        self,
+        names::{self, Role},
+    },
+    wire,
+};
+use hrm_learner::{
+    progress::Progress,
+    run::{self, Running},
+};
+use hrm_proto::{
+    WIRE_MAJOR, WIRE_MINOR,
+    v1::{
+        JoinRequest, JoinResponse, StatusRequest, StatusResponse, UnrollBatch, UploadAck,
+        learner_client::LearnerClient,
+    },
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+
+/// How long any condition may take to come about: only ever reached by a test that fails.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Any free port of this machine.
+pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A run that takes a moment: a model of a few hundred parameters, 32 frames a batch.
+pub const TINY: [(&str, &str); 19] = [
+    ("model.hidden", "8"),
+    ("model.inter_multiple", "8"),
+    ("rollout.envs", "4"),
+    ("rollout.unroll_length", "8"),
+    ("actor.backoff_min_ms", "5"),
+    ("actor.backoff_max_ms", "50"),
+    ("actor.metrics_listen", ""),
+    ("learner.listen", "127.0.0.1:0"),
+    ("learner.metrics_listen", ""),
+    ("learner.local_actors", "1"),
+    ("learner.threads", "1"),
+    ("learner.batch_unrolls", "1"),
+    ("learner.queue_unrolls", "2"),
+    ("learner.total_frames", "256"),
+    ("loss.passes", "1"),
+    ("loss.minibatch", "16"),
+    ("eval.interval_frames", "0"),
+    ("eval.final_episodes", "8"),
+    ("telemetry.log_format", "json"),
+];
+
+/// [`TINY`] with `more` on top, written to `dir`.
+pub fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
+    let dir = dir.display().to_string();
+    let command_line = TINY
+        .iter()
+        .chain(&[("run.dir", dir.as_str())])
+        .chain(more)
+        .map(|(key, value)| Override::new("--set", *key, value))
+        .collect();
+    Config::load(&Layers {
+        command_line,
+        ..Layers::default()
+    })
+    .expect("a configuration")
+}
+
+/// The same as arguments of a program.
+pub fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
+    TINY.iter()
+        .chain(more)
+        .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")])
+        .collect()
+}
+
+/// Starts a run in this process.
+pub async fn start(effective: &Effective, resume: bool, shutdown: &Shutdown) -> Running {
+    try_start(effective, resume, shutdown)
+        .await
+        .expect("a run that starts")
+}
+
+/// Starts a run in this process, or says why it cannot.
+pub async fn try_start(
+    effective: &Effective,
+    resume: bool,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Running> {
+    let config = &effective.config;
+    let progress = Progress::new(&config.telemetry, config.learner.total_frames);
+    run::start(effective, resume, progress, shutdown.clone()).await
+}
+
+/// Looks again and again until `condition` gives something.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    let looking = async {
+        loop {
+            looks.tick().await;
+            if let Some(found) = condition().await {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("it never came to this: {what}"))
+}
+
+/// A client of the learner there.
+pub async fn client(address: SocketAddr) -> LearnerClient<Channel> {
+    LearnerClient::connect(format!("http://{address}"))
+        .await
+        .expect("a learner")
+}
+
+/// What the learner says of its run.
+pub async fn status(client: &mut LearnerClient<Channel>) -> StatusResponse {
+    client
+        .status(StatusRequest {})
+        .await
+        .expect("a status")
+        .into_inner()
+}
+
+/// Waits until the learner's run is as `wanted`.
+pub async fn until_status(
+    client: &mut LearnerClient<Channel>,
+    what: &str,
+    wanted: impl Fn(&StatusResponse) -> bool,
+) -> StatusResponse {
+    until(what, async || Some(status(client).await).filter(&wanted)).await
+}
+
+/// Joins as an actor process of that id.
+pub async fn join(
+    client: &mut LearnerClient<Channel>,
+    actor_id: u64,
+) -> Result<JoinResponse, Status> {
+    let request = JoinRequest {
+        actor_id,
+        wire_major: WIRE_MAJOR,
+        wire_minor: WIRE_MINOR,
+        name: format!("test-{actor_id}"),
+    };
+    Ok(client.join(request).await?.into_inner())
+}
+
+/// Opens an upload: where unrolls go in, and where acknowledgements come out.
+pub async fn open_upload(
+    client: &mut LearnerClient<Channel>,
+) -> (tokio::sync::mpsc::Sender<UnrollBatch>, Streaming<UploadAck>) {
+    let (unrolls, stream) = tokio::sync::mpsc::channel(1);
+    let acks = client
+        .upload(ReceiverStream::new(stream))
+        .await
+        .expect("an upload");
+    (unrolls, acks.into_inner())
+}
+
+/// Plays real unrolls by hand.
+pub struct Player {
+    rollout: Rollout<VecEnv, Hrm>,
+    clock: StageClock<ActorStage>,
+}
+
+impl Player {
+    /// A player of what the learner asked this session to run.
+    pub fn new(joined: &JoinResponse) -> Self {
+        let spec = Spec::from_json(&joined.spec).expect("a spec");
+        let grid = spec.env.grid();
+        let model = Hrm::new(&spec.model, grid, 0, tch::Device::Cpu).expect("a model");
+        let rollout = Rollout::new(
+            VecEnv::new(&spec.env, spec.rollout.envs, joined.seed).expect("mazes"),
+            Policy::new(model.share(), spec.rollout.envs),
+            action_rng(joined.seed),
+            unroll_shape(&spec, &model),
+            spec.rollout.carry_dtype,
+            joined.session,
+            model.fingerprint(),
+        );
+        Self {
+            rollout,
+            clock: StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait),
+        }
+    }
+
+    /// The next unroll, as if played on the weights of `version`.
+    pub fn unroll(&mut self, version: u64) -> UnrollBatch {
+        let unroll = self.rollout.unroll(version, &mut self.clock, || false);
+        wire::encode(&unroll.expect("nobody stops it"))
+    }
+}
+
+/// Passes connections on to wherever the learner is at the moment.
+pub struct Relay {
+    /// Where to connect.
+    pub address: SocketAddr,
+    upstream: Arc<Mutex<Option<SocketAddr>>>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Relay {
+    /// A relay that hangs up on everyone until it is told where to pass connections on.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(ANY_PORT).await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let upstream = Arc::new(Mutex::new(None::<SocketAddr>));
+        let refused = Arc::new(AtomicUsize::new(0));
+        let relay = Self {
+            address,
+            upstream: upstream.clone(),
+            refused: refused.clone(),
+        };
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let upstream = *upstream.lock().expect("not poisoned");
+                let refused = refused.clone();
+                tokio::spawn(async move {
+                    let far = match upstream {
+                        Some(address) => tokio::net::TcpStream::connect(address).await.ok(),
+                        None => None,
+                    };
+                    let Some(mut far) = far else {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    };
+                    // Either end may hang up.
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        relay
+    }
+
+    /// Passes on from now on.
+    pub fn to(&self, upstream: SocketAddr) {
+        *self.upstream.lock().expect("not poisoned") = Some(upstream);
+    }
+
+    /// Connections that it hung up on.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// What this process's `/metrics` says; the first call switches recording on.
+pub fn scrape() -> String {
+    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+    let address = *ADDRESS.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel();
+        // A runtime of its own: those of the tests come and go.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async {
+                let roles = [Role::Learner, Role::Actor];
+                let exporter = telemetry::install(ANY_PORT, "learner.metrics_listen", &roles)
+                    .await
+                    .expect("an endpoint");
+                sender.send(exporter.address()).expect("someone waits");
+                std::future::pending::<()>().await;
+            });
+        });
+        receiver.recv().expect("an address")
+    });
+    get(address, "/metrics")
+}
+
+/// The value of a metric of this process, labels included in its name; 0 when it is not there.
+pub fn metric(name: &str) -> f64 {
+    let page = scrape();
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.trim().parse().expect("a number"))
+}
+
+/// An HTTP GET.
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// A program of ours, without the environment's own configuration.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HRM__") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A process whose log is followed line by line. Killed when dropped.
+pub struct Process {
+    child: Child,
+    log: mpsc::Receiver<serde_json::Value>,
+}
+
+impl Process {
+    /// Starts it; its log lines must be JSON.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let stderr = child.stderr.take().expect("its log");
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || follow(stderr, &sender));
+        Self { child, log }
+    }
+
+    /// The next log line with this message.
+    pub fn line(&self, message: &str) -> serde_json::Value {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|e| panic!("it never said {message:?}: {e}"));
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    /// Sends it a signal, such as `-TERM`.
+    pub fn send(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status()
+            .expect("kill");
+        assert!(sent.success(), "{signal}");
+    }
+
+    /// Waits for its end: its status and its standard output.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let mut output = String::new();
+        let stdout = self.child.stdout.as_mut().expect("its output");
+        stdout.read_to_string(&mut output).expect("text");
+        (self.child.wait().expect("its status"), output)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn follow(stderr: ChildStderr, log: &mpsc::Sender<serde_json::Value>) {
+    for line in BufReader::new(stderr).lines() {
+        let line = line.expect("text");
+        let line =
+            serde_json::from_str(&line).unwrap_or_else(|_| serde_json::json!({ "message": line }));
+        // Whoever started the process may have seen enough of it.
+        let _ = log.send(line);
+    }
+}

@@ -1,0 +1,404 @@
+//! What a batch does to the weights, against the same worked out by hand, one environment and one tick at
+//! a time.
+
+mod mazes;
+
+use hrm_common::{
+    config::{LossConfig, OptimizerConfig},
+    env::EnvConfig,
+    model::{CarryMode, Dtype, Gradient, Hrm, ModelConfig},
+    trajectory::Unroll,
+};
+use hrm_learner::{
+    batch::Batch,
+    update::{Report, Updater},
+};
+use mazes::{
+    Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
+};
+use tch::{Device, Kind, Tensor};
+
+const TICKS: usize = 8;
+const ENVS: usize = 3;
+const FRAMES: usize = 2 * TICKS * ENVS;
+
+/// One plain step on everything: what the batch's gradient is, is then what the optimiser's mean holds.
+fn one_step() -> LossConfig {
+    LossConfig {
+        gamma: 0.9,
+        lambda: 0.8,
+        rho_bar: 1.2,
+        c_bar: 1.0,
+        passes: 1,
+        minibatch: FRAMES,
+        clip: 1e6,
+        value_cost: 0.5,
+        entropy_cost: 0.1,
+        normalize_advantages: false,
+        deep_supervision: false,
+        bptt_ticks: 1,
+    }
+}
+
+/// Without memory of earlier gradients, and without a clip.
+fn memoryless() -> OptimizerConfig {
+    OptimizerConfig {
+        learning_rate: 1e-3,
+        final_learning_rate_fraction: 1.0,
+        warmup_updates: 0,
+        beta1: 0.0,
+        beta2: 0.999,
+        epsilon: 1e-3,
+        max_grad_norm: 1e9,
+    }
+}
+
+fn environment() -> EnvConfig {
+    short_episodes(EnvConfig::four_rooms())
+}
+
+fn model(config: &ModelConfig) -> Hrm {
+    tch::set_num_threads(1);
+    opinionated(config, &environment(), 3)
+}
+
+/// The second unrolls of two actors, so that most environments are amid an episode at the first tick.
+fn unrolls(model: &Hrm) -> Vec<Unroll> {
+    let mut actors = Actors::new(2, model, &environment(), [TICKS, ENVS], Dtype::F32);
+    actors.play(0);
+    let unrolls = actors.play(0);
+    let ended_within = |u: &Unroll| u.flags[..(TICKS - 1) * ENVS].iter().any(|&f| f != 0);
+    assert!(unrolls.iter().all(ended_within));
+    unrolls
+}
+
+fn updater(model: Hrm, loss: LossConfig, threads: usize) -> Updater {
+    Updater::new(model, loss, memoryless(), threads, 1).expect("threads")
+}
+
+fn stack(unrolls: &[Unroll]) -> Batch {
+    Batch::stack(unrolls, 0, Device::Cpu)
+}
+
+/// The gradient of one update on everything, made on a copy of the model.
+fn gradient(model: &Hrm, unrolls: &[Unroll], loss: &LossConfig, threads: usize) -> Tensor {
+    let mut copy = Hrm::new(model.config(), model.grid(), 0, Device::Cpu).expect("as valid");
+    copy.load(&model.named_tensors()).expect("the same shape");
+    let mut updater = updater(copy, loss.clone(), threads);
+    updater.update(&stack(unrolls), 0.0, &mut learner_clock());
+    let (steps, mean, _) = updater.optimizer.state();
+    assert_eq!(steps, 1);
+    mean.copy()
+}
+
+/// Equation 1 of the IMPALA paper as the sum that it is, and its advantage, for one environment.
+fn targets(column: &[Frame], config: &LossConfig) -> Vec<(f64, f64)> {
+    let ratio = |f: &Frame| (f.log_pi - f.log_mu).exp();
+    let rho = |f: &Frame| ratio(f).min(config.rho_bar);
+    let target = |s: usize| {
+        let (mut v, mut weight) = (column[s].value, 1.0);
+        for f in &column[s..] {
+            v += weight * rho(f) * (f.reward + config.gamma * f.next_value - f.value);
+            weight *= config.gamma * config.lambda * ratio(f).min(config.c_bar);
+            if f.flags != 0 {
+                break;
+            }
+        }
+        v
+    };
+    (0..column.len())
+        .map(|s| {
+            let f = &column[s];
+            let next = if f.flags != 0 || s + 1 == column.len() {
+                f.next_value
+            } else {
+                target(s + 1)
+            };
+            let advantage = rho(f) * (f.reward + config.gamma * next - f.value);
+            (target(s), advantage)
+        })
+        .collect()
+}
+
+/// The plain policy gradient with value and entropy loss, over stretches of `bptt_ticks` ticks that start
+/// from the walked carry and start anew where an episode ended.
+fn by_hand(model: &Hrm, columns: &[Vec<Frame>], config: &LossConfig) -> Tensor {
+    let flow = if config.bptt_ticks == 1 {
+        Gradient::OneStep
+    } else {
+        Gradient::Full
+    };
+    let mut total = Tensor::from(0.0_f32);
+    for column in columns {
+        let mut carry = column[0].carry.shallow_clone();
+        for (t, (frame, (target, advantage))) in
+            column.iter().zip(targets(column, config)).enumerate()
+        {
+            if t % config.bptt_ticks == 0 {
+                carry = frame.carry.detach();
+            }
+            let decision = model.forward(&frame.tokens, &carry, flow);
+            let count = decision.segments.len();
+            let skip = if config.deep_supervision {
+                0
+            } else {
+                count - 1
+            };
+            for heads in &decision.segments[skip..] {
+                let log_pi = heads.logits.log_softmax(-1, Kind::Float).view(-1);
+                let policy = log_pi.get(frame.action) * -advantage;
+                let value = (heads.value.get(0) - target).square() * 0.5;
+                let entropy = -(log_pi.exp() * &log_pi).sum(Kind::Float);
+                let loss = policy + value * config.value_cost - entropy * config.entropy_cost;
+                total += loss / (count - skip) as f64;
+            }
+            carry = if frame.flags == 0 {
+                decision.carry
+            } else {
+                model.initial_carry(1)
+            };
+        }
+    }
+    model.gradient(&(total / FRAMES as f64))
+}
+
+/// Equal up to rounding, by the size of the largest element.
+fn close(found: &Tensor, expected: &Tensor) -> f64 {
+    let size = expected.abs().max().double_value(&[]);
+    assert!(size > 1e-3, "a gradient of {size} says nothing");
+    (found - expected).abs().max().double_value(&[]) / size
+}
+
+fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
+    let error = close(found, expected);
+    println!("{what}: {error:.1e}");
+    assert!(error < 1e-4, "{what}: off by {error:e} of the largest");
+}
+
+fn forms() -> [ModelConfig; 3] {
+    let three_segments = ModelConfig {
+        segments: 3,
+        h_cycles: 2,
+        ..conv(CarryMode::Full)
+    };
+    [
+        conv(CarryMode::Full),
+        attention(CarryMode::Last),
+        three_segments,
+    ]
+}
+
+#[test]
+fn on_policy_the_gradient_is_that_of_the_plain_loss() {
+    for form in forms() {
+        let model = model(&form);
+        let unrolls = unrolls(&model);
+        let columns = walk(&model, &unrolls);
+        for deep_supervision in [false, true] {
+            let loss = LossConfig {
+                deep_supervision,
+                ..one_step()
+            };
+            let expected = by_hand(&model, &columns, &loss);
+            for threads in [1, 2, 3] {
+                let found = gradient(&model, &unrolls, &loss, threads);
+                assert_close("on policy", &found, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn off_policy_the_gradient_is_weighted_and_clipped_as_v_trace_says() {
+    let model = model(&conv(CarryMode::Full));
+    let unrolls = unrolls(&model);
+    nudge(&model, 0.0, 0.03);
+    let columns = walk(&model, &unrolls);
+    let ratios: Vec<f64> = columns
+        .iter()
+        .flatten()
+        .map(|f| (f.log_pi - f.log_mu).exp())
+        .collect();
+    let loss = one_step();
+    for (low, high) in [(0.0, 0.9), (loss.c_bar, loss.rho_bar), (loss.rho_bar, 1e9)] {
+        assert!(
+            ratios.iter().any(|r| (low..high).contains(r)),
+            "{ratios:?} leave out {low}..{high}"
+        );
+    }
+    let expected = by_hand(&model, &columns, &loss);
+    assert_close(
+        "off policy",
+        &gradient(&model, &unrolls, &loss, 2),
+        &expected,
+    );
+}
+
+#[test]
+fn deep_supervision_trains_every_segment() {
+    let [_, _, form] = forms();
+    let model = model(&form);
+    let unrolls = unrolls(&model);
+    let with = |deep_supervision| {
+        let loss = LossConfig {
+            deep_supervision,
+            ..one_step()
+        };
+        gradient(&model, &unrolls, &loss, 1)
+    };
+    assert!(close(&with(true), &with(false)) > 0.01);
+}
+
+#[test]
+fn gradient_flows_back_through_ticks_and_stops_where_an_episode_began() {
+    for form in [conv(CarryMode::Full), attention(CarryMode::Last)] {
+        let model = model(&form);
+        let unrolls = unrolls(&model);
+        let columns = walk(&model, &unrolls);
+        let loss = |bptt_ticks| LossConfig {
+            bptt_ticks,
+            ..one_step()
+        };
+        for ticks in [2, 4, 8] {
+            let expected = by_hand(&model, &columns, &loss(ticks));
+            for threads in [1, 2] {
+                let found = gradient(&model, &unrolls, &loss(ticks), threads);
+                assert_close("through time", &found, &expected);
+            }
+        }
+        let [four, two] = [4, 2].map(|ticks| gradient(&model, &unrolls, &loss(ticks), 1));
+        assert!(close(&four, &two) > 0.01, "nothing flows back");
+    }
+}
+
+/// Everything that a run uses at once: passes, minibatches, the clipped ratio, normalised advantages.
+fn as_in_a_run() -> LossConfig {
+    LossConfig {
+        passes: 2,
+        minibatch: FRAMES / 4,
+        clip: 0.2,
+        normalize_advantages: true,
+        ..one_step()
+    }
+}
+
+fn train(loss: LossConfig, threads: usize) -> (Tensor, Report, u64) {
+    let model = model(&conv(CarryMode::Full));
+    let batch = stack(&unrolls(&model));
+    let mut updater = updater(model, loss, threads);
+    let report = updater.update(&batch, 0.0, &mut learner_clock());
+    (
+        updater.model.flat_parameters().copy(),
+        report,
+        updater.updates,
+    )
+}
+
+#[test]
+fn threads_share_the_work_and_change_nothing_but_rounding() {
+    for bptt_ticks in [1, 4] {
+        let loss = || LossConfig {
+            bptt_ticks,
+            ..as_in_a_run()
+        };
+        let (one, report, updates) = train(loss(), 1);
+        let start = model(&conv(CarryMode::Full)).flat_parameters().copy();
+        let moved = (&one - &start).abs().max().double_value(&[]);
+        assert!(moved > 1e-3);
+        assert_eq!(updates, 2 * 4, "a step for each minibatch of each pass");
+        assert_eq!(report.skipped, 0);
+        for threads in [2, 3] {
+            let (other, ..) = train(loss(), threads);
+            let apart = (&one - &other).abs().max().double_value(&[]);
+            println!("{threads} threads: {apart:.1e} apart after moving {moved:.1e}");
+            assert!(apart < 1e-3 * moved);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_and_threads_give_the_same_bits() {
+    let [(first, report, _), (second, again, _)] = [0, 1].map(|_| train(as_in_a_run(), 2));
+    assert_eq!(first, second);
+    assert_eq!(report, again);
+}
+
+/// An action that always turned out better than expected becomes more probable, and the others less so.
+#[test]
+fn what_turned_out_well_becomes_more_probable() {
+    const GOOD: i64 = 2;
+    for normalize_advantages in [false, true] {
+        let model = model(&conv(CarryMode::Full));
+        let mut batch = stack(&unrolls(&model));
+        let actions: Vec<i64> = Vec::try_from(batch.actions.view(-1)).expect("actions");
+        // Nothing but the reward of the moment counts, and it is more than any value here.
+        batch.rewards = actions
+            .iter()
+            .map(|&a| if a == GOOD { 20.0 } else { -20.0 })
+            .collect();
+        let loss = LossConfig {
+            gamma: 1e-6,
+            value_cost: 0.0,
+            entropy_cost: 0.0,
+            normalize_advantages,
+            ..as_in_a_run()
+        };
+        let mut updater = updater(model, loss, 2);
+        let log_probs = |updater: &Updater| -> Vec<f32> {
+            let recomputed = updater.recompute(&batch);
+            Vec::try_from(recomputed.log_probs.view(-1)).expect("one segment")
+        };
+        let before = log_probs(&updater);
+        updater.update(&batch, 0.0, &mut learner_clock());
+        let after = log_probs(&updater);
+        let mut counts = [0; 2];
+        let mut rise = [0.0; 2];
+        for (i, action) in actions.iter().enumerate() {
+            let good = usize::from(*action == GOOD);
+            counts[good] += 1;
+            rise[good] += after[i] - before[i];
+        }
+        assert!(counts[0] > 3 && counts[1] > 3, "{counts:?}");
+        assert!(rise[1] > 0.0 && rise[0] < 0.0, "{rise:?}");
+    }
+}
+
+/// The clip holds the policy near the one that the batch met, however many passes are made.
+#[test]
+fn the_clipped_ratio_bounds_how_far_passes_go() {
+    let far = |clip| {
+        let (parameters, ..) = train(
+            LossConfig {
+                passes: 40,
+                clip,
+                value_cost: 0.0,
+                entropy_cost: 0.0,
+                ..as_in_a_run()
+            },
+            1,
+        );
+        let start = model(&conv(CarryMode::Full));
+        let batch = stack(&unrolls(&start));
+        let moved = model(&conv(CarryMode::Full));
+        tch::no_grad(|| moved.flat_parameters().shallow_clone().copy_(&parameters));
+        let log_probs = |model: Hrm| updater(model, one_step(), 1).recompute(&batch).log_probs;
+        (log_probs(moved) - log_probs(start))
+            .abs()
+            .mean(Kind::Float)
+            .double_value(&[])
+    };
+    let (held, free) = (far(0.02), far(1e6));
+    assert!(held < free / 2.0, "{held} with a clip, {free} without");
+}
+
+#[test]
+fn a_batch_without_a_finite_gradient_changes_nothing() {
+    let model = model(&conv(CarryMode::Full));
+    let mut batch = stack(&unrolls(&model));
+    batch.rewards[5] = f32::NAN;
+    let before = model.flat_parameters().copy();
+    let mut updater = updater(model, as_in_a_run(), 2);
+    let report = updater.update(&batch, 0.0, &mut learner_clock());
+    assert_eq!(updater.model.flat_parameters(), &before);
+    assert_eq!((updater.updates, report.skipped), (0, 2 * 4));
+}

@@ -24,7 +24,7 @@ pub const MAX_WEIGHTS_SIZE: usize = 1 << 30;
 /// One version of the model's weights, and what the learner steers with them. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// Rises with every publish and never repeats within a run.
+    /// Rises with every update, and never stands for two different weights within a run.
     pub version: u64,
     /// The model's tensors as safetensors.
     pub body: Bytes,

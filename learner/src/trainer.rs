@@ -59,7 +59,7 @@ pub enum TrainError {
     Metrics(#[from] std::io::Error),
     /// Batch after batch gave a gradient that is not finite.
     #[error(
-        "the gradient was not finite in {0} batches in a row: lower optimizer.learning_rate, then go on \
+        "the gradient was not finite in any update of {0} batches in a row: lower optimizer.learning_rate, then go on \
          from the last checkpoint with --resume"
     )]
     NotFinite(u32),
@@ -122,6 +122,11 @@ impl Trainer {
         let mut window = EpisodeWindow::default();
         let mut interval = self.interval();
         let mut not_finite = 0;
+        let limit = match self.config.rollout.synchronous {
+            // Every actor waits for newer weights, and such a batch makes none: nobody would move again.
+            true => 1,
+            false => NOT_FINITE_LIMIT,
+        };
         let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
         let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
         let end = loop {
@@ -140,7 +145,7 @@ impl Trainer {
             } else {
                 0
             };
-            if not_finite == NOT_FINITE_LIMIT {
+            if not_finite == limit {
                 return Err(TrainError::NotFinite(not_finite));
             }
             clock.enter(LearnerStage::Publish);

@@ -101,18 +101,16 @@ async fn listen() -> (SocketAddr, Trainer) {
 impl Trainer {
     /// Takes over the queue as the trainer does, one unroll a batch.
     fn batcher(self, max_policy_lag: u64) -> (Batcher, crossbeam::channel::Sender<()>) {
+        self.batcher_within(BatchLimits {
+            unrolls: 1,
+            max_policy_lag,
+            synchronous: false,
+        })
+    }
+
+    fn batcher_within(self, limits: BatchLimits) -> (Batcher, crossbeam::channel::Sender<()>) {
         let (stop_tx, stop) = crossbeam::channel::bounded(0);
-        let batcher = Batcher::new(
-            self.queue,
-            stop,
-            self.sessions,
-            BatchLimits {
-                unrolls: 1,
-                max_policy_lag,
-                synchronous: false,
-            },
-            tch::Device::Cpu,
-        );
+        let batcher = Batcher::new(self.queue, stop, self.sessions, limits, tch::Device::Cpu);
         (batcher, stop_tx)
     }
 }
@@ -371,6 +369,34 @@ async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_may_go_on() {
     let frames = metric("hrm_learner_frames_dropped_total{reason=\"stale\"}");
     assert_eq!(frames, 32.0);
     ack(&mut acks, |ack| ack.unrolls_taken == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_synchronous_batch_waits_for_every_open_session_and_for_no_other() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let stays = join(&mut client, 1).await.expect("room");
+    let leaves = join(&mut client, 2).await.expect("room");
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    let mut player = Player::new(&stays);
+    unrolls.send(player.unroll(1)).await.expect("open");
+    ack(&mut acks, |ack| ack.unrolls_admitted == 1).await;
+
+    let sessions = trainer.sessions.clone();
+    let (mut batcher, _stop) = trainer.batcher_within(BatchLimits {
+        unrolls: 2,
+        max_policy_lag: 4,
+        synchronous: true,
+    });
+    assert!(
+        matches!(next(&mut batcher, 1), Next::Idle),
+        "the other one may still send"
+    );
+    sessions.close(leaves.session);
+    let Next::Batch(batch) = next(&mut batcher, 1) else {
+        panic!("nobody else is there");
+    };
+    assert_eq!(batch.lags.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,6 +103,8 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
 
 /// What came out, and what to look at next: standard output.
 fn report(summary: &Summary, run_dir: &str) {
+    // As it was called, so that what is printed can be pasted.
+    let program = std::env::args().next().unwrap_or("hrm-learner".to_owned());
     let Summary {
         frames,
         seconds,
@@ -113,7 +115,7 @@ fn report(summary: &Summary, run_dir: &str) {
     let Some(evaluation) = &summary.evaluation else {
         println!("Stopped and saved after {frames} frames ({minutes:.1} min).");
         println!("  continue      the same command with --resume");
-        println!("  evaluate      hrm-learner eval --checkpoint {run_dir}");
+        println!("  evaluate      {program} eval --checkpoint {run_dir}");
         return;
     };
     println!(
@@ -123,8 +125,7 @@ fn report(summary: &Summary, run_dir: &str) {
     println!("{evaluation}.");
     println!("Look at next:");
     println!("  {run_dir}/learning-curve.svg");
-    println!(
-        "  hrm-learner eval --checkpoint {run_dir} --policy oracle    the scale to read it on"
-    );
-    println!("  hrm-learner eval --checkpoint {run_dir} --dump episodes.jsonl    watch it walk");
+    let eval = format!("{program} eval --checkpoint {run_dir}");
+    println!("  {eval} --policy oracle           the scale to read it on");
+    println!("  {eval} --dump episodes.jsonl     watch it walk");
 }

@@ -88,7 +88,7 @@ pub struct EvalRecord {
     pub frames: u64,
     /// Seconds of training at that time.
     pub seconds: f64,
-    /// Optimiser updates at that time.
+    /// Optimiser updates when the evaluation was booked, which is a little later.
     pub updates: u64,
     /// Who walked.
     pub policy: WalkBy,

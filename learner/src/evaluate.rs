@@ -41,7 +41,7 @@ pub enum WalkBy {
 }
 
 /// What an evaluation found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Who walked.
     pub policy: WalkBy,

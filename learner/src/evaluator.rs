@@ -16,32 +16,29 @@ use hrm_common::{
 };
 use tch::Device;
 
-use crate::evaluate::{Evaluation, WalkBy, evaluate};
+use crate::{
+    evaluate::{WalkBy, evaluate},
+    metrics_log::EvalRecord,
+};
 
 /// Published weights to evaluate, and where the run stood.
 #[derive(Debug)]
-struct Job {
-    weights: Weights,
-    frames: u64,
-    seconds: f64,
-}
-
-/// An evaluation that is done.
-#[derive(Debug)]
-pub struct Done {
-    /// Frames of the run when its weights were published.
+pub struct Job {
+    /// What to evaluate.
+    pub weights: Weights,
+    /// Frames of the run.
     pub frames: u64,
-    /// Seconds of training then.
+    /// Seconds of training.
     pub seconds: f64,
-    /// What was found.
-    pub evaluation: Evaluation,
+    /// Optimiser updates.
+    pub updates: u64,
 }
 
 /// The evaluating thread. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Evaluator {
     jobs: Option<Sender<Job>>,
-    done: Receiver<Done>,
+    done: Receiver<EvalRecord>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -78,17 +75,13 @@ impl Evaluator {
                     None,
                 ) {
                     Ok(Some(evaluation)) => {
-                        let Job {
-                            frames, seconds, ..
-                        } = job;
-                        if done_tx
-                            .send(Done {
-                                frames,
-                                seconds,
-                                evaluation,
-                            })
-                            .is_err()
-                        {
+                        let record = EvalRecord {
+                            frames: job.frames,
+                            seconds: job.seconds,
+                            updates: job.updates,
+                            evaluation,
+                        };
+                        if done_tx.send(record).is_err() {
                             return;
                         }
                     }
@@ -111,22 +104,18 @@ impl Evaluator {
     }
 
     /// Asks for an evaluation; skipped, with a word, while an older one still waits.
-    pub fn request(&self, weights: Weights, frames: u64, seconds: f64) {
+    pub fn request(&self, job: Job) {
         let Some(jobs) = &self.jobs else { return };
-        if let Err(TrySendError::Full(_)) = jobs.try_send(Job {
-            weights,
-            frames,
-            seconds,
-        }) {
+        if let Err(TrySendError::Full(job)) = jobs.try_send(job) {
             tracing::info!(
-                frames,
+                frames = job.frames,
                 "evaluation skipped: the one before is still running"
             );
         }
     }
 
     /// The next evaluation that finished.
-    pub fn finished(&self) -> Option<Done> {
+    pub fn finished(&self) -> Option<EvalRecord> {
         self.done.try_recv().ok()
     }
 }
@@ -176,15 +165,27 @@ mod tests {
         Weights::new(1, body, model.fingerprint(), 0, false)
     }
 
+    fn job(weights: Weights, frames: u64) -> Job {
+        Job {
+            weights,
+            frames,
+            seconds: 1.5,
+            updates: 2 * frames,
+        }
+    }
+
     #[test]
     fn it_evaluates_the_weights_it_was_given() {
         let config = config(10);
         let evaluator = Evaluator::start(&config).expect("a model");
         for seed in [1, 2] {
             let model = model(&config, seed);
-            evaluator.request(weights(&model), 100 * seed, 1.5);
+            evaluator.request(job(weights(&model), 100 * seed));
             let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
-            assert_eq!((done.frames, done.seconds), (100 * seed, 1.5));
+            assert_eq!(
+                (done.frames, done.seconds, done.updates),
+                (100 * seed, 1.5, 200 * seed)
+            );
             let here = evaluate(
                 &config.env,
                 WalkBy::Greedy,
@@ -210,12 +211,7 @@ mod tests {
         };
         let jobs = evaluator.jobs.as_ref().expect("it runs");
         for (weights, frames) in [(bad, 1), (good, 2)] {
-            let job = Job {
-                weights,
-                frames,
-                seconds: 0.0,
-            };
-            jobs.send(job).expect("it runs");
+            jobs.send(job(weights, frames)).expect("it runs");
         }
         let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
         assert_eq!(done.frames, 2);
@@ -229,14 +225,9 @@ mod tests {
         let jobs = evaluator.jobs.as_ref().expect("it runs");
         // The second goes in once the first was taken, and waits for ever.
         for frames in [1, 2] {
-            let job = Job {
-                weights: weights.clone(),
-                frames,
-                seconds: 0.0,
-            };
-            jobs.send(job).expect("it runs");
+            jobs.send(job(weights.clone(), frames)).expect("it runs");
         }
-        evaluator.request(weights, 3, 0.0);
+        evaluator.request(job(weights, 3));
         assert!(jobs.is_full());
         assert!(evaluator.finished().is_none());
         drop(evaluator);

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::evaluate::{Evaluation, WalkBy};
+use crate::evaluate::Evaluation;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,44 +81,18 @@ pub struct TrainRecord {
     pub curriculum_distance: u32,
 }
 
-/// How an evaluation went.
+/// An evaluation, and where the run stood when its weights were published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
-    /// Frames of the run when the evaluated weights were published.
+    /// Frames of the run then.
     pub frames: u64,
-    /// Seconds of training at that time.
+    /// Seconds of training then.
     pub seconds: f64,
-    /// Optimiser updates when the evaluation was booked, which is a little later.
+    /// Optimiser updates then.
     pub updates: u64,
-    /// Who walked.
-    pub policy: WalkBy,
-    /// Episodes played.
-    pub episodes: usize,
-    /// Share of them that reached the goal.
-    pub success: f64,
-    /// Its 95% confidence interval.
-    pub success_ci95: [f64; 2],
-    /// Sum of lengths over sum of shortest paths, successes only; `None` without one.
-    pub path_ratio: Option<f64>,
-    /// Mean length of all episodes in steps.
-    pub mean_length: f64,
-}
-
-impl EvalRecord {
-    /// The record of an evaluation of the weights that were published at `frames`.
-    pub fn new(frames: u64, seconds: f64, updates: u64, evaluation: &Evaluation) -> Self {
-        Self {
-            frames,
-            seconds,
-            updates,
-            policy: evaluation.policy,
-            episodes: evaluation.episodes,
-            success: evaluation.success,
-            success_ci95: evaluation.success_ci95,
-            path_ratio: evaluation.path_ratio,
-            mean_length: evaluation.mean_length,
-        }
-    }
+    /// What was found.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
 }
 
 fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
@@ -212,6 +186,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::WalkBy;
 
     fn train(frames: u64) -> Record {
         Record::Train(TrainRecord {
@@ -242,12 +217,15 @@ mod tests {
             frames,
             seconds: 1.0,
             updates: 8,
-            policy: WalkBy::Greedy,
-            episodes: 200,
-            success: 0.95,
-            success_ci95: [0.91, 0.97],
-            path_ratio: Some(1.4),
-            mean_length: 14.5,
+            evaluation: Evaluation {
+                policy: WalkBy::Greedy,
+                episodes: 200,
+                success: 0.95,
+                success_ci95: [0.91, 0.97],
+                path_ratio: Some(1.4),
+                mean_length: 14.5,
+                mean_return: 0.93,
+            },
         })
     }
 

@@ -64,8 +64,9 @@ pub struct Summary {
     pub updates: u64,
     /// The run's seed.
     pub seed: u64,
-    /// The final evaluation; `None` when the run, or the evaluation itself, was stopped.
-    pub evaluation: Option<Evaluation>,
+    /// The final evaluations, all on the same episodes: greedy, sampled, and the replanning oracle for
+    /// scale. Empty when the run, or an evaluation, was stopped.
+    pub evaluations: Vec<Evaluation>,
 }
 
 /// The device of the configuration.
@@ -413,8 +414,8 @@ impl Finished {
         }
     }
 
-    /// The final evaluation of a complete run, the summary and the learning curve. `stop` ends the
-    /// evaluation without a result; the run is saved already.
+    /// The final evaluations of a complete run, the summary and the learning curve. `stop` ends the
+    /// evaluations without a result; the run is saved already.
     fn conclude(
         mut self,
         end: End,
@@ -422,25 +423,21 @@ impl Finished {
         run_dir: &std::path::Path,
         stop: &AtomicBool,
     ) -> anyhow::Result<Summary> {
-        let evaluation = match end {
-            End::Stopped => None,
+        let evaluations = match end {
+            End::Stopped => Vec::new(),
             End::Complete => {
                 tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
-                let network = || Some(self.model.share());
-                evaluate(
-                    &config.env,
-                    WalkBy::Greedy,
-                    config.eval.final_episodes,
-                    config.eval.seed,
-                    network,
-                    stop,
-                    None,
-                )?
+                self.evaluate(config, stop)?
             }
         };
-        if let Some(evaluation) = &evaluation {
-            let record = EvalRecord::new(self.frames, self.seconds, self.updates, evaluation);
-            self.metrics.append(&Record::Eval(record))?;
+        // The greedy one; the others are no points of the learning curve.
+        if let Some(evaluation) = evaluations.first() {
+            self.metrics.append(&Record::Eval(EvalRecord {
+                frames: self.frames,
+                seconds: self.seconds,
+                updates: self.updates,
+                evaluation: evaluation.clone(),
+            }))?;
         }
         let summary = Summary {
             complete: end == End::Complete,
@@ -448,12 +445,26 @@ impl Finished {
             seconds: self.seconds,
             updates: self.updates,
             seed: config.run.seed,
-            evaluation,
+            evaluations,
         };
         let path = run_dir.join("summary.json");
         std::fs::write(&path, serde_json::to_vec_pretty(&summary)?)
             .with_context(|| format!("writing {}", path.display()))?;
         plot::draw_run(run_dir)?;
         Ok(summary)
+    }
+
+    /// The evaluations of [`Summary`]; none when `stop` was set meanwhile.
+    fn evaluate(&self, config: &Config, stop: &AtomicBool) -> anyhow::Result<Vec<Evaluation>> {
+        let mut evaluations = Vec::new();
+        for by in [WalkBy::Greedy, WalkBy::Sampled, WalkBy::Oracle] {
+            let (episodes, seed) = (config.eval.final_episodes, config.eval.seed);
+            let network = || Some(self.model.share());
+            match evaluate(&config.env, by, episodes, seed, network, stop, None)? {
+                Some(evaluation) => evaluations.push(evaluation),
+                None => return Ok(Vec::new()),
+            }
+        }
+        Ok(evaluations)
     }
 }

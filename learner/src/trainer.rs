@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use crate::{
     batch::{Batch, Batcher, Next},
     checkpoint::{self, CheckpointError, RunState},
-    evaluator::Evaluator,
-    metrics_log::{EvalRecord, MetricsLog, Record, TrainRecord},
+    evaluator::{Evaluator, Job},
+    metrics_log::{MetricsLog, Record, TrainRecord},
     progress::{Progress, Snapshot},
     run_dir::RunDir,
     service::Position,
@@ -170,11 +170,12 @@ impl Trainer {
             }
             if self.frames >= next_eval {
                 next_eval = next_mark(self.frames, self.config.eval.interval_frames);
-                self.evaluator.request(
-                    self.newest.borrow().clone(),
-                    self.frames,
-                    self.seconds(began),
-                );
+                self.evaluator.request(Job {
+                    weights: self.newest.borrow().clone(),
+                    frames: self.frames,
+                    seconds: self.seconds(began),
+                    updates: self.updater.updates,
+                });
             }
             if self.frames >= next_checkpoint {
                 next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
@@ -356,9 +357,7 @@ impl Trainer {
                 mean_length = evaluation.mean_length,
                 "evaluation"
             );
-            let record =
-                EvalRecord::new(done.frames, done.seconds, self.updater.updates, evaluation);
-            self.metrics.append(&Record::Eval(record))?;
+            self.metrics.append(&Record::Eval(done))?;
         }
         Ok(())
     }

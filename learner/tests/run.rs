@@ -15,6 +15,7 @@ use hrm_common::{
 };
 use hrm_learner::{
     checkpoint::{self, Checkpoint},
+    evaluate::WalkBy,
     metrics_log::Record,
     run::Summary,
 };
@@ -85,15 +86,18 @@ async fn a_complete_run_leaves_everything_that_was_promised() {
     let summary = running.finish().await.expect("a run that ends");
     assert!(!shutdown.is_tripped(), "the caller's own");
 
-    let evaluation = summary.evaluation.expect("a complete run is evaluated");
-    assert_eq!(
-        (summary.complete, summary.frames, evaluation.episodes),
-        (true, 512, 8)
-    );
+    assert_eq!((summary.complete, summary.frames), (true, 512));
+    let evaluated: Vec<_> = summary
+        .evaluations
+        .iter()
+        .map(|e| (e.policy, e.episodes))
+        .collect();
+    let policies = [WalkBy::Greedy, WalkBy::Sampled, WalkBy::Oracle];
+    assert_eq!(evaluated, policies.map(|policy| (policy, 8)));
     assert_eq!(summary.updates, 512 / 16);
     let written = json(dir.join("summary.json"));
     assert_eq!(written["frames"], 512);
-    assert_eq!(written["evaluation"]["policy"], "greedy");
+    assert_eq!(written["evaluations"][0]["policy"], "greedy");
 
     let again = Config::load(&Layers {
         file: Some(dir.join("config.toml")),
@@ -115,7 +119,7 @@ async fn a_complete_run_leaves_everything_that_was_promised() {
     let Record::Eval(last) = serde_json::from_str(last).expect("a record") else {
         panic!("{last}");
     };
-    assert_eq!((last.frames, last.episodes), (512, 8));
+    assert_eq!((last.frames, last.evaluation.episodes), (512, 8));
     let curve = fs::read_to_string(dir.join("learning-curve.svg")).expect("a picture");
     assert!(curve.starts_with("<svg") && curve.trim_end().ends_with("</svg>"));
 
@@ -306,7 +310,7 @@ async fn an_actor_outlives_its_learner() {
     drop(learner);
     shutdown.trip();
     let summary = first.finish().await.expect("it stops");
-    assert!(!summary.complete && summary.evaluation.is_none());
+    assert!(!summary.complete && summary.evaluations.is_empty());
     assert!(!outcome.is_finished(), "its learner may come back");
 
     let total = (summary.frames + 128).to_string();

@@ -112,20 +112,21 @@ fn report(summary: &Summary, run_dir: &str) {
         ..
     } = summary;
     let minutes = seconds / 60.0;
-    let Some(evaluation) = &summary.evaluation else {
+    if summary.evaluations.is_empty() {
         println!("Stopped and saved after {frames} frames ({minutes:.1} min).");
         println!("  continue      the same command with --resume");
         println!("  evaluate      {program} eval --checkpoint {run_dir}");
         return;
-    };
+    }
     println!(
         "Trained on {frames} frames in {minutes:.1} min ({:.0} frames/s, {updates} updates).",
         *frames as f64 / seconds.max(1e-9)
     );
-    println!("{evaluation}.");
+    for evaluation in &summary.evaluations {
+        println!("{evaluation}.");
+    }
     println!("Look at next:");
     println!("  {run_dir}/learning-curve.svg");
     let eval = format!("{program} eval --checkpoint {run_dir}");
-    println!("  {eval} --policy oracle           the scale to read it on");
     println!("  {eval} --dump episodes.jsonl     watch it walk");
 }

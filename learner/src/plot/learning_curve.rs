@@ -12,48 +12,24 @@
 //! ```
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use plotters::{
-    coord::{Shift, types::RangedCoordf64},
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
-use thiserror::Error;
 
+use super::{
+    Area, Axis, Chart, FONT, FRAMES, GRID, INK, PlotError, X_LABELS, legend, mesh, minutes,
+};
 use crate::metrics_log::{self, EvalRecord, Record, TrainRecord};
 
 const SIZE: (u32, u32) = (900, 680);
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(55, 60, 68);
-const GRID: RGBColor = RGBColor(228, 230, 234);
 /// Blue and orange that stay apart for colour-blind eyes and in grey (Okabe & Ito 2008).
 const TRAINING: RGBColor = RGBColor(86, 150, 210);
 const EVALUATION: RGBColor = RGBColor(213, 94, 0);
-
-/// Why there is no picture.
-#[derive(Debug, Error)]
-pub enum PlotError {
-    /// The log cannot be read or the picture not written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The picture could not be drawn.
-    #[error("the learning curve cannot be drawn: {0}")]
-    Draw(String),
-}
-
-impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotError {
-    fn from(error: DrawingAreaErrorKind<E>) -> Self {
-        Self::Draw(error.to_string())
-    }
-}
 
 /// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`, and says where it is.
 ///
@@ -95,9 +71,6 @@ pub fn svg(name: &str, records: &[Record]) -> Result<String, PlotError> {
     }
     Ok(out)
 }
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// What there is to draw.
 struct Curve<'r> {
@@ -163,7 +136,7 @@ fn title(area: &Area<'_>, name: &str, curve: &Curve<'_>) -> Result<(), PlotError
             .pos(Pos::new(HPos::Left, VPos::Center))
     };
     area.draw_text(name, &left(20, &INK), (20, 22))?;
-    let last = match curve.eval.last() {
+    let last = match curve.eval.last().map(|record| &record.evaluation) {
         Some(eval) => format!(
             "last evaluation: {:.1}% of {} episodes, path ratio {}",
             eval.success * 100.0,
@@ -190,9 +163,18 @@ fn success_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {
         .top_x_label_area_size(46)
         .build_cartesian_2d(0.0..curve.frames(), 0.0..1.0)?
         .set_secondary_coord(0.0..curve.frames(), 0.0..1.0);
-    mesh(&mut chart, "success", None, &|share| {
-        format!("{:.0}%", share * 100.0)
-    })?;
+    let success = Axis {
+        name: Some("success"),
+        label: &|share| format!("{:.0}%", share * 100.0),
+    };
+    mesh(
+        &mut chart,
+        Axis {
+            name: None,
+            ..FRAMES
+        },
+        success,
+    )?;
     chart
         .configure_secondary_axes()
         .x_labels(X_LABELS)
@@ -205,13 +187,16 @@ fn success_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {
     line(&mut chart, curve.training(|record| record.success))?;
     for record in &curve.eval {
         let x = record.frames as f64;
-        let interval = record.success_ci95.map(|bound| (x, bound.clamp(0.0, 1.0)));
+        let interval = record
+            .evaluation
+            .success_ci95
+            .map(|bound| (x, bound.clamp(0.0, 1.0)));
         chart.draw_series([PathElement::new(interval, EVALUATION.stroke_width(2))])?;
     }
     let points = curve
         .eval
         .iter()
-        .map(|record| (record.frames as f64, record.success))
+        .map(|record| (record.frames as f64, record.evaluation.success))
         .collect();
     dots(&mut chart, points)?;
     legend(&mut chart)
@@ -222,7 +207,7 @@ fn path_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {
     let evaluated: Vec<_> = curve
         .eval
         .iter()
-        .filter_map(|record| Some((record.frames as f64, record.path_ratio?)))
+        .filter_map(|record| Some((record.frames as f64, record.evaluation.path_ratio?)))
         .collect();
     let highest = training
         .iter()
@@ -237,40 +222,13 @@ fn path_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {
         .y_label_area_size(56)
         .x_label_area_size(44)
         .build_cartesian_2d(0.0..curve.frames(), 1.0..highest * 1.05)?;
-    mesh(
-        &mut chart,
-        "path ratio (1 = shortest)",
-        Some("frames"),
-        &|ratio| format!("{ratio:.1}"),
-    )?;
+    let path_ratio = Axis {
+        name: Some("path ratio (1 = shortest)"),
+        label: &|ratio| format!("{ratio:.1}"),
+    };
+    mesh(&mut chart, FRAMES, path_ratio)?;
     line(&mut chart, training)?;
     dots(&mut chart, evaluated)
-}
-
-const X_LABELS: usize = 9;
-
-fn mesh(
-    chart: &mut Chart<'_, '_>,
-    y: &str,
-    x: Option<&str>,
-    y_label: &dyn Fn(&f64) -> String,
-) -> Result<(), PlotError> {
-    let label = (FONT, 13).into_font().color(&INK);
-    let mut mesh = chart.configure_mesh();
-    mesh.x_labels(X_LABELS)
-        .y_labels(6)
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK.mix(0.5))
-        .label_style(label.clone())
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
-        .y_desc(y)
-        .x_label_formatter(&|frames| thousands(*frames))
-        .y_label_formatter(y_label);
-    if let Some(x) = x {
-        mesh.x_desc(x);
-    }
-    Ok(mesh.draw()?)
 }
 
 fn line(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>) -> Result<(), PlotError> {
@@ -291,42 +249,10 @@ fn dots(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>) -> Result<(), PlotEr
     Ok(())
 }
 
-fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), PlotError> {
-    Ok(chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .margin(12)
-        .legend_area_size(26)
-        .border_style(GRID)
-        .background_style(WHITE.mix(0.9))
-        .label_font((FONT, 13).into_font().color(&INK))
-        .draw()?)
-}
-
-/// 0, 50k, 1.25M.
-fn thousands(frames: f64) -> String {
-    let (value, unit) = match frames {
-        f if f >= 1e6 => (f / 1e6, "M"),
-        f if f >= 1e3 => (f / 1e3, "k"),
-        f => (f, ""),
-    };
-    format!("{}{unit}", (value * 100.0).round() / 100.0)
-}
-
-/// Minutes with a decimal while there are few of them.
-fn minutes(seconds: f64) -> String {
-    let minutes = seconds / 60.0;
-    if minutes < 9.95 {
-        format!("{minutes:.1}")
-    } else {
-        format!("{minutes:.0}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::WalkBy;
+    use crate::evaluate::{Evaluation, WalkBy};
 
     /// A made-up run of 400,000 frames that learns, with `evals` evaluations.
     fn run(evals: u64) -> Vec<Record> {
@@ -364,12 +290,15 @@ mod tests {
                 frames,
                 seconds: frames as f64 / 900.0,
                 updates: frames / 128,
-                policy: WalkBy::Greedy,
-                episodes: 200,
-                success,
-                success_ci95: [success - 0.05, success + 0.03],
-                path_ratio: Some(1.3 + 2.0 * (1.0 - share(frames as f64))),
-                mean_length: 20.0,
+                evaluation: Evaluation {
+                    policy: WalkBy::Greedy,
+                    episodes: 200,
+                    success,
+                    success_ci95: [success - 0.05, success + 0.03],
+                    path_ratio: Some(1.3 + 2.0 * (1.0 - share(frames as f64))),
+                    mean_length: 20.0,
+                    mean_return: 0.9,
+                },
             })
         });
         train.chain(eval).collect()
@@ -417,8 +346,9 @@ mod tests {
             match record {
                 Record::Train(record) => (record.success, record.path_ratio) = (Some(0.0), None),
                 Record::Eval(record) => {
-                    (record.success, record.path_ratio) = (0.0, None);
-                    record.success_ci95 = [0.0, 0.02];
+                    let evaluation = &mut record.evaluation;
+                    (evaluation.success, evaluation.path_ratio) = (0.0, None);
+                    evaluation.success_ci95 = [0.0, 0.02];
                 }
             }
         }
@@ -474,15 +404,5 @@ mod tests {
         assert_eq!(picture, folder.path().join("learning-curve.svg"));
         let svg = fs::read_to_string(picture).expect("written");
         assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
-    }
-
-    #[test]
-    fn labels_are_short() {
-        let shown = [0.0, 50_000.0, 999.0, 1_250_000.0].map(thousands);
-        assert_eq!(shown, ["0", "50k", "999", "1.25M"]);
-        assert_eq!(
-            [0.0, 59.0 * 60.0, 7.44 * 60.0].map(minutes),
-            ["0.0", "59", "7.4"]
-        );
     }
 }

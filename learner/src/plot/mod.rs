@@ -1,0 +1,124 @@
+//! Pictures, as SVG: what they share. One file a picture.
+
+mod learning_curve;
+
+use std::io;
+
+use plotters::{
+    coord::{Shift, types::RangedCoordf64},
+    prelude::*,
+};
+use thiserror::Error;
+
+pub use learning_curve::{draw_run, svg};
+
+const FONT: &str = "sans-serif";
+const INK: RGBColor = RGBColor(55, 60, 68);
+const GRID: RGBColor = RGBColor(228, 230, 234);
+
+/// Why there is no picture.
+#[derive(Debug, Error)]
+pub enum PlotError {
+    /// The log cannot be read or the picture not written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The picture could not be drawn.
+    #[error("the learning curve cannot be drawn: {0}")]
+    Draw(String),
+}
+
+impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotError {
+    fn from(error: DrawingAreaErrorKind<E>) -> Self {
+        Self::Draw(error.to_string())
+    }
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+const X_LABELS: usize = 9;
+
+/// What an axis is called, and how its numbers are written.
+struct Axis<'a> {
+    name: Option<&'a str>,
+    label: &'a dyn Fn(&f64) -> String,
+}
+
+/// Frames of training, from left to right.
+const FRAMES: Axis<'static> = Axis {
+    name: Some("frames"),
+    label: &|frames| thousands(*frames),
+};
+
+fn mesh(chart: &mut Chart<'_, '_>, x: Axis<'_>, y: Axis<'_>) -> Result<(), PlotError> {
+    let label = (FONT, 13).into_font().color(&INK);
+    let mut mesh = chart.configure_mesh();
+    mesh.x_labels(X_LABELS)
+        .y_labels(6)
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK.mix(0.5))
+        .label_style(label)
+        .axis_desc_style((FONT, 14).into_font().color(&INK))
+        .x_label_formatter(x.label)
+        .y_label_formatter(y.label);
+    if let Some(name) = x.name {
+        mesh.x_desc(name);
+    }
+    if let Some(name) = y.name {
+        mesh.y_desc(name);
+    }
+    Ok(mesh.draw()?)
+}
+
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), PlotError> {
+    Ok(chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .margin(12)
+        .legend_area_size(26)
+        .border_style(GRID)
+        .background_style(WHITE.mix(0.9))
+        .label_font((FONT, 13).into_font().color(&INK))
+        .draw()?)
+}
+
+/// 0, 50k, 1.25M.
+fn thousands(frames: f64) -> String {
+    let (value, unit) = match frames {
+        f if f >= 1e6 => (f / 1e6, "M"),
+        f if f >= 1e3 => (f / 1e3, "k"),
+        f => (f, ""),
+    };
+    format!("{}{unit}", (value * 100.0).round() / 100.0)
+}
+
+/// Minutes with a decimal while there are few of them.
+fn minutes(seconds: f64) -> String {
+    let minutes = seconds / 60.0;
+    if minutes < 9.95 {
+        format!("{minutes:.1}")
+    } else {
+        format!("{minutes:.0}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_short() {
+        let shown = [0.0, 50_000.0, 999.0, 1_250_000.0].map(thousands);
+        assert_eq!(shown, ["0", "50k", "999", "1.25M"]);
+        assert_eq!(
+            [0.0, 59.0 * 60.0, 7.44 * 60.0].map(minutes),
+            ["0.0", "59", "7.4"]
+        );
+    }
+}

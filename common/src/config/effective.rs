@@ -12,7 +12,7 @@ use super::{
     layers::{DEFAULT, Layers},
     presets::{self, Preset},
 };
-use crate::env::MazeKind;
+use crate::{env::MazeKind, model::Dtype};
 
 /// A checked [`Config`], and the origin of every value in it.
 #[derive(Debug, Clone)]
@@ -122,6 +122,7 @@ impl Effective {
         let (preset, maze, name) = (value(keys::PRESET), value("env.maze"), value("run.name"));
         let shown = |value: &Value| value.as_str().unwrap_or_default().to_owned();
 
+        let native = Value::try_from(Dtype::native()).map_err(serde::de::Error::custom)?;
         let source = Config {
             env: presets::maze_env(MazeKind::deserialize(maze.clone())?),
             model: Preset::deserialize(preset.clone())?.model(),
@@ -144,7 +145,15 @@ impl Effective {
                         "run.name".to_owned(),
                     )
                 }
+                "model.dtype" if value.as_str() == Some(keys::NATIVE) => {
+                    (Some(native.clone()), "this processor".to_owned())
+                }
                 _ if value.as_str() != Some(keys::AUTO) => continue,
+                // [model] comes before [rollout], so this is resolved already.
+                "rollout.carry_dtype" => (
+                    keys::get(&self.tree, "model.dtype").cloned(),
+                    "model.dtype".to_owned(),
+                ),
                 _ if keys::derives_from_preset(&key) => (
                     keys::get(&source, &key).cloned(),
                     format!("preset {}", shown(&preset)),

@@ -7,6 +7,8 @@ use super::{Config, presets::Preset};
 
 /// The value that stands for "take it from the preset or the maze".
 pub(super) const AUTO: &str = "auto";
+/// The value of `model.dtype` that stands for "what this processor is fast at".
+pub(super) const NATIVE: &str = "native";
 /// The one key that is a choice of values for others and no value of its own.
 pub(super) const PRESET: &str = "model.preset";
 
@@ -27,7 +29,7 @@ pub(super) fn tree(config: &Config, preset: &Value) -> Result<Table, toml::ser::
 pub(super) fn defaults() -> Result<Table, toml::ser::Error> {
     let mut tree = tree(&Config::default(), &Value::from("small"))?;
     for (key, _) in leaves(&tree) {
-        if derives_from_preset(&key) || derives_from_maze(&key) {
+        if can_be_auto(&key) {
             set(&mut tree, &key, Value::from(AUTO));
         } else if matches!(key.as_str(), "run.name" | "run.dir") {
             set(&mut tree, &key, Value::from(""));
@@ -44,6 +46,23 @@ pub(super) fn derives_from_preset(key: &str) -> bool {
 /// Whether `auto` takes the key's value from the maze.
 pub(super) fn derives_from_maze(key: &str) -> bool {
     matches!(key, "env.doors" | "env.fixed_walls")
+}
+
+/// Whether `auto` takes the key's value from another key.
+fn can_be_auto(key: &str) -> bool {
+    derives_from_preset(key) || derives_from_maze(key) || key == "rollout.carry_dtype"
+}
+
+/// The words that a key takes besides values of its type.
+fn words(key: &str) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    if can_be_auto(key) {
+        words.push(AUTO);
+    }
+    if key == "model.dtype" {
+        words.push(NATIVE);
+    }
+    words
 }
 
 /// Every value with its dotted key, in order. A table without entries counts as a value, so that no
@@ -94,8 +113,8 @@ pub(super) fn remove(tree: &mut Table, key: &str) {
 /// Whether the key can hold the value, judged by its type alone: everything else in the
 /// configuration is at its default, so that the message is about this key and no other.
 pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
-    let auto = derives_from_preset(key) || derives_from_maze(key);
-    if auto && value.as_str() == Some(AUTO) {
+    let words = words(key);
+    if value.as_str().is_some_and(|value| words.contains(&value)) {
         return Ok(());
     }
     let outcome = if key == PRESET {
@@ -106,8 +125,8 @@ pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
         tree.try_into::<Config>().map(drop)
     };
     outcome.map_err(|e| {
-        let or_auto = if auto { ", or \"auto\"" } else { "" };
-        format!("{}{or_auto}", e.message())
+        let or: String = words.iter().map(|word| format!(", or {word:?}")).collect();
+        format!("{}{or}", e.message())
     })
 }
 

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, fs, path::PathBuf};
 
 use super::*;
-use crate::env::MazeKind;
+use crate::{env::MazeKind, model::Dtype};
 
 /// A folder with one file in it, and the layers that read it.
 struct Bench {
@@ -158,8 +158,50 @@ fn auto_takes_its_value_from_preset_and_maze() {
 }
 
 #[test]
+fn the_carry_travels_in_the_models_dtype_unless_it_is_set() {
+    for (flags_given, model, carry, origin) in [
+        (vec![], Dtype::F32, Dtype::F32, "model.dtype"),
+        (
+            vec!["model.dtype=bf16"],
+            Dtype::Bf16,
+            Dtype::Bf16,
+            "model.dtype",
+        ),
+        (
+            vec!["model.preset=paper", "rollout.carry_dtype=f32"],
+            Dtype::Bf16,
+            Dtype::F32,
+            "--set",
+        ),
+        (
+            vec!["model.dtype=native"],
+            Dtype::native(),
+            Dtype::native(),
+            "model.dtype",
+        ),
+    ] {
+        let effective = Config::load(&flags(&flags_given)).unwrap();
+        let config = &effective.config;
+        assert_eq!(
+            (config.model.dtype, config.rollout.carry_dtype),
+            (model, carry),
+            "{flags_given:?}"
+        );
+        assert_eq!(effective.origin("rollout.carry_dtype"), origin);
+    }
+    let native = Config::load(&flags(&["model.dtype=native"])).unwrap();
+    assert_eq!(native.origin("model.dtype"), "this processor");
+    assert!(
+        !native.to_toml().contains("native"),
+        "resolved where it ran"
+    );
+}
+
+#[test]
 fn auto_may_be_written_out() {
-    let bench = file("[model]\nhidden = \"auto\"\n[env]\ndoors = \"auto\"");
+    let bench = file(
+        "[model]\nhidden = \"auto\"\n[env]\ndoors = \"auto\"\n[rollout]\ncarry_dtype = \"auto\"",
+    );
     assert_eq!(
         Config::load(&bench.layers).unwrap().config,
         Config::default()

@@ -55,6 +55,15 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// The faster one on this processor: bfloat16 where it has instructions for it.
+    pub fn native() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512bf16") {
+            return Self::Bf16;
+        }
+        Self::F32
+    }
+
     /// The tensor kind of the same layout.
     pub fn kind(self) -> tch::Kind {
         match self {

@@ -93,7 +93,31 @@ pub fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
     .expect("a configuration")
 }
 
-/// The same as arguments of a program.
+/// A configuration of `configs/`, with `more` on top, written to `dir`.
+pub fn shipped(name: &str, dir: &Path, more: &[(&str, &str)]) -> Effective {
+    let dir = dir.display().to_string();
+    let here = [
+        ("run.dir", dir.as_str()),
+        ("learner.listen", "127.0.0.1:0"),
+        // However slow the machine.
+        ("learner.max_minutes", "0"),
+        ("eval.interval_frames", "0"),
+    ];
+    let command_line = here
+        .iter()
+        .chain(more)
+        .map(|(key, value)| Override::new("--set", *key, value))
+        .collect();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    Config::load(&Layers {
+        file: Some(configs.join(name).with_extension("toml")),
+        command_line,
+        ..Layers::default()
+    })
+    .expect("a configuration")
+}
+
+/// [`TINY`] with `more` on top, as arguments of a program.
 pub fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
     TINY.iter()
         .chain(more)

@@ -12,7 +12,7 @@ async fn four_rooms_is_learnt_from_scratch() {
     tch::set_num_threads(1);
     let dir = tempfile::tempdir().expect("a folder");
     let budget = [
-        ("learner.total_frames", "120_000"),
+        ("learner.total_frames", "80_000"),
         ("eval.final_episodes", "500"),
     ];
     let effective = shipped("four-rooms", dir.path(), &budget);

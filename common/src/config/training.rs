@@ -21,7 +21,8 @@ pub struct LossConfig {
     pub minibatch: usize,
     /// How far the ratio to the policy at the batch's start may leave 1.
     pub clip: f64,
-    /// Weight of the value loss.
+    /// Weight of the value loss. It is large because values lie within 0 and 1, so that their squared errors
+    /// are small beside normalised advantages; at 0.5 the value is learnt last, and everything else late.
     pub value_cost: f64,
     /// Weight of the entropy bonus.
     pub entropy_cost: f64,
@@ -41,9 +42,9 @@ impl Default for LossConfig {
             rho_bar: 1.0,
             c_bar: 1.0,
             passes: 2,
-            minibatch: 256,
+            minibatch: 64,
             clip: 0.2,
-            value_cost: 0.5,
+            value_cost: 16.0,
             entropy_cost: 0.01,
             normalize_advantages: true,
             deep_supervision: false,
@@ -98,9 +99,9 @@ pub struct OptimizerConfig {
 impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
-            learning_rate: 2e-3,
+            learning_rate: 1e-3,
             final_learning_rate_fraction: 0.05,
-            warmup_updates: 100,
+            warmup_updates: 300,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,

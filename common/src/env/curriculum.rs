@@ -51,10 +51,10 @@ impl Default for CurriculumConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            uniform_share: 0.25,
+            uniform_share: 0.1,
             start: 3,
             step: 1,
-            window: 500,
+            window: 200,
             threshold: 0.9,
         }
     }
@@ -71,7 +71,7 @@ impl CurriculumConfig {
                 "uniform_share",
                 self.uniform_share,
                 "a share lies between 0 and 1",
-                "0.25 is the default",
+                "0.1 is the default",
             ));
         }
         if !(0.0..1.0).contains(&self.threshold) {

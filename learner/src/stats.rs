@@ -34,6 +34,11 @@ impl EpisodeWindow {
         }
     }
 
+    /// How many there are.
+    pub fn episodes(&self) -> usize {
+        self.episodes.len()
+    }
+
     /// Share of episodes that reached the goal; `None` before the first.
     pub fn success(&self) -> Option<f64> {
         self.mean(|e| f64::from(u8::from(e.success)))
@@ -92,6 +97,7 @@ mod tests {
     fn only_uniform_episodes_and_only_the_newest_count() {
         let mut window = EpisodeWindow::default();
         assert_eq!((window.success(), window.path_ratio()), (None, None));
+        assert_eq!(window.episodes(), 0);
         window.record(&episode(80, 5, false, 0));
         assert_eq!((window.success(), window.path_ratio()), (Some(0.0), None));
         window.record(&episode(3, 3, true, 4));
@@ -112,5 +118,6 @@ mod tests {
             (window.success(), window.path_ratio()),
             (Some(1.0), Some(1.0))
         );
+        assert_eq!(window.episodes(), WINDOW);
     }
 }

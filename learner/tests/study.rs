@@ -40,7 +40,7 @@ impl Study {
             .collect();
         fs::write(folder.path().join("base.toml"), base).expect("a file");
         let study = Self { folder };
-        study.describe(4096, "");
+        study.describe(512, "");
         study
     }
 
@@ -51,7 +51,7 @@ impl Study {
              seeds = [1, 2]\n\
              [set]\n\
              learner.total_frames = {frames}\n\
-             eval.interval_frames = 1024\n\
+             eval.interval_frames = 128\n\
              eval.episodes = 8\n\
              telemetry.log_interval_seconds = 1\n\
              {more}\n\
@@ -182,7 +182,7 @@ fn a_study_that_is_interrupted_goes_on_with_what_is_missing() {
     let runs = &files["runs.csv"];
     assert_eq!(column(runs, "arm"), ["full", "full", "reset", "reset"]);
     assert_eq!(column(runs, "seed"), ["1", "2", "1", "2"]);
-    assert_eq!(column(runs, "frames"), ["4096"; 4]);
+    assert_eq!(column(runs, "frames"), ["512"; 4]);
     assert_eq!(column(runs, "seconds")[0], "12345.5", "it was made again");
     let greedy = column(runs, "greedy_success");
     let greedy: Vec<f64> = greedy
@@ -191,7 +191,7 @@ fn a_study_that_is_interrupted_goes_on_with_what_is_missing() {
         .collect();
     assert!(greedy.iter().all(|s| (0.0..=1.0).contains(s)), "{greedy:?}");
     let last = column(&files["curves.csv"], "frames");
-    assert!(last.contains(&"4096".to_owned()), "the final evaluation");
+    assert!(last.contains(&"512".to_owned()), "the final evaluation");
     assert_eq!(column(&files["thresholds.csv"], "runs"), ["2"; 20]);
     assert_eq!(column(&files["tests.csv"], "arm"), ["reset"; 5]);
     for name in ["both-frames.svg", "both-minutes.svg"] {

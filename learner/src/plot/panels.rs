@@ -17,7 +17,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
-/// Path ratios above this are drawn at the edge: the interesting ones are near 1.
+/// Medians of path ratios above this are left out: the interesting ones are near 1.
 const HIGHEST_RATIO: f64 = 4.0;
 
 /// A place of a line: the median over runs, the least and the largest.
@@ -25,11 +25,11 @@ const HIGHEST_RATIO: f64 = 4.0;
 pub struct Spot {
     /// Where.
     pub x: f64,
-    /// The median.
+    /// The median; like the others infinite where the runs never got there.
     pub median: f64,
     /// The least.
     pub low: f64,
-    /// The largest; infinite for a run that never got there.
+    /// The largest.
     pub high: f64,
 }
 
@@ -97,9 +97,14 @@ pub fn svg(title: &str, panels: &[Panel]) -> Result<String, PlotError> {
 
 fn draw(panel: &Panel, area: &Area<'_>, with_legend: bool) -> Result<(), PlotError> {
     let (right, bottom, top) = ends(panel);
+    let never = |spot: &Spot| spot.median.is_infinite();
+    let title = match panel.lines.iter().any(|line| line.spots.iter().any(never)) {
+        true => format!("{} (hollow: never)", panel.title),
+        false => panel.title.clone(),
+    };
     let mut chart = ChartBuilder::on(area)
         .margin(12)
-        .caption(&panel.title, (FONT, 15).into_font().color(&INK))
+        .caption(title, (FONT, 15).into_font().color(&INK))
         .y_label_area_size(52)
         .x_label_area_size(42)
         .build_cartesian_2d(0.0..right, bottom..top)?;
@@ -114,39 +119,35 @@ fn draw(panel: &Panel, area: &Area<'_>, with_legend: bool) -> Result<(), PlotErr
     mesh(&mut chart, x, y)?;
     if let Some(oracle) = panel.reference {
         let level = [(0.0, oracle), (right, oracle)];
-        chart
-            .draw_series(DashedLineSeries::new(
-                level,
-                5,
-                4,
-                INK.mix(0.6).stroke_width(1),
-            ))?
-            .label("oracle")
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], INK.mix(0.6)));
+        let style = INK.mix(0.6);
+        chart.draw_series(DashedLineSeries::new(level, 5, 4, style.stroke_width(1)))?;
+        let below = (FONT, 12)
+            .into_font()
+            .color(&style)
+            .pos(Pos::new(HPos::Left, VPos::Top));
+        let name = Text::new("oracle", (right * 0.01, oracle), below);
+        chart.draw_series([name])?;
     }
     for (line, colour) in panel.lines.iter().zip(COLOURS.iter().cycle()) {
         let within = |spot: &Spot| Spot {
-            median: spot.median.clamp(bottom, top),
             low: spot.low.clamp(bottom, top),
             high: spot.high.clamp(bottom, top),
             ..*spot
         };
         let spots: Vec<Spot> = line.spots.iter().map(within).collect();
+        let seen: Vec<Spot> = spots.iter().filter(|s| s.median <= top).copied().collect();
         match panel.shape {
-            Shape::Band => band(&mut chart, &spots, *colour)?,
-            Shape::Steps => bars(&mut chart, &spots, *colour)?,
+            Shape::Band => band(&mut chart, &seen, *colour)?,
+            Shape::Steps => bars(&mut chart, &spots, top, *colour)?,
         }
         let style = colour.stroke_width(2);
         chart
-            .draw_series(LineSeries::new(
-                spots.iter().map(|s| (s.x, s.median)),
-                style,
-            ))?
+            .draw_series(LineSeries::new(seen.iter().map(|s| (s.x, s.median)), style))?
             .label(&line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    // The lines are the same in all panels; the oracle is only where it has something to say.
-    if with_legend || panel.reference.is_some() {
+    // The lines are the same in all panels.
+    if with_legend {
         legend(&mut chart)?;
     }
     Ok(())
@@ -160,7 +161,12 @@ fn band(chart: &mut Chart<'_, '_>, spots: &[Spot], colour: RGBColor) -> Result<(
     Ok(())
 }
 
-fn bars(chart: &mut Chart<'_, '_>, spots: &[Spot], colour: RGBColor) -> Result<(), PlotError> {
+fn bars(
+    chart: &mut Chart<'_, '_>,
+    spots: &[Spot],
+    top: f64,
+    colour: RGBColor,
+) -> Result<(), PlotError> {
     let bar = |spot: &Spot| {
         PathElement::new(
             [(spot.x, spot.low), (spot.x, spot.high)],
@@ -168,7 +174,10 @@ fn bars(chart: &mut Chart<'_, '_>, spots: &[Spot], colour: RGBColor) -> Result<(
         )
     };
     chart.draw_series(spots.iter().map(bar))?;
-    let dot = |spot: &Spot| Circle::new((spot.x, spot.median), 4, colour.filled());
+    let dot = |spot: &Spot| match spot.median <= top {
+        true => Circle::new((spot.x, spot.median), 4, colour.filled()),
+        false => Circle::new((spot.x, top), 4, colour.stroke_width(2)),
+    };
     chart.draw_series(spots.iter().map(dot))?;
     Ok(())
 }
@@ -184,8 +193,14 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
         Shape::Band => largest(|spot| spot.x),
         Shape::Steps => largest(|spot| spot.x) + 1.0,
     };
-    let highest = largest(|spot| spot.high).max(largest(|spot| spot.median));
+    let highest = [|s: &Spot| s.low, |s: &Spot| s.median, |s: &Spot| s.high]
+        .map(largest)
+        .into_iter()
+        .fold(0.0, f64::max);
+    let lowest = spots().map(|spot| spot.low).fold(1.0, f64::min);
     let (bottom, top) = match panel.y_unit {
+        // What differs in the end mostly differs near the top.
+        Unit::Share if panel.shape == Shape::Steps => ((lowest * 9.99).floor() / 10.0, 1.0),
         Unit::Share => (0.0, 1.0),
         Unit::Ratio => (1.0, (highest * 1.05).clamp(1.5, HIGHEST_RATIO)),
         Unit::Frames | Unit::Minutes | Unit::Count => (0.0, highest * 1.1),
@@ -200,4 +215,69 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
 /// An axis has a length even where there is nothing on it.
 fn positive(end: f64) -> f64 {
     if end > 0.0 { end } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panel(y_unit: Unit, shape: Shape, medians: &[f64]) -> Panel {
+        let spots = (1_u32..).zip(medians).map(|(x, &median)| Spot {
+            x: x.into(),
+            median,
+            low: median - 0.1,
+            high: median + 0.1,
+        });
+        Panel {
+            title: "what".to_owned(),
+            x_name: "along".to_owned(),
+            x_unit: Unit::Count,
+            y_unit,
+            shape,
+            lines: vec![Line {
+                name: "some <arm>".to_owned(),
+                spots: spots.collect(),
+            }],
+            reference: None,
+        }
+    }
+
+    fn drawn(panel: Panel) -> String {
+        let svg = svg("title", &[panel]).expect("a picture");
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(!svg.contains("inf") && !svg.contains("NaN"), "{svg}");
+        assert!(svg.contains("some &lt;arm&gt;"), "{svg}");
+        svg
+    }
+
+    #[test]
+    fn what_was_never_reached_is_a_hollow_dot_and_no_part_of_the_line() {
+        let never = f64::INFINITY;
+        let svg = drawn(panel(Unit::Frames, Shape::Steps, &[5e4, 4e4, never]));
+        assert!(svg.contains("what (hollow: never)"), "{svg}");
+        let dots: Vec<_> = svg.lines().filter(|l| l.starts_with("<circle ")).collect();
+        let hollow = dots.iter().filter(|l| l.contains("fill=\"none\""));
+        assert_eq!((dots.len(), hollow.count()), (3, 1), "{dots:?}");
+        let svg = drawn(panel(Unit::Frames, Shape::Steps, &[5e4]));
+        assert!(!svg.contains("never"), "{svg}");
+        drawn(panel(Unit::Frames, Shape::Steps, &[never]));
+    }
+
+    #[test]
+    fn what_is_high_does_not_press_what_is_near_one() {
+        let (_, bottom, top) = ends(&panel(Unit::Ratio, Shape::Band, &[30.0, 2.0]));
+        assert_eq!((bottom, top), (1.0, HIGHEST_RATIO));
+        drawn(panel(Unit::Ratio, Shape::Band, &[30.0, 2.0]));
+        let (_, bottom, top) = ends(&panel(Unit::Share, Shape::Steps, &[0.95, 0.87]));
+        assert!((bottom - 0.7).abs() < 1e-9 && top == 1.0, "{bottom}");
+    }
+
+    #[test]
+    fn nothing_can_be_drawn() {
+        for unit in [Unit::Share, Unit::Ratio, Unit::Frames, Unit::Minutes] {
+            for shape in [Shape::Band, Shape::Steps] {
+                drawn(panel(unit, shape, &[]));
+            }
+        }
+    }
 }

@@ -110,7 +110,7 @@ fn together(runs: &[Vec<(f64, f64)>]) -> Vec<Spot> {
         .filter_map(|i| {
             let x = end * i as f64 / GRID as f64;
             let values: Option<Vec<f64>> = runs.iter().map(|run| curve::at(run, x)).collect();
-            spot(x, Spread::of(values?.into_iter().map(Some)))
+            Some(spot(x, Spread::of(values?.into_iter().map(Some))))
         })
         .collect()
 }
@@ -131,7 +131,12 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
             let points: Vec<_> = arms.iter().filter(of_series).collect();
             let mut spots: Vec<Spot> = points
                 .iter()
-                .filter_map(|arm| spot(arm.arm.x?, Spread::of(arm.runs.iter().map(measure.of))))
+                .filter_map(|arm| {
+                    Some(spot(
+                        arm.arm.x?,
+                        Spread::of(arm.runs.iter().map(measure.of)),
+                    ))
+                })
                 .collect();
             spots.sort_by(|a, b| a.x.total_cmp(&b.x));
             let runs = points.iter().map(|arm| arm.runs.len()).max().unwrap_or(0);
@@ -155,15 +160,16 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
         .into()
 }
 
-/// Where the median is known; a largest that is not is left at the median.
-fn spot(x: f64, spread: Spread) -> Option<Spot> {
-    let median = spread.median?;
-    Some(Spot {
+/// What was never reached is infinitely far.
+fn spot(x: f64, spread: Spread) -> Spot {
+    let [low, median, high] =
+        [spread.low, spread.median, spread.high].map(|value| value.unwrap_or(f64::INFINITY));
+    Spot {
         x,
         median,
-        low: spread.low.unwrap_or(median),
-        high: spread.high.unwrap_or(f64::INFINITY),
-    })
+        low,
+        high,
+    }
 }
 
 fn named(name: &str, runs: usize) -> String {

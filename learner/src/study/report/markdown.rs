@@ -29,6 +29,9 @@ pub fn report(report: &Report<'_>, drawn: &[(&Comparison, Vec<String>)]) -> Stri
         machines(report),
         "To repeat a run, from this folder:".to_owned(),
         "    hrm-learner train --config raw/ARM/seed-N/config.toml --run-dir repeated".to_owned(),
+        "With several actors the order of their unrolls depends on timing: a repetition is another run of the \
+         same kind, not the same bit for bit. That file holds every setting, the length of the run included."
+            .to_owned(),
     ];
     for (comparison, pictures) in drawn {
         let arms: Vec<_> = report.arms_of(comparison);

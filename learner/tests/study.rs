@@ -253,6 +253,25 @@ async fn a_run_that_was_stopped_goes_on_from_its_checkpoint() {
 }
 
 #[test]
+fn a_run_that_fails_is_named_and_the_rest_is_kept() {
+    let study = Study::new();
+    study.describe(64, "");
+    let checkpoints = study.dir().join("runs/reset/seed-1/checkpoints");
+    fs::create_dir_all(&checkpoints).expect("a folder");
+    let damaged = checkpoints.join("000000000032.safetensors");
+    fs::write(&damaged, "damaged").expect("a file");
+    let (output, _, stderr) = outcome(&mut study.command(&[]));
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for part in ["reset seed 1 failed", "the same command goes on"] {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+    assert_eq!(study.finished(), 1, "the one before it");
+    fs::remove_file(&damaged).expect("a file");
+    study.run(&["--only", "reset"]);
+    assert_eq!(study.finished(), 3);
+}
+
+#[test]
 fn what_was_made_with_other_settings_is_not_taken_for_the_same() {
     let study = Study::new();
     study.describe(64, "");

@@ -104,6 +104,7 @@ fn draw(panel: &Panel, area: &Area<'_>, with_legend: bool) -> Result<(), PlotErr
     };
     let mut chart = ChartBuilder::on(area)
         .margin(12)
+        .margin_right(28)
         .caption(title, (FONT, 15).into_font().color(&INK))
         .y_label_area_size(52)
         .x_label_area_size(42)

@@ -291,11 +291,12 @@ fn the_environment_has_no_part_in_a_study() {
     let study = Study::new();
     study.describe(64, "");
     let mut command = study.command(&["--only", "full"]);
-    command.env("HRM__LEARNER__TOTAL_FRAMES", "128");
+    // In the arm's configuration it is 16, and the study does not set it.
+    command.env("HRM__LOSS__MINIBATCH", "32");
     let (output, _, stderr) = outcome(&mut command);
     assert!(output.status.success(), "{stderr}");
     let summary = json(&study.raw("full", 1).join("summary.json"));
-    assert_eq!(summary["frames"], 64);
+    assert_eq!(summary["updates"], 64 / 16);
 }
 
 #[test]

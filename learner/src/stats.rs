@@ -8,7 +8,7 @@ use hrm_common::{
 };
 
 /// Uniform episodes that the success, return, length and path ratio are taken over.
-const WINDOW: usize = 500;
+pub const WINDOW: usize = 500;
 
 /// The last uniform episodes. Those that the curriculum made easier do not count: they say how hard the
 /// curriculum is, not how good the agent is.

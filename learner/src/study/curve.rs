@@ -3,10 +3,10 @@
 use crate::{
     evaluate::{Evaluation, WalkBy},
     metrics_log::Record,
+    stats::WINDOW,
 };
 
-/// Sampled success over fewer episodes than this says little: it is left out, at the beginning and after
-/// a restart. The first episodes that end after either are also the short ones, which succeed.
+/// Sampled success over fewer episodes than this says little and is left out.
 const FEWEST_EPISODES: usize = 100;
 
 /// A policy and how it was measured: greedily in the evaluations, sampled over the last uniform training
@@ -49,36 +49,61 @@ pub struct Point {
 
 /// The curve of a log.
 pub fn of(records: &[Record], acting: Acting) -> Vec<Point> {
-    records
-        .iter()
-        .filter_map(|record| match (record, acting) {
-            (Record::Train(record), Acting::Sampled) => Some(Point {
+    match acting {
+        Acting::Sampled => sampled(records),
+        Acting::Greedy => greedy(records),
+    }
+}
+
+/// After a restart all episodes begin at once, and the short ones, which succeed, end first: a success
+/// then counts only once the window is full again.
+fn sampled(records: &[Record]) -> Vec<Point> {
+    let mut curve = Vec::new();
+    let (mut fewest, mut before) = (FEWEST_EPISODES, 0);
+    for record in records {
+        let Record::Train(record) = record else {
+            continue;
+        };
+        if record.episodes < before {
+            fewest = WINDOW;
+        }
+        before = record.episodes;
+        if let Some(success) = record.success
+            && record.episodes >= fewest
+        {
+            curve.push(Point {
                 frames: record.frames,
                 seconds: record.seconds,
-                success: record.success?,
+                success,
                 path_ratio: record.path_ratio,
                 episodes: record.episodes,
-            })
-            .filter(|point| point.episodes >= FEWEST_EPISODES),
-            (Record::Eval(record), Acting::Greedy) => {
-                let Evaluation {
-                    policy,
-                    success,
-                    path_ratio,
-                    episodes,
-                    ..
-                } = record.evaluation;
-                (policy == WalkBy::Greedy).then_some(Point {
-                    frames: record.frames,
-                    seconds: record.seconds,
-                    success,
-                    path_ratio,
-                    episodes,
-                })
-            }
-            _ => None,
+            });
+        }
+    }
+    curve
+}
+
+fn greedy(records: &[Record]) -> Vec<Point> {
+    let point = |record: &Record| {
+        let Record::Eval(record) = record else {
+            return None;
+        };
+        let Evaluation {
+            policy,
+            success,
+            path_ratio,
+            episodes,
+            ..
+        } = record.evaluation;
+        (policy == WalkBy::Greedy).then_some(Point {
+            frames: record.frames,
+            seconds: record.seconds,
+            success,
+            path_ratio,
+            episodes,
         })
-        .collect()
+    };
+    records.iter().filter_map(point).collect()
 }
 
 /// The first point at or above a success.
@@ -134,6 +159,15 @@ mod tests {
         assert_eq!(first_at(&curve, 0.3).map(|p| p.frames), Some(2000));
         assert_eq!(first_at(&curve, 0.31).map(|p| p.frames), Some(4000));
         assert_eq!(first_at(&curve, 0.61), None);
+    }
+
+    #[test]
+    fn after_a_restart_the_window_must_be_full_again() {
+        let counts = [100, 300, 500, 120, 400, 500, 500];
+        let records = (1..).zip(counts).map(|(i, n)| train(1000 * i, n, 0.9));
+        let curve = of(&records.collect::<Vec<_>>(), Acting::Sampled);
+        let frames: Vec<_> = curve.iter().map(|point| point.frames).collect();
+        assert_eq!(frames, [1000, 2000, 3000, 6000, 7000]);
     }
 
     #[test]

@@ -62,8 +62,8 @@ fn how_to_read(report: &Report<'_>) -> String {
          hold the true median with a probability of {:.0}% for {runs} runs, whatever the distribution (order \
          statistics). A run that never reached a success counts as later than all that did; where the median \
          or the largest is such a run, it says \"never\", and how many reached it is behind the brackets where \
-         not all did. *Sampled* is over the last 500 uniform training episodes (not before there are 100), \
-         *greedy* on held-out episodes, the same for all runs. A success is reached with the first record at \
+         not all did. *Sampled* is over the last 500 uniform training episodes (from 100 on; after an \
+         interruption, from 500 on), *greedy* on held-out episodes, the same for all runs. A success is reached with the first record at \
          or above it. The path ratio is the sum of the lengths walked over the sum of the shortest paths, \
          successes only. Minutes depend on what else the machine had to do.",
         100.0 * coverage(runs)

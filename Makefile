@@ -1,6 +1,7 @@
 # `make` alone lists the targets. Each one fetches what it needs, so any of them works in a fresh clone.
 
 CONFIG       ?= configs/four-rooms.toml
+STUDY        ?= configs/studies/carry-vs-reset.toml
 LOCAL_ACTORS ?= 2
 # Handed on as it stands, e.g. make train ARGS="--seed 7 --run-dir runs/seven".
 ARGS         ?=
@@ -17,7 +18,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in their order; cargo uses all the cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build train test verify check-format lint doc fix bench audit clean distclean
+.PHONY: help libtorch build train study test verify check-format lint doc fix bench audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ build: libtorch ## Build hrm-learner and hrm-actor, optimised, into target/relea
 train: libtorch ## Train on four rooms with two local actors; goes on where it was stopped (CONFIG=, LOCAL_ACTORS=, ARGS=)
 	cargo run --release --locked -p hrm-learner --bin hrm-learner -- \
 		train --config $(CONFIG) --local-actors $(LOCAL_ACTORS) --resume $(ARGS)
+
+study: libtorch ## Train all the runs of a study and report on them, hours; goes on where it was stopped (STUDY=, ARGS=)
+	cargo run --release --locked -p hrm-learner --bin hrm-learner -- study $(STUDY) $(ARGS)
 
 test: libtorch ## Run all tests
 	cargo test --workspace --locked $(ARGS)

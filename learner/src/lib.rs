@@ -16,7 +16,8 @@
 //! ```
 //!
 //! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `stats`, `progress`,
-//! `metrics_log`, `plot`; and `run`, which boots and drains all of it.
+//! `metrics_log`, `plot`; `run`, which boots and drains all of it; and `study`, which makes many runs and
+//! holds them against each other.
 
 pub mod batch;
 pub mod checkpoint;
@@ -34,6 +35,7 @@ pub mod run_dir;
 pub mod service;
 pub mod sessions;
 pub mod stats;
+pub mod study;
 pub mod trainer;
 pub mod update;
 pub mod upload;

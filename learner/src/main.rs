@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use hrm_common::config::{ConfigError, EXIT_CONFIG};
+use hrm_learner::study::file::StudyFileError;
 
 fn main() -> ExitCode {
     let error = match cli::Cli::parse().run() {
@@ -13,8 +14,9 @@ fn main() -> ExitCode {
         Err(error) => error,
     };
     eprintln!("hrm-learner: {error:#}");
-    match error.downcast_ref::<ConfigError>() {
-        Some(_) => ExitCode::from(EXIT_CONFIG as u8),
-        None => ExitCode::FAILURE,
+    if error.is::<ConfigError>() || error.is::<StudyFileError>() {
+        ExitCode::from(EXIT_CONFIG as u8)
+    } else {
+        ExitCode::FAILURE
     }
 }

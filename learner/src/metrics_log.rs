@@ -43,6 +43,10 @@ pub struct TrainRecord {
     pub updates: u64,
     /// Version of the weights.
     pub version: u64,
+    /// Uniform episodes that the next four are over, 500 once there were that many since the learner was
+    /// started; 0 in a log from before this was recorded.
+    #[serde(default)]
+    pub episodes: usize,
     /// Share of the episodes that reached the goal.
     pub success: Option<f64>,
     /// Mean undiscounted return.
@@ -194,6 +198,7 @@ mod tests {
             seconds: frames as f64 / 1000.0,
             updates: frames / 128,
             version: frames / 128,
+            episodes: 500,
             success: Some(0.1 + 0.2),
             episode_return: Some(0.5),
             length: None,

@@ -5,6 +5,8 @@
 //!                                    `-- otherwise: one log line every few seconds
 //!   log lines --LogWriter--> above the bar
 //! ```
+//!
+//! One [`Screen`] serves all the runs of a process, one after another.
 
 use std::{
     fmt::Write as _,
@@ -53,6 +55,28 @@ impl Snapshot {
     }
 }
 
+/// Standard error as one process has it: where bars are drawn and log lines go.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    bars: Option<MultiProgress>,
+}
+
+impl Screen {
+    /// One with bars where standard error is a terminal and log lines are text.
+    pub fn new(config: &TelemetryConfig) -> Self {
+        let draws = io::stderr().is_terminal() && config.log_format != LogFormat::Json;
+        Self {
+            bars: draws.then(MultiProgress::new),
+        }
+    }
+
+    /// Where log lines go, for `hrm_common::telemetry::init_logging`.
+    pub fn writer(&self) -> impl Fn() -> LogWriter + Send + Sync + use<> {
+        let bars = self.bars.clone();
+        move || LogWriter { bars: bars.clone() }
+    }
+}
+
 /// Writes to standard error, above the bar if there is one.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -81,20 +105,17 @@ pub struct Progress {
 
 #[derive(Debug)]
 enum Display {
-    Bar(MultiProgress, ProgressBar),
+    Bar(ProgressBar),
     Lines(Pace),
 }
 
 impl Progress {
-    /// The progress of a run of `total_frames`: a bar where standard error is a terminal and log
-    /// lines are text, log lines otherwise. Nothing is drawn before the first update.
-    pub fn new(config: &TelemetryConfig, total_frames: u64) -> Self {
-        let display = if io::stderr().is_terminal() && config.log_format != LogFormat::Json {
-            let bars = MultiProgress::new();
-            let bar = bars.add(bar(total_frames));
-            Display::Bar(bars, bar)
-        } else {
-            Display::Lines(Pace::new(config.log_interval(), Instant::now()))
+    /// The progress of a run of `total_frames`: a bar where the screen has them, log lines otherwise.
+    /// Nothing is drawn before the first update.
+    pub fn new(screen: &Screen, config: &TelemetryConfig, total_frames: u64) -> Self {
+        let display = match &screen.bars {
+            Some(bars) => Display::Bar(bars.add(bar(total_frames))),
+            None => Display::Lines(Pace::new(config.log_interval(), Instant::now())),
         };
         Self {
             total_frames,
@@ -102,20 +123,11 @@ impl Progress {
         }
     }
 
-    /// Where log lines go, for `hrm_common::telemetry::init_logging`.
-    pub fn writer(&self) -> impl Fn() -> LogWriter + Send + Sync + use<> {
-        let bars = match &self.display {
-            Display::Bar(bars, _) => Some(bars.clone()),
-            Display::Lines(_) => None,
-        };
-        move || LogWriter { bars: bars.clone() }
-    }
-
     /// Shows a snapshot, now on a terminal and when the next line is due elsewhere. Cheap enough to
     /// be called after every batch.
     pub fn update(&mut self, snapshot: &Snapshot) {
         match &mut self.display {
-            Display::Bar(_, bar) => {
+            Display::Bar(bar) => {
                 bar.set_position(snapshot.frames);
                 bar.set_prefix(headline(snapshot, self.total_frames));
                 bar.set_message(details(snapshot));
@@ -131,7 +143,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Display::Bar(_, bar) = &self.display {
+        if let Display::Bar(bar) = &self.display {
             bar.abandon();
         }
     }

@@ -28,7 +28,7 @@ use hrm_common::{
     wire::Expectation,
 };
 use hrm_proto::v1::{self, learner_server::LearnerServer};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::Device;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// What a finished or stopped run came to; `summary.json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
     /// True when the frames or minutes of the configuration were used up.
     pub complete: bool,
@@ -84,6 +84,14 @@ pub fn device(choice: DeviceChoice) -> anyhow::Result<Device> {
             "run.device = \"cuda\": this libtorch sees no CUDA device; build with LIBTORCH pointing at \
              a CUDA libtorch 2.11.0 on a machine with a GPU, or set run.device = \"cpu\""
         ),
+    }
+}
+
+/// Threads that share a minibatch on this device.
+pub fn update_threads(config: &Config, device: Device) -> usize {
+    match device {
+        Device::Cpu => config.learner.resolved_threads(),
+        _ => 1,
     }
 }
 
@@ -141,10 +149,7 @@ pub async fn start(
             .restore_model(&mut model)
             .context("resuming with another [model] or [env] than the run began with")?;
     }
-    let threads = match device {
-        Device::Cpu => config.learner.resolved_threads(),
-        _ => 1,
-    };
+    let threads = update_threads(&config, device);
     let mut updater = Updater::new(
         model,
         config.loss.clone(),

@@ -8,7 +8,7 @@ use hrm_common::{
 };
 
 /// Uniform episodes that the success, return, length and path ratio are taken over.
-const WINDOW: usize = 500;
+pub const WINDOW: usize = 500;
 
 /// The last uniform episodes. Those that the curriculum made easier do not count: they say how hard the
 /// curriculum is, not how good the agent is.
@@ -32,6 +32,11 @@ impl EpisodeWindow {
             }
             self.episodes.push_back(*episode);
         }
+    }
+
+    /// How many there are.
+    pub fn episodes(&self) -> usize {
+        self.episodes.len()
     }
 
     /// Share of episodes that reached the goal; `None` before the first.
@@ -92,6 +97,7 @@ mod tests {
     fn only_uniform_episodes_and_only_the_newest_count() {
         let mut window = EpisodeWindow::default();
         assert_eq!((window.success(), window.path_ratio()), (None, None));
+        assert_eq!(window.episodes(), 0);
         window.record(&episode(80, 5, false, 0));
         assert_eq!((window.success(), window.path_ratio()), (Some(0.0), None));
         window.record(&episode(3, 3, true, 4));
@@ -112,5 +118,6 @@ mod tests {
             (window.success(), window.path_ratio()),
             (Some(1.0), Some(1.0))
         );
+        assert_eq!(window.episodes(), WINDOW);
     }
 }

@@ -165,7 +165,7 @@ impl Trainer {
             self.progress.update(&snapshot);
             if due {
                 self.metrics
-                    .append(&Record::Train(self.record(&snapshot, &report)))?;
+                    .append(&Record::Train(self.record(&snapshot, &window, &report)))?;
                 interval = self.interval();
             }
             if self.frames >= next_eval {
@@ -315,12 +315,13 @@ impl Trainer {
         }
     }
 
-    fn record(&self, snapshot: &Snapshot, report: &Report) -> TrainRecord {
+    fn record(&self, snapshot: &Snapshot, window: &EpisodeWindow, report: &Report) -> TrainRecord {
         TrainRecord {
             frames: snapshot.frames,
             seconds: snapshot.seconds,
             updates: snapshot.updates,
             version: self.version(),
+            episodes: window.episodes(),
             success: snapshot.success,
             episode_return: snapshot.episode_return,
             length: snapshot.length,

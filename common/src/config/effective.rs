@@ -49,6 +49,15 @@ impl Effective {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
     }
 
+    /// Every key, as `section.key`, with its value as it would stand in a TOML file, in the order of
+    /// declaration.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        keys::leaves(&self.tree)
+            .into_iter()
+            .map(|(key, value)| (key, value.to_string()))
+            .collect()
+    }
+
     /// The configuration as TOML, with the origin of every value in a comment beside it. Given back
     /// as a file, it makes the same configuration.
     pub fn to_toml(&self) -> String {

@@ -4,6 +4,7 @@ mod config;
 mod eval;
 mod forward;
 mod plot;
+mod study;
 mod train;
 mod weights;
 
@@ -47,6 +48,8 @@ enum Command {
     Export(weights::ExportArgs),
     /// Make a checkpoint of a plain safetensors file, to evaluate it or to train on from it.
     Import(weights::ImportArgs),
+    /// Train all the runs of a study, one after another, and report on them.
+    Study(study::StudyArgs),
     /// Draw learning-curve.svg of a run.
     Plot(plot::PlotArgs),
     /// Show the effective configuration and where each value came from.
@@ -69,6 +72,7 @@ impl Cli {
             Command::Forward(args) => forward::run(args),
             Command::Export(args) => weights::export(&args),
             Command::Import(args) => weights::import(args),
+            Command::Study(args) => study::run(args),
             Command::Plot(args) => plot::run(&args),
             Command::Config(args) => config::run(args),
         }

@@ -9,7 +9,7 @@ use hrm_common::{
     telemetry::{self, names::Role},
 };
 use hrm_learner::{
-    progress::Progress,
+    progress::{Progress, Screen},
     run::{self, Summary},
 };
 
@@ -71,8 +71,9 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
     let resume = args.resume;
     let effective = args.load(local_actors)?;
     let config = &effective.config;
-    let progress = Progress::new(&config.telemetry, config.learner.total_frames);
-    telemetry::init_logging(&config.telemetry, progress.writer())?;
+    let screen = Screen::new(&config.telemetry);
+    telemetry::init_logging(&config.telemetry, screen.writer())?;
+    let progress = Progress::new(&screen, &config.telemetry, config.learner.total_frames);
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;

@@ -265,6 +265,7 @@ mod tests {
                 seconds: frames as f64 / 900.0,
                 updates: frames / 128,
                 version: frames / 128,
+                episodes: 500,
                 success: (i > 2).then_some(0.12 + 0.85 * learnt + 0.02 * (i as f64).sin()),
                 episode_return: None,
                 length: None,

@@ -1,6 +1,8 @@
 //! Pictures, as SVG: what they share. One file a picture.
 
 mod learning_curve;
+pub mod panels;
+mod unit;
 
 use std::io;
 
@@ -11,6 +13,7 @@ use plotters::{
 use thiserror::Error;
 
 pub use learning_curve::{draw_run, svg};
+pub use unit::Unit;
 
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(55, 60, 68);
@@ -28,7 +31,7 @@ pub enum PlotError {
         source: io::Error,
     },
     /// The picture could not be drawn.
-    #[error("the learning curve cannot be drawn: {0}")]
+    #[error("the picture cannot be drawn: {0}")]
     Draw(String),
 }
 

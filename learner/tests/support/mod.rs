@@ -34,7 +34,7 @@ use hrm_common::{
     wire,
 };
 use hrm_learner::{
-    progress::Progress,
+    progress::{Progress, Screen},
     run::{self, Running},
 };
 use hrm_proto::{
@@ -139,7 +139,8 @@ pub async fn try_start(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Running> {
     let config = &effective.config;
-    let progress = Progress::new(&config.telemetry, config.learner.total_frames);
+    let screen = Screen::new(&config.telemetry);
+    let progress = Progress::new(&screen, &config.telemetry, config.learner.total_frames);
     run::start(effective, resume, progress, shutdown.clone()).await
 }
 

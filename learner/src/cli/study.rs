@@ -1,0 +1,105 @@
+//! `hrm-learner study`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::ensure;
+use clap::Args;
+use hrm_common::{shutdown::Shutdown, telemetry};
+use hrm_learner::{
+    progress::Screen,
+    study::{
+        file::StudyFile,
+        plan,
+        report::{self, Report},
+        run::{self, Standing},
+    },
+};
+
+/// Flags of `study`.
+#[derive(Debug, Args)]
+pub struct StudyArgs {
+    /// The study; see configs/studies/.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Folder of the runs while they are made [default: runs/studies/NAME].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Folder of the raw data of finished runs and of the report [default: results in that folder].
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// Make the runs of this arm only; may be given several times. The report is on all.
+    #[arg(long, value_name = "ARM")]
+    only: Vec<String>,
+    /// Train nothing: write the report again from the raw data that is there.
+    #[arg(long)]
+    report_only: bool,
+}
+
+/// Makes the runs that are missing and writes the report after each.
+pub fn run(args: StudyArgs) -> anyhow::Result<()> {
+    let study = StudyFile::read(&args.file)?;
+    let dir = args
+        .dir
+        .unwrap_or_else(|| Path::new("runs/studies").join(&study.name));
+    let results = args.results.unwrap_or_else(|| dir.join("results"));
+    if args.report_only {
+        let report = Report::read(&study, &results)?;
+        ensure!(
+            report.runs() > 0,
+            "{} holds no raw data of this study: name the folder with --results, or leave --report-only out",
+            results.display()
+        );
+        report.write(&results)?;
+        println!("{}", results.join(report::NAME).display());
+        return Ok(());
+    }
+    for name in &args.only {
+        ensure!(
+            study.arm(name).is_some(),
+            "--only {name}: {} has no such arm",
+            args.file.display()
+        );
+    }
+    let mut runs = plan::runs(&study, &args.file, &dir)?;
+    runs.retain(|run| args.only.is_empty() || args.only.contains(&run.arm));
+    let Some(first) = runs.first() else {
+        return Ok(());
+    };
+    // One process has one log: how it looks is said by the first run.
+    let telemetry = first.effective.config.telemetry.clone();
+    let screen = Screen::new(&telemetry);
+    telemetry::init_logging(&telemetry, screen.writer())?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let write_report = || Report::read(&study, &results)?.write(&results);
+    let standing = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        run::missing(&runs, &results, &screen, &shutdown, write_report).await
+    });
+    // A task or thread that hangs must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let standing = standing?;
+    if standing.finished > 0 {
+        // Also when there was nothing left to train.
+        write_report()?;
+    }
+    say(standing, &results);
+    Ok(())
+}
+
+/// How far it came, and what to look at next: standard output.
+fn say(standing: Standing, results: &Path) {
+    let Standing { finished, of } = standing;
+    if !standing.is_complete() {
+        println!("Stopped and saved: {finished} of {of} runs are finished.");
+        println!("  continue      the same command");
+    } else {
+        println!("All {of} runs are finished.");
+    }
+    if finished > 0 {
+        println!("Look at next:");
+        println!("  {}", results.join(report::NAME).display());
+    }
+}

@@ -1,0 +1,284 @@
+//! Four panels side by side and below each other: medians over runs, and how far they spread.
+
+use plotters::{
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use super::{Area, Axis, Chart, FONT, INK, PlotError, Unit, legend, mesh};
+
+const SIZE: (u32, u32) = (1200, 860);
+/// Colours that stay apart for colour-blind eyes (Okabe & Ito 2008), the darkest first.
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
+/// Medians of path ratios above this are left out: the interesting ones are near 1.
+const HIGHEST_RATIO: f64 = 4.0;
+
+/// A place of a line: the median over runs, the least and the largest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spot {
+    /// Where.
+    pub x: f64,
+    /// The median; like the others infinite where the runs never got there.
+    pub median: f64,
+    /// The least.
+    pub low: f64,
+    /// The largest.
+    pub high: f64,
+}
+
+/// One line of a panel; its colour is that of its place among the lines.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// What the legend calls it.
+    pub name: String,
+    /// Its places, from left to right.
+    pub spots: Vec<Spot>,
+}
+
+/// How spread is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A band around a smooth line.
+    Band,
+    /// A bar through each dot of a line.
+    Steps,
+}
+
+/// One panel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// What stands above it.
+    pub title: String,
+    /// What the horizontal axis is called.
+    pub x_name: String,
+    /// How its numbers are written.
+    pub x_unit: Unit,
+    /// How those of the vertical axis are, which also says where it ends.
+    pub y_unit: Unit,
+    /// How spread is shown.
+    pub shape: Shape,
+    /// What is drawn.
+    pub lines: Vec<Line>,
+    /// Where the oracle is.
+    pub reference: Option<f64>,
+}
+
+/// The picture, as SVG; two panels a row.
+///
+/// # Errors
+///
+/// [`PlotError::Draw`] when the drawing library refuses.
+pub fn svg(title: &str, panels: &[Panel]) -> Result<String, PlotError> {
+    let mut out = String::new();
+    {
+        let root = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (head, body) = root.split_vertically(46);
+        let left = (FONT, 20)
+            .into_font()
+            .color(&INK)
+            .pos(Pos::new(HPos::Left, VPos::Center));
+        head.draw_text(title, &left, (20, 24))?;
+        let areas = body.split_evenly((panels.len().div_ceil(2), 2));
+        for (i, (panel, area)) in panels.iter().zip(&areas).enumerate() {
+            draw(panel, area, i == 0)?;
+        }
+        root.present()?;
+    }
+    Ok(out)
+}
+
+fn draw(panel: &Panel, area: &Area<'_>, with_legend: bool) -> Result<(), PlotError> {
+    let (right, bottom, top) = ends(panel);
+    let never = |spot: &Spot| spot.median.is_infinite();
+    let title = match panel.lines.iter().any(|line| line.spots.iter().any(never)) {
+        true => format!("{} (hollow: never)", panel.title),
+        false => panel.title.clone(),
+    };
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .margin_right(28)
+        .caption(title, (FONT, 15).into_font().color(&INK))
+        .y_label_area_size(52)
+        .x_label_area_size(42)
+        .build_cartesian_2d(0.0..right, bottom..top)?;
+    let x = Axis {
+        name: Some(&panel.x_name),
+        label: &|value| panel.x_unit.on_axis(*value),
+    };
+    let y = Axis {
+        name: None,
+        label: &|value| panel.y_unit.on_axis(*value),
+    };
+    mesh(&mut chart, x, y)?;
+    if let Some(oracle) = panel.reference {
+        let level = [(0.0, oracle), (right, oracle)];
+        let style = INK.mix(0.6);
+        chart.draw_series(DashedLineSeries::new(level, 5, 4, style.stroke_width(1)))?;
+        let below = (FONT, 12)
+            .into_font()
+            .color(&style)
+            .pos(Pos::new(HPos::Left, VPos::Top));
+        let name = Text::new("oracle", (right * 0.01, oracle), below);
+        chart.draw_series([name])?;
+    }
+    for (line, colour) in panel.lines.iter().zip(COLOURS.iter().cycle()) {
+        let within = |spot: &Spot| Spot {
+            low: spot.low.clamp(bottom, top),
+            high: spot.high.clamp(bottom, top),
+            ..*spot
+        };
+        let spots: Vec<Spot> = line.spots.iter().map(within).collect();
+        let seen: Vec<Spot> = spots.iter().filter(|s| s.median <= top).copied().collect();
+        match panel.shape {
+            Shape::Band => band(&mut chart, &seen, *colour)?,
+            Shape::Steps => bars(&mut chart, &spots, top, *colour)?,
+        }
+        let style = colour.stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(seen.iter().map(|s| (s.x, s.median)), style))?
+            .label(&line.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    }
+    // The lines are the same in all panels.
+    if with_legend {
+        legend(&mut chart)?;
+    }
+    Ok(())
+}
+
+fn band(chart: &mut Chart<'_, '_>, spots: &[Spot], colour: RGBColor) -> Result<(), PlotError> {
+    let above = spots.iter().map(|spot| (spot.x, spot.high));
+    let below = spots.iter().rev().map(|spot| (spot.x, spot.low));
+    let outline: Vec<_> = above.chain(below).collect();
+    chart.draw_series([Polygon::new(outline, colour.mix(0.16).filled())])?;
+    Ok(())
+}
+
+fn bars(
+    chart: &mut Chart<'_, '_>,
+    spots: &[Spot],
+    top: f64,
+    colour: RGBColor,
+) -> Result<(), PlotError> {
+    let bar = |spot: &Spot| {
+        PathElement::new(
+            [(spot.x, spot.low), (spot.x, spot.high)],
+            colour.mix(0.6).stroke_width(2),
+        )
+    };
+    chart.draw_series(spots.iter().map(bar))?;
+    let dot = |spot: &Spot| match spot.median <= top {
+        true => Circle::new((spot.x, spot.median), 4, colour.filled()),
+        false => Circle::new((spot.x, top), 4, colour.stroke_width(2)),
+    };
+    chart.draw_series(spots.iter().map(dot))?;
+    Ok(())
+}
+
+/// The right end, the bottom and the top of a panel.
+fn ends(panel: &Panel) -> (f64, f64, f64) {
+    let spots = || panel.lines.iter().flat_map(|line| &line.spots);
+    let largest = |of: fn(&Spot) -> f64| {
+        let finite = spots().map(of).filter(|value| value.is_finite());
+        finite.fold(0.0, f64::max)
+    };
+    let right = match panel.shape {
+        Shape::Band => largest(|spot| spot.x),
+        Shape::Steps => largest(|spot| spot.x) + 1.0,
+    };
+    let highest = [|s: &Spot| s.low, |s: &Spot| s.median, |s: &Spot| s.high]
+        .map(largest)
+        .into_iter()
+        .fold(0.0, f64::max);
+    let lowest = spots().map(|spot| spot.low).fold(1.0, f64::min);
+    let (bottom, top) = match panel.y_unit {
+        // What differs in the end mostly differs near the top.
+        Unit::Share if panel.shape == Shape::Steps => ((lowest * 9.99).floor() / 10.0, 1.0),
+        Unit::Share => (0.0, 1.0),
+        Unit::Ratio => (1.0, (highest * 1.05).clamp(1.5, HIGHEST_RATIO)),
+        Unit::Frames | Unit::Minutes | Unit::Count => (0.0, highest * 1.1),
+    };
+    (
+        positive(right),
+        bottom,
+        if top > bottom { top } else { bottom + 1.0 },
+    )
+}
+
+/// An axis has a length even where there is nothing on it.
+fn positive(end: f64) -> f64 {
+    if end > 0.0 { end } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panel(y_unit: Unit, shape: Shape, medians: &[f64]) -> Panel {
+        let spots = (1_u32..).zip(medians).map(|(x, &median)| Spot {
+            x: x.into(),
+            median,
+            low: median - 0.1,
+            high: median + 0.1,
+        });
+        Panel {
+            title: "what".to_owned(),
+            x_name: "along".to_owned(),
+            x_unit: Unit::Count,
+            y_unit,
+            shape,
+            lines: vec![Line {
+                name: "some <arm>".to_owned(),
+                spots: spots.collect(),
+            }],
+            reference: None,
+        }
+    }
+
+    fn drawn(panel: Panel) -> String {
+        let svg = svg("title", &[panel]).expect("a picture");
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(!svg.contains("inf") && !svg.contains("NaN"), "{svg}");
+        assert!(svg.contains("some &lt;arm&gt;"), "{svg}");
+        svg
+    }
+
+    #[test]
+    fn what_was_never_reached_is_a_hollow_dot_and_no_part_of_the_line() {
+        let never = f64::INFINITY;
+        let svg = drawn(panel(Unit::Frames, Shape::Steps, &[5e4, 4e4, never]));
+        assert!(svg.contains("what (hollow: never)"), "{svg}");
+        let dots: Vec<_> = svg.lines().filter(|l| l.starts_with("<circle ")).collect();
+        let hollow = dots.iter().filter(|l| l.contains("fill=\"none\""));
+        assert_eq!((dots.len(), hollow.count()), (3, 1), "{dots:?}");
+        let svg = drawn(panel(Unit::Frames, Shape::Steps, &[5e4]));
+        assert!(!svg.contains("never"), "{svg}");
+        drawn(panel(Unit::Frames, Shape::Steps, &[never]));
+    }
+
+    #[test]
+    fn what_is_high_does_not_press_what_is_near_one() {
+        let (_, bottom, top) = ends(&panel(Unit::Ratio, Shape::Band, &[30.0, 2.0]));
+        assert_eq!((bottom, top), (1.0, HIGHEST_RATIO));
+        drawn(panel(Unit::Ratio, Shape::Band, &[30.0, 2.0]));
+        let (_, bottom, top) = ends(&panel(Unit::Share, Shape::Steps, &[0.95, 0.87]));
+        assert!((bottom - 0.7).abs() < 1e-9 && top == 1.0, "{bottom}");
+    }
+
+    #[test]
+    fn nothing_can_be_drawn() {
+        for unit in [Unit::Share, Unit::Ratio, Unit::Frames, Unit::Minutes] {
+            for shape in [Shape::Band, Shape::Steps] {
+                drawn(panel(unit, shape, &[]));
+            }
+        }
+    }
+}

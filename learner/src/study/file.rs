@@ -1,0 +1,366 @@
+//! The file that describes a study.
+//!
+//! ```toml
+//! name = "carry-vs-reset"
+//! seeds = [1, 2, 3, 4, 5]              # of every arm
+//!
+//! [set]                                # settings of every arm, on top of its configuration
+//! eval.interval_frames = 20_000
+//!
+//! [[arm]]
+//! name = "full"                        # a folder
+//! config = "../four-rooms.toml"        # relative to this file
+//! set = { model.carry = "full" }       # on top of [set]
+//!
+//! [[comparison]]                       # what stands in one picture and one test
+//! name = "four-rooms"                  # a file
+//! arms = ["full", "reset"]             # the others are tested against the first
+//! ```
+//!
+//! Where something is varied in steps, an arm also has `series = "full"` and `x = 2`, and the comparison
+//! `x_label = "segments per decision"`: it is drawn against x, one line a series, and the other series
+//! are tested against the first at each x.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use thiserror::Error;
+use toml::Table;
+
+/// A study as its file has it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyFile {
+    /// What it is called.
+    pub name: String,
+    /// Every arm is trained once with each of them.
+    pub seeds: Vec<u64>,
+    /// Settings of every arm, on top of its configuration.
+    #[serde(default)]
+    pub set: Table,
+    /// What is trained.
+    #[serde(rename = "arm")]
+    pub arms: Vec<Arm>,
+    /// What is held against each other.
+    #[serde(default, rename = "comparison")]
+    pub comparisons: Vec<Comparison>,
+}
+
+/// Runs that differ in their seed only.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    /// What it is called, in tables and as a folder.
+    pub name: String,
+    /// Its configuration, relative to the study's file.
+    pub config: PathBuf,
+    /// Its settings, on top of those of the study.
+    #[serde(default)]
+    pub set: Table,
+    /// The line it is a point of.
+    pub series: Option<String>,
+    /// Where on that line.
+    pub x: Option<f64>,
+}
+
+/// Arms that are held against each other.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// What it is called, in the report and as a file.
+    pub name: String,
+    /// Names of arms. The others are tested against the first, or, with `x_label`, the other series
+    /// against the first one's.
+    pub arms: Vec<String>,
+    /// What the arms' x means, where they are drawn against it.
+    pub x_label: Option<String>,
+}
+
+/// Why a study's file cannot be used.
+#[derive(Debug, Error)]
+pub enum StudyFileError {
+    /// It could not be read.
+    #[error(
+        "cannot read the study {path}: {reason}\n  remedy: name a file such as those in configs/studies/"
+    )]
+    Unreadable {
+        /// The file as it was named.
+        path: String,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// It is not TOML, or has other keys than a study has.
+    #[error("{path} is no study: {reason}\n  remedy: correct the line named above")]
+    Malformed {
+        /// The file as it was named.
+        path: String,
+        /// The parser's message, with line and column.
+        reason: Box<toml::de::Error>,
+    },
+    /// A value cannot be.
+    #[error("{key} = {value} (from {path}) is not possible: {reason}\n  remedy: {remedy}")]
+    Impossible {
+        /// The file as it was named.
+        path: String,
+        /// The key, with the arm or comparison it is in.
+        key: String,
+        /// Its value.
+        value: String,
+        /// Why it cannot be.
+        reason: String,
+        /// What to do instead.
+        remedy: String,
+    },
+}
+
+/// A fault before it is known in which file.
+struct Fault {
+    key: String,
+    value: String,
+    reason: String,
+    remedy: String,
+}
+
+fn fault<T>(
+    key: impl Into<String>,
+    value: impl ToString,
+    reason: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Result<T, Fault> {
+    Err(Fault {
+        key: key.into(),
+        value: value.to_string(),
+        reason: reason.into(),
+        remedy: remedy.into(),
+    })
+}
+
+impl StudyFile {
+    /// Reads and checks a study's file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or the first thing in it that cannot be.
+    pub fn read(path: &Path) -> Result<Self, StudyFileError> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|reason| StudyFileError::Unreadable {
+            path: name.clone(),
+            reason,
+        })?;
+        Self::parse(&text, &name)
+    }
+
+    fn parse(text: &str, path: &str) -> Result<Self, StudyFileError> {
+        let study: Self = toml::from_str(text).map_err(|reason| StudyFileError::Malformed {
+            path: path.to_owned(),
+            reason: Box::new(reason),
+        })?;
+        match study.check() {
+            Ok(()) => Ok(study),
+            Err(fault) => Err(StudyFileError::Impossible {
+                path: path.to_owned(),
+                key: fault.key,
+                value: fault.value,
+                reason: fault.reason,
+                remedy: fault.remedy,
+            }),
+        }
+    }
+
+    /// The arm of that name.
+    pub fn arm(&self, name: &str) -> Option<&Arm> {
+        self.arms.iter().find(|arm| arm.name == name)
+    }
+
+    /// The arms of a comparison, in its order.
+    pub fn arms_of<'s>(&'s self, comparison: &'s Comparison) -> impl Iterator<Item = &'s Arm> {
+        comparison.arms.iter().filter_map(|name| self.arm(name))
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        folder("name", &self.name)?;
+        if self.seeds.is_empty() {
+            return fault(
+                "seeds",
+                "[]",
+                "no run would be made",
+                "give each arm a few, such as [1, 2, 3, 4, 5]",
+            );
+        }
+        distinct("seeds", self.seeds.iter())?;
+        for arm in &self.arms {
+            folder("arm.name", &arm.name)?;
+        }
+        distinct("arm.name", self.arms.iter().map(|arm| &arm.name))?;
+        for comparison in &self.comparisons {
+            folder("comparison.name", &comparison.name)?;
+        }
+        distinct("comparison.name", self.comparisons.iter().map(|c| &c.name))?;
+        self.comparisons
+            .iter()
+            .try_for_each(|comparison| self.check_comparison(comparison))
+    }
+
+    fn check_comparison(&self, comparison: &Comparison) -> Result<(), Fault> {
+        let key = format!("comparison {:?}: arms", comparison.name);
+        if comparison.arms.is_empty() {
+            return fault(key, "[]", "there is nothing to compare", "name some arms");
+        }
+        distinct(&key, comparison.arms.iter())?;
+        for name in &comparison.arms {
+            let Some(arm) = self.arm(name) else {
+                let known: Vec<_> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
+                let remedy = format!("the arms are {}", known.join(", "));
+                return fault(key, format!("{name:?}"), "there is no such arm", remedy);
+            };
+            if comparison.x_label.is_none() {
+                continue;
+            }
+            let (Some(_), Some(x)) = (&arm.series, arm.x) else {
+                return fault(
+                    format!("comparison {:?}: x_label", comparison.name),
+                    format!("{:?}", comparison.x_label.as_deref().unwrap_or_default()),
+                    format!("the arm {name:?} is no point of a line"),
+                    "give it a series and an x",
+                );
+            };
+            if !x.is_finite() {
+                let key = format!("arm {name:?}: x");
+                return fault(key, x, "it is no place on an axis", "use a number");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names become folders and files, and stand in CSV and Markdown as they are.
+fn folder(key: &str, name: &str) -> Result<(), Fault> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') {
+        return Ok(());
+    }
+    fault(
+        key,
+        format!("{name:?}"),
+        "it must be usable as the name of a folder",
+        "use letters, digits and dashes",
+    )
+}
+
+fn distinct<T: PartialEq + std::fmt::Debug>(
+    key: &str,
+    values: impl Iterator<Item = T>,
+) -> Result<(), Fault> {
+    let mut seen = Vec::new();
+    for value in values {
+        if seen.contains(&value) {
+            let shown = format!("{value:?}");
+            return fault(key, shown, "it is there twice", "leave one of them out");
+        }
+        seen.push(value);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = r#"
+        name = "some"
+        seeds = [1, 2]
+        [set]
+        eval.interval_frames = 20_000
+        [[arm]]
+        name = "full"
+        config = "a.toml"
+        set = { "model.carry" = "full" }
+        series = "carried"
+        x = 1
+        [[arm]]
+        name = "reset"
+        config = "a.toml"
+        [[comparison]]
+        name = "both"
+        arms = ["full", "reset"]
+    "#;
+
+    fn refused(change: (&str, &str)) -> String {
+        assert!(SOUND.contains(change.0), "{change:?}");
+        let text = SOUND.replacen(change.0, change.1, 1);
+        let error = StudyFile::parse(&text, "some.toml").expect_err("impossible");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_study_is_read() {
+        let study = StudyFile::parse(SOUND, "some.toml").expect("sound");
+        assert_eq!(
+            (study.name.as_str(), &study.seeds[..]),
+            ("some", &[1, 2][..])
+        );
+        assert_eq!(study.arms[0].x, Some(1.0));
+        assert_eq!(study.arms[1].set, Table::new());
+        let both: Vec<_> = study.arms_of(&study.comparisons[0]).collect();
+        assert_eq!(both, study.arms.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_file() {
+        for (change, parts) in [
+            (("seeds =", "sedes ="), ["some.toml", "sedes", "seeds"]),
+            (("series =", "serie ="), ["some.toml", "serie", "series"]),
+            (("arms =", "arm ="), ["some.toml", "arm", "arms"]),
+            (("[1, 2]", "[]"), ["some.toml", "seeds", "no run"]),
+            (("[1, 2]", "[1, 1]"), ["seeds", "1", "twice"]),
+            (("[1, 2]", "[-1]"), ["some.toml", "-1", "line 3"]),
+            (("\"some\"", "\"../some\""), ["name", "../some", "folder"]),
+            (("\"full\"", "\"a/b\""), ["arm.name", "a/b", "folder"]),
+            (("\"full\"", "\"..\""), ["arm.name", "..", "folder"]),
+            (("\"reset\"", "\"full\""), ["arm.name", "full", "twice"]),
+            (
+                ("\"both\"", "\"a b\""),
+                ["comparison.name", "a b", "folder"],
+            ),
+            (("\"full\", \"reset\"", ""), ["both", "arms", "nothing"]),
+            (
+                ("[\"full\", \"reset\"]", "[\"full\", \"rest\"]"),
+                ["\"rest\"", "no such arm", "the arms are full, reset"],
+            ),
+            (
+                ("arms =", "x_label = \"x\"\narms ="),
+                ["x_label", "\"reset\"", "a series and an x"],
+            ),
+        ] {
+            let message = refused(change);
+            for part in parts {
+                assert!(message.contains(part), "{part:?} in {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_of_a_line_has_a_place() {
+        let line = |x: &str| {
+            let text = SOUND
+                .replacen("x = 1", x, 1)
+                .replacen("\"full\", \"reset\"", "\"full\"", 1)
+                .replacen("arms =", "x_label = \"steps\"\narms =", 1);
+            StudyFile::parse(&text, "some.toml").map_err(|error| error.to_string())
+        };
+        assert!(line("x = 1").is_ok());
+        let message = line("x = nan").expect_err("no place");
+        assert!(message.contains("arm \"full\": x = NaN"), "{message}");
+        let message = line("").expect_err("no place");
+        assert!(message.contains("a series and an x"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = StudyFile::read(Path::new("/nowhere.toml")).expect_err("not there");
+        assert!(error.to_string().contains("/nowhere.toml"), "{error}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Runs that nobody made, for the tests of what is made of runs.
+
+use hrm_common::config::{Config, Layers, Override};
+
+use super::{
+    measures::Run,
+    raw::{Machine, RawRun},
+};
+use crate::{
+    evaluate::{Evaluation, WalkBy},
+    metrics_log::{EvalRecord, Record, TrainRecord},
+    run::Summary,
+};
+
+/// Frames of [`run`].
+pub const FRAMES: u64 = 100_000;
+
+/// A record of training.
+pub fn train(frames: u64, episodes: usize, success: f64) -> Record {
+    Record::Train(TrainRecord {
+        frames,
+        seconds: frames as f64 / 1000.0,
+        updates: frames / 32,
+        version: frames / 32,
+        episodes,
+        success: Some(success),
+        episode_return: Some(0.0),
+        length: Some(20.0),
+        path_ratio: Some(1.5),
+        policy_lag_mean: Some(0.0),
+        frames_per_second: 1000.0,
+        updates_per_second: 31.0,
+        loss_policy: 0.0,
+        loss_value: 0.0,
+        entropy: 0.0,
+        grad_norm: 0.0,
+        rho_clip: 0.0,
+        c_clip: 0.0,
+        learning_rate: 0.0,
+        curriculum_distance: 0,
+    })
+}
+
+/// What an evaluation found.
+pub fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evaluation {
+    Evaluation {
+        policy,
+        episodes: 200,
+        success,
+        success_ci95: [success - 0.01, success],
+        path_ratio: Some(path_ratio),
+        mean_length: 15.0,
+        mean_return: success,
+    }
+}
+
+/// A record of a greedy evaluation.
+pub fn eval(frames: u64, success: f64) -> Record {
+    Record::Eval(EvalRecord {
+        frames,
+        seconds: frames as f64 / 1000.0,
+        updates: frames / 32,
+        evaluation: evaluation(WalkBy::Greedy, success, 1.56),
+    })
+}
+
+/// What a run left behind whose success rises from 0 to `best`, beginning after the share `late` of it
+/// and taking a quarter of it.
+pub fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) -> RawRun {
+    let success =
+        |frames: u64| best * ((frames as f64 / FRAMES as f64 - late) * 4.0).clamp(0.0, 1.0);
+    let records = (1..=50).map(|i| i * FRAMES / 50).flat_map(|frames| {
+        let evaluated = (frames % (FRAMES / 5) == 0).then(|| eval(frames, success(frames)));
+        std::iter::once(train(frames, 500, success(frames))).chain(evaluated)
+    });
+    let seed_text = seed.to_string();
+    let total = FRAMES.to_string();
+    let command_line = [
+        ("run.seed", seed_text.as_str()),
+        ("learner.total_frames", &total),
+    ]
+    .iter()
+    .chain(settings)
+    .map(|(key, value)| Override::new("test", *key, value))
+    .collect();
+    RawRun {
+        records: records.collect(),
+        effective: Config::load(&Layers {
+            command_line,
+            ..Layers::default()
+        })
+        .expect("a configuration"),
+        summary: Summary {
+            complete: true,
+            frames: FRAMES,
+            seconds: FRAMES as f64 / 1000.0,
+            updates: FRAMES / 32,
+            seed,
+            evaluations: vec![
+                evaluation(WalkBy::Greedy, best, 1.56),
+                evaluation(WalkBy::Sampled, best, 1.6),
+                evaluation(WalkBy::Oracle, 1.0, 1.3),
+            ],
+        },
+        machine: Machine {
+            cpu: "A processor".to_owned(),
+            cores: 2,
+            threads: 2,
+            device: "Cpu".to_owned(),
+            version: "0.1.0".to_owned(),
+            restarts: 0,
+        },
+    }
+}
+
+/// That run.
+pub fn run(seed: u64, late: f64, best: f64) -> Run {
+    Run::new(seed, raw(seed, late, best, &[]))
+}

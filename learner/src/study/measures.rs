@@ -1,0 +1,180 @@
+//! What is measured of a run, and which way is better.
+
+use hrm_common::config::Effective;
+
+use super::{
+    curve::{self, Acting, Point},
+    raw::{Machine, RawRun},
+};
+use crate::{
+    evaluate::{Evaluation, WalkBy},
+    plot::Unit,
+    run::Summary,
+};
+
+/// The successes whose first reaching is timed, in percent.
+pub const THRESHOLDS: [u32; 5] = [50, 80, 90, 95, 99];
+
+/// A finished run, with its curves.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its seed.
+    pub seed: u64,
+    /// Its configuration.
+    pub effective: Effective,
+    /// What came out.
+    pub summary: Summary,
+    /// Where it was made.
+    pub machine: Machine,
+    sampled: Vec<Point>,
+    greedy: Vec<Point>,
+}
+
+impl Run {
+    /// The run that left this behind.
+    pub fn new(seed: u64, raw: RawRun) -> Self {
+        Self {
+            seed,
+            sampled: curve::of(&raw.records, Acting::Sampled),
+            greedy: curve::of(&raw.records, Acting::Greedy),
+            effective: raw.effective,
+            summary: raw.summary,
+            machine: raw.machine,
+        }
+    }
+
+    /// One of its curves.
+    pub fn curve(&self, acting: Acting) -> &[Point] {
+        match acting {
+            Acting::Sampled => &self.sampled,
+            Acting::Greedy => &self.greedy,
+        }
+    }
+
+    /// When a success was first reached.
+    pub fn reached(&self, acting: Acting, percent: u32) -> Option<&Point> {
+        curve::first_at(self.curve(acting), f64::from(percent) / 100.0)
+    }
+
+    /// Mean success over all frames of the run: high when it learns early and well.
+    pub fn mean_success(&self, acting: Acting) -> Option<f64> {
+        let points: Vec<_> = self
+            .curve(acting)
+            .iter()
+            .map(|point| (point.frames as f64, point.success))
+            .collect();
+        curve::mean_over(&points, self.summary.frames as f64)
+    }
+
+    /// The final evaluation of a policy.
+    pub fn at_the_end(&self, policy: WalkBy) -> Option<&Evaluation> {
+        let evaluations = &self.summary.evaluations;
+        evaluations.iter().find(|e| e.policy == policy)
+    }
+
+    /// The path ratio of a final evaluation.
+    pub fn path_ratio(&self, policy: WalkBy) -> Option<f64> {
+        self.at_the_end(policy)?.path_ratio
+    }
+
+    /// The final greedy path ratio over that of the oracle on the same episodes.
+    pub fn path_to_oracle(&self) -> Option<f64> {
+        Some(self.path_ratio(WalkBy::Greedy)? / self.path_ratio(WalkBy::Oracle)?)
+    }
+}
+
+/// A number that sums a run up.
+#[derive(Debug, Clone, Copy)]
+pub struct Measure {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether more of it is better.
+    pub more_is_better: bool,
+    /// How it is written.
+    pub unit: Unit,
+    /// Its value; `None` is worse than any.
+    pub of: fn(&Run) -> Option<f64>,
+}
+
+/// What arms are tested for.
+pub const TESTED: [Measure; 5] = [
+    MEAN_SAMPLED,
+    Measure {
+        name: "mean greedy success over the run",
+        more_is_better: true,
+        unit: Unit::Share,
+        of: |run| run.mean_success(Acting::Greedy),
+    },
+    FRAMES_TO_90,
+    FINAL_SUCCESS,
+    FINAL_PATH,
+];
+
+/// The area below the sampled curve.
+pub const MEAN_SAMPLED: Measure = Measure {
+    name: "mean sampled success over the run",
+    more_is_better: true,
+    unit: Unit::Share,
+    of: |run| run.mean_success(Acting::Sampled),
+};
+
+/// How soon most episodes succeed.
+pub const FRAMES_TO_90: Measure = Measure {
+    name: "frames to 90% sampled success",
+    more_is_better: false,
+    unit: Unit::Frames,
+    of: |run| Some(run.reached(Acting::Sampled, 90)?.frames as f64),
+};
+
+/// How good the policy is in the end.
+pub const FINAL_SUCCESS: Measure = Measure {
+    name: "final greedy success",
+    more_is_better: true,
+    unit: Unit::Share,
+    of: |run| Some(run.at_the_end(WalkBy::Greedy)?.success),
+};
+
+/// How short its ways are.
+pub const FINAL_PATH: Measure = Measure {
+    name: "final greedy path ratio",
+    more_is_better: false,
+    unit: Unit::Ratio,
+    of: |run| run.path_ratio(WalkBy::Greedy),
+};
+
+impl Measure {
+    /// The value, turned so that more is better and nothing is worst.
+    pub fn rank(&self, run: &Run) -> f64 {
+        match (self.of)(run) {
+            None => f64::NEG_INFINITY,
+            Some(value) if self.more_is_better => value,
+            Some(value) => -value,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::fixture::run;
+
+    #[test]
+    fn what_was_never_reached_ranks_last() {
+        let (fast, slow, never) = (run(1, 0.0, 1.0), run(1, 0.5, 1.0), run(1, 0.0, 0.8));
+        let frames = |run| (FRAMES_TO_90.of)(run);
+        assert!(frames(&fast) < frames(&slow), "{:?}", frames(&slow));
+        assert_eq!(frames(&never), None);
+        let ranks = [&fast, &slow, &never].map(|run| FRAMES_TO_90.rank(run));
+        assert!(ranks[0] > ranks[1] && ranks[1] > ranks[2], "{ranks:?}");
+        let ranks = [&fast, &slow, &never].map(|run| MEAN_SAMPLED.rank(run));
+        assert!(ranks[0] > ranks[1] && ranks[0] > ranks[2], "{ranks:?}");
+    }
+
+    #[test]
+    fn the_oracle_is_the_scale_of_the_paths() {
+        let run = run(1, 0.0, 1.0);
+        let ratio = run.path_to_oracle().expect("both walked");
+        assert!((ratio - 1.56 / 1.3).abs() < 1e-9, "{ratio}");
+        assert_eq!((FINAL_PATH.of)(&run), Some(1.56));
+    }
+}

@@ -1,0 +1,28 @@
+//! A study: the same training with settings that differ, over several seeds, and what came out.
+//!
+//! ```text
+//!   FILE.toml ──file──▶ arms x seeds ──plan──▶ runs, seed-major
+//!                                               │ run    each one is exactly what `train` does
+//!                                               ▼
+//!   STUDY_DIR/runs/ARM/seed-N/  ──raw──▶  RESULTS/raw/ARM/seed-N/     once the run is complete
+//!                                               │ curve, spread, ranks
+//!                                               ▼ measures
+//!                                         RESULTS/{report.md, *.csv, *.svg}     report, pictures
+//! ```
+//!
+//! The report is a function of the raw data and the study file alone: made again, it is the same, byte
+//! for byte.
+
+pub mod curve;
+pub mod file;
+pub mod measures;
+pub mod pictures;
+pub mod plan;
+pub mod ranks;
+pub mod raw;
+pub mod report;
+pub mod run;
+pub mod spread;
+
+#[cfg(test)]
+mod fixture;

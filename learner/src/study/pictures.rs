@@ -1,0 +1,180 @@
+//! The pictures of a study, from its runs.
+
+use super::{
+    curve::{self, Acting, Point},
+    file::Comparison,
+    measures::{FINAL_PATH, FINAL_SUCCESS, FRAMES_TO_90, MEAN_SAMPLED, Measure, Run},
+    report::ArmRuns,
+    spread::Spread,
+};
+use crate::{
+    evaluate::WalkBy,
+    plot::{
+        PlotError, Unit,
+        panels::{self, Line, Panel, Shape, Spot},
+    },
+};
+
+/// Places along a learning curve at which the runs are held together.
+const GRID: usize = 200;
+
+/// A picture and its file's name.
+#[derive(Debug)]
+pub struct Picture {
+    /// The file.
+    pub name: String,
+    /// What it holds.
+    pub svg: String,
+}
+
+/// The pictures of a comparison.
+///
+/// # Errors
+///
+/// When the drawing library refuses.
+pub fn of(comparison: &Comparison, arms: &[&ArmRuns<'_>]) -> Result<Vec<Picture>, PlotError> {
+    let picture = |of: &str, panels: Vec<Panel>| {
+        Ok::<_, PlotError>(Picture {
+            name: format!("{}-{of}.svg", comparison.name),
+            svg: panels::svg(&comparison.name, &panels)?,
+        })
+    };
+    let arms: Vec<_> = arms
+        .iter()
+        .copied()
+        .filter(|a| !a.runs.is_empty())
+        .collect();
+    let frames = |point: &Point| point.frames as f64;
+    let minutes = |point: &Point| point.seconds / 60.0;
+    let mut pictures = vec![
+        picture("frames", curves(&arms, "frames", Unit::Frames, frames))?,
+        picture(
+            "minutes",
+            curves(&arms, "minutes of training", Unit::Minutes, minutes),
+        )?,
+    ];
+    if let Some(label) = &comparison.x_label {
+        pictures.push(picture("steps", along_x(&arms, label))?);
+    }
+    Ok(pictures)
+}
+
+/// Success and path ratio, sampled and greedy, of every arm along `x`.
+fn curves(
+    arms: &[&ArmRuns<'_>],
+    x_name: &str,
+    x_unit: Unit,
+    x: impl Fn(&Point) -> f64,
+) -> Vec<Panel> {
+    let mut panels = Vec::new();
+    for (what, unit) in [("success", Unit::Share), ("path ratio", Unit::Ratio)] {
+        for acting in Acting::ALL {
+            let y = |point: &Point| match unit {
+                Unit::Share => Some(point.success),
+                _ => point.path_ratio,
+            };
+            let line = |arm: &&ArmRuns<'_>| {
+                let points = |run: &Run| -> Vec<(f64, f64)> {
+                    let curve = run.curve(acting).iter();
+                    curve.filter_map(|p| Some((x(p), y(p)?))).collect()
+                };
+                let runs: Vec<_> = arm.runs.iter().map(points).collect();
+                Line {
+                    name: named(&arm.arm.name, arm.runs.len()),
+                    spots: together(&runs),
+                }
+            };
+            let oracle = |arm: &&ArmRuns<'_>| arm.runs[0].path_ratio(WalkBy::Oracle);
+            panels.push(Panel {
+                title: format!("{what}, {}", acting.name()),
+                x_name: x_name.to_owned(),
+                x_unit,
+                y_unit: unit,
+                shape: Shape::Band,
+                lines: arms.iter().map(line).collect(),
+                reference: match unit {
+                    Unit::Ratio => arms.first().and_then(oracle),
+                    _ => None,
+                },
+            });
+        }
+    }
+    panels
+}
+
+/// Median, least and largest over runs on a common grid, wherever all runs are.
+fn together(runs: &[Vec<(f64, f64)>]) -> Vec<Spot> {
+    let ends = runs.iter().filter_map(|run| Some(run.last()?.0));
+    let end = ends.fold(0.0, f64::max);
+    (0..=GRID)
+        .filter_map(|i| {
+            let x = end * i as f64 / GRID as f64;
+            let values: Option<Vec<f64>> = runs.iter().map(|run| curve::at(run, x)).collect();
+            Some(spot(x, Spread::of(values?.into_iter().map(Some))))
+        })
+        .collect()
+}
+
+/// What the arms came to in the end, one line a series.
+fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
+    let mut series: Vec<&str> = Vec::new();
+    for arm in arms {
+        if let Some(name) = &arm.arm.series
+            && !series.contains(&name.as_str())
+        {
+            series.push(name);
+        }
+    }
+    let panel = |measure: Measure| {
+        let line = |name: &&str| {
+            let of_series = |arm: &&&ArmRuns<'_>| arm.arm.series.as_deref() == Some(name);
+            let points: Vec<_> = arms.iter().filter(of_series).collect();
+            let mut spots: Vec<Spot> = points
+                .iter()
+                .filter_map(|arm| {
+                    Some(spot(
+                        arm.arm.x?,
+                        Spread::of(arm.runs.iter().map(measure.of)),
+                    ))
+                })
+                .collect();
+            spots.sort_by(|a, b| a.x.total_cmp(&b.x));
+            let runs = points.iter().map(|arm| arm.runs.len()).max().unwrap_or(0);
+            Line {
+                name: named(name, runs),
+                spots,
+            }
+        };
+        Panel {
+            title: measure.name.to_owned(),
+            x_name: label.to_owned(),
+            x_unit: Unit::Count,
+            y_unit: measure.unit,
+            shape: Shape::Steps,
+            lines: series.iter().map(line).collect(),
+            reference: None,
+        }
+    };
+    [MEAN_SAMPLED, FINAL_SUCCESS, FRAMES_TO_90, FINAL_PATH]
+        .map(panel)
+        .into()
+}
+
+/// What was never reached is infinitely far.
+fn spot(x: f64, spread: Spread) -> Spot {
+    let [low, median, high] =
+        [spread.low, spread.median, spread.high].map(|value| value.unwrap_or(f64::INFINITY));
+    Spot {
+        x,
+        median,
+        low,
+        high,
+    }
+}
+
+fn named(name: &str, runs: usize) -> String {
+    match runs {
+        1 => format!("{name} (1 seed)"),
+        n => format!("{name} ({n} seeds)"),
+    }
+}

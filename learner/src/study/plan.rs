@@ -1,0 +1,238 @@
+//! The runs that a study is made of.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Context as _;
+use hrm_common::config::{Config, Effective, Layers, Override};
+use toml::{Table, Value};
+
+use super::file::{Arm, StudyFile, StudyFileError};
+
+/// Settings that belong to the study itself.
+const OWN: [&str; 4] = [
+    "run.seed",
+    "run.dir",
+    "learner.listen",
+    "learner.metrics_listen",
+];
+
+/// One run of a study.
+#[derive(Debug, Clone)]
+pub struct PlannedRun {
+    /// The arm it belongs to.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Its configuration, with its folder.
+    pub effective: Effective,
+}
+
+impl PlannedRun {
+    /// What it is called.
+    pub fn name(&self) -> String {
+        format!("{} seed {}", self.arm, self.seed)
+    }
+}
+
+/// Where the files of a run are, within any folder that holds some of each.
+pub fn place(arm: &str, seed: u64) -> PathBuf {
+    Path::new(arm).join(format!("seed-{seed}"))
+}
+
+/// The runs in their order: the first seed of every arm, then the second, so that a study that is
+/// interrupted is balanced. The environment's variables have no part in them: all arms are equal but
+/// for what the file says.
+///
+/// # Errors
+///
+/// When an arm's configuration is impossible, or the file sets what the study sets itself.
+pub fn runs(study: &StudyFile, path: &Path, study_dir: &Path) -> anyhow::Result<Vec<PlannedRun>> {
+    let mut runs = Vec::new();
+    for &seed in &study.seeds {
+        for arm in &study.arms {
+            let effective = effective(study, arm, path, study_dir, seed)
+                .with_context(|| format!("arm {:?} of {}", arm.name, path.display()))?;
+            runs.push(PlannedRun {
+                arm: arm.name.clone(),
+                seed,
+                effective,
+            });
+        }
+    }
+    Ok(runs)
+}
+
+fn effective(
+    study: &StudyFile,
+    arm: &Arm,
+    path: &Path,
+    study_dir: &Path,
+    seed: u64,
+) -> anyhow::Result<Effective> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let file = path.display().to_string();
+    let mut settings = Vec::new();
+    for set in [&study.set, &arm.set] {
+        flatten("", set, &mut settings);
+    }
+    for (key, value) in &settings {
+        if OWN.contains(&key.as_str()) {
+            return Err(impossible(&file, key, value, "the study sets it itself").into());
+        }
+    }
+    let run_dir = study_dir.join("runs").join(place(&arm.name, seed));
+    let own = [
+        ("run.seed", seed.to_string()),
+        ("run.dir", run_dir.display().to_string()),
+        ("learner.listen", "127.0.0.1:0".to_owned()),
+        ("learner.metrics_listen", String::new()),
+    ];
+    let command_line = settings
+        .into_iter()
+        .map(|(key, value)| Override::new(&file, key, value))
+        .chain(own.map(|(key, value)| Override::new("study", key, value)))
+        .collect();
+    let effective = Config::load(&Layers {
+        file: Some(tidy(&folder.join(&arm.config))),
+        environment: Vec::new(),
+        command_line,
+    })?;
+    let local_actors = effective.config.learner.local_actors;
+    if local_actors == 0 {
+        let reason = "a study has no actors but its own";
+        return Err(impossible(&file, "learner.local_actors", "0", reason).into());
+    }
+    Ok(effective)
+}
+
+fn impossible(path: &str, key: &str, value: &str, reason: &str) -> StudyFileError {
+    StudyFileError::Impossible {
+        path: path.to_owned(),
+        key: key.to_owned(),
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+        remedy: "leave it out, or change it".to_owned(),
+    }
+}
+
+/// Every value with its dotted key, as the command line would have it.
+fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String)>) {
+    for (name, value) in table {
+        let key = match prefix {
+            "" => name.clone(),
+            _ => format!("{prefix}.{name}"),
+        };
+        match value {
+            Value::Table(inner) => flatten(&key, inner, out),
+            Value::String(text) => out.push((key, text.clone())),
+            other => out.push((key, other.to_string())),
+        }
+    }
+}
+
+/// The path without the detours through folders and back that a relative path brings.
+fn tidy(path: &Path) -> PathBuf {
+    let mut tidy = PathBuf::new();
+    for part in path.components() {
+        let into_a_folder = matches!(tidy.components().next_back(), Some(Component::Normal(_)));
+        match part {
+            Component::ParentDir if into_a_folder => {
+                tidy.pop();
+            }
+            Component::CurDir => {}
+            other => tidy.push(other),
+        }
+    }
+    tidy
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use hrm_common::{config::ConfigError, model::CarryMode};
+
+    use super::*;
+
+    /// A study in a folder of its own, with `set` for all arms.
+    fn study(set: &str) -> (tempfile::TempDir, anyhow::Result<Vec<PlannedRun>>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let studies = folder.path().join("studies");
+        fs::create_dir(&studies).expect("a folder");
+        fs::write(folder.path().join("base.toml"), "[loss]\ngamma = 0.9\n").expect("a file");
+        let path = studies.join("some.toml");
+        let text = format!(
+            "name = \"some\"\nseeds = [3, 4]\n[set]\n{set}\n\
+             [[arm]]\nname = \"full\"\nconfig = \"../base.toml\"\n\
+             [[arm]]\nname = \"reset\"\nconfig = \"../base.toml\"\n\
+             set = {{ model.carry = \"reset\", loss.lambda = 0.5 }}\n"
+        );
+        fs::write(&path, text).expect("a file");
+        let file = StudyFile::read(&path).expect("a study");
+        let runs = runs(&file, &path, Path::new("out"));
+        (folder, runs)
+    }
+
+    #[test]
+    fn an_interrupted_study_is_balanced() {
+        let (_folder, runs) = study("");
+        let runs = runs.expect("a plan");
+        let names: Vec<_> = runs.iter().map(PlannedRun::name).collect();
+        assert_eq!(
+            names,
+            ["full seed 3", "reset seed 3", "full seed 4", "reset seed 4"]
+        );
+    }
+
+    #[test]
+    fn the_arm_lies_over_the_study_and_the_study_over_the_file() {
+        let (folder, runs) = study("loss.lambda = 0.7\n\"learner.total_frames\" = 1_000");
+        let runs = runs.expect("a plan");
+        let [full, reset] = [&runs[0], &runs[3]].map(|run| &run.effective.config);
+        assert_eq!([full.loss.lambda, reset.loss.lambda], [0.7, 0.5]);
+        assert_eq!([full.loss.gamma, reset.loss.gamma], [0.9, 0.9]);
+        assert_eq!(
+            [full.model.carry, reset.model.carry],
+            [CarryMode::Full, CarryMode::Reset]
+        );
+        assert_eq!([full.run.seed, reset.run.seed], [3, 4]);
+        assert_eq!(full.learner.total_frames, 1000);
+        assert_eq!(full.learner.listen.port(), 0);
+        assert_eq!(full.learner.metrics_listen, None);
+        assert_eq!(reset.run.dir, Path::new("out/runs/reset/seed-4"));
+        let base = folder.path().join("base.toml").display().to_string();
+        assert_eq!(runs[0].effective.origin("loss.gamma"), base);
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_named() {
+        for (set, parts) in [
+            ("loss.gama = 0.9", ["loss.gama", "some.toml", "loss.gamma?"]),
+            ("run.seed = 4", ["run.seed", "4", "itself"]),
+            (
+                "learner.local_actors = 0",
+                ["learner.local_actors", "0", "no actors"],
+            ),
+        ] {
+            let error = study(set).1.expect_err("impossible");
+            let message = format!("{error:#}");
+            for part in parts {
+                assert!(message.contains(part), "{part:?} in {message}");
+            }
+            assert!(error.is::<ConfigError>() || error.is::<StudyFileError>());
+        }
+    }
+
+    #[test]
+    fn paths_take_no_detours() {
+        for (path, short) in [
+            ("configs/studies/../a.toml", "configs/a.toml"),
+            ("./a.toml", "a.toml"),
+            ("../../a.toml", "../../a.toml"),
+            ("a/../../b.toml", "../b.toml"),
+            ("/a/../b.toml", "/b.toml"),
+        ] {
+            assert_eq!(tidy(Path::new(path)), Path::new(short));
+        }
+    }
+}

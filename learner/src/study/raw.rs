@@ -1,0 +1,315 @@
+//! The raw data of finished runs, `RESULTS/raw/ARM/seed-N/`:
+//!
+//! ```text
+//!   config.toml     the effective configuration; `hrm-learner train --config` repeats the run with it
+//!   metrics.jsonl   what was recorded while it trained
+//!   machine.json    where
+//!   summary.json    what came out; written last, so that a folder with it is whole
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use hrm_common::config::{Config, Effective, Layers};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{self, PlannedRun};
+use crate::{
+    checkpoint,
+    metrics_log::{self, Record},
+    run::{self, Summary},
+    run_dir::Identity,
+};
+
+/// Settings that say where things are and nothing about what is learnt.
+const PLACES: [&str; 5] = [
+    "run.dir",
+    "run.name",
+    "learner.listen",
+    "learner.metrics_listen",
+    "actor.metrics_listen",
+];
+
+/// Where a run was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor, as it calls itself.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Threads that shared a minibatch.
+    pub threads: usize,
+    /// Where the learner's tensors were.
+    pub device: String,
+    /// The release of this program.
+    pub version: String,
+    /// How often the run was interrupted and went on. Its window over the last episodes began anew each
+    /// time.
+    pub restarts: u64,
+}
+
+/// What a finished run left behind.
+#[derive(Debug, Clone)]
+pub struct RawRun {
+    /// The configuration that it had.
+    pub effective: Effective,
+    /// Its log.
+    pub records: Vec<Record>,
+    /// What came out.
+    pub summary: Summary,
+    /// Where it was made.
+    pub machine: Machine,
+}
+
+/// The folder of a run's raw data.
+pub fn folder(results: &Path, arm: &str, seed: u64) -> PathBuf {
+    results.join("raw").join(plan::place(arm, seed))
+}
+
+/// The raw data of a run; `None` when the run has not been finished.
+///
+/// # Errors
+///
+/// When it is there and cannot be read.
+pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRun>> {
+    let folder = folder(results, arm, seed);
+    if !folder.join("summary.json").exists() {
+        return Ok(None);
+    }
+    let summary: Summary = json(&folder.join("summary.json"))?;
+    ensure!(
+        is_finished(&summary),
+        "{}: this run was not finished; remove the folder to make it again",
+        folder.display()
+    );
+    Ok(Some(RawRun {
+        effective: configuration(&folder.join("config.toml"))?,
+        records: metrics_log::read(&folder.join("metrics.jsonl"))
+            .with_context(|| format!("reading the raw data in {}", folder.display()))?,
+        summary,
+        machine: json(&folder.join("machine.json"))?,
+    }))
+}
+
+/// Keeps the raw data of a run that has just been finished, and of its checkpoints the newest.
+///
+/// # Errors
+///
+/// When the file system refuses.
+pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Result<()> {
+    let config = &run.effective.config;
+    let (from, to) = (&config.run.dir, folder(results, &run.arm, run.seed));
+    fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
+    for name in ["config.toml", "metrics.jsonl"] {
+        fs::copy(from.join(name), to.join(name))
+            .with_context(|| format!("copying {name} to {}", to.display()))?;
+    }
+    let identity: Identity = json(&from.join("run.json"))?;
+    let machine = machine(config, &identity)?;
+    write_json(&to.join("machine.json"), &machine)?;
+    write_json(&to.join("summary.json"), summary)?;
+    let mut checkpoints = checkpoint::list(&from.join("checkpoints"))?;
+    checkpoints.pop();
+    for old in checkpoints {
+        fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
+    }
+    Ok(())
+}
+
+/// Whether a run came to its end, the final evaluations included.
+pub fn is_finished(summary: &Summary) -> bool {
+    summary.complete && !summary.evaluations.is_empty()
+}
+
+/// Refuses what was made, in whole or in part, with other settings than the study has now.
+///
+/// # Errors
+///
+/// When the configuration in `folder` is another one, naming the keys and the remedy.
+pub fn refuse_another_configuration(folder: &Path, run: &PlannedRun) -> anyhow::Result<()> {
+    let path = folder.join("config.toml");
+    if !path.exists() {
+        return Ok(());
+    }
+    let differences: Vec<String> = differences(&configuration(&path)?, &run.effective)
+        .into_iter()
+        .map(|d| format!("  {}: {} there, {} now", d.key, d.first, d.second))
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} holds {} made with other settings than the study has now:\n{}\n  remedy: remove that folder to \
+         make the run again, or keep it and name other folders with --results and --dir",
+        folder.display(),
+        run.name(),
+        differences.join("\n")
+    )
+}
+
+/// A setting that two configurations do not share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its key, as `section.key`.
+    pub key: String,
+    /// Its value in the first, as in a TOML file.
+    pub first: String,
+    /// Its value in the second.
+    pub second: String,
+}
+
+/// Where two configurations differ in more than the places of things.
+pub fn differences(first: &Effective, second: &Effective) -> Vec<Difference> {
+    // Both are of this program: they have the same keys in the same order.
+    first
+        .settings()
+        .into_iter()
+        .zip(second.settings())
+        .filter(|((key, first), (_, second))| first != second && !PLACES.contains(&key.as_str()))
+        .map(|((key, first), (_, second))| Difference { key, first, second })
+        .collect()
+}
+
+/// A configuration that a run left behind, as it was: the environment has no part in it.
+fn configuration(path: &Path) -> anyhow::Result<Effective> {
+    Ok(Config::load(&Layers {
+        file: Some(path.to_owned()),
+        ..Layers::default()
+    })?)
+}
+
+fn machine(config: &Config, identity: &Identity) -> anyhow::Result<Machine> {
+    let device = run::device(config.run.device)?;
+    Ok(Machine {
+        cpu: cpu().unwrap_or_else(|_| "unknown".to_owned()),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        threads: run::update_threads(config, device),
+        device: format!("{device:?}"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        restarts: identity.restarts,
+    })
+}
+
+fn cpu() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/cpuinfo")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map(|(_, name)| name.to_owned())
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    fs::read(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
+        .with_context(|| format!("reading {}", path.display()))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    Ok(checkpoint::write_atomically(path, &text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        metrics_log::MetricsLog,
+        study::{fixture, plan},
+    };
+
+    /// A folder with a run that has just been finished in it, its plan, and what came out.
+    fn finished(settings: &[(&str, &str)]) -> (tempfile::TempDir, PlannedRun, RawRun) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("runs").join(plan::place("full", 1));
+        let dir_text = dir.display().to_string();
+        let settings = [&[("run.dir", dir_text.as_str())], settings].concat();
+        let raw = fixture::raw(1, 0.0, 1.0, &settings);
+        let checkpoints = dir.join("checkpoints");
+        fs::create_dir_all(&checkpoints).expect("a folder");
+        for frames in [500, 900, 1000] {
+            fs::write(checkpoints.join(format!("{frames:012}.safetensors")), "").expect("a file");
+        }
+        fs::write(dir.join("config.toml"), raw.effective.to_toml()).expect("a file");
+        fs::write(dir.join("run.json"), r#"{"run_id":"a","restarts":2}"#).expect("a file");
+        let mut log = MetricsLog::open(&dir.join("metrics.jsonl"), 0).expect("a log");
+        for record in &raw.records {
+            log.append(record).expect("appended");
+        }
+        let run = PlannedRun {
+            arm: "full".to_owned(),
+            seed: 1,
+            effective: raw.effective.clone(),
+        };
+        (folder, run, raw)
+    }
+
+    #[test]
+    fn what_is_kept_is_read() {
+        let (folder, run, made) = finished(&[]);
+        let results = folder.path().join("results");
+        assert!(read(&results, "full", 1).expect("readable").is_none());
+        keep(&run, &made.summary, &results).expect("kept");
+        let raw = read(&results, "full", 1).expect("readable").expect("kept");
+        assert_eq!(raw.records, made.records);
+        assert_eq!(raw.effective.config, made.effective.config);
+        assert_eq!(raw.summary.evaluations, made.summary.evaluations);
+        assert_eq!(raw.machine.restarts, 2);
+        assert!(raw.machine.cores > 0 && !raw.machine.cpu.is_empty());
+        let checkpoints = run.effective.config.run.dir.join("checkpoints");
+        let left = checkpoint::list(&checkpoints).expect("a folder");
+        assert_eq!(left, [checkpoints.join("000000001000.safetensors")]);
+    }
+
+    #[test]
+    fn a_folder_without_its_summary_is_no_finished_run() {
+        let (folder, run, made) = finished(&[]);
+        let results = folder.path();
+        keep(&run, &made.summary, results).expect("kept");
+        let path = super::folder(results, "full", 1).join("summary.json");
+        fs::remove_file(&path).expect("a file");
+        assert!(read(results, "full", 1).expect("readable").is_none());
+        let stopped = Summary {
+            evaluations: Vec::new(),
+            ..made.summary
+        };
+        write_json(&path, &stopped).expect("written");
+        let error = read(results, "full", 1).expect_err("not finished");
+        assert!(error.to_string().contains("remove the folder"), "{error}");
+    }
+
+    #[test]
+    fn a_run_of_another_configuration_is_refused_with_its_keys() {
+        let (folder, run, made) = finished(&[]);
+        let results = folder.path();
+        keep(&run, &made.summary, results).expect("kept");
+        let kept = super::folder(results, "full", 1);
+        refuse_another_configuration(&kept, &run).expect("the same");
+        let elsewhere = [("run.dir", "elsewhere"), ("learner.listen", "127.0.0.1:7")];
+        let moved = PlannedRun {
+            effective: fixture::raw(1, 0.0, 1.0, &elsewhere).effective,
+            ..run.clone()
+        };
+        refuse_another_configuration(&kept, &moved).expect("the same in other places");
+        let tuned = [("loss.gamma", "0.9"), ("model.carry", "reset")];
+        let tuned = PlannedRun {
+            effective: fixture::raw(1, 0.0, 1.0, &tuned).effective,
+            ..run
+        };
+        let error = refuse_another_configuration(&kept, &tuned).expect_err("another");
+        let message = error.to_string();
+        for part in [
+            "full seed 1",
+            "loss.gamma: 0.95 there, 0.9 now",
+            "model.carry: \"full\" there, \"reset\" now",
+            "--results",
+            "remove that folder",
+        ] {
+            assert!(message.contains(part), "{part:?} in {message}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The numbers, for whoever plots or tests them anew. A value that does not exist, or was never reached,
+//! is an empty field. Numbers have all their digits.
+
+use super::{Report, rank_tests};
+use crate::{
+    evaluate::{Evaluation, WalkBy},
+    study::{
+        curve::Acting,
+        measures::{Run, THRESHOLDS},
+        spread::Spread,
+    },
+};
+
+/// Names need no quotes: the study's file allows letters, digits, dashes and dots only.
+fn lines(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let header = std::iter::once(header.join(","));
+    let rows = rows.into_iter().map(|row| row.join(","));
+    header.chain(rows).map(|line| line + "\n").collect()
+}
+
+fn field<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn each<'r>(report: &'r Report<'_>) -> impl Iterator<Item = (&'r str, &'r Run)> {
+    let of = |arm: &'r super::ArmRuns<'_>| arm.runs.iter().map(|run| (arm.arm.name.as_str(), run));
+    report.arms.iter().flat_map(of)
+}
+
+pub fn runs(report: &Report<'_>) -> String {
+    let mut header: Vec<String> = [
+        "arm",
+        "seed",
+        "frames",
+        "seconds",
+        "updates",
+        "restarts",
+        "greedy_success",
+        "greedy_success_low",
+        "greedy_success_high",
+        "greedy_path_ratio",
+        "greedy_mean_length",
+        "sampled_success",
+        "sampled_path_ratio",
+        "oracle_success",
+        "oracle_path_ratio",
+        "greedy_path_ratio_to_oracle",
+        "mean_sampled_success",
+        "mean_greedy_success",
+    ]
+    .map(str::to_owned)
+    .into();
+    for acting in Acting::ALL {
+        for percent in THRESHOLDS {
+            header.push(format!("frames_to_{percent}_{}", acting.name()));
+        }
+    }
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows = each(report).map(|(arm, run)| {
+        let summary = &run.summary;
+        let end = |by, of: fn(&Evaluation) -> f64| field(run.at_the_end(by).map(of));
+        let greedy = WalkBy::Greedy;
+        let mut row = vec![
+            arm.to_owned(),
+            run.seed.to_string(),
+            summary.frames.to_string(),
+            summary.seconds.to_string(),
+            summary.updates.to_string(),
+            run.machine.restarts.to_string(),
+            end(greedy, |e| e.success),
+            end(greedy, |e| e.success_ci95[0]),
+            end(greedy, |e| e.success_ci95[1]),
+            field(run.path_ratio(greedy)),
+            end(greedy, |e| e.mean_length),
+            end(WalkBy::Sampled, |e| e.success),
+            field(run.path_ratio(WalkBy::Sampled)),
+            end(WalkBy::Oracle, |e| e.success),
+            field(run.path_ratio(WalkBy::Oracle)),
+            field(run.path_to_oracle()),
+            field(run.mean_success(Acting::Sampled)),
+            field(run.mean_success(Acting::Greedy)),
+        ];
+        for acting in Acting::ALL {
+            for percent in THRESHOLDS {
+                row.push(field(run.reached(acting, percent).map(|p| p.frames)));
+            }
+        }
+        row
+    });
+    lines(&header, rows)
+}
+
+pub fn curves(report: &Report<'_>) -> String {
+    let header = [
+        "arm",
+        "seed",
+        "policy",
+        "frames",
+        "seconds",
+        "success",
+        "path_ratio",
+        "episodes",
+    ];
+    let mut rows = Vec::new();
+    for (arm, run) in each(report) {
+        for acting in Acting::ALL {
+            rows.extend(run.curve(acting).iter().map(|point| {
+                vec![
+                    arm.to_owned(),
+                    run.seed.to_string(),
+                    acting.name().to_owned(),
+                    point.frames.to_string(),
+                    point.seconds.to_string(),
+                    point.success.to_string(),
+                    field(point.path_ratio),
+                    point.episodes.to_string(),
+                ]
+            }));
+        }
+    }
+    lines(&header, rows)
+}
+
+pub fn thresholds(report: &Report<'_>) -> String {
+    let header = [
+        "arm",
+        "policy",
+        "success_percent",
+        "runs",
+        "reached",
+        "frames_median",
+        "frames_low",
+        "frames_high",
+        "minutes_median",
+        "minutes_low",
+        "minutes_high",
+    ];
+    let mut rows = Vec::new();
+    for arm in report.arms.iter().filter(|arm| !arm.runs.is_empty()) {
+        for acting in Acting::ALL {
+            for percent in THRESHOLDS {
+                let reached = || arm.runs.iter().map(|run| run.reached(acting, percent));
+                let frames = Spread::of(reached().map(|at| Some(at?.frames as f64)));
+                let minutes = Spread::of(reached().map(|at| Some(at?.seconds / 60.0)));
+                rows.push(vec![
+                    arm.arm.name.clone(),
+                    acting.name().to_owned(),
+                    percent.to_string(),
+                    frames.runs.to_string(),
+                    frames.reached.to_string(),
+                    field(frames.median),
+                    field(frames.low),
+                    field(frames.high),
+                    field(minutes.median),
+                    field(minutes.low),
+                    field(minutes.high),
+                ]);
+            }
+        }
+    }
+    lines(&header, rows)
+}
+
+pub fn tests(report: &Report<'_>) -> String {
+    let header = [
+        "comparison",
+        "measure",
+        "arm",
+        "against",
+        "arm_runs",
+        "against_runs",
+        "u",
+        "p",
+        "probability_arm_better",
+    ];
+    let rows = report.comparisons().flat_map(|comparison| {
+        let row = |test: rank_tests::Test<'_>| {
+            vec![
+                comparison.name.clone(),
+                test.measure.name.to_owned(),
+                test.arm.to_owned(),
+                test.against.to_owned(),
+                test.runs[0].to_string(),
+                test.runs[1].to_string(),
+                test.found.u.to_string(),
+                test.found.p.to_string(),
+                test.found.larger.to_string(),
+            ]
+        };
+        rank_tests::tests(report, comparison).into_iter().map(row)
+    });
+    lines(&header, rows)
+}

@@ -1,0 +1,302 @@
+//! `report.md`. What the numbers mean is for a person to say, elsewhere.
+
+use super::{ArmRuns, Report, rank_tests};
+use crate::{
+    evaluate::WalkBy,
+    plot::Unit,
+    study::{
+        curve::Acting,
+        file::Comparison,
+        measures::{FINAL_PATH, FINAL_SUCCESS, Run, THRESHOLDS},
+        raw,
+        spread::{Spread, coverage},
+    },
+};
+
+/// The text, with the names of the pictures of each comparison.
+pub fn report(report: &Report<'_>, drawn: &[(&Comparison, Vec<String>)]) -> String {
+    let study = report.study;
+    let mut out = vec![
+        format!("# {}", study.name),
+        format!(
+            "Made by `hrm-learner study`; {} of {} runs are finished. What it means is not said here.",
+            report.runs(),
+            study.arms.len() * study.seeds.len()
+        ),
+        how_to_read(report),
+        "## Runs".to_owned(),
+        runs(report),
+        machines(report),
+        "To repeat a run, from this folder:".to_owned(),
+        "    hrm-learner train --config raw/ARM/seed-N/config.toml --run-dir repeated".to_owned(),
+        "With several actors the order of their unrolls depends on timing: a repetition is another run of the \
+         same kind, not the same bit for bit. That file holds every setting, the length of the run included."
+            .to_owned(),
+    ];
+    for (comparison, pictures) in drawn {
+        let arms: Vec<_> = report.arms_of(comparison);
+        let arms: Vec<_> = arms.into_iter().filter(|a| !a.runs.is_empty()).collect();
+        out.push(format!("## {}", comparison.name));
+        out.push(differences(&arms));
+        out.extend(pictures.iter().map(|name| format!("![{name}]({name})")));
+        out.push("### At the end".to_owned());
+        out.push(at_the_end(&arms));
+        out.push("### Mean success over the run".to_owned());
+        out.push(mean_success(&arms));
+        for acting in Acting::ALL {
+            for (what, unit) in [("Frames", Unit::Frames), ("Minutes", Unit::Minutes)] {
+                out.push(format!("### {what} to a {} success", acting.name()));
+                out.push(thresholds(&arms, acting, unit));
+            }
+        }
+        out.push("### Rank tests".to_owned());
+        out.push(ranks(report, comparison));
+    }
+    out.join("\n\n") + "\n"
+}
+
+fn how_to_read(report: &Report<'_>) -> String {
+    let runs = report.study.seeds.len();
+    format!(
+        "Numbers of an arm are the median over its runs, with the least and the largest in brackets. These two \
+         hold the true median with a probability of {:.0}% for {runs} runs, whatever the distribution (order \
+         statistics). A run that never reached a success counts as later than all that did; where the median \
+         or the largest is such a run, it says \"never\", and how many reached it is behind the brackets where \
+         not all did. *Sampled* is over the last 500 uniform training episodes (from 100 on; after an \
+         interruption, from 500 on), *greedy* on held-out episodes, the same for all runs. A success is reached with the first record at \
+         or above it. The path ratio is the sum of the lengths walked over the sum of the shortest paths, \
+         successes only. Minutes depend on what else the machine had to do.",
+        100.0 * coverage(runs)
+    )
+}
+
+fn table(header: &[String], rows: Vec<Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
+    let rule = "|-".repeat(header.len()) + "|";
+    let mut lines = vec![line(header), rule];
+    lines.extend(rows.iter().map(|row| line(row)));
+    lines.join("\n")
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// 123k (110k to never; 4 of 5).
+fn shown(spread: Spread, unit: Unit) -> String {
+    let show = |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |v| unit.in_table(v));
+    match (spread.runs, spread.reached) {
+        (0, _) => "–".to_owned(),
+        (_, 0) => "never".to_owned(),
+        (1, _) => show(spread.median),
+        (runs, reached) => {
+            let of = match runs == reached {
+                true => String::new(),
+                false => format!("; {reached} of {runs}"),
+            };
+            let (low, high) = (show(spread.low), show(spread.high));
+            format!("{} ({low} to {high}{of})", show(spread.median))
+        }
+    }
+}
+
+fn over(arm: &ArmRuns<'_>, of: impl Fn(&Run) -> Option<f64>) -> Spread {
+    Spread::of(arm.runs.iter().map(of))
+}
+
+fn runs(report: &Report<'_>) -> String {
+    let header = names(&[
+        "arm",
+        "seeds finished",
+        "interrupted",
+        "frames",
+        "updates",
+        "minutes",
+    ]);
+    let rows = report.arms.iter().map(|arm| {
+        let seeds: Vec<_> = arm.runs.iter().map(|run| run.seed.to_string()).collect();
+        let restarts: u64 = arm.runs.iter().map(|run| run.machine.restarts).sum();
+        let whole = |of: fn(&Run) -> u64| {
+            let mut all: Vec<u64> = arm.runs.iter().map(of).collect();
+            all.sort_unstable();
+            all.dedup();
+            let all: Vec<_> = all.iter().map(u64::to_string).collect();
+            all.join(", ")
+        };
+        vec![
+            arm.arm.name.clone(),
+            seeds.join(", "),
+            match restarts {
+                0 => "never".to_owned(),
+                1 => "once".to_owned(),
+                n => format!("{n} times"),
+            },
+            whole(|run| run.summary.frames),
+            whole(|run| run.summary.updates),
+            shown(
+                over(arm, |run| Some(run.summary.seconds / 60.0)),
+                Unit::Minutes,
+            ),
+        ]
+    });
+    table(&header, rows.collect())
+}
+
+fn machines(report: &Report<'_>) -> String {
+    let mut machines: Vec<String> = Vec::new();
+    for run in report.arms.iter().flat_map(|arm| &arm.runs) {
+        let m = &run.machine;
+        let text = format!(
+            "{}, {} cores, {} update threads, {}, hrm-learner {}",
+            m.cpu, m.cores, m.threads, m.device, m.version
+        );
+        if !machines.contains(&text) {
+            machines.push(text);
+        }
+    }
+    format!("Made on: {}.", machines.join("; "))
+}
+
+/// The settings in which the arms are not all alike.
+fn differences(arms: &[&ArmRuns<'_>]) -> String {
+    let configurations: Vec<_> = arms.iter().map(|arm| &arm.runs[0].effective).collect();
+    let mut keys: Vec<String> = Vec::new();
+    for other in &configurations {
+        for difference in raw::differences(configurations[0], other) {
+            if difference.key != "run.seed" && !keys.contains(&difference.key) {
+                keys.push(difference.key);
+            }
+        }
+    }
+    if keys.is_empty() {
+        return "The arms differ in no setting.".to_owned();
+    }
+    let mut header = names(&["the arms differ in"]);
+    header.extend(arms.iter().map(|arm| arm.arm.name.clone()));
+    let settings: Vec<_> = configurations.iter().map(|c| c.settings()).collect();
+    let rows = keys.into_iter().map(|key| {
+        let value = |settings: &Vec<(String, String)>| {
+            let found = settings.iter().find(|(k, _)| *k == key);
+            found.map_or_else(String::new, |(_, value)| format!("`{value}`"))
+        };
+        let mut row = vec![format!("`{key}`")];
+        row.extend(settings.iter().map(value));
+        row
+    });
+    table(&header, rows.collect())
+}
+
+fn at_the_end(arms: &[&ArmRuns<'_>]) -> String {
+    let header = names(&[
+        "arm",
+        "greedy success",
+        "greedy path ratio",
+        "over the oracle's",
+        "sampled success",
+        "sampled path ratio",
+    ]);
+    let rows = arms.iter().map(|arm| {
+        let sampled = |run: &Run| Some(run.at_the_end(WalkBy::Sampled)?.success);
+        vec![
+            arm.arm.name.clone(),
+            shown(over(arm, FINAL_SUCCESS.of), Unit::Share),
+            shown(over(arm, FINAL_PATH.of), Unit::Ratio),
+            shown(over(arm, Run::path_to_oracle), Unit::Ratio),
+            shown(over(arm, sampled), Unit::Share),
+            shown(
+                over(arm, |run| run.path_ratio(WalkBy::Sampled)),
+                Unit::Ratio,
+            ),
+        ]
+    });
+    let episodes = arms[0].runs[0]
+        .at_the_end(WalkBy::Greedy)
+        .map_or(0, |e| e.episodes);
+    let oracle = |of: Spread, unit| {
+        shown(
+            Spread {
+                runs: of.runs.min(1),
+                ..of
+            },
+            unit,
+        )
+    };
+    let first = arms[0];
+    format!(
+        "On {episodes} held-out episodes. The oracle, which replans at every step, reaches the goal in {} of \
+         them with a path ratio of {}.\n\n{}",
+        oracle(
+            over(first, |run| Some(run.at_the_end(WalkBy::Oracle)?.success)),
+            Unit::Share
+        ),
+        oracle(
+            over(first, |run| run.path_ratio(WalkBy::Oracle)),
+            Unit::Ratio
+        ),
+        table(&header, rows.collect())
+    )
+}
+
+fn mean_success(arms: &[&ArmRuns<'_>]) -> String {
+    let header = names(&["arm", "sampled", "greedy"]);
+    let rows = arms.iter().map(|arm| {
+        let mut row = vec![arm.arm.name.clone()];
+        let mean = |acting| shown(over(arm, |run| run.mean_success(acting)), Unit::Share);
+        row.extend(Acting::ALL.map(mean));
+        row
+    });
+    table(&header, rows.collect())
+}
+
+fn thresholds(arms: &[&ArmRuns<'_>], acting: Acting, unit: Unit) -> String {
+    let mut header = names(&["arm"]);
+    header.extend(THRESHOLDS.map(|percent| format!("{percent}%")));
+    let rows = arms.iter().map(|arm| {
+        let mut row = vec![arm.arm.name.clone()];
+        row.extend(THRESHOLDS.map(|percent| {
+            let value = |run: &Run| {
+                let point = run.reached(acting, percent)?;
+                Some(match unit {
+                    Unit::Minutes => point.seconds / 60.0,
+                    _ => point.frames as f64,
+                })
+            };
+            shown(over(arm, value), unit)
+        }));
+        row
+    });
+    table(&header, rows.collect())
+}
+
+fn ranks(report: &Report<'_>, comparison: &Comparison) -> String {
+    let tests = rank_tests::tests(report, comparison);
+    if tests.is_empty() {
+        return "Nothing to test yet.".to_owned();
+    }
+    let header = names(&[
+        "measure",
+        "arm",
+        "against",
+        "runs",
+        "U",
+        "p",
+        "arm is better",
+    ]);
+    let rows = tests.iter().map(|test| {
+        vec![
+            test.measure.name.to_owned(),
+            test.arm.to_owned(),
+            test.against.to_owned(),
+            format!("{} and {}", test.runs[0], test.runs[1]),
+            test.found.u.to_string(),
+            format!("{:.4}", test.found.p),
+            Unit::Share.in_table(test.found.larger),
+        ]
+    });
+    format!(
+        "Mann and Whitney's test, exact and two-sided; the p are not corrected for how many there are. U \
+         counts the pairs of runs in which that of the arm is the better one, a tie half; the last column is \
+         their share: the probability that a run of the arm is better than one of the other.\n\n{}",
+        table(&header, rows.collect())
+    )
+}

@@ -1,0 +1,308 @@
+//! The report on a study: a function of its file and the raw data of its finished runs alone.
+//!
+//! ```text
+//!   report.md         all of it in words and tables
+//!   runs.csv          a line a run          csv
+//!   curves.csv        a line a point of a learning curve
+//!   thresholds.csv    a line an arm and success
+//!   tests.csv         a line a rank test
+//!   COMPARISON-*.svg  pictures
+//! ```
+
+mod csv;
+mod markdown;
+mod rank_tests;
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, bail};
+
+use super::{
+    file::{Arm, Comparison, StudyFile},
+    measures::Run,
+    pictures, raw,
+};
+
+/// The file to begin with.
+pub const NAME: &str = "report.md";
+
+/// An arm with those of its runs that are finished.
+#[derive(Debug)]
+pub struct ArmRuns<'s> {
+    /// The arm.
+    pub arm: &'s Arm,
+    /// Its finished runs, in the order of the study's seeds.
+    pub runs: Vec<Run>,
+}
+
+/// What there is to report on.
+#[derive(Debug)]
+pub struct Report<'s> {
+    study: &'s StudyFile,
+    arms: Vec<ArmRuns<'s>>,
+}
+
+impl<'s> Report<'s> {
+    /// Reads the raw data of all finished runs.
+    ///
+    /// # Errors
+    ///
+    /// When some cannot be read, or the runs of an arm differ in more than their seed.
+    pub fn read(study: &'s StudyFile, results: &Path) -> anyhow::Result<Self> {
+        let mut arms = Vec::new();
+        for arm in &study.arms {
+            let mut runs = Vec::new();
+            for &seed in &study.seeds {
+                if let Some(raw) = raw::read(results, &arm.name, seed)? {
+                    runs.push(Run::new(seed, raw));
+                }
+            }
+            arms.push(ArmRuns { arm, runs });
+        }
+        Self::of(study, arms)
+    }
+
+    fn of(study: &'s StudyFile, arms: Vec<ArmRuns<'s>>) -> anyhow::Result<Self> {
+        for ArmRuns { arm, runs } in &arms {
+            for pair in runs.windows(2) {
+                let differences = raw::differences(&pair[0].effective, &pair[1].effective);
+                if let Some(d) = differences.iter().find(|d| d.key != "run.seed") {
+                    bail!(
+                        "the raw data of arm {:?} are of two configurations: {} is {} for seed {} and {} for \
+                         seed {}; remove the folder of one of them",
+                        arm.name,
+                        d.key,
+                        d.first,
+                        pair[0].seed,
+                        d.second,
+                        pair[1].seed
+                    );
+                }
+            }
+        }
+        Ok(Self { study, arms })
+    }
+
+    /// How many finished runs there are.
+    pub fn runs(&self) -> usize {
+        self.arms.iter().map(|arm| arm.runs.len()).sum()
+    }
+
+    /// Writes all files of the report.
+    ///
+    /// # Errors
+    ///
+    /// When the file system or the drawing library refuses.
+    pub fn write(&self, results: &Path) -> anyhow::Result<()> {
+        for (name, text) in self.files()? {
+            let path = results.join(name);
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The name and the content of every file.
+    fn files(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut files = vec![
+            ("runs.csv".to_owned(), csv::runs(self)),
+            ("curves.csv".to_owned(), csv::curves(self)),
+            ("thresholds.csv".to_owned(), csv::thresholds(self)),
+            ("tests.csv".to_owned(), csv::tests(self)),
+        ];
+        let mut drawn = Vec::new();
+        for comparison in self.comparisons() {
+            let pictures = pictures::of(comparison, &self.arms_of(comparison))?;
+            drawn.push((
+                comparison,
+                pictures.iter().map(|p| p.name.clone()).collect(),
+            ));
+            files.extend(pictures.into_iter().map(|p| (p.name, p.svg)));
+        }
+        files.push((NAME.to_owned(), markdown::report(self, &drawn)));
+        Ok(files)
+    }
+
+    /// The comparisons of which there is something to show.
+    fn comparisons(&self) -> impl Iterator<Item = &'s Comparison> {
+        let shown = |c: &&Comparison| self.arms_of(c).iter().any(|arm| !arm.runs.is_empty());
+        self.study.comparisons.iter().filter(shown)
+    }
+
+    /// The arms of a comparison, in its order.
+    fn arms_of(&self, comparison: &Comparison) -> Vec<&ArmRuns<'s>> {
+        let named = |name: &String| self.arms.iter().find(|arm| &arm.arm.name == name);
+        comparison.arms.iter().filter_map(named).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::study::{fixture, raw::RawRun};
+
+    /// Two arms of two seeds; one of the second never gets to 90%.
+    fn study() -> StudyFile {
+        let text = r#"
+            name = "made-up"
+            seeds = [1, 2]
+            [[arm]]
+            name = "full"
+            config = "a.toml"
+            series = "full"
+            x = 1
+            [[arm]]
+            name = "reset"
+            config = "a.toml"
+            series = "reset"
+            x = 1
+            [[comparison]]
+            name = "both"
+            arms = ["full", "reset"]
+            [[comparison]]
+            name = "along"
+            arms = ["full", "reset"]
+            x_label = "steps"
+        "#;
+        toml::from_str(text).expect("a study")
+    }
+
+    fn made() -> [[RawRun; 2]; 2] {
+        let reset = [("model.carry", "reset")];
+        [
+            [
+                fixture::raw(1, 0.0, 1.0, &[]),
+                fixture::raw(2, 0.125, 1.0, &[]),
+            ],
+            [
+                fixture::raw(1, 0.5, 0.95, &reset),
+                fixture::raw(2, 0.5, 0.85, &reset),
+            ],
+        ]
+    }
+
+    fn report_on<'s>(study: &'s StudyFile, made: [[RawRun; 2]; 2]) -> anyhow::Result<Report<'s>> {
+        let arms = study.arms.iter().zip(made).map(|(arm, raw)| ArmRuns {
+            arm,
+            runs: (1..)
+                .zip(raw)
+                .map(|(seed, raw)| Run::new(seed, raw))
+                .collect(),
+        });
+        Report::of(study, arms.collect())
+    }
+
+    fn file<'f>(files: &'f [(String, String)], name: &str) -> &'f str {
+        let file = files.iter().find(|(of, _)| of == name);
+        &file.unwrap_or_else(|| panic!("{name} in {files:?}")).1
+    }
+
+    #[test]
+    fn what_was_never_reached_is_empty_and_counted() {
+        let study = study();
+        let report = report_on(&study, made()).expect("sound");
+        let files = report.files().expect("drawn");
+        let thresholds = file(&files, "thresholds.csv");
+        let line = |begins: &str| {
+            let line = thresholds.lines().find(|line| line.starts_with(begins));
+            line.unwrap_or_else(|| panic!("{begins} in {thresholds}"))
+        };
+        // At 20,000 and 32,500 frames; records every 2,000, in 2 seconds.
+        assert_eq!(
+            line("full,sampled,80,"),
+            "full,sampled,80,2,2,27000,20000,34000,0.44999999999999996,0.3333333333333333,0.5666666666666667"
+        );
+        // One of two: the median lies with the run that never did.
+        assert_eq!(
+            line("reset,sampled,90,"),
+            "reset,sampled,90,2,1,,74000,,,1.2333333333333334,"
+        );
+        assert_eq!(line("reset,greedy,99,"), "reset,greedy,99,2,0,,,,,,");
+        // Evaluations every 20,000: 0.4 at 60,000 of either, then the best.
+        assert_eq!(
+            line("reset,greedy,80,"),
+            "reset,greedy,80,2,2,80000,80000,80000,1.3333333333333333,1.3333333333333333,\
+             1.3333333333333333"
+        );
+    }
+
+    #[test]
+    fn every_arm_is_tested_against_the_first() {
+        let study = study();
+        let report = report_on(&study, made()).expect("sound");
+        let files = report.files().expect("drawn");
+        let tests: Vec<_> = file(&files, "tests.csv").lines().collect();
+        assert_eq!(tests.len(), 1 + 2 * 5, "{tests:?}");
+        // All of the first are better: U is 0, and 2 of the 6 splits are as far from the middle.
+        assert_eq!(
+            tests[1],
+            "both,mean sampled success over the run,reset,full,2,2,0,0.3333333333333333,0"
+        );
+        assert!(tests[6].starts_with("along,mean sampled success over the run,reset,full,"));
+        // The same paths in all runs.
+        assert_eq!(
+            tests[5],
+            "both,final greedy path ratio,reset,full,2,2,2,1,0.5"
+        );
+    }
+
+    #[test]
+    fn the_words_say_what_differs_and_what_came_out() {
+        let study = study();
+        let report = report_on(&study, made()).expect("sound");
+        let files = report.files().expect("drawn");
+        let text = file(&files, NAME);
+        for part in [
+            "4 of 4 runs are finished",
+            "a probability of 50% for 2 runs",
+            "| `model.carry` | `\"full\"` | `\"reset\"` |",
+            "| full | 100.0% (100.0% to 100.0%) | 1.560 (1.560 to 1.560) | 1.200 (1.200 to 1.200) |",
+            "| reset | 65k (64k to 66k) | ",
+            "never (74k to never; 1 of 2)",
+            "reaches the goal in 100.0%",
+            "A processor, 2 cores",
+            "--config raw/ARM/seed-N/config.toml",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        for picture in ["both-frames.svg", "both-minutes.svg", "along-steps.svg"] {
+            assert!(text.contains(&format!("]({picture})")), "{picture}");
+            assert!(file(&files, picture).contains("(2 seeds)"), "{picture}");
+        }
+    }
+
+    #[test]
+    fn what_has_not_been_made_yet_is_left_out() {
+        let study = study();
+        let arms = study.arms.iter().map(|arm| ArmRuns {
+            arm,
+            runs: match arm.name.as_str() {
+                "full" => vec![fixture::run(1, 0.0, 1.0)],
+                _ => Vec::new(),
+            },
+        });
+        let report = Report::of(&study, arms.collect()).expect("sound");
+        let files = report.files().expect("drawn");
+        assert!(file(&files, NAME).contains("1 of 4 runs are finished"));
+        assert!(file(&files, "both-frames.svg").contains("full (1 seed)"));
+        assert_eq!(file(&files, "tests.csv").lines().count(), 1, "the header");
+        let nothing = Report::read(&study, &PathBuf::from("/nowhere")).expect("nothing");
+        assert_eq!(
+            (nothing.runs(), nothing.files().expect("drawn").len()),
+            (0, 5)
+        );
+    }
+
+    #[test]
+    fn runs_of_two_configurations_are_no_arm() {
+        let study = study();
+        let mut made = made();
+        made[1][1] = fixture::raw(2, 0.5, 0.85, &[("loss.gamma", "0.9")]);
+        let error = report_on(&study, made).expect_err("two configurations");
+        let message = error.to_string();
+        for part in ["\"reset\"", "seed 1", "seed 2", "model.carry"] {
+            assert!(message.contains(part), "{part:?} in {message}");
+        }
+    }
+}

@@ -16,7 +16,8 @@ pub enum Position {
 pub enum Mixing {
     /// Full self-attention (as published).
     Attention,
-    /// A 3 x 3 convolution over the grid; the prefix token gets the mean of its result.
+    /// A 3 x 3 convolution over the grid; the prefix token gets the mean of the result, and every cell a linear
+    /// map of the prefix.
     Conv,
 }
 
@@ -154,7 +155,7 @@ impl ModelConfig {
         }
     }
 
-    /// What learns fastest on a CPU: 34 thousand parameters, convolutions in place of attention.
+    /// What learns fastest on a CPU: 37 thousand parameters, convolutions in place of attention.
     pub fn small() -> Self {
         Self {
             hidden: 32,

@@ -7,10 +7,13 @@ use super::init::Init;
 use super::parameters::{Declaration, Index};
 use super::rows::Rows;
 
-/// A 3 x 3 convolution over the grid, zero padding, no bias. The prefix token gets the mean of its result.
+/// A 3 x 3 convolution over the grid, zero padding, no bias, plus a linear map of the prefix token, the same
+/// for every cell. The prefix token gets the mean of the result: through it a cell hears at once of what is
+/// many convolutions away.
 #[derive(Clone, Debug)]
 pub(super) struct Conv {
     kernel: Index,
+    prefix: Index,
 }
 
 impl Conv {
@@ -25,19 +28,25 @@ impl Conv {
             &[d, d, 3, 3],
             Init::lecun(9 * d),
         );
-        Self { kernel }
+        let prefix =
+            declaration.trainable(format!("{prefix}.conv.prefix"), &[d, d], Init::lecun(d));
+        Self { kernel, prefix }
     }
 
     /// Rows `[B * P, d]`, grids then prefixes, to rows of the same shape.
     pub(super) fn forward(&self, weights: &[Tensor], rows: &Rows, x: &Tensor) -> Tensor {
         let d = x.size()[1];
-        let mixed = rows
+        let everywhere = rows
+            .prefixes(x)
+            .linear(self.prefix.of(weights), None::<Tensor>);
+        let near = rows
             .grids(x)
             .view([rows.batch, rows.height, rows.width, d])
             .permute([0, 3, 1, 2])
             .conv2d(self.kernel.of(weights), None::<Tensor>, 1, 1, 1, 1)
             .permute([0, 2, 3, 1])
             .reshape([rows.batch, rows.cells(), d]);
+        let mixed = near + everywhere.unsqueeze(1);
         let mean = mixed.mean_dim(1, false, Kind::Float).to_kind(x.kind());
         rows.join(&mixed, &mean)
     }

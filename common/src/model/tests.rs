@@ -132,8 +132,18 @@ fn shapes_kinds_and_names_are_as_documented() {
         let named = model(&config).named_tensors();
         named.into_iter().map(|(name, _)| name).collect()
     };
-    let h = ["h.0.conv.kernel", "h.0.mlp.gate_up", "h.0.mlp.down"];
-    let l = ["l.0.conv.kernel", "l.0.mlp.gate_up", "l.0.mlp.down"];
+    let h = [
+        "h.0.conv.kernel",
+        "h.0.conv.prefix",
+        "h.0.mlp.gate_up",
+        "h.0.mlp.down",
+    ];
+    let l = [
+        "l.0.conv.kernel",
+        "l.0.conv.prefix",
+        "l.0.mlp.gate_up",
+        "l.0.mlp.down",
+    ];
     let first = ["embed.token", "embed.prefix", "embed.position"];
     let last = ["policy", "value", "h_init", "l_init"];
     assert_eq!(names(small()), [&first[..], &h, &l, &last].concat());
@@ -159,7 +169,7 @@ fn parameter_counts_are_the_presets() {
         count(&ModelConfig::paper()),
         8 * block + (6 + 1 + 4 + 1) * 64
     );
-    let block = 9 * 32 * 32 + 3 * 64 * 32;
+    let block = (9 + 1) * 32 * 32 + 3 * 64 * 32;
     assert_eq!(
         count(&ModelConfig::small()),
         2 * block + (6 + 122 + 1 + 4 + 1) * 32
@@ -203,12 +213,12 @@ mod literal {
     }
 
     /// Kernel as rows of [out * in * 3, 3].
-    fn conv(kernel: &Rows, x: &Rows) -> Rows {
+    fn conv(kernel: &Rows, prefix: &Rows, x: &Rows) -> Rows {
         let (height, width, d) = (GRID.height as i64, GRID.width as i64, x[0].len());
         let mut cells = Vec::new();
         for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column)))
         {
-            let mut sum = vec![0.0; d];
+            let mut sum = linear(prefix, &x[0]);
             for (down, right) in (0..3).flat_map(|down| (0..3).map(move |right| (down, right))) {
                 let (from_row, from_column) = (row + down - 1, column + right - 1);
                 if (0..height).contains(&from_row) && (0..width).contains(&from_column) {
@@ -249,7 +259,7 @@ mod literal {
     fn call(weights: &Weights, module: &str, z: &Rows, injection: &Rows) -> Rows {
         let get = |name: &str| weights.get(&format!("{module}.0.{name}"));
         let x = add(z, injection);
-        let x = rms_norm(add(&x, &conv(&get("conv.kernel"), &x)));
+        let x = rms_norm(add(&x, &conv(&get("conv.kernel"), &get("conv.prefix"), &x)));
         rms_norm(add(&x, &swiglu(&get("mlp.gate_up"), &get("mlp.down"), &x)))
     }
 

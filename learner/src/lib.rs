@@ -16,8 +16,10 @@
 //! ```
 //!
 //! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `stats`, `progress`,
-//! `metrics_log`, `plot`; and `run`, which boots and drains all of it.
+//! `metrics_log`, `plot`; `run`, which boots and drains all of it; and `analyse`, which looks into a
+//! checkpoint afterwards.
 
+pub mod analyse;
 pub mod batch;
 pub mod checkpoint;
 pub mod evaluate;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, and what they share.
 
+mod analyse;
 mod config;
 mod eval;
 mod forward;
@@ -41,6 +42,8 @@ enum Command {
     Serve(train::TrainArgs),
     /// Walk held-out episodes with a checkpoint, the replanning oracle, or at random.
     Eval(eval::EvalArgs),
+    /// Measure how a checkpoint's carry shortens its decisions and how it reacts to doors that close.
+    Analyse(analyse::AnalyseArgs),
     /// Run one decision on given observations: norms of zH and zL, logits and value by segment.
     Forward(forward::ForwardArgs),
     /// Write a checkpoint's weights as a plain safetensors file.
@@ -66,6 +69,7 @@ impl Cli {
             Command::Train(args) => train::run(args, None),
             Command::Serve(args) => train::run(args, Some(0)),
             Command::Eval(args) => eval::run(args),
+            Command::Analyse(args) => analyse::run(args),
             Command::Forward(args) => forward::run(args),
             Command::Export(args) => weights::export(&args),
             Command::Import(args) => weights::import(args),

@@ -1,6 +1,8 @@
 //! Pictures, as SVG: what they share. One file a picture.
 
+mod convergence;
 mod learning_curve;
+mod reaction;
 
 use std::io;
 
@@ -10,7 +12,9 @@ use plotters::{
 };
 use thiserror::Error;
 
+pub use convergence::svg as convergence;
 pub use learning_curve::{draw_run, svg};
+pub use reaction::svg as reaction;
 
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(55, 60, 68);
@@ -40,6 +44,9 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Of a picture with two panels beside each other, in pixels.
+const SIDE_BY_SIDE: (u32, u32) = (1080, 460);
 
 const X_LABELS: usize = 9;
 

@@ -149,6 +149,9 @@ impl Group {
         probe: Option<&Probe>,
         stop: &impl Fn() -> bool,
     ) -> Result<Option<Self>, EnvConfigError> {
+        if stop() {
+            return Ok(None);
+        }
         let lanes = episodes
             .map(|episode| {
                 let maze = Maze::new(&settings.env, held_out(settings.seed, episode))?;

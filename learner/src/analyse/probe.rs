@@ -16,11 +16,12 @@ pub enum Start {
 
 /// Whose state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Module {
     /// zH, the slow module's.
+    #[serde(rename = "zH")]
     ZH,
     /// zL, the fast module's.
+    #[serde(rename = "zL")]
     ZL,
 }
 

@@ -174,6 +174,7 @@ fn who_replans_at_once_reacts_as_the_oracle_does() {
         assert_eq!((event.model.in_vain, event.model.extra_after), (0, Some(0)));
         assert!(event.model.right_before && event.model.right_after);
     }
+    assert_eq!(found.without_path, 0);
     assert_eq!(found.model.changed_within[0].share, Some(1.0));
     // The way round may begin as the old path does.
     assert!(found.oracle.turned.share < Some(1.0) && found.oracle.turned.count > 0);
@@ -208,6 +209,10 @@ fn who_never_learns_of_doors_runs_against_them_for_ever() {
         assert!(model.in_vain > PATIENCE, "{model:?}");
     }
     assert_eq!(found.model.changed.count, 0);
+    assert!(
+        found.without_path > 0,
+        "it may stand before a door that was closed at another time"
+    );
     assert_eq!(found.model.extra_after, None);
     assert_eq!(found.oracle.changed.share, Some(1.0));
 }

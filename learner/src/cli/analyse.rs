@@ -66,6 +66,7 @@ pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
+    eprintln!("walking {} held-out episodes", args.episodes);
     let bar = bar(args.episodes);
     let analysis = analyse(
         &settings,

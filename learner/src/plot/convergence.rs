@@ -11,18 +11,14 @@
 
 use plotters::{element::DashedPathElement, prelude::*};
 
-use super::{Area, Axis, FONT, GRID, INK, PlotError, SIDE_BY_SIDE, mesh};
-use crate::analyse::{Kind, Module, Point, Start, report::words};
+use super::{Area, Axis, BLUE, FONT, INK, ORANGE, PlotError, SIDE_BY_SIDE, legend, mesh};
+use crate::analyse::{Kind, Mean, Module, Point, Start, report::words};
 
-/// Blue and orange that stay apart for colour-blind eyes and in grey (Okabe & Ito 2008).
-const CARRY: RGBColor = RGBColor(0, 114, 178);
-const RESET: RGBColor = RGBColor(213, 94, 0);
-
-/// The steps that are drawn: line width, and lengths of dash and gap in pixels (no gap: a full line).
-const STEPS: [(Kind, u32, i32, i32); 3] = [
-    (Kind::NoChange, 2, 12, 0),
-    (Kind::Change, 2, 7, 4),
-    (Kind::ClosedAhead, 2, 2, 4),
+/// The steps that are drawn, and the lengths of dash and gap in pixels; without a gap a full line.
+const STEPS: [(Kind, i32, i32); 3] = [
+    (Kind::NoChange, 12, 0),
+    (Kind::Change, 7, 4),
+    (Kind::ClosedAhead, 2, 4),
 ];
 
 /// The picture of an analysis's curves, as SVG.
@@ -44,22 +40,16 @@ pub fn svg(points: &[Point]) -> Result<String, PlotError> {
 }
 
 fn panel(area: &Area<'_>, points: &[Point], module: Module) -> Result<(), PlotError> {
-    let drawn = |point: &&Point| {
-        point.module == module && STEPS.iter().any(|(steps, ..)| *steps == point.steps)
-    };
-    let segments = points.iter().map(|p| p.segment).max().unwrap_or(0).max(1);
-    let highest = points
-        .iter()
-        .filter(drawn)
-        .map(|point| point.relative.mean)
-        .fold(0.1, f64::max);
+    let points: Vec<&Point> = points.iter().filter(|p| p.module == module).collect();
+    let segments = points.iter().map(|p| p.segment).max().unwrap_or(1);
+    let highest = points.iter().map(|p| p.relative.mean).fold(0.1, f64::max) * 1.08;
     let mut chart = ChartBuilder::on(area)
         .caption(module.to_string(), (FONT, 17).into_font().color(&INK))
         .margin(12)
         .margin_right(20)
         .y_label_area_size(56)
         .x_label_area_size(44)
-        .build_cartesian_2d(-0.15..segments as f64 + 0.15, 0.0..highest * 1.08)?;
+        .build_cartesian_2d(-0.15..segments as f64 + 0.15, 0.0..highest)?;
     let x = Axis {
         name: Some("segments run"),
         label: &|segment| format!("{segment:.0}"),
@@ -69,49 +59,87 @@ fn panel(area: &Area<'_>, points: &[Point], module: Module) -> Result<(), PlotEr
         label: &|distance| format!("{distance:.2}"),
     };
     mesh(&mut chart, x, y)?;
-    for (start, colour) in [(Start::Carry, CARRY), (Start::Reset, RESET)] {
-        for (steps, width, dash, gap) in STEPS {
-            let curve: Vec<&Point> = points
+    for (start, colour) in [(Start::Carry, BLUE), (Start::Reset, ORANGE)] {
+        for (steps, dash, gap) in STEPS {
+            let curve: Vec<(f64, Mean)> = points
                 .iter()
-                .filter(|p| p.start == start && p.steps == steps && p.module == module)
+                .filter(|p| p.start == start && p.steps == steps)
+                .map(|p| (p.segment as f64, p.relative))
                 .collect();
             if curve.is_empty() {
                 continue;
             }
-            let style = colour.stroke_width(width);
-            let line = |points: Vec<(f64, f64)>| DashedLineSeries::new(points, dash, gap, style);
+            let style = colour.stroke_width(2);
+            let line: Vec<_> = curve.iter().map(|(x, y)| (*x, y.mean)).collect();
             chart
-                .draw_series(line(
-                    curve
-                        .iter()
-                        .map(|p| (p.segment as f64, p.relative.mean))
-                        .collect(),
-                ))?
+                .draw_series(DashedLineSeries::new(line, dash, gap, style))?
                 .label(format!("{start}, {}", words(steps)))
                 .legend(move |(x, y)| {
-                    DashedPathElement::new(vec![(x, y), (x + 24, y)], dash, gap, style)
+                    DashedPathElement::new([(x, y), (x + 24, y)], dash, gap, style)
                 });
-            for point in curve {
-                let interval = point
-                    .relative
-                    .ci95
-                    .map(|y| (point.segment as f64, y.clamp(0.0, highest * 1.08)));
-                chart.draw_series([PathElement::new(interval, colour.mix(0.6).stroke_width(1))])?;
-                chart.draw_series([Circle::new(
-                    (point.segment as f64, point.relative.mean),
-                    2,
-                    colour.filled(),
-                )])?;
+            for (x, Mean { mean, ci95, .. }) in curve {
+                let interval = ci95.map(|y| (x, y.clamp(0.0, highest)));
+                chart.draw_series([PathElement::new(interval, colour)])?;
+                chart.draw_series([Circle::new((x, mean), 2, colour.filled())])?;
             }
         }
     }
-    Ok(chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(12)
-        .legend_area_size(32)
-        .border_style(GRID)
-        .background_style(WHITE.mix(0.9))
-        .label_font((FONT, 13).into_font().color(&INK))
-        .draw()?)
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(start: Start, steps: Kind, height: f64, spread: f64) -> Vec<Point> {
+        let point = |(module, segment): (Module, usize)| {
+            let mean = height * 0.5_f64.powi(segment as i32);
+            let relative = Mean {
+                mean,
+                ci95: [mean - spread, mean + spread],
+                count: 10,
+            };
+            Point {
+                start,
+                steps,
+                module,
+                segment,
+                distance: relative,
+                relative,
+            }
+        };
+        [Module::ZH, Module::ZL]
+            .into_iter()
+            .flat_map(|module| (0..=4).map(move |segment| (module, segment)))
+            .map(point)
+            .collect()
+    }
+
+    #[test]
+    fn both_panels_show_every_curve_with_its_points() {
+        let points = [
+            curve(Start::Carry, Kind::First, 1.4, 0.01),
+            curve(Start::Carry, Kind::NoChange, 0.4, 0.01),
+            curve(Start::Carry, Kind::ClosedAhead, 0.7, 0.05),
+            curve(Start::Reset, Kind::NoChange, 1.4, 0.01),
+        ]
+        .concat();
+        let svg = svg(&points).expect("a picture");
+        // First steps are in the tables only: carry and reset are the same there.
+        assert_eq!(svg.matches("<circle ").count(), 3 * 2 * 5);
+        for text in ["zH", "zL", "segments run"] {
+            assert!(svg.lines().any(|line| line == text), "{text} in {svg}");
+        }
+        let named = |text: &str| svg.lines().filter(|line| *line == text).count();
+        assert_eq!(named("carry, a door closed ahead"), 2);
+        assert_eq!(named("carry, a door changed"), 0);
+    }
+
+    #[test]
+    fn nothing_and_what_has_no_bounds_can_be_drawn() {
+        svg(&[]).expect("an empty picture");
+        let unsure = curve(Start::Carry, Kind::Change, 0.5, f64::INFINITY);
+        let svg = svg(&unsure).expect("a picture");
+        assert!(!svg.contains("inf") && !svg.contains("NaN"), "{svg}");
+    }
 }

@@ -32,7 +32,7 @@ pub enum PlotError {
         source: io::Error,
     },
     /// The picture could not be drawn.
-    #[error("the learning curve cannot be drawn: {0}")]
+    #[error("the picture cannot be drawn: {0}")]
     Draw(String),
 }
 
@@ -44,6 +44,10 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Two colours that stay apart for colour-blind eyes and in grey (Okabe & Ito 2008).
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE: RGBColor = RGBColor(213, 94, 0);
 
 /// Of a picture with two panels beside each other, in pixels.
 const SIDE_BY_SIDE: (u32, u32) = (1080, 460);
@@ -83,12 +87,15 @@ fn mesh(chart: &mut Chart<'_, '_>, x: Axis<'_>, y: Axis<'_>) -> Result<(), PlotE
     Ok(mesh.draw()?)
 }
 
-fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), PlotError> {
+fn legend<'a, 'b: 'a>(
+    chart: &mut Chart<'a, 'b>,
+    position: SeriesLabelPosition,
+) -> Result<(), PlotError> {
     Ok(chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(position)
         .margin(12)
-        .legend_area_size(26)
+        .legend_area_size(32)
         .border_style(GRID)
         .background_style(WHITE.mix(0.9))
         .label_font((FONT, 13).into_font().color(&INK))

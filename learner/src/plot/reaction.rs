@@ -2,12 +2,10 @@
 
 use plotters::prelude::*;
 
-use super::{Axis, FONT, INK, PlotError, legend, mesh};
+use super::{Axis, BLUE, FONT, INK, ORANGE, PlotError, legend, mesh};
 use crate::analyse::{Reactions, WalkerReactions};
 
 const SIZE: (u32, u32) = (640, 420);
-const MODEL: RGBColor = RGBColor(0, 114, 178);
-const ORACLE: RGBColor = RGBColor(213, 94, 0);
 
 /// The picture of an analysis's reactions, as SVG.
 ///
@@ -40,9 +38,10 @@ pub fn svg(reactions: &Reactions) -> Result<String, PlotError> {
             label: &|share| format!("{:.0}%", share * 100.0),
         };
         mesh(&mut chart, x, y)?;
+        // The oracle stands a little aside, so that its intervals do not cover the model's.
         for (name, walker, colour, offset) in [
-            ("model", &reactions.model, MODEL, 0.0),
-            ("replanning oracle", &reactions.oracle, ORACLE, 0.06),
+            ("model", &reactions.model, BLUE, 0.0),
+            ("replanning oracle", &reactions.oracle, ORANGE, 0.06),
         ] {
             let WalkerReactions { changed_within, .. } = walker;
             let points: Vec<_> = (0..)
@@ -61,8 +60,61 @@ pub fn svg(reactions: &Reactions) -> Result<String, PlotError> {
                 chart.draw_series([PathElement::new(ci95.map(|y| (x, y)), style)])?;
             }
         }
-        legend(&mut chart)?;
+        legend(&mut chart, SeriesLabelPosition::LowerRight)?;
         root.present()?;
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyse::{Mean, Share};
+
+    fn walker(counts: &[usize], of: usize) -> WalkerReactions {
+        let share = Share::of(of, of);
+        WalkerReactions {
+            changed_within: counts.iter().map(|count| Share::of(*count, of)).collect(),
+            changed: share,
+            turned: share,
+            right_before: share,
+            right_after: share,
+            extra_before: Mean::clustered(&[]),
+            extra_after: None,
+        }
+    }
+
+    fn drawn(counts: &[usize], of: usize) -> String {
+        let reactions = Reactions {
+            changes: 40,
+            without_path: 0,
+            cut_off: 0,
+            closed_ahead: of,
+            model: walker(counts, of),
+            oracle: walker(&vec![of; counts.len()], of),
+            events: Vec::new(),
+        };
+        svg(&reactions).expect("a picture")
+    }
+
+    #[test]
+    fn every_share_of_both_walkers_is_a_point() {
+        let svg = drawn(&[3, 5, 9], 12);
+        assert_eq!(svg.matches("<circle ").count(), 2 * 3);
+        for text in [
+            "12 doors that closed on the chosen path",
+            "model, with 95% interval",
+            "moves still made along the old path in vain",
+            "100%",
+        ] {
+            assert!(svg.lines().any(|line| line == text), "{text} in {svg}");
+        }
+    }
+
+    #[test]
+    fn without_a_closed_door_the_picture_is_empty() {
+        let svg = drawn(&[0, 0, 0], 0);
+        assert_eq!(svg.matches("<circle ").count(), 0);
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
 }

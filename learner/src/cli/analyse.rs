@@ -68,6 +68,7 @@ pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
     eprintln!("walking {} held-out episodes", args.episodes);
     let bar = bar(args.episodes);
+    bar.tick();
     let analysis = analyse(
         &settings,
         &model,

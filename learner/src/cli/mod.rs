@@ -25,6 +25,7 @@ Examples:
   hrm-actor run --learner http://127.0.0.1:50051                as many of these as you have cores
   hrm-learner eval --checkpoint runs/four-rooms               how good is it, on held-out episodes
   hrm-learner eval --config configs/four-rooms.toml --policy oracle    the scale to read that on
+  hrm-learner analyse --checkpoint runs/four-rooms            does its carry save work
 
 Exit status: 0 on success and after Ctrl-C or SIGTERM (the run is saved), 64 for an impossible
 configuration, 1 for any other failure."

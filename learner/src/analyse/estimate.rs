@@ -21,9 +21,8 @@ pub struct Mean {
 
 impl Mean {
     /// Of values that come with their episode, episode after episode; `None` without any. The variance is
-    /// the linearised one of a ratio of sums over episodes (Cochran, "Sampling Techniques", 1977, chapter 6),
-    /// and of a single episode it is unknown: the interval is then
-    /// infinite.
+    /// the linearised one of a ratio of sums over episodes (Cochran, "Sampling Techniques", 1977, chapter
+    /// 6). Of a single episode it is unknown: the interval is then infinite.
     pub fn clustered(values: &[(usize, f64)]) -> Option<Self> {
         let count = values.len();
         if count == 0 {

@@ -79,7 +79,7 @@ impl Analysis {
         write!(
             f,
             "Distance of {module} to its value after segment {}, as a share of that value's norm\n{:<36}{:>7}",
-            self.segments, "  after segment", "steps",
+            self.segments, "  after segment", "probed",
         )?;
         for segment in &shown {
             write!(f, "{segment:>9}")?;

@@ -156,7 +156,7 @@ impl<N: Network> Policy<N> {
 }
 
 /// The most probable action; the first of equals.
-fn greedy(logits: &[f32]) -> u8 {
+pub fn greedy(logits: &[f32]) -> u8 {
     let mut best = 0;
     for (action, logit) in logits.iter().enumerate() {
         if *logit > logits[best] {

@@ -136,7 +136,7 @@ pub fn evaluate<N: Network>(
     for first in (0..episodes).step_by(LANES) {
         let mut lanes = (first..episodes.min(first + LANES))
             .map(|index| {
-                let seed = env_seed(seed ^ HELD_OUT, index as u64);
+                let seed = held_out(seed, index);
                 let (maze, rng) = (Maze::new(env, seed)?, action_rng(seed));
                 Ok(Lane {
                     index,
@@ -198,6 +198,11 @@ pub fn evaluate<N: Network>(
         }
     }
     Ok(Some(summarise(by, &summaries)))
+}
+
+/// The maze seed of held-out episode `index`.
+pub(crate) fn held_out(seed: u64, index: usize) -> u64 {
+    env_seed(seed ^ HELD_OUT, index as u64)
 }
 
 /// Why an evaluation could not be made.
@@ -282,7 +287,7 @@ fn summarise(policy: WalkBy, episodes: &[EpisodeSummary]) -> Evaluation {
 }
 
 /// The 95% score interval of a proportion (Wilson 1927).
-fn wilson(successes: usize, n: usize) -> [f64; 2] {
+pub(crate) fn wilson(successes: usize, n: usize) -> [f64; 2] {
     if n == 0 {
         return [0.0, 1.0];
     }

@@ -16,9 +16,10 @@
 //! ```
 //!
 //! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `stats`, `progress`,
-//! `metrics_log`, `plot`; `run`, which boots and drains all of it; and `study`, which makes many runs and
-//! holds them against each other.
+//! `metrics_log`, `plot`; `run`, which boots and drains all of it; `analyse`, which looks into a checkpoint
+//! afterwards; and `study`, which makes many runs and holds them against each other.
 
+pub mod analyse;
 pub mod batch;
 pub mod checkpoint;
 pub mod evaluate;

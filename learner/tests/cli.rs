@@ -523,3 +523,94 @@ fn the_learning_curve_is_drawn_on_demand() {
     let picture = fs::read_to_string(printed.trim()).expect("a picture");
     assert!(picture.starts_with("<svg"));
 }
+
+#[test]
+fn an_analysis_is_printed_written_and_repeatable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("figures");
+    let analyse = |more: &[&str]| {
+        let mut command = learner();
+        command.args([
+            "analyse",
+            "--episodes",
+            "6",
+            "--segments",
+            "3",
+            "--checkpoint",
+        ]);
+        command.arg(trained()).arg("--out").arg(&out).args(more);
+        stdout(&mut command)
+    };
+    let printed = analyse(&[]);
+    for part in ["6 held-out episodes", "zH", "no door changed", "figures"] {
+        assert!(printed.contains(part), "{part:?} in {printed}");
+    }
+    let file = |name: &str| fs::read_to_string(out.join(name)).expect(name);
+    let analysis: Value = serde_json::from_str(&file("analysis.json")).expect("JSON");
+    assert_eq!(
+        (&analysis["episodes"], &analysis["segments"]),
+        (&6.into(), &3.into())
+    );
+    assert_eq!(json(&analyse(&["--json"])), analysis, "the same seed");
+    assert_ne!(json(&analyse(&["--json", "--seed", "7"])), analysis);
+
+    // Carry and reset, two modules, the start and three segments; kinds of steps as they came.
+    let points = analysis["convergence"].as_array().expect("points");
+    assert!(points.len() >= 2 * 2 * 2 * 4 && points.len().is_multiple_of(2 * 2 * 4));
+    for name in ["convergence.svg", "reaction.svg"] {
+        assert!(file(name).starts_with("<svg "), "{name}");
+    }
+    for (name, lines) in [("convergence.csv", 1 + points.len()), ("reaction.csv", 1)] {
+        let text = file(name);
+        let columns = |line: &str| line.split(',').count();
+        let head = text.lines().next().map(columns);
+        assert!(
+            text.lines().all(|line| Some(columns(line)) == head),
+            "{text}"
+        );
+        assert!(text.lines().count() >= lines, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_analysed_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("a file");
+    let below = file.join("out").display().to_string();
+    let run = trained().display().to_string();
+    for (arguments, parts) in [
+        (
+            vec!["--checkpoint", "/nowhere"],
+            ["/nowhere", "holds no checkpoint"],
+        ),
+        (
+            vec!["--checkpoint", &run, "--segments", "0"],
+            ["segments = 0", "from 1 to"],
+        ),
+        (
+            vec!["--checkpoint", &run, "--out", &below],
+            ["--out", &below],
+        ),
+    ] {
+        let (output, _, stderr) = output(learner().arg("analyse").args(arguments));
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_an_analysis_without_a_result() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = learner();
+    command.args(["analyse", "--episodes", "100000", "--checkpoint"]);
+    let process = Process::start(command.arg(trained()).arg("--out").arg(folder.path()));
+    process.line("walking 100000 held-out episodes");
+    process.send("-INT");
+    let (status, output) = process.end();
+    assert_eq!(status.code(), Some(1), "{output}");
+    let left = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 0, "nothing half-done");
+}

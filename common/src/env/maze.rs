@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::config::{EnvConfig, EnvConfigError};
 use super::episode::{Episode, EpisodeSummary, Step};
-use super::map::{Grid, Position};
+use super::map::{Grid, Position, Tile};
 use super::render::render;
+use super::rng::Chance;
 use super::rules::Rules;
 use super::search::Search;
 use super::{ACTIONS, token};
@@ -101,6 +102,27 @@ impl Maze {
             })
             // Only on the goal itself, where every move is as good.
             .unwrap_or(0)
+    }
+
+    /// `[S]`: steps of a shortest path from each tile to the goal with the doors as they are now,
+    /// `None` where there is no way. Searches anew at every call.
+    pub fn distances(&self) -> Vec<Option<u32>> {
+        let mut search = Search::default();
+        let goal = self.episode.goal;
+        search.flood(&self.rules.map, &self.tokens, goal, u16::MAX, None);
+        (0..self.tokens.len() as Tile)
+            .map(|tile| search.distance(tile).map(u32::from))
+            .collect()
+    }
+
+    /// A copy of the episode as it stands whose doors stay as they are and whose steps never run
+    /// out: for asking where a walker would go from here.
+    pub fn still(&self) -> Self {
+        let mut copy = self.clone();
+        copy.rules.config.p_change = 0.0;
+        copy.rules.config.max_steps = u32::MAX;
+        copy.rules.change = Chance::new(0.0);
+        copy
     }
 
     fn first_move(&self, tokens: &[u8]) -> Option<u8> {

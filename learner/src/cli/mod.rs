@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, and what they share.
 
+mod analyse;
 mod config;
 mod eval;
 mod forward;
@@ -25,6 +26,7 @@ Examples:
   hrm-actor run --learner http://127.0.0.1:50051                as many of these as you have cores
   hrm-learner eval --checkpoint runs/four-rooms               how good is it, on held-out episodes
   hrm-learner eval --config configs/four-rooms.toml --policy oracle    the scale to read that on
+  hrm-learner analyse --checkpoint runs/four-rooms            does its carry save work
 
 Exit status: 0 on success and after Ctrl-C or SIGTERM (the run is saved), 64 for an impossible
 configuration, 1 for any other failure."
@@ -42,6 +44,8 @@ enum Command {
     Serve(train::TrainArgs),
     /// Walk held-out episodes with a checkpoint, the replanning oracle, or at random.
     Eval(eval::EvalArgs),
+    /// Measure how a checkpoint's carry shortens its decisions and how it reacts to doors that close.
+    Analyse(analyse::AnalyseArgs),
     /// Run one decision on given observations: norms of zH and zL, logits and value by segment.
     Forward(forward::ForwardArgs),
     /// Write a checkpoint's weights as a plain safetensors file.
@@ -69,6 +73,7 @@ impl Cli {
             Command::Train(args) => train::run(args, None),
             Command::Serve(args) => train::run(args, Some(0)),
             Command::Eval(args) => eval::run(args),
+            Command::Analyse(args) => analyse::run(args),
             Command::Forward(args) => forward::run(args),
             Command::Export(args) => weights::export(&args),
             Command::Import(args) => weights::import(args),

@@ -199,7 +199,7 @@ fn success_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {
         .map(|record| (record.frames as f64, record.evaluation.success))
         .collect();
     dots(&mut chart, points)?;
-    legend(&mut chart)
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
 }
 
 fn path_panel(area: &Area<'_>, curve: &Curve<'_>) -> Result<(), PlotError> {

@@ -1,7 +1,9 @@
 //! Pictures, as SVG: what they share. One file a picture.
 
+mod convergence;
 mod learning_curve;
 pub mod panels;
+mod reaction;
 mod unit;
 
 use std::io;
@@ -12,7 +14,9 @@ use plotters::{
 };
 use thiserror::Error;
 
+pub use convergence::svg as convergence;
 pub use learning_curve::{draw_run, svg};
+pub use reaction::svg as reaction;
 pub use unit::Unit;
 
 const FONT: &str = "sans-serif";
@@ -43,6 +47,13 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Two colours that stay apart for colour-blind eyes and in grey (Okabe & Ito 2008).
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE: RGBColor = RGBColor(213, 94, 0);
+
+/// Of a picture with two panels beside each other, in pixels.
+const SIDE_BY_SIDE: (u32, u32) = (1080, 460);
 
 const X_LABELS: usize = 9;
 
@@ -79,12 +90,15 @@ fn mesh(chart: &mut Chart<'_, '_>, x: Axis<'_>, y: Axis<'_>) -> Result<(), PlotE
     Ok(mesh.draw()?)
 }
 
-fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), PlotError> {
+fn legend<'a, 'b: 'a>(
+    chart: &mut Chart<'a, 'b>,
+    position: SeriesLabelPosition,
+) -> Result<(), PlotError> {
     Ok(chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(position)
         .margin(12)
-        .legend_area_size(26)
+        .legend_area_size(32)
         .border_style(GRID)
         .background_style(WHITE.mix(0.9))
         .label_font((FONT, 13).into_font().color(&INK))

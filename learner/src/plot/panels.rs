@@ -149,7 +149,7 @@ fn draw(panel: &Panel, area: &Area<'_>, with_legend: bool) -> Result<(), PlotErr
     }
     // The lines are the same in all panels.
     if with_legend {
-        legend(&mut chart)?;
+        legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     }
     Ok(())
 }

@@ -54,6 +54,39 @@ proptest! {
     }
 
     #[test]
+    fn distances_are_those_to_the_goal_with_the_doors_as_they_are(
+        config in any_config(),
+        seed in any::<u64>(),
+    ) {
+        let maze = maze(&config, seed);
+        let expected = distances(maze.observation(), maze.grid(), maze.goal());
+        prop_assert_eq!(maze.distances(), expected);
+    }
+
+    #[test]
+    fn a_still_copy_keeps_its_doors_and_never_runs_out(
+        config in any_config(),
+        seed in any::<u64>(),
+    ) {
+        let mut maze = maze(&config, seed);
+        let mut rng = Rng::new(!seed);
+        for _ in 0..3 {
+            if maze.step(random_action(&mut rng)).flags != 0 {
+                return Ok(());
+            }
+        }
+        let mut copy = maze.still();
+        prop_assert_eq!(copy.observation(), maze.observation());
+        for _ in 0..2 * config.max_steps {
+            if copy.step(random_action(&mut rng)).flags != 0 {
+                prop_assert_eq!(copy.agent(), copy.goal());
+                break;
+            }
+            prop_assert_eq!(closed_doors(&copy), closed_doors(&maze));
+        }
+    }
+
+    #[test]
     fn an_environment_is_the_maze_of_its_seed_whatever_n(
         config in any_config(),
         seed in any::<u64>(),

@@ -1,0 +1,80 @@
+//! Which doors moved between two observations of one episode.
+
+use hrm_common::env::token;
+
+/// The doors that moved; tiles as indices into the observation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// Open before, closed now.
+    pub closed: Vec<usize>,
+    /// Closed before, open now.
+    pub opened: Vec<usize>,
+}
+
+impl Moved {
+    /// Compares two observations `[S]`. Only doors become walls or stop being ones: a doorway that the
+    /// agent has just left and that closed behind it counts, the agent's own moves do not.
+    pub fn between(before: &[u8], now: &[u8]) -> Self {
+        let mut moved = Self::default();
+        for (tile, (&was, &is)) in before.iter().zip(now).enumerate() {
+            match (blocked(was), blocked(is)) {
+                (false, true) => moved.closed.push(tile),
+                (true, false) => moved.opened.push(tile),
+                _ => {}
+            }
+        }
+        moved
+    }
+
+    /// Whether none did.
+    pub fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.opened.is_empty()
+    }
+}
+
+fn blocked(token: u8) -> bool {
+    matches!(token, token::WALL | token::CLOSED_DOOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::env::token::{AGENT, CLOSED_DOOR, FLOOR, GOAL, WALL};
+
+    use super::*;
+
+    fn moved(before: &[u8], now: &[u8]) -> ([Vec<usize>; 2], bool) {
+        let moved = Moved::between(before, now);
+        let none = moved.is_empty();
+        ([moved.closed, moved.opened], none)
+    }
+
+    #[test]
+    fn a_step_of_the_agent_moves_no_door() {
+        let before = [WALL, AGENT, FLOOR, GOAL, CLOSED_DOOR];
+        let now = [WALL, FLOOR, AGENT, GOAL, CLOSED_DOOR];
+        assert_eq!(moved(&before, &now), ([vec![], vec![]], true));
+        let arrived = [WALL, FLOOR, FLOOR, AGENT, CLOSED_DOOR];
+        assert_eq!(moved(&now, &arrived), ([vec![], vec![]], true));
+    }
+
+    #[test]
+    fn doors_that_open_and_close_are_told_apart() {
+        // Four rooms shows a closed door as a wall, the random maze as a door.
+        for closed in [WALL, CLOSED_DOOR] {
+            let before = [WALL, FLOOR, AGENT, FLOOR, closed, FLOOR];
+            let now = [WALL, FLOOR, FLOOR, AGENT, FLOOR, closed];
+            assert_eq!(moved(&before, &now), ([vec![5], vec![4]], false));
+        }
+    }
+
+    #[test]
+    fn a_door_that_closes_behind_the_agent_has_closed() {
+        let before = [FLOOR, AGENT, FLOOR];
+        let now = [FLOOR, CLOSED_DOOR, AGENT];
+        assert_eq!(moved(&before, &now), ([vec![1], vec![]], false));
+        // And one that opens for the agent to step into cannot be: it moves first.
+        let into = [CLOSED_DOOR, AGENT, FLOOR];
+        let opened = [FLOOR, FLOOR, AGENT];
+        assert_eq!(moved(&into, &opened), ([vec![], vec![0]], false));
+    }
+}

@@ -1,0 +1,217 @@
+//! What the carry is good for: how near to its end a decision starts, and how an agent reacts to doors.
+//!
+//! ```text
+//!   walk         held-out episodes, greedily, as the checkpoint's own model walks them
+//!     doors      which doors closed between two observations
+//!     probe      beside each step: one long decision from the carry and one from the initial vectors
+//!     rollout    beside each door change: where the agent would go, had the doors stayed and as they are
+//!   convergence  the probes -> distance to the end, segment by segment
+//!   reaction     the rollouts -> how often and how soon the chosen path changes
+//!   estimate     means and shares with their 95% intervals
+//!   report       tables and CSV
+//! ```
+//!
+//! Episodes are walked in groups, one thread a group; the same seed gives the same numbers whatever
+//! the number of threads.
+
+mod convergence;
+mod doors;
+mod estimate;
+mod probe;
+mod reaction;
+pub mod report;
+mod rollout;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::{collections::HashMap, ops::Range};
+
+use hrm_actor::act::Network;
+use hrm_common::{
+    env::{EnvConfig, EnvConfigError, Maze},
+    model::Hrm,
+};
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use serde::Serialize;
+use tch::Tensor;
+
+pub use convergence::{Kind, Point};
+pub use estimate::{Mean, Share};
+pub use probe::{Module, Probe, Start};
+pub use reaction::{Event, PATIENCE, Reaction, Reactions, WalkerReactions};
+
+use crate::evaluate::held_out;
+
+/// Episodes that walk side by side on one thread.
+const LANES: usize = 64;
+
+/// Of steps before which nothing happened, one in this many is probed: there are plenty.
+const EVERY: usize = 4;
+
+/// What to analyse.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The mazes.
+    pub env: EnvConfig,
+    /// Held-out episodes to walk: the first ones of an evaluation with the same seed.
+    pub episodes: usize,
+    /// Seed of the episodes.
+    pub seed: u64,
+}
+
+/// What an analysis found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Analysis {
+    /// Episodes walked.
+    pub episodes: usize,
+    /// Seed of the episodes.
+    pub seed: u64,
+    /// Segments of a probe.
+    pub segments: usize,
+    /// Steps walked.
+    pub steps: usize,
+    /// How many episodes reached the goal.
+    pub success: Share,
+    /// Distances to the end of a decision.
+    pub convergence: Vec<Point>,
+    /// What door changes did to the chosen path.
+    pub reactions: Reactions,
+}
+
+/// Analyses a model. `probe` must be of the same weights. `ended` is told of every group of episodes
+/// that has been walked; `None` when `stop` said so meanwhile.
+///
+/// # Errors
+///
+/// When the mazes are impossible.
+pub fn analyse(
+    settings: &Settings,
+    model: &Hrm,
+    probe: &Probe,
+    stop: &(impl Fn() -> bool + Sync),
+    ended: &(impl Fn(usize) + Sync),
+) -> Result<Option<Analysis>, EnvConfigError> {
+    let groups: Vec<_> = (0..settings.episodes)
+        .step_by(LANES)
+        .map(|first| first..settings.episodes.min(first + LANES))
+        .map(|episodes| (episodes, model.share(), probe.share()))
+        .collect();
+    let groups: Vec<_> = groups
+        .into_par_iter()
+        .map(|(episodes, model, probe)| {
+            let count = episodes.len();
+            let group = Group::walk(settings, episodes, &model, Some(&probe), stop);
+            ended(count);
+            group
+        })
+        .collect();
+    let Some(whole) = groups.into_iter().collect::<Result<Option<Vec<_>>, _>>()? else {
+        return Ok(None);
+    };
+    let mut all = Group::default();
+    for group in whole {
+        all.append(group);
+    }
+    Ok(Some(Analysis {
+        episodes: settings.episodes,
+        seed: settings.seed,
+        segments: probe.segments(),
+        steps: all.steps,
+        success: Share::of(all.successes, settings.episodes),
+        convergence: convergence::points(&all.probed),
+        reactions: Reactions::of(&all.changes),
+    }))
+}
+
+/// Every first step and every step that sees doors moved, and of the many others one in [`EVERY`], in turn
+/// over the episodes.
+fn is_probed(lane: &walk::Lane) -> bool {
+    let walk::Place { episode, step } = lane.place();
+    step == 0 || lane.doors_moved || (episode + step as usize).is_multiple_of(EVERY)
+}
+
+/// What some episodes came to.
+#[derive(Debug, Default)]
+struct Group {
+    steps: usize,
+    successes: usize,
+    probed: Vec<(convergence::Step, probe::Probed)>,
+    changes: Vec<reaction::Change>,
+}
+
+impl Group {
+    /// Walks the held-out episodes with the given indices; `None` when `stop` says so.
+    fn walk<N: Network>(
+        settings: &Settings,
+        episodes: Range<usize>,
+        network: &N,
+        probe: Option<&Probe>,
+        stop: &impl Fn() -> bool,
+    ) -> Result<Option<Self>, EnvConfigError> {
+        if stop() {
+            return Ok(None);
+        }
+        let lanes = episodes
+            .map(|episode| {
+                let maze = Maze::new(&settings.env, held_out(settings.seed, episode))?;
+                Ok(walk::Lane {
+                    episode,
+                    maze,
+                    doors_moved: false,
+                })
+            })
+            .collect::<Result<Vec<_>, EnvConfigError>>()?;
+        let mut probed = Vec::new();
+        let walked = walk::walk(network, lanes, stop, |lanes, tokens, carry| {
+            let Some(probe) = probe else { return };
+            let (rows, places): (Vec<_>, Vec<_>) = (0_i64..)
+                .zip(lanes)
+                .filter(|(_, lane)| is_probed(lane))
+                .map(|(row, lane)| (row, lane.place()))
+                .unzip();
+            if !rows.is_empty() {
+                let rows = Tensor::from_slice(&rows);
+                let (tokens, carry) = (tokens.index_select(0, &rows), carry.index_select(1, &rows));
+                probed.extend(places.into_iter().zip(probe.measure(&tokens, &carry)));
+            }
+        });
+        let Some(walked) = walked else {
+            return Ok(None);
+        };
+        let steps = settings.env.max_steps;
+        let Some(changes) = reaction::changes(network, walked.changes, steps, stop) else {
+            return Ok(None);
+        };
+        let kinds: HashMap<_, _> = changes
+            .iter()
+            .map(|change| (change.place, change.kind()))
+            .collect();
+        let kind = |place: walk::Place| match place.step {
+            0 => Kind::First,
+            _ => kinds.get(&place).copied().unwrap_or(Kind::NoChange),
+        };
+        Ok(Some(Self {
+            steps: walked.steps,
+            successes: walked.successes,
+            probed: probed
+                .into_iter()
+                .map(|(place, probed)| {
+                    let step = convergence::Step {
+                        episode: place.episode,
+                        kind: kind(place),
+                    };
+                    (step, probed)
+                })
+                .collect(),
+            changes,
+        }))
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.steps += other.steps;
+        self.successes += other.successes;
+        self.probed.append(&mut other.probed);
+        self.changes.append(&mut other.changes);
+    }
+}

@@ -1,0 +1,345 @@
+//! What a walker does when a door on its chosen path closes.
+//!
+//! The chosen path is where the walker would go from here if the doors stayed as they are: its moves in
+//! a still copy of the maze, with its carry. At each step before which doors moved there are two such
+//! copies, with the same agent, carry and time: one in which the doors stayed, and the maze as it is.
+//! Walking both shows what the change of doors did and nothing else, and to the end: no later change
+//! cuts an observation short, so nothing is censored.
+
+use hrm_actor::act::Network;
+use serde::Serialize;
+use tch::Tensor;
+
+use super::{
+    convergence::Kind,
+    estimate::{Mean, Share},
+    rollout::{Move, Rollout, agent},
+    walk::{DoorChange, Place},
+};
+
+/// Moves in vain up to which reactions are told apart.
+pub const PATIENCE: u32 = 8;
+
+/// What one walker made of one closed door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reaction {
+    /// Moves in vain: moves of the old path that it still makes although they lead no nearer to the goal
+    /// any more, runs against the closed door included; up to the move that leaves the old path.
+    pub in_vain: u32,
+    /// Steps of the old path beyond the shortest one, as long as the door was open.
+    pub extra_before: u32,
+    /// Steps of the new path beyond the shortest one there is now; `None` when it does not get there.
+    pub extra_after: Option<u32>,
+    /// Whether the next move is another one because the door closed.
+    pub turned: bool,
+    /// Whether the next move would have been on a shortest path, had the door stayed open.
+    pub right_before: bool,
+    /// Whether it is on a shortest path now.
+    pub right_after: bool,
+}
+
+/// What came of a door change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The agent would not have reached the goal anyway: it had chosen no path.
+    NoPath,
+    /// No door on the chosen path closed.
+    Elsewhere,
+    /// A door on the chosen path closed, and there is no other way.
+    CutOff,
+    /// A door on the chosen path closed, and there is another way.
+    Ahead { model: Reaction, oracle: Reaction },
+}
+
+/// A door change and its effect.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub place: Place,
+    pub effect: Effect,
+}
+
+impl Change {
+    /// The kind of the step that first sees it.
+    pub fn kind(&self) -> Kind {
+        match self.effect {
+            Effect::NoPath | Effect::Elsewhere => Kind::Change,
+            Effect::CutOff | Effect::Ahead { .. } => Kind::ClosedAhead,
+        }
+    }
+}
+
+/// Rolls the paths out, each at most `steps` long; `None` when `stop` says so.
+pub(super) fn changes<N: Network>(
+    network: &N,
+    changes: Vec<DoorChange>,
+    steps: u32,
+    stop: &impl Fn() -> bool,
+) -> Option<Vec<Change>> {
+    if changes.is_empty() {
+        return Some(Vec::new());
+    }
+    let carries: Vec<&Tensor> = changes.iter().map(|change| &change.carry).collect();
+    let carry = Tensor::cat(&carries, 1);
+    let stayed = changes.iter().map(|change| change.stayed.clone());
+    let moved = changes.iter().map(|change| change.moved.clone());
+    let mazes = stayed.chain(moved).collect();
+    let both = Tensor::cat(&[&carry, &carry], 1);
+    let mut before = Rollout::greedy(network, mazes, both, steps, stop)?;
+    let after = before.split_off(changes.len());
+    let paths = before.iter().zip(&after);
+    Some(
+        changes
+            .iter()
+            .zip(paths)
+            .map(|(change, (before, after))| Change {
+                place: change.place,
+                effect: effect(change, before, after, steps),
+            })
+            .collect(),
+    )
+}
+
+fn effect(change: &DoorChange, before: &Rollout, after: &Rollout, steps: u32) -> Effect {
+    if !before.reached {
+        return Effect::NoPath;
+    }
+    let ahead = |door: &usize| before.moves.iter().any(|step| step.to == *door);
+    if !change.closed.iter().any(ahead) {
+        return Effect::Elsewhere;
+    }
+    let nearness = [&change.stayed, &change.moved].map(|maze| maze.distances());
+    if nearness[1][agent(&change.moved)].is_none() {
+        return Effect::CutOff;
+    }
+    let oracle = [&change.stayed, &change.moved].map(|maze| Rollout::oracle(maze.clone(), steps));
+    Effect::Ahead {
+        model: Reaction::of([before, after], &nearness),
+        oracle: Reaction::of([&oracle[0], &oracle[1]], &nearness),
+    }
+}
+
+impl Reaction {
+    /// Whether the new path reaches the goal.
+    pub fn reached(&self) -> bool {
+        self.extra_after.is_some()
+    }
+
+    /// Of the paths before and after, and the steps from each tile to the goal before and after.
+    fn of([before, after]: [&Rollout; 2], nearness: &[Vec<Option<u32>>; 2]) -> Self {
+        let nearer = |which: usize, from: usize, to: usize| match nearness[which][from] {
+            Some(steps) => nearness[which][to].is_some_and(|left| left < steps),
+            None => false,
+        };
+        let right = |which: usize, path: &Rollout| {
+            path.moves
+                .first()
+                .is_some_and(|step| nearer(which, step.from, step.to))
+        };
+        let extra = |which: usize, path: &Rollout| {
+            let shortest = path
+                .moves
+                .first()
+                .and_then(|step| nearness[which][step.from]);
+            (path.moves.len() as u32).saturating_sub(shortest.unwrap_or(0))
+        };
+        let first = |path: &Rollout| path.moves.first().map(|step| step.action);
+        Self {
+            in_vain: in_vain(&before.moves, &after.moves, |step| {
+                nearer(1, step.from, step.to)
+            }),
+            extra_before: extra(0, before),
+            extra_after: after.reached.then(|| extra(1, after)),
+            turned: first(before) != first(after),
+            right_before: right(0, before),
+            right_after: right(1, after),
+        }
+    }
+}
+
+/// Moves of `after` along `before` that do not lead `nearer` to the goal.
+fn in_vain(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u32 {
+    let (mut progress, mut in_vain) = (0, 0);
+    for step in after {
+        match before.get(progress) {
+            Some(old) if old.action == step.action => {
+                in_vain += u32::from(!nearer(step));
+                if step.to == old.to {
+                    progress += 1;
+                } else if step.to != step.from {
+                    // What blocked the old path has opened.
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    in_vain
+}
+
+/// A door on the chosen path that closed, with another way left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Index of the held-out episode.
+    pub episode: usize,
+    /// Steps made before the first one that sees it.
+    pub step: u32,
+    /// What the model did.
+    pub model: Reaction,
+    /// What the replanning oracle did in the same place.
+    pub oracle: Reaction,
+}
+
+/// Reactions to doors that closed ahead.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reactions {
+    /// Door changes met.
+    pub changes: usize,
+    /// Of them: before which the agent had chosen no path that reaches the goal.
+    pub without_path: usize,
+    /// Of them: those that closed a door on the chosen path and left no other way.
+    pub cut_off: usize,
+    /// Of them: those that closed a door on the chosen path and left another way. What follows is about
+    /// these.
+    pub closed_ahead: usize,
+    /// What the model did about doors that closed ahead.
+    pub model: WalkerReactions,
+    /// What the replanning oracle did in the same places.
+    pub oracle: WalkerReactions,
+    /// One by one, in the order of the episodes; `reaction.csv`.
+    #[serde(skip)]
+    pub events: Vec<Event>,
+}
+
+/// How often and how soon one walker's path changes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WalkerReactions {
+    /// Share of events whose new path reaches the goal with at most k moves in vain, for k = 0 to
+    /// [`PATIENCE`].
+    pub changed_within: Vec<Share>,
+    /// Share of events whose new path reaches the goal.
+    pub changed: Share,
+    /// Share of events after which the next move is another one.
+    pub turned: Share,
+    /// Share of events in which the next move would have been on a shortest path, had the door stayed open.
+    pub right_before: Share,
+    /// Share of events in which the next move is on a shortest path.
+    pub right_after: Share,
+    /// Steps of the old path beyond the shortest one; `None` without an event.
+    pub extra_before: Option<Mean>,
+    /// Steps of the new path beyond the shortest one, where it reaches the goal.
+    pub extra_after: Option<Mean>,
+}
+
+impl Reactions {
+    pub(super) fn of(changes: &[Change]) -> Self {
+        let count = |effect: Effect| changes.iter().filter(|c| c.effect == effect).count();
+        let mut events: Vec<Event> = changes
+            .iter()
+            .filter_map(|Change { place, effect }| match *effect {
+                Effect::Ahead { model, oracle } => Some(Event {
+                    episode: place.episode,
+                    step: place.step,
+                    model,
+                    oracle,
+                }),
+                _ => None,
+            })
+            .collect();
+        events.sort_by_key(|event| (event.episode, event.step));
+        Self {
+            changes: changes.len(),
+            without_path: count(Effect::NoPath),
+            cut_off: count(Effect::CutOff),
+            closed_ahead: events.len(),
+            model: WalkerReactions::of(&events, |event| event.model),
+            oracle: WalkerReactions::of(&events, |event| event.oracle),
+            events,
+        }
+    }
+}
+
+impl WalkerReactions {
+    /// Of events in the order of their episodes.
+    fn of(events: &[Event], walker: impl Fn(&Event) -> Reaction) -> Self {
+        let share = |holds: &dyn Fn(Reaction) -> bool| {
+            Share::where_holds(events, |event| holds(walker(event)))
+        };
+        let mean = |of: &dyn Fn(Reaction) -> Option<u32>| {
+            let values: Vec<_> = events
+                .iter()
+                .filter_map(|event| Some((event.episode, of(walker(event))?.into())))
+                .collect();
+            Mean::clustered(&values)
+        };
+        Self {
+            changed_within: (0..=PATIENCE)
+                .map(|k| share(&|reaction| reaction.reached() && reaction.in_vain <= k))
+                .collect(),
+            changed: share(&|reaction| reaction.reached()),
+            turned: share(&|reaction| reaction.turned),
+            right_before: share(&|reaction| reaction.right_before),
+            right_after: share(&|reaction| reaction.right_after),
+            extra_before: mean(&|reaction| Some(reaction.extra_before)),
+            extra_after: mean(&|reaction| reaction.extra_after),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NORTH: u8 = 0;
+    const EAST: u8 = 1;
+
+    fn path<const N: usize>(steps: [(u8, usize, usize); N]) -> Vec<Move> {
+        let step = |(action, from, to)| Move { action, from, to };
+        steps.map(step).to_vec()
+    }
+
+    /// The goal was at 4, straight east; the way round leads north.
+    fn old() -> Vec<Move> {
+        path([(EAST, 0, 1), (EAST, 1, 2), (EAST, 2, 3), (EAST, 3, 4)])
+    }
+
+    fn northward(step: &Move) -> bool {
+        step.action == NORTH && step.from != step.to
+    }
+
+    #[test]
+    fn moves_in_vain_end_where_the_old_path_is_left() {
+        let at_once = path([(NORTH, 0, 10), (EAST, 10, 11)]);
+        assert_eq!(in_vain(&old(), &at_once, northward), 0);
+        let later = path([(EAST, 0, 1), (EAST, 1, 2), (NORTH, 2, 12), (EAST, 12, 13)]);
+        assert_eq!(in_vain(&old(), &later, northward), 2);
+        let never = path([
+            (EAST, 0, 1),
+            (EAST, 1, 2),
+            (EAST, 2, 2),
+            (EAST, 2, 2),
+            (EAST, 2, 2),
+        ]);
+        assert_eq!(in_vain(&old(), &never, northward), 5);
+        let at_the_door = path([(EAST, 0, 1), (EAST, 1, 2), (EAST, 2, 2), (NORTH, 2, 12)]);
+        assert_eq!(in_vain(&old(), &at_the_door, northward), 3);
+    }
+
+    #[test]
+    fn moves_that_both_ways_begin_with_are_not_in_vain() {
+        let eastward_once = |step: &Move| step.from == 0 || northward(step);
+        let new = path([(EAST, 0, 1), (NORTH, 1, 11)]);
+        assert_eq!(in_vain(&old(), &new, eastward_once), 0);
+        let late = path([(EAST, 0, 1), (EAST, 1, 2), (NORTH, 2, 12)]);
+        assert_eq!(in_vain(&old(), &late, eastward_once), 1);
+    }
+
+    #[test]
+    fn a_run_against_a_wall_that_both_paths_make_is_followed() {
+        let clumsy = path([(NORTH, 0, 0), (EAST, 0, 1), (EAST, 1, 2)]);
+        let new = path([(NORTH, 0, 0), (EAST, 0, 1), (NORTH, 1, 11)]);
+        assert_eq!(in_vain(&clumsy, &new, northward), 2);
+        // Where that wall has opened the paths part.
+        let through = path([(NORTH, 0, 10), (EAST, 10, 11)]);
+        assert_eq!(in_vain(&clumsy, &through, northward), 0);
+    }
+}

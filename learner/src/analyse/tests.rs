@@ -1,0 +1,351 @@
+//! Walkers whose reaction to doors is known, and what must be found about them.
+
+use hrm_actor::act::Network;
+use hrm_common::{
+    env::{ACTIONS, EnvConfig, token},
+    model::{CarryMode, Hrm, ModelConfig},
+    weights::WeightsError,
+};
+use tch::{Device, Kind as Dtype, Tensor};
+
+use super::*;
+use crate::evaluate::{WalkBy, evaluate};
+
+/// Walks by breadth-first search around the doors that it knows of. What it carries is what it knows.
+struct Planner {
+    env: EnvConfig,
+    knows: Knows,
+}
+
+#[derive(Clone, Copy)]
+enum Knows {
+    /// The doors as they were so many steps ago.
+    Late(i64),
+    /// The doors as they were at the start of the episode.
+    First,
+}
+
+/// Stands for an observation that has not been made yet.
+const NOTHING: i64 = 255;
+
+impl Planner {
+    /// The first of the moves that lead nearer to the goal around the doors of `known`.
+    fn plan(&self, known: &[u8], now: &[u8]) -> usize {
+        let width = self.env.grid().width;
+        let at = |tokens: &[u8], wanted| tokens.iter().position(|t| *t == wanted);
+        let agent = at(now, token::AGENT).expect("an agent");
+        let mut steps = vec![u32::MAX; known.len()];
+        steps[at(known, token::GOAL).expect("a goal")] = 0;
+        let beside = |tile: usize| {
+            let (row, col) = (tile / width, tile % width);
+            [
+                (row > 0).then(|| tile - width),
+                (col + 1 < width).then(|| tile + 1),
+                (tile + width < known.len()).then(|| tile + width),
+                (col > 0).then(|| tile - 1),
+            ]
+        };
+        for round in 0..known.len() as u32 {
+            for tile in (0..known.len())
+                .filter(|&tile| steps[tile] == round)
+                .collect::<Vec<_>>()
+            {
+                for next in beside(tile).into_iter().flatten() {
+                    let free = !matches!(known[next], token::WALL | token::CLOSED_DOOR);
+                    if free && steps[next] == u32::MAX {
+                        steps[next] = round + 1;
+                    }
+                }
+            }
+        }
+        let nearer = |next: &Option<usize>| next.is_some_and(|next| steps[next] < steps[agent]);
+        beside(agent).iter().position(nearer).unwrap_or(0)
+    }
+}
+
+impl Network for Planner {
+    /// `[k, N, S]`: the last k observations, or the first one.
+    fn initial_carry(&self, batch: usize) -> Tensor {
+        let length = match self.knows {
+            Knows::Late(steps) => steps,
+            Knows::First => 1,
+        };
+        let shape = [length, batch as i64, self.env.grid().len() as i64];
+        Tensor::full(shape, NOTHING, (Dtype::Uint8, Device::Cpu))
+    }
+
+    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
+        let seen = Tensor::cat(&[carry, &tokens.unsqueeze(0)], 0);
+        let length = seen.size()[0];
+        // What was seen first stands for all that came before.
+        let known = (1..length).rev().fold(seen.get(length - 1), |later, i| {
+            let earlier = seen.get(i - 1);
+            later.where_self(&earlier.eq(NOTHING), &earlier)
+        });
+        let rows = |tensor: &Tensor| -> Vec<Vec<u8>> {
+            Vec::try_from(tensor.to_kind(Dtype::Uint8).contiguous()).expect("rows")
+        };
+        let mut logits = Vec::new();
+        for (known, now) in rows(&known).iter().zip(&rows(tokens)) {
+            let action = self.plan(known, now);
+            logits.extend((0..ACTIONS).map(|a| if a == action { 1.0_f32 } else { 0.0 }));
+        }
+        let next = match self.knows {
+            Knows::Late(_) => seen.narrow(0, 1, length - 1),
+            Knows::First => known.unsqueeze(0),
+        };
+        (Tensor::from_slice(&logits).view([-1, ACTIONS as i64]), next)
+    }
+
+    fn reset_carry(&self, _: &Tensor, _: &Tensor) -> Tensor {
+        unreachable!("episodes of an analysis are not followed by others")
+    }
+
+    fn load(&mut self, _: &[u8]) -> Result<(), WeightsError> {
+        unreachable!("an analysis loads nothing")
+    }
+}
+
+fn going_on() -> bool {
+    false
+}
+
+fn four_rooms() -> Settings {
+    Settings {
+        env: EnvConfig {
+            p_change: 0.3,
+            ..EnvConfig::four_rooms()
+        },
+        episodes: 150,
+        seed: 5,
+    }
+}
+
+/// More episodes than one group holds, each of them short: an untrained model walks them to their end.
+fn briefly() -> Settings {
+    Settings {
+        env: EnvConfig {
+            max_steps: 12,
+            ..EnvConfig::four_rooms()
+        },
+        episodes: LANES + 10,
+        seed: 5,
+    }
+}
+
+fn walk(settings: &Settings, knows: Knows, probe: Option<&Probe>) -> Group {
+    let env = settings.env.clone();
+    let planner = Planner { env, knows };
+    let group = Group::walk(settings, 0..settings.episodes, &planner, probe, &going_on);
+    group.expect("possible mazes").expect("nobody stops it")
+}
+
+fn reactions(knows: Knows) -> Reactions {
+    let found = Reactions::of(&walk(&four_rooms(), knows, None).changes);
+    assert!(
+        found.events.len() > 50,
+        "too few to tell: {}",
+        found.events.len()
+    );
+    assert_eq!(
+        found.cut_off, 0,
+        "one closed door leaves a way in four rooms"
+    );
+    found
+}
+
+fn model(carry: CarryMode) -> Hrm {
+    let config = ModelConfig {
+        hidden: 8,
+        inter_multiple: 8,
+        carry,
+        ..ModelConfig::small()
+    };
+    let grid = EnvConfig::four_rooms().grid();
+    Hrm::new(&config, grid, 3, Device::Cpu).expect("a model")
+}
+
+#[test]
+fn who_replans_at_once_reacts_as_the_oracle_does() {
+    let found = reactions(Knows::Late(0));
+    for event in &found.events {
+        assert_eq!(event.model, event.oracle);
+        assert_eq!((event.model.in_vain, event.model.extra_after), (0, Some(0)));
+        assert!(event.model.right_before && event.model.right_after);
+    }
+    assert_eq!(found.without_path, 0);
+    assert_eq!(found.model.changed_within[0].share, Some(1.0));
+    // The way round may begin as the old path does.
+    assert!(found.oracle.turned.share < Some(1.0) && found.oracle.turned.count > 0);
+}
+
+#[test]
+fn who_learns_of_doors_two_steps_late_makes_up_to_two_moves_in_vain() {
+    let found = reactions(Knows::Late(2));
+    for Event { model, oracle, .. } in &found.events {
+        assert!(!model.turned, "it does not know yet");
+        assert!(model.in_vain <= 2, "{model:?}");
+        // A move in the wrong direction costs its way back too, a run against the door itself only.
+        let extra = model.extra_after.expect("it gets there");
+        assert!(
+            (model.in_vain..=2 * model.in_vain).contains(&extra),
+            "{model:?}"
+        );
+        assert_eq!((oracle.in_vain, oracle.extra_after), (0, Some(0)));
+    }
+    let counts = [0, 1, 2].map(|k| found.model.changed_within[k].count);
+    assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
+    assert_eq!(counts[2], found.events.len());
+    assert!(found.model.right_after.share < found.model.right_before.share);
+    assert_eq!(found.oracle.right_after.share, Some(1.0));
+}
+
+#[test]
+fn who_never_learns_of_doors_runs_against_them_for_ever() {
+    let found = reactions(Knows::First);
+    for Event { model, .. } in &found.events {
+        assert!(!model.reached() && !model.turned);
+        assert!(model.in_vain > PATIENCE, "{model:?}");
+    }
+    assert_eq!(found.model.changed.count, 0);
+    assert!(
+        found.without_path > 0,
+        "it may stand before a door that was closed at another time"
+    );
+    assert_eq!(found.model.extra_after, None);
+    assert_eq!(found.oracle.changed.share, Some(1.0));
+}
+
+#[test]
+fn doors_of_the_random_maze_can_cut_the_goal_off() {
+    let settings = Settings {
+        env: EnvConfig {
+            doors: 15,
+            ..EnvConfig::random_maze()
+        },
+        ..four_rooms()
+    };
+    let changes = walk(&settings, Knows::Late(0), None).changes;
+    let found = Reactions::of(&changes);
+    assert!(found.cut_off > 0 && !found.events.is_empty());
+    assert!(
+        found.without_path > 0,
+        "it was cut off before the change too"
+    );
+    assert_eq!(found.changes, changes.len());
+    for event in &found.events {
+        assert_eq!(event.model, event.oracle);
+    }
+}
+
+#[test]
+fn every_step_is_of_one_kind_and_closed_doors_ahead_are_changes() {
+    let probe = Probe::new(&model(CarryMode::Reset), 2).expect("a probe");
+    let group = walk(&four_rooms(), Knows::Late(0), Some(&probe));
+    let found = Reactions::of(&group.changes);
+    let count = |kind| {
+        group
+            .probed
+            .iter()
+            .filter(|(step, _)| step.kind == kind)
+            .count()
+    };
+    assert_eq!(count(Kind::First), four_rooms().episodes);
+    assert_eq!(count(Kind::ClosedAhead), found.events.len());
+    assert_eq!(count(Kind::Change), found.changes - found.events.len());
+
+    let points = convergence::points(&group.probed);
+    assert!(points.iter().all(|point| point.start == Start::Reset));
+    assert_eq!(points.len(), Kind::ALL.len() * 2 * 3);
+    let steps = |kind| {
+        let point = points.iter().find(|point| point.steps == kind);
+        point.map(|point| point.distance.count)
+    };
+    assert_eq!(steps(Kind::Change), Some(found.changes));
+    assert_eq!(steps(Kind::ClosedAhead), Some(found.events.len()));
+    // Of the steps before which nothing happened, one in EVERY.
+    let nothing = group.steps - four_rooms().episodes - found.changes;
+    let probed = count(Kind::NoChange);
+    assert!(
+        (nothing / (EVERY + 1)..nothing / (EVERY - 1)).contains(&probed),
+        "{probed} of {nothing}"
+    );
+}
+
+fn analysed(settings: &Settings, carry: CarryMode) -> Analysis {
+    let model = model(carry);
+    let probe = Probe::new(&model, 3).expect("a probe");
+    let found = analyse(settings, &model, &probe, &going_on, &|_| {});
+    found.expect("possible mazes").expect("nobody stops it")
+}
+
+#[test]
+fn the_walk_is_the_one_that_is_evaluated() {
+    let settings = briefly();
+    let found = analysed(&settings, CarryMode::Full);
+    let evaluation = evaluate(
+        &settings.env,
+        WalkBy::Greedy,
+        settings.episodes,
+        settings.seed,
+        || Some(model(CarryMode::Full)),
+        &std::sync::atomic::AtomicBool::new(false),
+        None,
+    );
+    let evaluation = evaluation
+        .expect("possible mazes")
+        .expect("nobody stops it");
+    assert_eq!(found.success.share, Some(evaluation.success));
+    let steps = evaluation.mean_length * settings.episodes as f64;
+    assert_eq!(found.steps, steps.round() as usize);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_numbers_and_another_others() {
+    let settings = briefly();
+    let once = analysed(&settings, CarryMode::Last);
+    assert_eq!(once, analysed(&settings, CarryMode::Last));
+    let other = Settings {
+        seed: 6,
+        ..settings
+    };
+    assert_ne!(once, analysed(&other, CarryMode::Last));
+}
+
+#[test]
+fn it_tells_of_every_episode_and_stops_when_told_to() {
+    let settings = briefly();
+    let model = model(CarryMode::Full);
+    let probe = Probe::new(&model, 1).expect("a probe");
+    let told = std::sync::atomic::AtomicUsize::new(0);
+    let tell = |episodes| {
+        told.fetch_add(episodes, std::sync::atomic::Ordering::Relaxed);
+    };
+    let found = analyse(&settings, &model, &probe, &going_on, &tell);
+    assert!(found.expect("possible mazes").is_some());
+    assert_eq!(told.into_inner(), settings.episodes);
+    let stopped = analyse(&settings, &model, &probe, &|| true, &|_| {});
+    assert!(stopped.expect("possible mazes").is_none());
+}
+
+#[test]
+fn mazes_without_moving_doors_have_nothing_to_react_to() {
+    let settings = Settings {
+        env: EnvConfig {
+            p_change: 0.0,
+            ..briefly().env
+        },
+        ..briefly()
+    };
+    let found = analysed(&settings, CarryMode::Full);
+    assert_eq!(found.reactions.changes, 0);
+    assert_eq!(found.reactions.model.changed.share, None);
+    let kinds = [Kind::First, Kind::NoChange];
+    assert!(
+        found
+            .convergence
+            .iter()
+            .all(|point| kinds.contains(&point.steps))
+    );
+    assert!(found.to_string().contains("Of 0 door changes"));
+}

@@ -1,0 +1,120 @@
+//! `hrm-learner analyse`: evidence that computation is reused.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use hrm_common::shutdown::Shutdown;
+use hrm_learner::{
+    analyse::{Probe, Settings, analyse, report},
+    checkpoint::{self, Checkpoint},
+    plot,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use tch::Device;
+
+/// Segments of a probe unless the model itself runs more.
+const SEGMENTS: usize = 16;
+
+/// Flags of `analyse`.
+#[derive(Debug, Args)]
+pub struct AnalyseArgs {
+    /// A run's folder, its checkpoints folder, or a checkpoint file.
+    #[arg(long, value_name = "DIR_OR_FILE")]
+    checkpoint: PathBuf,
+    /// Held-out episodes to walk.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    episodes: usize,
+    /// Seed of the episodes [default: eval.seed].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Segments of the decisions that are measured [default: 16, or the model's own if more]. The agent
+    /// itself walks with the model's own.
+    #[arg(long, value_name = "N")]
+    segments: Option<usize>,
+    /// Folder for the tables and figures [default: analysis/ in the run's folder, or beside the file].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the result as one JSON object on one line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Analyses, prints the result, and writes tables and figures.
+pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::read(&checkpoint::find(&args.checkpoint)?)?;
+    let model = checkpoint.model(Device::Cpu)?;
+    let segments = args
+        .segments
+        .unwrap_or(SEGMENTS.max(model.config().segments));
+    let probe = Probe::new(&model, segments).context("--segments")?;
+    let settings = Settings {
+        env: checkpoint.config.env,
+        episodes: args.episodes,
+        seed: args.seed.unwrap_or(checkpoint.config.eval.seed),
+    };
+    let out = args.out.unwrap_or_else(|| beside(&args.checkpoint));
+    // Before the work, so that nobody waits for a folder that cannot be.
+    fs::create_dir_all(&out).with_context(|| format!("--out {}", out.display()))?;
+
+    // Handles signals only; the analysis runs on this thread and a pool's.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
+    eprintln!("walking {} held-out episodes", args.episodes);
+    let bar = bar(args.episodes);
+    bar.tick();
+    let analysis = analyse(
+        &settings,
+        &model,
+        &probe,
+        &|| shutdown.is_tripped(),
+        &|episodes| bar.inc(episodes as u64),
+    )?;
+    bar.finish_and_clear();
+    let Some(analysis) = analysis else {
+        bail!("the analysis was stopped; nothing was written");
+    };
+
+    let points = &analysis.convergence;
+    let mut json = serde_json::to_string_pretty(&analysis)?;
+    json.push('\n');
+    for (name, content) in [
+        ("analysis.json", json),
+        ("convergence.csv", report::convergence_csv(points)),
+        ("convergence.svg", plot::convergence(points)?),
+        ("reaction.csv", report::reaction_csv(&analysis)),
+        ("reaction.svg", plot::reaction(&analysis.reactions)?),
+    ] {
+        let path = out.join(name);
+        fs::write(&path, content).with_context(|| path.display().to_string())?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&analysis)?);
+    } else {
+        println!("{analysis}");
+        println!("Tables and figures: {}", out.display());
+    }
+    Ok(())
+}
+
+fn beside(checkpoint: &Path) -> PathBuf {
+    match checkpoint.parent() {
+        Some(folder) if checkpoint.is_file() => folder.join("analysis"),
+        _ => checkpoint.join("analysis"),
+    }
+}
+
+/// Drawn on a terminal only.
+fn bar(episodes: usize) -> ProgressBar {
+    // The template is a constant; were it wrong, the bar would be plain.
+    let style = ProgressStyle::with_template("{bar:24.cyan} {pos} / {len} episodes  ETA {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█▉▊▋▌▍▎▏ ");
+    ProgressBar::new(episodes as u64).with_style(style)
+}

@@ -275,9 +275,12 @@ mod literal {
             .into_iter()
             .map(|row| row.into_iter().map(|x| scale * x).collect())
             .collect();
-        let z_l = call(&weights, "l", z_l, &add(z_h, &e));
-        let z_l = call(&weights, "l", &z_l, &add(z_h, &e));
-        let z_h = call(&weights, "h", z_h, &z_l);
+        let (mut z_h, mut z_l) = (z_h.clone(), z_l.clone());
+        for _ in 0..2 {
+            z_l = call(&weights, "l", &z_l, &add(&z_h, &e));
+            z_l = call(&weights, "l", &z_l, &add(&z_h, &e));
+            z_h = call(&weights, "h", &z_h, &z_l);
+        }
         let agent = codes.iter().position(|&code| code == token::AGENT);
         let read = &z_h[agent.map_or(0, |cell| cell + 1)];
         let logits = linear(&weights.get("policy"), read);

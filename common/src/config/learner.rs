@@ -44,7 +44,7 @@ impl Default for LearnerConfig {
             batch_unrolls: 2,
             queue_unrolls: 4,
             max_policy_lag: 256,
-            total_frames: 300_000,
+            total_frames: 250_000,
             max_minutes: 0.0,
             drain_seconds: 10,
             metrics_listen: Some(address::loopback(9100)),

@@ -65,10 +65,14 @@ fn add(mut fresh: Tensor, x: &Tensor) -> Tensor {
 }
 
 /// `x / sqrt(mean(x^2) + 1e-5)` over the last dimension, in 32-bit arithmetic; no weight.
-///
-/// The mean square comes from the norm because libtorch reduces that in one pass over `x`.
 fn rms_norm(x: &Tensor) -> Tensor {
-    let width = x.size()[1] as f64;
-    let norm = x.norm_scalaropt_dim_dtype(2, [-1].as_slice(), true, Kind::Float);
-    (x * (norm.square() / width + 1e-5).rsqrt()).to_kind(x.kind())
+    let mean_square = match x.kind() {
+        Kind::Float => x.square().mean_dim(-1, true, Kind::Float),
+        // Reduces in 32 bits without a copy of `x` in 32 bits.
+        _ => {
+            let norm = x.norm_scalaropt_dim_dtype(2, [-1].as_slice(), true, Kind::Float);
+            norm.square() / x.size()[1] as f64
+        }
+    };
+    (x * (mean_square + 1e-5).rsqrt()).to_kind(x.kind())
 }

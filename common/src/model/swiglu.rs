@@ -38,11 +38,11 @@ impl SwiGlu {
 
     /// Rows `[B * P, d]` to rows of the same shape.
     pub(super) fn forward(&self, weights: &[Tensor], rows: &Rows, x: &Tensor) -> Tensor {
-        let gate_up = self.gate_up.of(weights);
-        let inter = gate_up.size()[0] / 2;
-        // Two products, not one and its halves: what is element by element runs faster on rows that lie together.
-        let gate = linear(rows, x, &gate_up.narrow(0, 0, inter));
-        let up = linear(rows, x, &gate_up.narrow(0, inter, inter));
-        linear(rows, &(gate.silu() * up), self.down.of(weights))
+        let gate_up = linear(rows, x, self.gate_up.of(weights)).chunk(2, -1);
+        linear(
+            rows,
+            &(gate_up[0].silu() * &gate_up[1]),
+            self.down.of(weights),
+        )
     }
 }

@@ -5,7 +5,7 @@ use toml::{Table, Value};
 
 use super::{Config, presets::Preset};
 
-/// The value that stands for "take it from the preset or the maze".
+/// The value that stands for "take it from another key": the preset, the maze, the model's dtype.
 pub(super) const AUTO: &str = "auto";
 /// The value of `model.dtype` that stands for "what this processor is fast at".
 pub(super) const NATIVE: &str = "native";

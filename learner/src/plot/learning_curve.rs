@@ -22,14 +22,14 @@ use plotters::{
 };
 
 use super::{
-    Area, Axis, Chart, FONT, FRAMES, GRID, INK, PlotError, X_LABELS, legend, mesh, minutes,
+    Area, Axis, Chart, FONT, FRAMES, GRID, INK, ORANGE, PlotError, X_LABELS, legend, mesh, minutes,
 };
 use crate::metrics_log::{self, EvalRecord, Record, TrainRecord};
 
 const SIZE: (u32, u32) = (900, 680);
-/// Blue and orange that stay apart for colour-blind eyes and in grey (Okabe & Ito 2008).
+/// A light blue, which stays apart from the evaluation's orange for colour-blind eyes and in grey.
 const TRAINING: RGBColor = RGBColor(86, 150, 210);
-const EVALUATION: RGBColor = RGBColor(213, 94, 0);
+const EVALUATION: RGBColor = ORANGE;
 
 /// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`, and says where it is.
 ///

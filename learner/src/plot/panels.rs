@@ -5,13 +5,13 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{Area, Axis, Chart, FONT, INK, PlotError, Unit, legend, mesh};
+use super::{Area, Axis, BLUE, Chart, FONT, INK, ORANGE, PlotError, Unit, legend, mesh};
 
 const SIZE: (u32, u32) = (1200, 860);
 /// Colours that stay apart for colour-blind eyes (Okabe & Ito 2008), the darkest first.
 const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
+    BLUE,
+    ORANGE,
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),

@@ -1,14 +1,17 @@
 //! `hrm-actor`: steps mazes with a local copy of the model and streams unrolls to a learner.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use hrm_actor::session::{self, ActorOptions, Outcome};
 use hrm_common::{
     config::{Config, ConfigError, EXIT_CONFIG, Effective, Layers, Override},
+    health::{self, Health, HealthEndpoint},
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
+use tokio::sync::watch;
 
 /// Steps mazes with a local copy of the model and streams unrolls to a learner.
 #[derive(Debug, Parser)]
@@ -31,8 +34,24 @@ enum Command {
     ///   hrm-actor run --learner http://127.0.0.1:50051
     #[command(verbatim_doc_comment)]
     Run(RunArgs),
+    /// Ask the actor with the same configuration, on this machine, whether it is well.
+    ///
+    /// It must serve the health service (actor.health_listen). Exit status 0 when it is serving. Example:
+    ///
+    ///   hrm-actor health --set actor.health_listen=127.0.0.1:50053
+    #[command(verbatim_doc_comment)]
+    Health(HealthArgs),
     /// Show the configuration and where each value came from.
     Config(ConfigArgs),
+}
+
+#[derive(Debug, Args)]
+struct HealthArgs {
+    /// What to ask for: "joined" whether it is joined to its learner, "" whether the process lives.
+    #[arg(long, value_name = "NAME", default_value = health::JOINED)]
+    service: String,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 #[derive(Debug, Args)]
@@ -62,44 +81,37 @@ struct RunArgs {
 
 impl RunArgs {
     fn load(self) -> Result<Effective, ConfigError> {
-        let mut overrides = self
-            .set
-            .iter()
-            .map(|text| Override::parse("--set", text))
-            .collect::<Result<Vec<_>, _>>()?;
-        overrides.extend(
+        let flags = [
             self.learner
                 .map(|v| Override::new("--learner", "actor.learner", v)),
-        );
-        overrides.extend(
             self.metrics_listen
                 .map(|v| Override::new("--metrics-listen", "actor.metrics_listen", v)),
-        );
-        Config::load(&Layers::of_process(self.config, overrides))
+        ];
+        Config::load(&Layers::of_process(self.config, &self.set, flags)?)
     }
 }
 
 fn main() -> ExitCode {
-    let (args, print) = match Cli::parse().command {
-        Command::Run(args) => (args, false),
-        Command::Config(args) => (args.run, args.print),
-    };
-    let effective = match args.load() {
-        Ok(effective) => effective,
-        Err(error) => {
-            eprintln!("hrm-actor: {error}");
-            return ExitCode::from(EXIT_CONFIG as u8);
-        }
-    };
-    if print {
-        print!("{}", effective.to_toml());
-        return ExitCode::SUCCESS;
-    }
-    match run(&effective.config) {
+    match execute(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hrm-actor: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<ConfigError>() {
+                true => ExitCode::from(EXIT_CONFIG as u8),
+                false => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => run(&args.load()?.config),
+        Command::Health(args) => health(&args.run.load()?.config, &args.service),
+        Command::Config(args) => {
+            debug_assert!(args.print, "clap requires it");
+            print!("{}", args.run.load()?.to_toml());
+            Ok(())
         }
     }
 }
@@ -120,7 +132,12 @@ fn run(config: &Config) -> anyhow::Result<()> {
         if let Some(exporter) = &exporter {
             tracing::info!(address = %exporter.address(), "serving /metrics");
         }
-        anyhow::Ok(session::run(ActorOptions::of(config, process_name()), shutdown).await?)
+        let options = ActorOptions::of(config, process_name());
+        let _health = match config.actor.health_listen {
+            Some(address) => Some(serve_health(address, options.joined.subscribe()).await?),
+            None => None,
+        };
+        anyhow::Ok(session::run(options, shutdown).await?)
     });
     // A task or thread that hangs must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -129,6 +146,32 @@ fn run(config: &Config) -> anyhow::Result<()> {
         Outcome::Stopped => tracing::info!("stopped"),
     }
     Ok(())
+}
+
+/// Serves what the actor says about its health; `joined` is whether it has a learner.
+async fn serve_health(
+    address: SocketAddr,
+    mut joined: watch::Receiver<bool>,
+) -> anyhow::Result<HealthEndpoint> {
+    let health = Health::default();
+    health.set(health::JOINED, false).await;
+    let endpoint = health.listen(address, "actor.health_listen").await?;
+    tokio::spawn(async move {
+        while joined.changed().await.is_ok() {
+            let now = *joined.borrow_and_update();
+            health.set(health::JOINED, now).await;
+        }
+    });
+    Ok(endpoint)
+}
+
+fn health(config: &Config, service: &str) -> anyhow::Result<()> {
+    let address = config.actor.health_listen.context(
+        "actor.health_listen = \"\": this actor serves no health service\n  remedy: set it, for the actor \
+         and here, to an address such as 127.0.0.1:50053",
+    )?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    Ok(runtime.block_on(health::check(address, service))?)
 }
 
 /// Host name and process id: enough for a person to find this process by the learner's log.

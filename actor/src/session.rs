@@ -74,6 +74,8 @@ pub struct ActorOptions {
     pub backoff_max: Duration,
     /// How long a shutdown may wait for the learner to take what was sent.
     pub drain: Duration,
+    /// Told when the actor joins its learner and when it has lost it.
+    pub joined: watch::Sender<bool>,
 }
 
 impl ActorOptions {
@@ -87,6 +89,7 @@ impl ActorOptions {
             backoff_min: actor.backoff_min(),
             backoff_max: actor.backoff_max(),
             drain: actor.drain(),
+            joined: watch::Sender::new(false),
         }
     }
 }
@@ -214,18 +217,20 @@ pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, S
 }
 
 /// Counts a joined actor for as long as it is held.
-struct Connected;
+struct Connected<'a>(&'a watch::Sender<bool>);
 
-impl Connected {
-    fn new() -> Self {
+impl<'a> Connected<'a> {
+    fn new(joined: &'a watch::Sender<bool>) -> Self {
         names::ACTOR_CONNECTED.get().increment(1.0);
-        Self
+        joined.send_replace(true);
+        Self(joined)
     }
 }
 
-impl Drop for Connected {
+impl Drop for Connected<'_> {
     fn drop(&mut self) {
         names::ACTOR_CONNECTED.get().decrement(1.0);
+        self.0.send_replace(false);
     }
 }
 
@@ -254,7 +259,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         learner = options.learner,
         "joined"
     );
-    let _connected = Connected::new();
+    let _connected = Connected::new(&options.joined);
 
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);

@@ -148,6 +148,63 @@ async fn a_signal_reaches_it_without_a_learner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_is_healthy_while_it_is_joined() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let relay = Relay::start().await;
+    let mut command = actor();
+    command.args(["run", "--learner", &relay.url(), "--metrics-listen", ""]);
+    for setting in [
+        "actor.health_listen=127.0.0.1:0",
+        "actor.backoff_min_ms=5",
+        "telemetry.log_format=json",
+    ] {
+        command.args(["--set", setting]);
+    }
+    let process = Process::start(&mut command);
+    let line = process.line("serving health");
+    let address = line["address"].as_str().expect("an address").to_owned();
+    let health = |service: &str| {
+        let setting = format!("actor.health_listen={address}");
+        let mut command = actor();
+        command.args(["health", "--set", &setting, "--service", service]);
+        command.output().expect("a process")
+    };
+    assert!(health("").status.success(), "it lives");
+    let alone = health("joined");
+    assert_eq!(alone.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&alone.stderr);
+    assert!(stderr.contains("\"joined\" is not serving"), "{stderr}");
+
+    let shutdown = Shutdown::new();
+    let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
+    relay.to(running.address);
+    until("it is joined", async || {
+        health("joined").status.success().then_some(())
+    })
+    .await;
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+    until("it has lost its learner", async || {
+        (health("joined").status.code() == Some(1)).then_some(())
+    })
+    .await;
+    process.send("-TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+    let gone = health("");
+    assert_eq!(gone.status.code(), Some(1), "nobody is there any more");
+}
+
+#[test]
+fn without_a_health_service_the_question_is_refused() {
+    let output = actor().arg("health").output().expect("a process");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["actor.health_listen", "remedy"] {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn training_goes_on_without_one_that_was_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let shutdown = Shutdown::new();

@@ -9,13 +9,15 @@
 //!   error       why something from the wire is refused
 //! ```
 //!
-//! and beside it what every process needs: [`config`], [`telemetry`], [`stage`], [`shutdown`],
-//! [`backoff`].
+//! and beside it what every process needs: [`config`], [`telemetry`], [`health`], [`listen`], [`stage`],
+//! [`shutdown`], [`backoff`].
 
 pub mod backoff;
 pub mod config;
 pub mod env;
 pub mod error;
+pub mod health;
+pub mod listen;
 pub mod model;
 pub mod shutdown;
 pub mod stage;

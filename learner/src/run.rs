@@ -21,6 +21,7 @@ use hrm_actor::session::{self, ActorOptions, unroll_shape};
 use hrm_common::{
     config::{Config, DeviceChoice, Effective},
     env::DistanceCurriculum,
+    health::{self, Health, HealthEndpoint},
     model::{Hrm, state},
     shutdown::Shutdown,
     telemetry::names,
@@ -114,6 +115,8 @@ pub struct Running {
     trainer: tokio::task::JoinHandle<Result<(End, Trainer), crate::trainer::TrainError>>,
     server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     server_stop: Shutdown,
+    health: Health,
+    _health_endpoint: Option<HealthEndpoint>,
     actors: JoinSet<Result<session::Outcome, session::SessionError>>,
     actors_stop: Shutdown,
     shutdown: Shutdown,
@@ -169,6 +172,7 @@ pub async fn start(
         tracing::info!(frames, updates = state.updates, "resumed");
     }
 
+    let starts = run_dir.identity.restarts + 1;
     let sessions = Arc::new(Sessions::new(config.run.seed, joined));
     let position = Arc::new(Position::new(frames, updater.updates));
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
@@ -186,9 +190,15 @@ pub async fn start(
             expectation: Arc::new(expectation(&config, &updater.model)),
             sessions: sessions.clone(),
             queue: queue_tx,
-            newest,
+            newest: newest.clone(),
         },
         position: position.clone(),
+    };
+    let health = Health::default();
+    health.set(health::LEARNER, true).await;
+    let health_endpoint = match config.learner.health_listen {
+        Some(address) => Some(health.listen(address, "learner.health_listen").await?),
+        None => None,
     };
     let listener = TcpListener::bind(config.learner.listen)
         .await
@@ -200,7 +210,12 @@ pub async fn start(
         })?;
     let address = listener.local_addr()?;
     let server_stop = Shutdown::new();
-    let server = tokio::spawn(serve(service, listener, server_stop.clone()));
+    let server = tokio::spawn(serve(
+        service,
+        health.clone(),
+        listener,
+        server_stop.clone(),
+    ));
 
     let (stop_tx, stop) = crossbeam::channel::bounded::<()>(0);
     let trainer = Trainer {
@@ -228,6 +243,18 @@ pub async fn start(
         seconds_before,
         run_dir,
     };
+    names::LEARNER_ACTORS.get().set(0.0);
+    names::LEARNER_WEIGHTS_VERSION
+        .get()
+        .set(newest.borrow().version as f64);
+    names::LEARNER_RUN_INFO.with(effective.run_info()).set(1.0);
+    names::LEARNER_STARTS.get().set(starts as f64);
+    names::LEARNER_MAX_POLICY_LAG
+        .get()
+        .set(config.learner.max_policy_lag as f64);
+    names::LEARNER_BATCH_UNROLLS
+        .get()
+        .set(config.learner.batch_unrolls as f64);
     names::LEARNER_RUN_FRAMES_GOAL
         .get()
         .set(config.learner.total_frames as f64);
@@ -264,6 +291,8 @@ pub async fn start(
         trainer,
         server,
         server_stop,
+        health,
+        _health_endpoint: health_endpoint,
         actors,
         actors_stop,
         shutdown,
@@ -285,13 +314,12 @@ fn local_actor(config: &Config, index: usize, mut address: SocketAddr) -> ActorO
 
 async fn serve(
     service: LearnerService,
+    health: Health,
     listener: TcpListener,
     stop: Shutdown,
 ) -> Result<(), tonic::transport::Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
     let limit = service.admission.expectation.max_message_size();
     let learner = LearnerServer::new(service).max_decoding_message_size(limit);
-    health.set_serving::<LearnerServer<LearnerService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -305,7 +333,7 @@ async fn serve(
         // waiting for window updates.
         .initial_stream_window_size(2 << 20)
         .initial_connection_window_size(4 << 20)
-        .add_service(health_service)
+        .add_service(health.service())
         .add_service(reflection)
         .add_service(learner)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
@@ -324,6 +352,8 @@ impl Running {
         let trained = (&mut self.trainer)
             .await
             .context("the trainer thread panicked")?;
+        // No new actors; the process itself is well until it ends.
+        self.health.set(health::LEARNER, false).await;
         let deadline = Instant::now() + self.config.learner.drain();
         if let Ok((End::Complete, trainer)) = &trained {
             trainer.publish_end();

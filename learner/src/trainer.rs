@@ -136,10 +136,17 @@ impl Trainer {
             self.collect_evaluations()?;
             let batch = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
                 Next::Batch(batch) => batch,
-                Next::Idle => continue,
+                Next::Idle => {
+                    clock.book();
+                    continue;
+                }
                 Next::Stop => break End::Stopped,
             };
             let report = self.updater.update(&batch, self.done(began), &mut clock);
+            // Before anything else, since it may be what ends training.
+            names::LEARNER_UPDATES_SKIPPED
+                .get()
+                .increment(report.skipped);
             not_finite = if report.updates == 0 {
                 not_finite + 1
             } else {

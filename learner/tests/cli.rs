@@ -166,7 +166,17 @@ fn a_signal_saves_and_exits_0() {
         let process = Process::start(command.args(["--metrics-listen", "127.0.0.1:0"]));
         let metrics = address(&process.line("serving /metrics"));
         process.line("training");
-        assert!(support::get(metrics, "/metrics").contains("hrm_learner_updates_total"));
+        let page = support::get(metrics, "/metrics");
+        for part in [
+            "\nhrm_learner_updates_total ",
+            "\nhrm_learner_run_info{run=\"four-rooms\",maze=\"four-rooms\",preset=\"small\",carry=\"full\"",
+            "\nhrm_learner_max_policy_lag_versions 256\n",
+            "\nhrm_learner_starts 1\n",
+            "\nprocess_cpu_seconds_total ",
+            "\nprocess_resident_memory_bytes ",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
         process.send(signal);
         let (status, output) = process.end();
         assert_eq!(status.code(), Some(0), "{signal} {subcommand}");
@@ -176,6 +186,38 @@ fn a_signal_saves_and_exits_0() {
         let summary = fs::read_to_string(folder.path().join("summary.json")).expect("a summary");
         assert!(summary.contains("\"complete\": false"), "{summary}");
     }
+}
+
+#[test]
+fn health_is_asked_where_the_configuration_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = ("learner.health_listen", "127.0.0.1:0");
+    let process = Process::start(&mut training(folder.path(), "serve", &[own]));
+    let own = address(&process.line("serving health"));
+    let main = address(&process.line("training"));
+    let health = |setting: String, service: &str| {
+        output(learner().args(["health", "--service", service, "--set", &setting]))
+    };
+    for setting in [
+        format!("learner.health_listen={own}"),
+        format!("learner.listen={main}"),
+    ] {
+        for service in ["", "hrm.v1.Learner"] {
+            let (output, _, stderr) = health(setting.clone(), service);
+            assert!(output.status.success(), "{setting} {service}: {stderr}");
+        }
+        let (output, _, stderr) = health(setting, "joined");
+        assert_eq!(output.status.code(), Some(1), "that is an actor's");
+        assert!(
+            stderr.contains("joined") || stderr.contains("unknown"),
+            "{stderr}"
+        );
+    }
+    process.send("-TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+    let (output, _, stderr) = health(format!("learner.health_listen={own}"), "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains(&own.to_string()), "{stderr}");
 }
 
 #[test]

@@ -80,6 +80,9 @@ pub struct ActorConfig {
     /// Where an actor process serves `/metrics`; `""` in a file switches it off.
     #[serde(with = "address::or_off")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Where an actor process serves the gRPC health service, for probes; off by default.
+    #[serde(with = "address::or_off")]
+    pub health_listen: Option<SocketAddr>,
     /// The shortest wait before another attempt to reach the learner, in milliseconds.
     pub backoff_min_ms: u64,
     /// The longest such wait, in milliseconds.
@@ -93,6 +96,7 @@ impl Default for ActorConfig {
         Self {
             learner: "http://127.0.0.1:50051".to_owned(),
             metrics_listen: Some(address::loopback(9101)),
+            health_listen: None,
             backoff_min_ms: 100,
             backoff_max_ms: 5000,
             drain_seconds: 10,

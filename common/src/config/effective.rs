@@ -12,7 +12,7 @@ use super::{
     layers::{DEFAULT, Layers},
     presets::{self, Preset},
 };
-use crate::{env::MazeKind, model::Dtype};
+use crate::{env::MazeKind, model::Dtype, telemetry::names::RunInfo};
 
 /// A checked [`Config`], and the origin of every value in it.
 #[derive(Debug, Clone)]
@@ -47,6 +47,22 @@ impl Effective {
     /// Where a value came from: `default`, a file, a variable, a flag, a preset or a maze.
     pub fn origin(&self, key: &str) -> &str {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
+    }
+
+    /// What a metric is labelled with to say what is being trained.
+    pub fn run_info(&self) -> RunInfo {
+        let text = |key| match keys::get(&self.tree, key) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
+        RunInfo {
+            run: text("run.name"),
+            maze: text("env.maze"),
+            preset: text(keys::PRESET),
+            carry: text("model.carry"),
+            synchronous: self.config.rollout.synchronous,
+        }
     }
 
     /// Every key, as `section.key`, with its value as it would stand in a TOML file, in the order of

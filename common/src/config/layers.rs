@@ -63,13 +63,27 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// The layers of this process: a file, if given, its environment, and its command line.
-    pub fn of_process(file: Option<PathBuf>, command_line: Vec<Override>) -> Self {
-        Self {
+    /// The layers of this process: a file, if given, its environment, and from its command line what
+    /// `--set` set and, on top, what flags of their own did.
+    ///
+    /// # Errors
+    ///
+    /// When something after `--set` is not a setting.
+    pub fn of_process(
+        file: Option<PathBuf>,
+        set: &[String],
+        flags: impl IntoIterator<Item = Option<Override>>,
+    ) -> Result<Self, ConfigError> {
+        let mut command_line = set
+            .iter()
+            .map(|text| Override::parse("--set", text))
+            .collect::<Result<Vec<_>, _>>()?;
+        command_line.extend(flags.into_iter().flatten());
+        Ok(Self {
             file,
             environment: std::env::vars_os().collect(),
             command_line,
-        }
+        })
     }
 
     /// Lays everything over the defaults.

@@ -33,6 +33,10 @@ pub struct LearnerConfig {
     /// Where the learner serves `/metrics`; `""` in a file switches it off.
     #[serde(with = "address::or_off")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Where the learner serves the gRPC health service alone, for probes that need no access to
+    /// `learner.listen`, which serves it too; off by default.
+    #[serde(with = "address::or_off")]
+    pub health_listen: Option<SocketAddr>,
 }
 
 impl Default for LearnerConfig {
@@ -48,6 +52,7 @@ impl Default for LearnerConfig {
             max_minutes: 0.0,
             drain_seconds: 10,
             metrics_listen: Some(address::loopback(9100)),
+            health_listen: None,
         }
     }
 }

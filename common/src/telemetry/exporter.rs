@@ -1,21 +1,24 @@
 //! The Prometheus endpoint.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinHandle, time};
+use tokio::{task::JoinHandle, time};
 
 use super::names::{self, Role};
+use crate::listen::{self, ListenError};
 
 /// From a tenth of a tick of the small model to the save of a large one, in seconds.
 const STAGE_BUCKETS: [f64; 14] = [
     1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
 ];
 
-/// In versions; 64 is the default bound.
-const LAG_BUCKETS: [f64; 11] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0];
+/// In versions: a batch of the defaults makes 32, and their bound is 256.
+const LAG_BUCKETS: [f64; 12] = [
+    0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0, 128.0, 256.0, 512.0,
+];
 
 /// Histograms keep every sample until they are drained; this bounds how many that can be.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,18 +30,8 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug, Error)]
 pub enum ExporterError {
     /// The address cannot be listened on.
-    #[error(
-        "{key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address \
-         of this machine, to port 0 for any free port, or to \"\" to switch metrics off"
-    )]
-    Listen {
-        /// The configuration's key for the address.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the operating system said.
-        reason: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The recorder cannot be built, or another one has been installed before.
     #[error("metrics cannot be recorded: {0}")]
     Recorder(#[from] BuildError),
@@ -63,16 +56,13 @@ impl Exporter {
         address: SocketAddr,
         key: &'static str,
     ) -> Result<Self, ExporterError> {
-        let listen_error = |reason| ExporterError::Listen {
-            key,
-            address,
-            reason,
-        };
-        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
-
+        let (listener, address) = listen::bind(address, key).await?;
+        let process = metrics_process::Collector::default();
         let scraped = recorder.clone();
-        let render = move || async move { ([(CONTENT_TYPE, TEXT_FORMAT)], scraped.render()) };
+        let render = move || async move {
+            process.collect();
+            ([(CONTENT_TYPE, TEXT_FORMAT)], scraped.render())
+        };
         let server = axum::serve(listener, Router::new().route("/metrics", get(render)));
         let upkeep = async move {
             let mut interval = time::interval(UPKEEP_INTERVAL);
@@ -114,6 +104,7 @@ pub async fn install(
     let exporter = Exporter::serve(recorder.handle(), address, key).await?;
     metrics::set_global_recorder(recorder).map_err(BuildError::from)?;
     names::register(roles);
+    metrics_process::Collector::default().describe();
     Ok(exporter)
 }
 
@@ -178,19 +169,5 @@ mod tests {
             assert!(answer.contains(line), "{line} in {answer}");
         }
         assert!(request(exporter.address(), "/").starts_with("HTTP/1.1 404"));
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_is_named_with_its_key_and_a_remedy() {
-        let taken = std::net::TcpListener::bind(ANY_PORT).expect("a free port");
-        let address = taken.local_addr().expect("bound");
-        let recorder = builder().expect("buckets").build_recorder();
-        let error = Exporter::serve(recorder.handle(), address, "actor.metrics_listen")
-            .await
-            .expect_err("taken");
-        let message = error.to_string();
-        assert!(message.contains("actor.metrics_listen"), "{message}");
-        assert!(message.contains(&address.to_string()), "{message}");
-        assert!(message.contains("remedy: "), "{message}");
     }
 }

@@ -183,6 +183,39 @@ impl Labelled for Build {
     }
 }
 
+/// What a learner trains.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunInfo {
+    /// `run.name`.
+    pub run: String,
+    /// `env.maze`.
+    pub maze: String,
+    /// `model.preset`.
+    pub preset: String,
+    /// `model.carry`.
+    pub carry: String,
+    /// `rollout.synchronous`: whether the learner waits while actors act.
+    pub synchronous: bool,
+}
+
+impl Labelled for RunInfo {
+    fn labels(&self) -> Vec<Label> {
+        [
+            ("run", &self.run),
+            ("maze", &self.maze),
+            ("preset", &self.preset),
+            ("carry", &self.carry),
+            ("synchronous", &self.synchronous.to_string()),
+        ]
+        .map(|(key, value)| Label::new(key, value.clone()))
+        .into()
+    }
+
+    fn known() -> Vec<Self> {
+        Vec::new()
+    }
+}
+
 /// What a process is. One that trains alone is both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -364,11 +397,21 @@ metrics! {
     LEARNER_FRAMES_TRAINED: Counter<Unlabelled> = "hrm_learner_frames_trained_total", Count;
     /// Optimiser updates of this process.
     LEARNER_UPDATES: Counter<Unlabelled> = "hrm_learner_updates_total", Count;
+    /// Updates skipped because their gradient was not finite.
+    LEARNER_UPDATES_SKIPPED: Counter<Unlabelled> = "hrm_learner_updates_skipped_total", Count;
     /// How many versions behind the learner the policies of batched frames were.
     LEARNER_POLICY_LAG: Histogram<Unlabelled> = "hrm_learner_policy_lag_versions", Count;
+    /// How many versions behind an unroll's policy may be before the unroll is dropped.
+    LEARNER_MAX_POLICY_LAG: Gauge<Unlabelled> = "hrm_learner_max_policy_lag_versions", Count;
+    /// Unrolls that make a batch.
+    LEARNER_BATCH_UNROLLS: Gauge<Unlabelled> = "hrm_learner_batch_unrolls", Count;
     /// Time spent in each stage; the rate of its sum is that stage's share of the time.
     LEARNER_STAGE_SECONDS: Histogram<LearnerStage> = "hrm_learner_stage_seconds", Seconds;
 
+    /// 1, labelled with what is being trained.
+    LEARNER_RUN_INFO: Gauge<RunInfo> = "hrm_learner_run_info", Count;
+    /// How often the run was started, this time included.
+    LEARNER_STARTS: Gauge<Unlabelled> = "hrm_learner_starts", Count;
     /// Frames of the run so far, earlier processes included.
     LEARNER_RUN_FRAMES: Gauge<Unlabelled> = "hrm_learner_run_frames", Count;
     /// Frames after which the run is complete.

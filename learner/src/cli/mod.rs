@@ -4,6 +4,7 @@ mod analyse;
 mod config;
 mod eval;
 mod forward;
+mod health;
 mod plot;
 mod study;
 mod train;
@@ -54,6 +55,8 @@ enum Command {
     Import(weights::ImportArgs),
     /// Train all the runs of a study, one after another, and report on them.
     Study(study::StudyArgs),
+    /// Ask the learner with the same configuration, on this machine, whether it is well.
+    Health(health::HealthArgs),
     /// Draw learning-curve.svg of a run.
     Plot(plot::PlotArgs),
     /// Show the effective configuration and where each value came from.
@@ -78,6 +81,7 @@ impl Cli {
             Command::Export(args) => weights::export(&args),
             Command::Import(args) => weights::import(args),
             Command::Study(args) => study::run(args),
+            Command::Health(args) => health::run(args),
             Command::Plot(args) => plot::run(&args),
             Command::Config(args) => config::run(args),
         }
@@ -101,12 +105,6 @@ impl ConfigArgs {
         self,
         flags: impl IntoIterator<Item = Option<Override>>,
     ) -> Result<Effective, ConfigError> {
-        let mut overrides = self
-            .set
-            .iter()
-            .map(|text| Override::parse("--set", text))
-            .collect::<Result<Vec<_>, _>>()?;
-        overrides.extend(flags.into_iter().flatten());
-        Config::load(&Layers::of_process(self.config, overrides))
+        Config::load(&Layers::of_process(self.config, &self.set, flags)?)
     }
 }

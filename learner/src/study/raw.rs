@@ -25,12 +25,14 @@ use crate::{
 };
 
 /// Settings that say where things are and nothing about what is learnt.
-const PLACES: [&str; 5] = [
+const PLACES: [&str; 7] = [
     "run.dir",
     "run.name",
     "learner.listen",
     "learner.metrics_listen",
+    "learner.health_listen",
     "actor.metrics_listen",
+    "actor.health_listen",
 ];
 
 /// Where a run was made.

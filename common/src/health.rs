@@ -1,0 +1,205 @@
+//! The gRPC health service (`grpc.health.v1.Health`), and the question that a container's health check
+//! asks it.
+//!
+//! The service named `""` is serving for as long as the process lives, which is what a liveness probe
+//! asks for. Whether the process can do its work is what the named ones say: [`LEARNER`], [`JOINED`].
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Endpoint, Server};
+use tonic_health::{
+    ServingStatus,
+    pb::{
+        HealthCheckRequest, health_check_response, health_client::HealthClient,
+        health_server::HealthServer,
+    },
+    server::{HealthReporter, HealthService},
+};
+
+use crate::listen::{self, ListenError};
+
+/// Serving while a learner takes actors.
+pub const LEARNER: &str = "hrm.v1.Learner";
+/// Serving while an actor is joined to its learner.
+pub const JOINED: &str = "joined";
+
+/// How long the answer to a health check may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a process says about its health. Clones share one state.
+#[derive(Debug, Clone, Default)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Says whether `service` is serving.
+    pub async fn set(&self, service: &str, serving: bool) {
+        let status = match serving {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        self.0.set_service_status(service, status).await;
+    }
+
+    /// The service, to be added to a server.
+    pub fn service(&self) -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
+    }
+
+    /// Serves the health service alone at `address`, which is `key` in the configuration: probes then
+    /// need no access to the port that actors use. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Where the address cannot be listened on.
+    pub async fn listen(
+        &self,
+        address: SocketAddr,
+        key: &'static str,
+    ) -> Result<HealthEndpoint, ListenError> {
+        let (listener, address) = listen::bind(address, key).await?;
+        let server = Server::builder()
+            .add_service(self.service())
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let task = tokio::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "health service failed");
+            }
+        });
+        tracing::info!(%address, "serving health");
+        Ok(HealthEndpoint { address, task })
+    }
+}
+
+/// A health service on an address of its own; it stops when dropped.
+#[derive(Debug)]
+pub struct HealthEndpoint {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl HealthEndpoint {
+    /// Where it is served, with the port that was given or found.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for HealthEndpoint {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why a process is not healthy.
+#[derive(Debug, Error)]
+pub enum Unhealthy {
+    /// Nobody answers.
+    #[error("no health service answers at {address}: {source}")]
+    Unreachable {
+        /// Where it was asked for.
+        address: SocketAddr,
+        /// What the transport says.
+        source: tonic::transport::Error,
+    },
+    /// The service is not known, or the answer was no answer.
+    #[error("{address} answers {}: {}", .status.code(), .status.message())]
+    Refused {
+        /// Where it was asked for.
+        address: SocketAddr,
+        /// The answer.
+        status: Box<tonic::Status>,
+    },
+    /// It says so itself.
+    #[error("{service:?} is not serving at {address}")]
+    NotServing {
+        /// What was asked for.
+        service: String,
+        /// Where.
+        address: SocketAddr,
+    },
+}
+
+/// Asks the process that listens on `address`, an address of its configuration, whether `service` is
+/// serving.
+///
+/// # Errors
+///
+/// When it is not, or says nothing.
+pub async fn check(address: SocketAddr, service: &str) -> Result<(), Unhealthy> {
+    let address = reachable(address);
+    let unreachable = |source| Unhealthy::Unreachable { address, source };
+    let channel = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(unreachable)?
+        .connect_timeout(PATIENCE)
+        .timeout(PATIENCE)
+        .connect()
+        .await
+        .map_err(unreachable)?;
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let answer = HealthClient::new(channel)
+        .check(request)
+        .await
+        .map_err(|status| Unhealthy::Refused {
+            address,
+            status: Box::new(status),
+        })?;
+    match answer.into_inner().status() {
+        health_check_response::ServingStatus::Serving => Ok(()),
+        _ => Err(Unhealthy::NotServing {
+            service: service.to_owned(),
+            address,
+        }),
+    }
+}
+
+/// Where something that listens on `address` is reached from this machine: who listens on all addresses
+/// listens on the loopback one.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_is_what_is_answered() {
+        let health = Health::default();
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let endpoint = health.listen(any, "x").await.expect("a free port");
+        let address = endpoint.address();
+        assert_ne!(address.port(), 0);
+
+        check(address, "").await.expect("it lives");
+        let unknown = check(address, JOINED).await.expect_err("not known yet");
+        assert!(matches!(unknown, Unhealthy::Refused { .. }), "{unknown}");
+        health.set(JOINED, false).await;
+        let not_yet = check(address, JOINED).await.expect_err("not joined");
+        assert!(matches!(not_yet, Unhealthy::NotServing { .. }), "{not_yet}");
+        health.set(JOINED, true).await;
+        check(address, JOINED).await.expect("joined");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unhealthy() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, address) = listen::bind(any, "x").await.expect("a free port");
+        drop(listener);
+        let error = check(address, "").await.expect_err("nobody there");
+        assert!(matches!(error, Unhealthy::Unreachable { .. }), "{error}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Binding an address that the configuration names.
+
+use std::{io, net::SocketAddr};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+/// An address of the configuration that cannot be listened on.
+#[derive(Debug, Error)]
+#[error(
+    "{key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address of this \
+     machine, to port 0 for any free port, or to \"\" to switch it off"
+)]
+pub struct ListenError {
+    /// The configuration's key for the address.
+    key: &'static str,
+    /// The address.
+    address: SocketAddr,
+    /// What the operating system said.
+    reason: io::Error,
+}
+
+/// Binds `address`, which is `key` in the configuration. Returns the address with the port that was
+/// given or found.
+///
+/// # Errors
+///
+/// When the address is taken, not this machine's, or not allowed.
+pub async fn bind(
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let error = |reason| ListenError {
+        key,
+        address,
+        reason,
+    };
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    let found = listener.local_addr().map_err(error)?;
+    Ok((listener, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_key_and_a_remedy() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (_listener, taken) = bind(any, "x").await.expect("a free port");
+        assert_ne!(taken.port(), 0);
+        let error = bind(taken, "actor.metrics_listen")
+            .await
+            .expect_err("taken");
+        let message = error.to_string();
+        assert!(message.contains("actor.metrics_listen"), "{message}");
+        assert!(message.contains(&taken.to_string()), "{message}");
+        assert!(message.contains("remedy: "), "{message}");
+    }
+}

@@ -1,0 +1,67 @@
+"""Events that are drawn over every curve."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import dashboard
+
+from .queries import learner
+
+# An event shows for as long after it happened, so that no step of the query misses it.
+STEP = "10s"
+
+
+class Event(Builder[dashboard.AnnotationQuery], dashboard.AnnotationQuery):
+    """An annotation from Prometheus; the builders know only those that Grafana itself keeps."""
+
+    def __init__(self, name: str, colour: str, expr: str, text: str, value_is_time: bool = False) -> None:
+        super().__init__(
+            name=name,
+            datasource=dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}"),
+            icon_color=colour,
+            expr=expr,
+        )
+        self.text = text
+        self.value_is_time = value_is_time
+
+    def build(self) -> dashboard.AnnotationQuery:
+        """Nothing is left to build."""
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        """The fields of Grafana's Prometheus data source on top."""
+        own = {"step": STEP, "titleFormat": self.name, "textFormat": self.text}
+        if self.value_is_time:
+            own["useValueForTime"] = True
+        return {**super().to_json(), **own}
+
+
+def changed(metric: str, label: str) -> str:
+    """When a gauge took another value: that value, as a label."""
+    now = learner(metric)
+    return f'count_values by (instance) ("{label}", {now} unless {now} == {now} offset {STEP})'
+
+
+def events() -> list[Event]:
+    """Evaluations, starts and checkpoints."""
+    return [
+        Event(
+            "Evaluation",
+            "blue",
+            changed("hrm_learner_eval_frames", "frames"),
+            "{{instance}}: weights of frame {{frames}} evaluated on held-out episodes",
+        ),
+        Event(
+            "Learner started",
+            "orange",
+            changed("hrm_learner_starts", "start"),
+            "{{instance}}: start {{start}} of the run",
+        ),
+        Event(
+            "Checkpoint",
+            "green",
+            f"{learner('hrm_learner_checkpoint_timestamp_seconds')} * 1000",
+            "{{instance}}: checkpoint complete",
+            value_is_time=True,
+        ),
+    ]

@@ -1,0 +1,92 @@
+"""What the three dashboards have in common: variables, links, events, time."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DataSourceRef,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+
+from .annotations import events
+
+TAG = "hrm-impala"
+DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+ALL = VariableOption(selected=True, text=["All"], value=["$__all"])
+
+
+def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
+    """An empty dashboard with its variables."""
+    made = (
+        dashboard.Dashboard(f"HRM: {title}")
+        .uid(f"hrm-{uid}")
+        .description(description)
+        .tags([TAG])
+        .readonly()
+        .timezone("browser")
+        .time("now-30m", "now")
+        .refresh("10s")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .link(
+            dashboard.DashboardLink("HRM dashboards")
+            .type(DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .as_dropdown(False)
+            .include_vars(True)
+            .keep_time(True)
+        )
+        .with_variable(
+            dashboard.DatasourceVariable("datasource")
+            .label("Prometheus")
+            .description("Where the metrics are")
+            .type("prometheus")
+            .current(VariableOption(selected=True, text="Prometheus", value="prometheus"))
+        )
+        # In a compose project there are no namespaces, and "All" also matches a label that is missing.
+        .with_variable(
+            chosen("namespace", "Namespace", "Kubernetes namespace; one learner in each", "hrm_learner_run_info")
+        )
+        .with_variable(chosen("run", "Run", "run.name of the learner", 'hrm_learner_run_info{namespace=~"$namespace"}'))
+        .with_variable(
+            chosen(
+                "learner",
+                "Learner",
+                "Address of the learner; choose one where curves against frames overlap",
+                'hrm_learner_run_info{namespace=~"$namespace", run=~"$run"}',
+                label="instance",
+            )
+        )
+        .with_variable(
+            chosen(
+                "actor",
+                "Actor",
+                "Address of the actor",
+                'hrm_actor_connected{namespace=~"$namespace"}',
+                label="instance",
+            )
+        )
+    )
+    for event in events():
+        made.annotation(event)
+    return made
+
+
+def chosen(name: str, title: str, description: str, selector: str, label: str = "") -> dashboard.QueryVariable:
+    """A variable whose values are those of a label, any number of them, at first all."""
+    return (
+        dashboard.QueryVariable(name)
+        .label(title)
+        .description(description)
+        .datasource(DATASOURCE)
+        .query({"query": f"label_values({selector}, {label or name})", "refId": name})
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.NATURAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(ALL)
+    )

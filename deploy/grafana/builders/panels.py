@@ -1,0 +1,271 @@
+"""The kinds of panel there are. None can be made without a unit and a description of what it tells and what to do."""
+
+from __future__ import annotations
+
+import string
+
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, stat, table, timeseries, xychart
+from grafana_foundation_sdk.models import common as shared
+from grafana_foundation_sdk.models import heatmap as heat
+from grafana_foundation_sdk.models import xychart as xy
+from grafana_foundation_sdk.models.dashboard import (
+    DataTransformerConfig,
+    DynamicConfigValue,
+    FieldColorModeId,
+    Threshold,
+    ThresholdsMode,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from .board import DATASOURCE
+from .queries import Query, instant_query, range_query
+
+# Units that Grafana does not have.
+FRAMES_PER_SECOND = "suffix: frames/s"
+PER_SECOND = "suffix: /s"
+FRAMES = "suffix: frames"
+STEPS = "suffix: steps"
+VERSIONS = "suffix: versions"
+UNROLLS = "suffix: unrolls"
+CORES = "suffix: cores"
+
+WIDTH = 24
+Steps = list[tuple[float | None, str]]
+
+
+def rising(orange: float, red: float) -> Steps:
+    """Thresholds of what is better small."""
+    return [(None, "green"), (orange, "orange"), (red, "red")]
+
+
+def falling(orange: float, green: float) -> Steps:
+    """Thresholds of what is better large."""
+    return [(None, "red"), (orange, "orange"), (green, "green")]
+
+
+NEUTRAL: Steps = [(None, "blue")]
+
+
+def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
+    """Thresholds in the unit of the panel."""
+    levels = [Threshold(value=value, color=colour) for value, colour in steps]
+    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(levels)
+
+
+def row(title: str) -> dashboard.Row:
+    """A heading; the panels after it stand below it."""
+    return dashboard.Row(title)
+
+
+def light(
+    title: str, description: str, query: Query, unit: str, steps: Steps, span: int = 3, none: str = "none yet"
+) -> stat.Panel:
+    """One number on the colour of how good it is."""
+    return (
+        _common(stat.Panel(), title, description, unit, span, height=4)
+        .with_target(range_query(query, "A"))
+        .thresholds(thresholds(steps))
+        .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .color_mode(shared.BigValueColorMode.BACKGROUND)
+        .graph_mode(shared.BigValueGraphMode.AREA)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .no_value(none)
+    )
+
+
+def name(title: str, description: str, query: Query, steps: Steps, span: int = 3, none: str = "none") -> stat.Panel:
+    """What is there now, by name; its value only gives the colour."""
+    return (
+        _common(stat.Panel(), title, description, "short", span, height=4)
+        .with_target(instant_query(query, "A"))
+        .thresholds(thresholds(steps))
+        .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .color_mode(shared.BigValueColorMode.BACKGROUND)
+        .graph_mode(shared.BigValueGraphMode.NONE)
+        .text_mode(shared.BigValueTextMode.NAME)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .no_value(none)
+    )
+
+
+def curve(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str,
+    span: int = 8,
+    low: float | None = None,
+    high: float | None = None,
+    steps: Steps | None = None,
+    stacked: bool = False,
+) -> timeseries.Panel:
+    """Curves against time. A name that begins with "bound" is drawn as a broken line."""
+    panel = _common(timeseries.Panel(), title, description, unit, span, height=8)
+    for ref_id, query in zip(string.ascii_uppercase, queries):
+        panel.with_target(range_query(query, ref_id))
+    panel.line_width(1).fill_opacity(60 if stacked else 8).show_points(shared.VisibilityMode.NEVER)
+    panel.legend(_legend()).tooltip(
+        common.VizTooltipOptions().mode(shared.TooltipDisplayMode.MULTI).sort(shared.SortOrder.DESCENDING)
+    )
+    panel.thresholds(thresholds(steps or NEUTRAL))
+    if steps:
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(shared.GraphThresholdsStyleMode.DASHED))
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(shared.StackingMode.NORMAL).group("A"))
+    panel.override_by_regexp(
+        "^bound.*",
+        [
+            DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}),
+            DynamicConfigValue("custom.fillOpacity", 0),
+            DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "red"}),
+        ],
+    )
+    return _limits(panel, low, high)
+
+
+def against_frames(
+    title: str,
+    description: str,
+    frames: str,
+    *curves: Query,
+    unit: str,
+    also: tuple[str, Query] | None = None,
+    span: int = 8,
+    low: float | None = None,
+    high: float | None = None,
+) -> xychart.Panel:
+    """Points against frames. `also` brings frames of its own. What is queried is joined by time first."""
+    columns = [Query("frames", frames), *curves]
+    pairs = [("frames", curve.legend) for curve in curves]
+    if also:
+        columns += [Query("frames then", also[0]), also[1]]
+        pairs.append(("frames then", also[1].legend))
+    panel = _common(xychart.Panel(), title, description, unit, span, height=8)
+    for ref_id, query in zip(string.ascii_uppercase, columns):
+        panel.with_target(range_query(query, ref_id))
+    panel.with_transformation(DataTransformerConfig("joinByField", options={"byField": "Time", "mode": "outer"}))
+    panel.mapping(xy.SeriesMapping.MANUAL).series([_pair(x, y) for x, y in pairs])
+    panel.show(xy.XYShowMode.POINTS).point_size(xychart.XychartFieldConfigPointSize().fixed(4))
+    panel.legend(_legend()).tooltip(common.VizTooltipOptions().mode(shared.TooltipDisplayMode.SINGLE))
+    panel.thresholds(thresholds(NEUTRAL))
+    # Limits of the values would else be those of the frames as well.
+    for x, y in pairs:
+        panel.override_by_name(
+            x, [DynamicConfigValue("unit", "short"), DynamicConfigValue("custom.axisLabel", "frames")]
+        )
+        limits = {"min": low, "max": high}
+        panel.override_by_name(y, [DynamicConfigValue(k, v) for k, v in limits.items() if v is not None])
+    return panel
+
+
+def bars(title: str, description: str, query: Query, unit: str, steps: Steps, span: int = 8) -> bargauge.Panel:
+    """What is there now, side by side."""
+    return (
+        _common(bargauge.Panel(), title, description, unit, span, height=8)
+        .with_target(instant_query(query, "A"))
+        .thresholds(thresholds(steps))
+        .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .display_mode(shared.BarGaugeDisplayMode.BASIC)
+        .orientation(shared.VizOrientation.HORIZONTAL)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .min(0)
+        .no_value("none")
+    )
+
+
+def distribution(title: str, description: str, query: Query, unit: str, span: int = 8) -> heatmap.Panel:
+    """A histogram over time."""
+    return (
+        _common(heatmap.Panel(), title, description, "short", span, height=8)
+        .with_target(range_query(query, "A", PromQueryFormat.HEATMAP))
+        .calculate(False)
+        .color(
+            heatmap.HeatmapColorOptions()
+            .mode(heat.HeatmapColorMode.SCHEME)
+            .scheme("Oranges")
+            .steps(64)
+            .scale(heat.HeatmapColorScale.EXPONENTIAL)
+            .exponent(0.5)
+        )
+        .y_axis(heatmap.YAxisConfig().unit(unit))
+    )
+
+
+def rows(
+    title: str,
+    description: str,
+    *columns: tuple[Query, str, Steps | None],
+    by: str = "instance",
+    span: int = WIDTH,
+    height: int = 9,
+) -> table.Panel:
+    """One line for each value of a label, one column for each query: its name, unit and thresholds."""
+    panel = _common(table.Panel(), title, description, "short", span, height)
+    names = {}
+    for ref_id, (query, unit, steps) in zip(string.ascii_uppercase, columns):
+        panel.with_target(instant_query(query, ref_id, PromQueryFormat.TABLE))
+        names[f"Value #{ref_id}"] = query.legend
+        properties = [DynamicConfigValue("unit", unit)]
+        if steps:
+            properties += [
+                DynamicConfigValue("thresholds", thresholds(steps).build().to_json()),
+                DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"}),
+            ]
+        panel.override_by_name(query.legend, properties)
+    keep = [by, *names]
+    panel.with_transformation(DataTransformerConfig("joinByField", options={"byField": by, "mode": "outer"}))
+    panel.with_transformation(
+        DataTransformerConfig("filterFieldsByName", options={"include": {"names": keep}, "byVariable": False})
+    )
+    panel.with_transformation(DataTransformerConfig("organize", options={"renameByName": names}))
+    return panel.thresholds(thresholds(NEUTRAL)).show_header(True)
+
+
+def facts(title: str, description: str, query: Query, *labels: str, span: int = 8) -> table.Panel:
+    """Labels as a table: what is known of each process."""
+    return (
+        _common(table.Panel(), title, description, "short", span, height=8)
+        .with_target(instant_query(query, "A", PromQueryFormat.TABLE))
+        .with_transformation(
+            DataTransformerConfig(
+                "filterFieldsByName", options={"include": {"names": list(labels)}, "byVariable": False}
+            )
+        )
+        .thresholds(thresholds(NEUTRAL))
+        .show_header(True)
+    )
+
+
+def _common(panel, title: str, description: str, unit: str, span: int, height: int):
+    return panel.title(title).description(description).unit(unit).span(span).height(height).datasource(DATASOURCE)
+
+
+def _legend() -> common.VizLegendOptions:
+    return (
+        common.VizLegendOptions()
+        .display_mode(shared.LegendDisplayMode.LIST)
+        .placement(shared.LegendPlacement.BOTTOM)
+        .show_legend(True)
+    )
+
+
+def _limits(panel, low: float | None, high: float | None):
+    if low is not None:
+        panel.min(low)
+    if high is not None:
+        panel.max(high)
+    return panel
+
+
+def _pair(x: str, y: str) -> xychart.XYSeriesConfig:
+    def by_name(column: str) -> xychart.MatcherConfig:
+        return xychart.MatcherConfig().id("byName").options(column)
+
+    first = xychart.MatcherConfig().id("byIndex").options(0)
+    return (
+        xychart.XYSeriesConfig()
+        .name(xychart.XychartXYSeriesConfigName().fixed(y))
+        .frame(xychart.XychartXYSeriesConfigFrame().matcher(first))
+        .x(xychart.XychartXYSeriesConfigX().matcher(by_name(x)))
+        .y(xychart.XychartXYSeriesConfigY().matcher(by_name(y)))
+    )

@@ -1,0 +1,286 @@
+"""Whether a run learns, and how well."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from .board import board
+from .panels import (
+    FRAMES_PER_SECOND,
+    NEUTRAL,
+    PER_SECOND,
+    STEPS,
+    VERSIONS,
+    against_frames,
+    curve,
+    falling,
+    light,
+    name,
+    rising,
+    row,
+)
+from .queries import Query, learner, of_run, process, rate
+
+RUN = "{{run}} on {{maze}}"
+EVALUATED = f"{RUN}, evaluated"
+
+# A run that has not got there yet is not ill: nothing is red.
+GOOD = [(None, "blue"), (0.9, "green")]
+
+# One curve: where several learners are chosen, the largest value of any.
+FRAMES_SO_FAR = f"max({learner('hrm_learner_run_frames')})"
+EVALUATED_FRAMES = f"max({learner('hrm_learner_eval_frames')})"
+
+
+def build() -> dashboard.Dashboard:
+    """The dashboard."""
+    made = board("training", "Training", "Whether a run learns, and how well it acts.")
+    for panel in health():
+        made.with_panel(panel)
+    made.with_row(row("How well it acts"))
+    for panel in acting():
+        made.with_panel(panel)
+    made.with_row(row("How it learns"))
+    for panel in learning():
+        made.with_panel(panel)
+    return made
+
+
+def health():
+    """One glance."""
+    goal = learner("hrm_learner_run_frames_goal")
+    yield name(
+        "Alerts",
+        "The project's alerts that fire now. The alert's runbook line in Prometheus says what to do.",
+        Query("{{alertname}}", 'ALERTS{alertname=~"Hrm.+", alertstate="firing", namespace=~"$namespace"}'),
+        [(None, "green"), (1, "red")],
+    )
+    yield light(
+        "Actors",
+        "Actors that have joined and not left. Without any, training stands still: start some, or read their log.",
+        # The gauge is not there until the first one joins.
+        Query("actors", f"sum({learner('hrm_learner_actors')} or {learner('hrm_learner_joins_total')})"),
+        "short",
+        [(None, "red"), (1, "green")],
+    )
+    yield light(
+        "Progress",
+        "Frames of the run so far, of those after which it is complete (learner.total_frames). A run may also end by "
+        "learner.max_minutes.",
+        Query("progress", f"min({learner('hrm_learner_run_frames')} / {goal})"),
+        "percentunit",
+        NEUTRAL,
+    )
+    yield light(
+        "Success",
+        "Share of the last 500 uniform episodes that reached the goal, acting as in training. Random moves come to 21% "
+        "on four rooms. Where it stays there, look at the curriculum's distance and at the policy lag.",
+        Query("success", f"min({learner('hrm_learner_episode_success_ratio')})"),
+        "percentunit",
+        GOOD,
+    )
+    yield light(
+        "Frames trained",
+        "Frames a second that the learner trains on. At 0 nothing is learnt: see Actors, then the Pipeline dashboard.",
+        Query("frames", f"sum({rate(learner('hrm_learner_frames_trained_total'))})"),
+        FRAMES_PER_SECOND,
+        [(None, "red"), (1, "green")],
+    )
+    yield light(
+        "Too old to train on",
+        "Share of unrolls that are dropped because their policy is more than learner.max_policy_lag versions old. Above"
+        " 5% actors' work is lost: raise learner.batch_unrolls or stop some actors.",
+        Query("stale", f"max({learner('instance:hrm_learner_unrolls_stale:ratio_rate5m')} >= 0)"),
+        "percentunit",
+        rising(0.01, 0.05),
+        none="none",
+    )
+    yield light(
+        "Checkpoint age",
+        "What a crash now would cost. A learner that never saved counts from its start. Lower "
+        "checkpoint.interval_frames, or look in its log and for room in run.dir.",
+        Query(
+            "age",
+            f"max(time() - ({learner('hrm_learner_checkpoint_timestamp_seconds')}"
+            f" or {process('hrm-learner', 'process_start_time_seconds')}))",
+        ),
+        "s",
+        rising(900, 1800),
+    )
+    yield light(
+        "Updates skipped",
+        "Updates of the last 10 minutes whose gradient was not finite (a NaN loss shows here). Any is too many: go back"
+        " to an older checkpoint with a lower optimizer.learning_rate.",
+        Query("skipped", f"sum(increase({learner('hrm_learner_updates_skipped_total')}[10m]))"),
+        "short",
+        rising(1, 1),
+    )
+
+
+def acting():
+    """Success, return and paths, against time and against frames."""
+    yield curve(
+        "Success by maze",
+        "Share of episodes that reach the goal: of the last 500 uniform ones as they are played in training, and greedy"
+        " on held-out ones (evaluated). A fall after a rise: compare entropy, clip shares and policy lag just"
+        " before it.",
+        Query(RUN, of_run(learner("hrm_learner_episode_success_ratio"))),
+        Query(EVALUATED, of_run(learner("hrm_learner_eval_success_ratio"))),
+        unit="percentunit",
+        span=12,
+        low=0,
+        high=1,
+        steps=GOOD,
+    )
+    yield against_frames(
+        "Success against frames",
+        "The same against frames, which is what runs are compared by: it does not depend on the machine. After a resume"
+        " frames go back to those of the checkpoint. Choose one learner.",
+        FRAMES_SO_FAR,
+        Query("in training", f"max({learner('hrm_learner_episode_success_ratio')})"),
+        also=(EVALUATED_FRAMES, Query("evaluated", f"max({learner('hrm_learner_eval_success_ratio')})")),
+        unit="percentunit",
+        span=12,
+        low=0,
+        high=1,
+    )
+    yield curve(
+        "Return by maze",
+        "Mean undiscounted return of the last 500 uniform episodes. It rises with success and falls with every step "
+        "taken, so it still rises after success is at 100%. Where it does not, paths do not get shorter.",
+        Query(RUN, of_run(learner("hrm_learner_episode_return"))),
+        unit="short",
+    )
+    yield against_frames(
+        "Return against frames",
+        "Return against frames, by which runs are compared. A run below an earlier one at equal frames learns more "
+        "slowly: hold their config.toml against each other. Choose one learner.",
+        FRAMES_SO_FAR,
+        Query("in training", f"max({learner('hrm_learner_episode_return')})"),
+        unit="short",
+    )
+    yield curve(
+        "Episode length",
+        "Mean steps of the last 500 uniform episodes, and of the last evaluation. At env.max_steps they all fail.",
+        Query(RUN, of_run(learner("hrm_learner_episode_length_steps"))),
+        Query(EVALUATED, of_run(learner("hrm_learner_eval_episode_length_steps"))),
+        unit=STEPS,
+        low=0,
+    )
+    yield curve(
+        "Path ratio",
+        "Steps walked over shortest paths with every door open, successes only: 1 is a lower bound, and the replanning "
+        "oracle comes to about 1.3. Much more at high success means detours: train longer, or lower loss.gamma.",
+        Query(RUN, of_run(learner("hrm_learner_episode_path_ratio"))),
+        Query(EVALUATED, of_run(learner("hrm_learner_eval_path_ratio"))),
+        unit="short",
+        low=1,
+        steps=rising(1.5, 3),
+    )
+    yield against_frames(
+        "Path ratio against frames",
+        "Path ratio against frames, by which runs are compared; it needs more frames than success. Where it stays high "
+        "while success is at 100%, train longer. Choose one learner.",
+        FRAMES_SO_FAR,
+        Query("in training", f"max({learner('hrm_learner_episode_path_ratio')})"),
+        also=(EVALUATED_FRAMES, Query("evaluated", f"max({learner('hrm_learner_eval_path_ratio')})")),
+        unit="short",
+        low=1,
+    )
+    yield curve(
+        "Curriculum's distance",
+        "How far the goal of curriculum episodes may be; 0 once every episode is uniform. On four rooms it leaves its "
+        "start within 40,000 frames: where it does not, nothing is learnt (see Troubleshooting in the README).",
+        Query("{{instance}}", learner("hrm_learner_curriculum_distance_steps")),
+        unit=STEPS,
+        low=0,
+    )
+
+
+def loss(term: str) -> str:
+    """A term of the loss."""
+    return learner("hrm_learner_loss", f'term="{term}"')
+
+
+def learning():
+    """Losses and what the updates are made of."""
+    lag = rate(learner("hrm_learner_policy_lag_versions_bucket"))
+    yield curve(
+        "Losses",
+        "Terms of the loss, mean over the last batch; total is weighted by loss.value_cost and loss.entropy_cost. The "
+        "value's error should fall; a policy loss near 0 is normal. A jump: lower optimizer.learning_rate.",
+        *[Query(f"{term} {{{{instance}}}}", loss(term)) for term in ("policy", "value", "total")],
+        unit="short",
+    )
+    yield curve(
+        "Entropy",
+        "Entropy of the policy in nats: 1.386 is random among four moves, and it should fall slowly. Near 0 before "
+        "success is high, the policy has settled too early: raise loss.entropy_cost.",
+        Query("{{instance}}", loss("entropy")),
+        unit="short",
+        low=0,
+        steps=falling(0.02, 0.05),
+    )
+    yield curve(
+        "Gradient norm",
+        "Before clipping, mean over the last batch. Far above optimizer.max_grad_norm all the time, the learning rate "
+        "is what the clipping makes of it; when it explodes, lower optimizer.learning_rate.",
+        Query("{{instance}}", learner("hrm_learner_gradient_norm")),
+        unit="short",
+        low=0,
+    )
+    yield curve(
+        "Policy lag",
+        "How many versions behind the learner the policies of batched unrolls were, and the bound above which unrolls "
+        "are dropped. One batch makes loss.passes x frames / loss.minibatch versions; at seven batches nothing was "
+        "learnt. High: more learner.batch_unrolls, fewer actors, rollout.unrolls_in_flight = 1.",
+        Query("half are below", f"histogram_quantile(0.5, sum by (le) ({lag}))"),
+        Query("95% are below", f"histogram_quantile(0.95, sum by (le) ({lag}))"),
+        Query("bound", f"max({learner('hrm_learner_max_policy_lag_versions')})"),
+        unit=VERSIONS,
+        low=0,
+    )
+    yield curve(
+        "Importance weights clipped",
+        "Share of V-trace's importance weights that were clipped. With it rises how far the actors' policies are from "
+        "the learner's; near 1 little is learnt from what they play: lower the policy lag.",
+        Query("{{weight}} {{instance}}", learner("hrm_learner_clipped_ratio")),
+        unit="percentunit",
+        low=0,
+        high=1,
+    )
+    yield curve(
+        "Learning rate",
+        "Of the last update: up over optimizer.warmup_updates, then down to its final fraction as the run ends. At the "
+        "final fraction with success still rising, the run was too short.",
+        Query("{{instance}}", learner("hrm_learner_learning_rate")),
+        unit="short",
+        low=0,
+    )
+    yield curve(
+        "Episodes",
+        "Episodes that ended, by outcome. Truncated ones ran out of steps. None at all: no frames arrive.",
+        Query("{{outcome}}", f"sum by (outcome) ({rate(learner('hrm_learner_episodes_total'))})"),
+        unit=PER_SECOND,
+        low=0,
+        stacked=True,
+    )
+    yield curve(
+        "Updates",
+        "Optimiser updates a second, and those skipped because their gradient was not finite. Skipped ones are an "
+        "alert; few updates a second with busy actors mean a saturated learner.",
+        Query("made", f"sum({rate(learner('hrm_learner_updates_total'))})"),
+        Query("skipped", f"sum({rate(learner('hrm_learner_updates_skipped_total'))})"),
+        unit=PER_SECOND,
+        low=0,
+    )
+    yield curve(
+        "Frames",
+        "Frames of the run so far, at the newest checkpoint, and at the last evaluation. A checkpoint that stays behind"
+        " is what a crash costs; frames that go back are a resume.",
+        Query("trained {{instance}}", learner("hrm_learner_run_frames")),
+        Query("saved {{instance}}", learner("hrm_learner_checkpoint_frames")),
+        Query("evaluated {{instance}}", learner("hrm_learner_eval_frames")),
+        unit="short",
+        low=0,
+    )

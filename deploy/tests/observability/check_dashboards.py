@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Checks that every dashboard is fit to be read by somebody who has not made it.
+
+Titles, descriptions, units, thresholds, variables that exist, a first row of coloured numbers, nothing on top of
+something else. That the JSON is what builders/*.py make is for deploy/grafana/dashboards.py --check; that its
+expressions ask for what exists, for check_promql.py. Needs no package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+DEPLOY = Path(__file__).resolve().parents[2]
+DASHBOARDS = DEPLOY / "grafana/dashboards"
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+# A sentence of what it tells and a clause of what to do about it.
+DESCRIPTION = 50
+WIDTH = 24
+
+
+def faults_of_board(board: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the whole."""
+    for key in ("uid", "title", "description", "tags"):
+        if not board.get(key):
+            yield f"no {key}"
+    if board.get("id") is not None:
+        yield "it has an id, which belongs to one Grafana only"
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    ids = [panel["id"] for panel in board["panels"]]
+    if len(set(ids)) != len(ids):
+        yield "two panels have one id"
+    titles = [panel["title"] for panel in panels]
+    yield from (f"two panels are called {title}" for title in sorted(set(titles)) if titles.count(title) > 1)
+    first = [panel for panel in panels if panel["gridPos"]["y"] == 0]
+    if sum(panel["gridPos"]["w"] for panel in first) != WIDTH or any(panel["type"] != "stat" for panel in first):
+        yield "the first row is not full of stat panels"
+    taken: dict[tuple, str] = {}
+    for panel in board["panels"]:
+        for cell in _cells(panel["gridPos"]):
+            if cell in taken or cell[0] >= WIDTH:
+                yield f"{panel['title']} lies on {taken.get(cell, 'the edge')}"
+                break
+            taken[cell] = panel["title"]
+
+
+def faults_of_panel(panel: dict[str, Any], variables: list[str]) -> Iterator[str]:
+    """What is wrong with one panel."""
+    defaults = panel["fieldConfig"]["defaults"]
+    if len(panel.get("description", "")) < DESCRIPTION:
+        yield "its description does not say what it tells and what to do"
+    if not defaults.get("unit"):
+        yield "no unit"
+    if panel["type"] != "heatmap" and not defaults.get("thresholds", {}).get("steps"):
+        yield "no thresholds"
+    if panel.get("datasource") != DATASOURCE:
+        yield "its data source is not the variable"
+    if not panel.get("targets"):
+        yield "no query"
+    for target in panel.get("targets", []):
+        for name in re.findall(r"\$\{?(\w+)", target["expr"]):
+            if name not in variables and not name.startswith("__"):
+                yield f"there is no variable ${name}"
+
+
+def faults_of_variable(variable: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with one variable."""
+    for key in ("label", "description"):
+        if not variable.get(key):
+            yield f"no {key}"
+    # Where a label is missing, as namespaces are in compose, only this matches.
+    if variable["type"] == "query" and variable.get("allValue") != ".*":
+        yield "all of them is not .*"
+
+
+def main() -> int:
+    """Checks every dashboard and says what is wrong."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    faults, count, uids = [], 0, []
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        board = json.loads(path.read_text(encoding="utf-8"))
+        uids.append(board["uid"])
+        faults += [f"{path.name}: {fault}" for fault in faults_of_board(board)]
+        variables = [variable["name"] for variable in board["templating"]["list"]]
+        for variable in board["templating"]["list"]:
+            faults += [f"{path.name}: ${variable['name']}: {fault}" for fault in faults_of_variable(variable)]
+        for panel in board["panels"]:
+            if panel["type"] != "row":
+                count += 1
+                faults += [f"{path.name}: {panel['title']}: {fault}" for fault in faults_of_panel(panel, variables)]
+    if len(set(uids)) != len(uids) or not uids:
+        faults.append(f"uids: {uids}")
+    for fault in faults:
+        print(f"check_dashboards: {fault}", file=sys.stderr)
+    if not faults:
+        print(f"check_dashboards: {len(uids)} dashboards, {count} panels")
+    return 1 if faults else 0
+
+
+def _cells(place: dict[str, int]) -> Iterator[tuple]:
+    for x in range(place["x"], place["x"] + place["w"]):
+        for y in range(place["y"], place["y"] + place["h"]):
+            yield (x, y)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

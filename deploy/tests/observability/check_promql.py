@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Checks that rules and dashboards ask only for what the programs export.
+
+Every expression is parsed. Every metric in it must be declared in common/src/telemetry/names.rs, be one of a process's
+own, or be recorded by a rule; every label that it selects, groups or matches by must be one that the metric has there,
+and where the values of a label are declared, a value must be one of them. Needs no engine and no network.
+
+    pip install -r requirements.txt
+    python3 check_promql.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import promql_parser as promql
+
+import expressions
+from exported import NAMES, Metric, metrics
+from expressions import Expression
+from labels import Fault, Inference, Labels, selectors
+
+# level:metric:operations, as Prometheus recommends.
+RECORD = re.compile(r"[a-z_]+:[a-z_]+:[a-z0-9_]+")
+
+
+def recorded(rules: list[Expression], exported: dict[str, Metric]) -> dict[str, Labels]:
+    """The labels of what every recording rule makes, in whatever order they use each other."""
+    known: dict[str, Labels] = {}
+    waiting = [rule for rule in rules if rule.kind == "record"]
+    while waiting:
+        made: dict[str, Labels] = {}
+        for rule in waiting:
+            if any(used.record in rule.text for used in waiting):
+                continue
+            inference = Inference(exported, known)
+            labels = inference.of(promql.parse(rule.text)) | frozenset(rule.labels)
+            # Several rules may record one metric: what all of them have can be relied on.
+            made[rule.record] = made[rule.record] & labels if rule.record in made else labels
+        if not made:
+            raise Fault(f"these recording rules use each other in a circle: {[rule.record for rule in waiting]}")
+        known.update(made)
+        waiting = [rule for rule in waiting if rule.record not in made]
+    return known
+
+
+def faults_of(expression: Expression, inference: Inference) -> list[str]:
+    """What is wrong with one expression."""
+    try:
+        inference.of(promql.parse(expression.plain("1m")))
+    except (Fault, ValueError) as fault:
+        return [f"{expression.where}: {fault}"]
+    return []
+
+
+def unused(every: list[Expression], names: list[str]) -> list[str]:
+    """What is recorded, but that nobody looks at."""
+    asked = {s.name for e in every for s in selectors(promql.parse(e.plain("1m")))}
+    return [name for name in names if name not in asked]
+
+
+def main() -> int:
+    """Checks everything and says what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", type=Path, default=NAMES, help="the file that declares the metrics")
+    arguments = parser.parse_args()
+
+    exported = metrics(arguments.names)
+    every = expressions.every()
+    try:
+        known = recorded(every, exported)
+    except Fault as fault:
+        print(f"check_promql: recording rules: {fault}", file=sys.stderr)
+        return 1
+    inference = Inference(exported, known)
+    faults = [fault for expression in every for fault in faults_of(expression, inference)]
+    faults += [f"recording.yml: {name} is not level:metric:operations" for name in known if not RECORD.fullmatch(name)]
+    if not faults:
+        faults += [f"recording.yml: nothing uses {name}" for name in unused(every, list(known))]
+    for fault in faults:
+        print(f"check_promql: {fault}", file=sys.stderr)
+    if not faults:
+        print(f"check_promql: {len(every)} expressions over {len(exported)} series and {len(known)} recorded ones")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Checks what alerts and panels tell people.
+
+Every alert has a severity, a summary, a description, a runbook of one line, and a unit test of its name. Every
+configuration key that an alert or a panel names exists in its section. Needs no engine and no network.
+
+    pip install -r requirements.txt
+    python3 check_texts.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from exported import REPOSITORY
+from expressions import DASHBOARDS, DEPLOY, RULES, panels
+
+COMMON = REPOSITORY / "common/src"
+SECTIONS = "run|env|curriculum|model|rollout|actor|learner|loss|optimizer|checkpoint|eval|telemetry"
+KEY = re.compile(rf"\b({SECTIONS})\.([a-z_]+)\b")
+REQUIRED = ("summary", "description", "runbook")
+SEVERITIES = ("critical", "warning")
+
+
+def keys() -> set[str]:
+    """Every configuration key, as `section.key`: the fields of `SectionConfig`."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(COMMON.rglob("*.rs")))
+    block = re.compile(r"^pub struct (\w+)Config \{(.*?)^\}", re.DOTALL | re.MULTILINE)
+    fields = {name.lower(): re.findall(r"^    pub (\w+):", body, re.MULTILINE) for name, body in block.findall(text)}
+    return {f"{section}.{key}" for section in SECTIONS.split("|") for key in fields[section]}
+
+
+def alerts() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every alert, and where it stands."""
+    for path in sorted(RULES.glob("*.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    yield f"{path.name}: {rule['alert']}", rule
+
+
+def faults_of_alert(rule: dict[str, Any]) -> Iterator[str]:
+    """What is missing from one alert."""
+    notes = rule.get("annotations", {})
+    for name in REQUIRED:
+        if not notes.get(name):
+            yield f"no {name}"
+        elif "\n" in notes[name].strip():
+            yield f"its {name} is more than one line"
+    if rule.get("labels", {}).get("severity") not in SEVERITIES:
+        yield f"its severity is none of {', '.join(SEVERITIES)}"
+    dashed = re.sub(r"(?<!^)(?=[A-Z])", "-", rule["alert"][len("Hrm") :]).lower()
+    test = DEPLOY / f"prometheus/tests/{dashed}.yml"
+    if not test.exists() or f"alertname: {rule['alert']}\n" not in test.read_text(encoding="utf-8"):
+        yield f"no unit test tests/{test.name}"
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Everything that people read, and where it stands."""
+    for where, rule in alerts():
+        yield where, " ".join(rule.get("annotations", {}).values())
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in panels(json.loads(path.read_text(encoding="utf-8"))):
+            yield f"{path.name}: {panel['title']}", panel.get("description", "")
+
+
+def main() -> int:
+    """Checks everything and says what is wrong."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    faults = [f"{where}: {fault}" for where, rule in alerts() for fault in faults_of_alert(rule)]
+    known, named = keys(), 0
+    for where, text in texts():
+        for section, key in KEY.findall(text):
+            named += 1
+            if f"{section}.{key}" not in known:
+                faults.append(f"{where}: there is no configuration key {section}.{key}")
+    for fault in faults:
+        print(f"check_texts: {fault}", file=sys.stderr)
+    if not faults:
+        print(f"check_texts: {sum(1 for _ in alerts())} alerts; {named} mentions of configuration keys")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+"""Real processes: a learner, two actors, Prometheus and Alertmanager on loopback.
+
+Provokes the project's alerts and sees each of them reach Alertmanager, for the process that it is about and no other;
+then asks whether every expression of every rule, panel, event and variable has returned a series that a program
+exported.
+
+Prometheus runs on the project's own configuration with addresses in place of names, a scrape a second, and the rules
+on a faster clock (scaling.py). Needs the built programs and Debian's packages prometheus and prometheus-alertmanager.
+
+    pip install -r requirements.txt
+    python3 live.py                      # target/debug, else target/release
+    python3 live.py --bin-dir DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import promql_parser as promql
+import yaml
+
+import expressions
+import scaling
+from api import Alertmanager, Prometheus
+from exported import OWN, REPOSITORY
+from labels import selectors
+from link import Link
+from processes import Failure, Process, free_ports, program, until
+
+CONFIG = REPOSITORY / "configs/four-rooms.toml"
+PROMETHEUS = expressions.DEPLOY / "prometheus"
+
+# Two actors that do not wait for the learner, and a model and batches small enough for two shared cores. A batch makes
+# eight versions. Episodes are cut short, so that the thousands come by that settle the success rate.
+SMALL = {
+    "rollout.synchronous": "false",
+    "rollout.envs": "16",
+    "rollout.unroll_length": "8",
+    "learner.batch_unrolls": "1",
+    "learner.max_policy_lag": "64",
+    "learner.total_frames": "1000000000",
+    "learner.max_minutes": "0",
+    "learner.threads": "1",
+    "learner.drain_seconds": "5",
+    "loss.minibatch": "32",
+    "model.hidden": "16",
+    "model.h_cycles": "1",
+    "model.l_cycles": "1",
+    "env.max_steps": "5",
+    "eval.interval_frames": "2000",
+    "eval.episodes": "100",
+    "checkpoint.interval_frames": "1000000000",
+}
+
+# What a slow link carries: a small part of an unroll a second.
+SLOW = 20_000
+# How long the longest of what is waited for may take. Alerts need `for` and their range, both at most 15 s here.
+PATIENCE = 180.0
+# How long after the last event what it left may take to be scraped and recorded.
+LAST_SCRAPES = 20.0
+
+
+class Cluster:
+    """All the processes, and where they are."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self.binaries, self.folder = binaries, folder
+        ports = free_ports(6)
+        self.grpc, self.metrics, *self.actor_metrics, self.prometheus_port, self.alertmanager_port = ports
+        self.learner_address = f"127.0.0.1:{self.metrics}"
+        self.actor_addresses = [f"127.0.0.1:{port}" for port in self.actor_metrics]
+        self.links = [Link(self.grpc) for _ in self.actor_metrics]
+        self.learner: Process | None = None
+        self.others: list[Process] = []
+        self.prometheus = Prometheus(self.prometheus_port)
+        self.alertmanager = Alertmanager(self.alertmanager_port)
+
+    def start_learner(self, name: str, **settings: str) -> None:
+        """A learner of a new run, at the address where the one before was."""
+        command = [str(self.binaries / "hrm-learner"), "serve", "--config", str(CONFIG)]
+        command += ["--listen", f"127.0.0.1:{self.grpc}", "--metrics-listen", self.learner_address]
+        command += ["--run-dir", str(self.folder / "runs" / name), "--set", f"run.name={name}"]
+        for key, value in {**SMALL, **{key.replace("__", "."): value for key, value in settings.items()}}.items():
+            command += ["--set", f"{key}={value}"]
+        self.learner = Process(f"learner-{name}", command, self.folder)
+
+    def start_actors(self) -> None:
+        """Two actors, each over a link of its own."""
+        for number, (link, address) in enumerate(zip(self.links, self.actor_addresses)):
+            command = [str(self.binaries / "hrm-actor"), "run", "--learner", f"http://127.0.0.1:{link.port}"]
+            command += ["--metrics-listen", address, "--set", "actor.backoff_max_ms=500"]
+            self.others.append(Process(f"actor-{number}", command, self.folder))
+
+    def start_watchers(self) -> None:
+        """Prometheus and Alertmanager."""
+        manager = self.folder / "alertmanager.yml"
+        manager.write_text(yaml.safe_dump({"route": {"receiver": "none"}, "receivers": [{"name": "none"}]}))
+        command = [program("prometheus-alertmanager", "prometheus-alertmanager"), f"--config.file={manager}"]
+        command += [f"--storage.path={self.folder}/alertmanager", "--cluster.listen-address="]
+        command += [f"--web.listen-address=127.0.0.1:{self.alertmanager_port}"]
+        self.others.append(Process("alertmanager", command, self.folder))
+
+        command = [program("prometheus", "prometheus"), f"--config.file={self.configuration()}"]
+        command += [f"--storage.tsdb.path={self.folder}/prometheus"]
+        command += [f"--web.listen-address=127.0.0.1:{self.prometheus_port}"]
+        self.others.append(Process("prometheus", command, self.folder))
+
+    def configuration(self) -> Path:
+        """The project's prometheus.yml, and its rules, for here."""
+        content = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
+        content["global"].update(scrape_interval="1s", scrape_timeout="1s", evaluation_interval="1s")
+        targets: dict[str, list[str]] = {"hrm-learner": [self.learner_address], "hrm-actor": self.actor_addresses}
+        for job in content["scrape_configs"]:
+            del job["dns_sd_configs"]
+            job["static_configs"] = [{"targets": targets.pop(job["job_name"])}]
+        if targets:
+            raise Failure(f"prometheus.yml has no job {', '.join(targets)}")
+        address = f"127.0.0.1:{self.alertmanager_port}"
+        content["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [address]}]}]}
+        folder = self.folder / "rules"
+        folder.mkdir()
+        for source in sorted(PROMETHEUS.glob("rules/*.yml")):
+            scaling.rules(source, folder / source.name)
+        path = self.folder / "prometheus.yml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return path
+
+    def until(self, what: str, condition, learner: bool = True) -> None:
+        """Waits for a condition while everything that should be alive is."""
+        alive = [*self.others, *([self.learner] if learner and self.learner else [])]
+        until(what, condition, PATIENCE, alive)
+
+    def until_returns(self, what: str, expr: str) -> None:
+        """Waits until an expression returns something."""
+        self.until(what, lambda: self.prometheus.now(expr))
+
+    def until_alert(self, name: str, *instances: str, learner: bool = True) -> None:
+        """Waits until an alert has reached Alertmanager for these and no others."""
+        wanted = set(instances)
+        self.until(f"{name} reached Alertmanager", lambda: self.alertmanager.has(name, wanted), learner)
+        for alert in self.alertmanager.alerts(name):
+            for note in alert["annotations"].values():
+                if "<no value>" in note or "<error" in note:
+                    raise Failure(f"{name}: {note}")
+
+    def close(self) -> None:
+        """Ends everything."""
+        for process in [*reversed(self.others), self.learner]:
+            if process:
+                process.stop()
+        for link in self.links:
+            link.close()
+
+
+def play(cluster: Cluster) -> None:
+    """One bad day after another."""
+    learner, (_, second) = cluster.learner_address, cluster.actor_addresses
+    cluster.start_watchers()
+    for name, server in (("Prometheus", cluster.prometheus), ("Alertmanager", cluster.alertmanager)):
+        cluster.until(f"{name} is ready", server.ready)
+
+    cluster.start_learner("plain")
+    cluster.until_alert("HrmNoActorConnected", learner)
+    cluster.start_actors()
+    cluster.until("HrmNoActorConnected is over", lambda: cluster.alertmanager.has("HrmNoActorConnected", set()))
+    cluster.until_returns("both actors are joined", "sum(hrm_actor_connected) == 2")
+    cluster.until_returns("an evaluation found a path", "hrm_learner_eval_path_ratio")
+    cluster.until_returns("success has settled", "instance_run:hrm_learner_episode_success_ratio:settled")
+
+    for link in cluster.links:
+        link.up_rate = SLOW
+    cluster.until_alert("HrmLearnerStarved", learner)
+    for link in cluster.links:
+        link.up_rate = None
+
+    cluster.until_returns("versions go on", "rate(hrm_learner_weights_published_total[3s]) > 1")
+    cluster.links[1].cut()
+    cluster.until_alert("HrmWeightsNotReachingActor", second)
+    cluster.links[1].mend()
+    cluster.until_returns("the actor is back", f'hrm_actor_connected{{instance="{second}"}} == 1')
+
+    cluster.until_alert("HrmCheckpointTooOld", learner)
+    cluster.learner.kill()
+    cluster.until_alert("HrmLearnerDown", learner, learner=False)
+
+    # Nothing may be behind at all, so of two actors that take turns one always is.
+    cluster.start_learner("strict", learner__max_policy_lag="0", checkpoint__interval_frames="1000")
+    cluster.until_alert("HrmPolicyLagAboveBound", learner)
+    cluster.until_returns("it saved", "hrm_learner_checkpoint_frames > 0")
+    cluster.learner.stop()
+
+    # The first update is so large that the next are not finite, and what actors play with such weights is not either.
+    cluster.start_learner("diverging", optimizer__learning_rate="1e30", optimizer__warmup_updates="0")
+    cluster.until_alert("HrmLossNotFinite", learner, learner=False)
+    cluster.until_alert("HrmUnrollsRefused", learner, learner=False)
+
+
+def questions() -> dict[str, str]:
+    """What must have returned a series, and where it stands: expressions, and selectors in them."""
+    asked: dict[str, str] = {}
+    for expression in expressions.every():
+        # Panels on the clock of the scrape; rules on that which they ran on.
+        text = expression.plain("5s")
+        if expression.kind in ("record", "alert"):
+            text = scaling.expression(text)
+        # An alert returns something only while it fires. Its parts must be there all the same.
+        if expression.kind == "record":
+            labels = [f"{name}={json.dumps(value)}" for name, value in expression.labels.items()]
+            asked.setdefault(f"{expression.record}{{{', '.join(labels)}}}", expression.where)
+        elif expression.kind != "alert":
+            asked.setdefault(text, expression.where)
+        for selector in selectors(promql.parse(text)):
+            # What a rule records is asked for above; what is left is exported, or Prometheus's own.
+            if ":" not in selector.name and selector.name not in OWN:
+                asked.setdefault(bare(selector), expression.where)
+    return asked
+
+
+def ask(cluster: Cluster, start: float) -> None:
+    """Waits until every question has had an answer at some time; the last scrape may be a second away."""
+    pending = questions()
+
+    def answered() -> bool:
+        for question in list(pending):
+            if cluster.prometheus.ever(question, start, time.time()):
+                del pending[question]
+        return not pending
+
+    try:
+        until(f"{len(pending)} expressions and selectors returned series", answered, LAST_SCRAPES, [])
+    except Failure as failure:
+        lines = [f"    {where}: {question}" for question, where in pending.items()]
+        raise Failure("\n".join([f"{failure}; these never did:", *lines])) from None
+
+
+def bare(selector: promql.VectorSelector) -> str:
+    """A selector without its offset."""
+    signs = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
+    matchers = [
+        f"{matcher.name}{signs[str(matcher.op).rpartition('.')[-1]]}{json.dumps(matcher.value)}"
+        for matcher in selector.matchers.matchers
+    ]
+    return f"{selector.name}{{{', '.join(matchers)}}}"
+
+
+def main() -> int:
+    """Runs it all in a folder of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin-dir", type=Path, help="where hrm-learner and hrm-actor are")
+    parser.add_argument("--keep", action="store_true", help="leave the folder with all logs and data")
+    arguments = parser.parse_args()
+    binaries = find(arguments.bin_dir)
+
+    folder = Path(tempfile.mkdtemp(prefix="hrm-live-"))
+    began = time.time()
+    try:
+        with contextlib.closing(Cluster(binaries, folder)) as cluster:
+            play(cluster)
+            ask(cluster, began)
+            if faults := cluster.prometheus.unhealthy_rules():
+                raise Failure("rules that fail:\n" + "\n".join(faults))
+    except Failure as failure:
+        print(f"live: FAILED: {failure}\nlive: logs are in {folder}", file=sys.stderr)
+        return 1
+    if not arguments.keep:
+        shutil.rmtree(folder)
+    print(f"live: passed in {time.time() - began:.0f} s")
+    return 0
+
+
+def find(given: Path | None) -> Path:
+    """The folder with both programs."""
+    choices = [given] if given else [REPOSITORY / "target/debug", REPOSITORY / "target/release"]
+    for folder in choices:
+        if all((folder / name).is_file() for name in ("hrm-learner", "hrm-actor")):
+            return folder.resolve()
+    raise SystemExit(f"live: no hrm-learner and hrm-actor in {' or '.join(map(str, choices))}; build them: make build")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

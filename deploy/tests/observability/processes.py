@@ -1,0 +1,93 @@
+"""The processes of the test: started with a log each, watched while something is waited for, and ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Callable
+
+# How often a condition is looked at.
+PAUSE = 0.25
+
+
+class Failure(Exception):
+    """The test has failed, and why."""
+
+
+class Process:
+    """One running program."""
+
+    def __init__(self, name: str, command: list[str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        # What is configured for the person who runs the test is not meant for its processes.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("HRM__")}
+        with self.log.open("wb") as log:
+            self.child = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def check(self) -> None:
+        """Fails when the process has ended by itself."""
+        status = self.child.poll()
+        if status is not None:
+            raise Failure(f"{self.name} ended with status {status}:\n{self.tail()}")
+
+    def kill(self) -> None:
+        """Ends it without a word, as a machine does that goes away."""
+        self.child.kill()
+        self.child.wait()
+
+    def stop(self) -> None:
+        """Asks it to end, and sees that it does."""
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+            try:
+                self.child.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of its log."""
+        text = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in text[-lines:])
+
+
+def until(what: str, condition: Callable[[], object], seconds: float, alive: Iterable[Process]) -> None:
+    """Returns once `condition` holds. Fails when it does not within `seconds`, or when a process dies meanwhile.
+
+    The limit is for a test that hangs; it is many times what a slow machine needs.
+    """
+    began = time.monotonic()
+    while True:
+        for process in alive:
+            process.check()
+        if condition():
+            print(f"live: {what} ({time.monotonic() - began:.1f} s)", flush=True)
+            return
+        if time.monotonic() - began > seconds:
+            raise Failure(f"not within {seconds:.0f} s: {what}")
+        time.sleep(PAUSE)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def program(name: str, package: str) -> str:
+    """Where a program of a Debian package is."""
+    path: str | None = shutil.which(name)
+    if path is None:
+        raise SystemExit(f"live: {name} is not in PATH; on Debian: apt install {package}")
+    return path

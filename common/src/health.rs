@@ -107,10 +107,12 @@ pub enum Unhealthy {
         /// What the transport says.
         source: tonic::transport::Error,
     },
-    /// The service is not known, or the answer was no answer.
-    #[error("{address} answers {}: {}", .status.code(), .status.message())]
+    /// The service is not known there, or the answer was no answer.
+    #[error("asked for {service:?}, {address} answers {}: {}", .status.code(), .status.message())]
     Refused {
-        /// Where it was asked for.
+        /// What was asked for.
+        service: String,
+        /// Where.
         address: SocketAddr,
         /// The answer.
         status: Box<tonic::Status>,
@@ -148,6 +150,7 @@ pub async fn check(address: SocketAddr, service: &str) -> Result<(), Unhealthy> 
         .check(request)
         .await
         .map_err(|status| Unhealthy::Refused {
+            service: service.to_owned(),
             address,
             status: Box::new(status),
         })?;

@@ -2,10 +2,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::attention::{Attention, Rotary};
+use super::attention::Attention;
 use super::config::{Mixing, ModelConfig};
 use super::conv::Conv;
 use super::parameters::Declaration;
+use super::places::Places;
 use super::rows::Rows;
 use super::swiglu::SwiGlu;
 
@@ -43,11 +44,11 @@ impl Block {
         &self,
         weights: &[Tensor],
         rows: &Rows,
-        rotary: Option<&Rotary>,
+        places: &Places,
         x: &Tensor,
     ) -> Tensor {
         let mixed = match &self.mixer {
-            Mixer::Attention(attention) => attention.forward(weights, rows, rotary, x),
+            Mixer::Attention(attention) => attention.forward(weights, rows, places, x),
             Mixer::Conv(conv) => conv.forward(weights, rows, x),
         };
         let x = rms_norm(&add(mixed, x));

@@ -8,6 +8,8 @@ pub enum Position {
     Rotary,
     /// A learned embedding added to the token's.
     Learned,
+    /// [`Position::Learned`], and every attention head leans towards the next cell in a direction of its own.
+    Directional,
 }
 
 /// How tokens exchange information inside a block.
@@ -212,27 +214,29 @@ impl ModelConfig {
                 remedy: "choose a divisor of model.hidden".into(),
             });
         }
-        if self.position == Position::Rotary {
-            if self.mixing == Mixing::Conv {
-                return Err(ModelConfigError {
-                    key: "position",
-                    value: "rotary".into(),
-                    reason: "rotary positions act on attention, and mixing is \"conv\"".into(),
-                    remedy: "set model.position = \"learned\" or model.mixing = \"attention\""
-                        .into(),
-                });
-            }
-            if !(self.hidden / self.heads).is_multiple_of(2) {
-                return Err(ModelConfigError {
-                    key: "heads",
-                    value: self.heads.to_string(),
-                    reason: format!(
-                        "rotary positions turn pairs of dimensions, and hidden / heads = {} is odd",
-                        self.hidden / self.heads
-                    ),
-                    remedy: "choose model.heads so that hidden / heads is even".into(),
-                });
-            }
+        let value = match self.position {
+            Position::Rotary => "rotary",
+            Position::Learned => return Ok(()),
+            Position::Directional => "directional",
+        };
+        if self.mixing == Mixing::Conv {
+            return Err(ModelConfigError {
+                key: "position",
+                value: value.into(),
+                reason: format!("{value} positions act on attention, and mixing is \"conv\""),
+                remedy: "set model.position = \"learned\" or model.mixing = \"attention\"".into(),
+            });
+        }
+        if self.position == Position::Rotary && !(self.hidden / self.heads).is_multiple_of(2) {
+            return Err(ModelConfigError {
+                key: "heads",
+                value: self.heads.to_string(),
+                reason: format!(
+                    "rotary positions turn pairs of dimensions, and hidden / heads = {} is odd",
+                    self.hidden / self.heads
+                ),
+                remedy: "choose model.heads so that hidden / heads is even".into(),
+            });
         }
         Ok(())
     }
@@ -265,7 +269,7 @@ mod tests {
     #[test]
     fn impossible_values_are_named() {
         type Spoil = fn(&mut ModelConfig);
-        let broken: [(&str, Spoil); 8] = [
+        let broken: [(&str, Spoil); 9] = [
             ("hidden", |c| c.hidden = 0),
             ("h_layers", |c| c.h_layers = 0),
             ("l_cycles", |c| c.l_cycles = 0),
@@ -274,6 +278,10 @@ mod tests {
             ("heads", |c| c.heads = 3),
             ("heads", |c| c.heads = 64),
             ("position", |c| c.mixing = Mixing::Conv),
+            ("position", |c| {
+                c.mixing = Mixing::Conv;
+                c.position = Position::Directional;
+            }),
         ];
         for (key, spoil) in broken {
             let mut config = ModelConfig::paper();

@@ -1,13 +1,13 @@
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::attention::Rotary;
-use super::config::{Dtype, Mixing, ModelConfig, ModelConfigError, Position};
+use super::config::{Dtype, ModelConfig, ModelConfigError};
 use super::decision::{Decision, Gradient, Segment, Trace};
 use super::error::LoadError;
 use super::heads::Heads;
 use super::network::Network;
 use super::parameters::{Declaration, Parameters};
+use super::places::Places;
 use super::rows::Rows;
 use crate::env::Grid;
 
@@ -25,7 +25,7 @@ pub struct Hrm {
     device: Device,
     parameters: Parameters,
     network: Network,
-    rotary: Option<Rotary>,
+    places: Places,
 }
 
 impl Hrm {
@@ -42,15 +42,14 @@ impl Hrm {
         config.validate()?;
         let mut declaration = Declaration::default();
         let network = Network::declare(config, grid, &mut declaration);
-        let rotary = (config.mixing == Mixing::Attention && config.position == Position::Rotary)
-            .then(|| Rotary::new(grid.len() + 1, config.hidden / config.heads, device));
+        let places = Places::new(config, grid, device);
         Ok(Self {
             config: config.clone(),
             grid,
             device,
             parameters: Parameters::new(declaration, seed, device),
             network,
-            rotary,
+            places,
         })
     }
 
@@ -62,7 +61,7 @@ impl Hrm {
             device: self.device,
             parameters: self.parameters.share(),
             network: self.network.clone(),
-            rotary: self.rotary.as_ref().map(Rotary::share),
+            places: self.places.share(),
         }
     }
 
@@ -248,7 +247,7 @@ impl Hrm {
                 .open(&rows, &carry.to_kind(kind), &self.initial());
         let one_step = gradient == Gradient::OneStep;
         let (h, l) = (&self.network.h, &self.network.l);
-        let rotary = self.rotary.as_ref();
+        let places = &self.places;
         for _ in 0..self.config.segments {
             if one_step {
                 (z_h, z_l) = (z_h.detach(), z_l.detach());
@@ -258,14 +257,14 @@ impl Hrm {
                 let injection = &z_h + &embedded;
                 for l_cycle in 1..=self.config.l_cycles {
                     let last_l = last_h && l_cycle == self.config.l_cycles;
-                    let call = || l.forward(&weights, &rows, rotary, &z_l, &injection);
+                    let call = || l.forward(&weights, &rows, places, &z_l, &injection);
                     z_l = if one_step && !last_l {
                         no_grad(call)
                     } else {
                         call()
                     };
                 }
-                let call = || h.forward(&weights, &rows, rotary, &z_h, &z_l);
+                let call = || h.forward(&weights, &rows, places, &z_h, &z_l);
                 z_h = if one_step && !last_h {
                     no_grad(call)
                 } else {

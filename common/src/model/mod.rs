@@ -37,6 +37,7 @@ mod linear;
 mod module;
 mod network;
 mod parameters;
+mod places;
 pub mod published;
 mod rows;
 pub mod state;

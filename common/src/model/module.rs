@@ -2,10 +2,10 @@
 
 use tch::Tensor;
 
-use super::attention::Rotary;
 use super::block::Block;
 use super::config::ModelConfig;
 use super::parameters::Declaration;
+use super::places::Places;
 use super::rows::Rows;
 
 /// One of the two recurrent modules: a stack of blocks behind an injection.
@@ -32,12 +32,12 @@ impl Module {
         &self,
         weights: &[Tensor],
         rows: &Rows,
-        rotary: Option<&Rotary>,
+        places: &Places,
         z: &Tensor,
         injection: &Tensor,
     ) -> Tensor {
         self.blocks.iter().fold(z + injection, |x, block| {
-            block.forward(weights, rows, rotary, &x)
+            block.forward(weights, rows, places, &x)
         })
     }
 }

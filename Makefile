@@ -11,9 +11,10 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
 
 # What the checks of deploy/ are written in.
-DEPLOY_REQUIREMENTS := deploy/grafana/requirements.txt deploy/tests/observability/requirements.txt
+DEPLOY_REQUIREMENTS := deploy/grafana/requirements.txt $(wildcard deploy/tests/*/requirements.txt)
 DEPLOY_PYTHON := .tools/deploy/bin/python3
 DEPLOY_STAMP := .tools/deploy/complete
+KUBECTL := $(or $(shell command -v kubectl 2>/dev/null),.tools/bin/kubectl)
 
 # An empty LIBTORCH would still hide the one that .cargo/config.toml gives.
 ifeq ($(strip $(LIBTORCH)),)
@@ -23,7 +24,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in their order; cargo uses all the cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build train study test verify cluster-check dashboards check-format lint doc fix bench audit clean distclean
+.PHONY: help libtorch build train study test verify cluster-check generated check-format lint doc fix bench audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,20 +57,27 @@ lint: libtorch
 doc: libtorch ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-cluster-check: libtorch $(DEPLOY_STAMP) ## Check deploy/: rules, dashboards, then learner, actors and Prometheus for real
+cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check deploy/: rules, dashboards, manifests, then learner, actors and Prometheus for real
 	@for tool in promtool prometheus prometheus-alertmanager; do command -v $$tool >/dev/null || { echo "cluster-check: no $$tool (on Debian: sudo apt install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
 	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules/*.yml
 	promtool test rules deploy/prometheus/tests/*.yml
 	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py --check
+	$(DEPLOY_PYTHON) deploy/k8s/rules.py --check
 	$(DEPLOY_PYTHON) deploy/tests/observability/check_promql.py
 	$(DEPLOY_PYTHON) deploy/tests/observability/check_texts.py
 	$(DEPLOY_PYTHON) deploy/tests/observability/check_dashboards.py
 	cargo build --workspace --bins --locked
+	$(DEPLOY_PYTHON) deploy/tests/kubernetes/check_manifests.py --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) deploy/tests/observability/live.py --bin-dir target/debug
 
-dashboards: $(DEPLOY_STAMP) ## Make the JSON of the Grafana dashboards anew, after a change of deploy/grafana/builders/
+generated: $(DEPLOY_STAMP) ## Make anew what is made of other files under deploy/: dashboards, and the rules for Kubernetes
 	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py
+	$(DEPLOY_PYTHON) deploy/k8s/rules.py
+
+# Where the machine has none: kustomize's components need one that is newer than Debian 12's.
+.tools/bin/kubectl:
+	deploy/tests/kubernetes/fetch_kubectl.sh $(@D)
 
 $(DEPLOY_STAMP): $(DEPLOY_REQUIREMENTS)
 	python3 -m venv .tools/deploy

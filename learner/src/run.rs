@@ -258,6 +258,7 @@ pub async fn start(
     names::LEARNER_RUN_FRAMES_GOAL
         .get()
         .set(config.learner.total_frames as f64);
+    names::LEARNER_RUN_COMPLETE.get().set(0.0);
     let trainer = tokio::task::spawn_blocking(move || trainer.run());
     let actors_stop = Shutdown::new();
     tokio::spawn({
@@ -343,7 +344,8 @@ async fn serve(
 }
 
 impl Running {
-    /// Waits for the end of training, drains actors and service, and evaluates a complete run.
+    /// Waits for the end of training, drains actors and service, and evaluates a complete run; then waits to
+    /// be asked to stop, if the configuration says so.
     ///
     /// # Errors
     ///
@@ -356,6 +358,7 @@ impl Running {
         self.health.set(health::LEARNER, false).await;
         let deadline = Instant::now() + self.config.learner.drain();
         if let Ok((End::Complete, trainer)) = &trained {
+            names::LEARNER_RUN_COMPLETE.get().set(1.0);
             trainer.publish_end();
         }
         // Dropping the trainer's queue and weights ends every stream that is still open.
@@ -405,7 +408,12 @@ impl Running {
                 conclusion.await
             }
         };
-        concluded.context("the final evaluation panicked")?
+        let summary = concluded.context("the final evaluation panicked")??;
+        if summary.complete && self.config.learner.stay_when_complete {
+            tracing::info!("the run is complete; staying until asked to stop");
+            self.shutdown.tripped().await;
+        }
+        Ok(summary)
     }
 
     /// True once no session is open. Whoever has only joined is waited for when there is something to

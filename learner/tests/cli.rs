@@ -218,6 +218,35 @@ fn health_is_asked_where_the_configuration_says() {
 }
 
 #[test]
+fn a_learner_that_shall_stay_stays_when_its_run_is_complete() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = [
+        ("learner.stay_when_complete", "true"),
+        ("learner.health_listen", "127.0.0.1:0"),
+        ("learner.metrics_listen", "127.0.0.1:0"),
+    ];
+    let process = Process::start(&mut training(folder.path(), "train", &settings));
+    let metrics = address(&process.line("serving /metrics"));
+    let setting = format!(
+        "learner.health_listen={}",
+        address(&process.line("serving health"))
+    );
+    process.line("the run is complete; staying until asked to stop");
+    assert!(folder.path().join("summary.json").exists());
+    let page = support::get(metrics, "/metrics");
+    assert!(page.contains("hrm_learner_run_complete 1"), "{page}");
+    for (service, code) in [("", 0), ("hrm.v1.Learner", 1)] {
+        let arguments = ["health", "--service", service, "--set", &setting];
+        let (output, _, stderr) = output(learner().args(arguments));
+        assert_eq!(output.status.code(), Some(code), "{service:?}: {stderr}");
+    }
+    process.send("-TERM");
+    let (status, printed) = process.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(printed.contains("Trained on"), "{printed}");
+}
+
+#[test]
 fn a_signal_ends_the_final_evaluation() {
     let folder = tempfile::tempdir().expect("a folder");
     let endless = ("eval.final_episodes", "1_000_000_000");

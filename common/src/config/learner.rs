@@ -28,6 +28,9 @@ pub struct LearnerConfig {
     pub total_frames: u64,
     /// The run is complete after this many minutes; 0 for no limit.
     pub max_minutes: f64,
+    /// Once the run is complete, keep metrics and health until asked to stop, for supervisors that start again
+    /// whatever ends.
+    pub stay_when_complete: bool,
     /// How long the learner may take to finish when asked to stop, in seconds.
     pub drain_seconds: u64,
     /// Where the learner serves `/metrics`; `""` in a file switches it off.
@@ -50,6 +53,7 @@ impl Default for LearnerConfig {
             max_policy_lag: 256,
             total_frames: 250_000,
             max_minutes: 0.0,
+            stay_when_complete: false,
             drain_seconds: 10,
             metrics_listen: Some(address::loopback(9100)),
             health_listen: None,

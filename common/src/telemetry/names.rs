@@ -416,6 +416,8 @@ metrics! {
     LEARNER_RUN_FRAMES: Gauge<Unlabelled> = "hrm_learner_run_frames", Count;
     /// Frames after which the run is complete.
     LEARNER_RUN_FRAMES_GOAL: Gauge<Unlabelled> = "hrm_learner_run_frames_goal", Count;
+    /// 1 once the run is complete, 0 before.
+    LEARNER_RUN_COMPLETE: Gauge<Unlabelled> = "hrm_learner_run_complete", Count;
     /// Episodes that ended, by outcome.
     LEARNER_EPISODES: Counter<Outcome> = "hrm_learner_episodes_total", Count;
     /// Share of the last uniform episodes that reached the goal.

@@ -19,7 +19,7 @@ from .panels import (
     row,
     rows,
 )
-from .queries import Query, actor, learner, process, rate
+from .queries import Query, actor, learner, process, rate, recorded
 
 BEHIND = "instance:hrm_actor_weights_version:behind"
 EITHER = "hrm-learner|hrm-actor"
@@ -173,9 +173,15 @@ def actors():
     yield curve(
         "Connections",
         "Actors as the learner counts them, and as they say themselves. They differ for up to 40 s after an actor died;"
-        " longer, and a connection is half open.",
+        " longer, and a connection is half open. Room for: as many as would just keep the learner busy, at most twice"
+        " those there are; a synchronous run has no such number.",
         Query("joined, says the learner", f"sum({learner('hrm_learner_actors')})"),
         Query("joined, say the actors", f"sum({actor('hrm_actor_connected')})"),
+        Query(
+            "room for",
+            f"sum({learner('hrm_learner_actors')} * on (namespace) group_left ()"
+            f" {recorded('namespace:hrm_learner_headroom:ratio')})",
+        ),
         unit="short",
         low=0,
     )

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Writes components/monitoring/rules.yaml: deploy/prometheus/rules/*.yml as a PrometheusRule for the Prometheus operator.
+
+The result is committed. Change deploy/prometheus/rules/, run this, and commit both.
+
+    python3 rules.py                # write
+    python3 rules.py --check        # exit status 1 where the file differs from what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+FOLDER = Path(__file__).resolve().parent
+TARGET = FOLDER / "components/monitoring/rules.yaml"
+SOURCES = sorted((FOLDER.parent / "prometheus/rules").glob("*.yml"))
+HEAD = "# Made by deploy/k8s/rules.py from deploy/prometheus/rules/, where the comments are.\n"
+
+
+def render() -> str:
+    """The text of the file."""
+    groups = [group for path in SOURCES for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
+    rule = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "hrm", "namespace": "hrm"},
+        "spec": {"groups": groups},
+    }
+    return HEAD + yaml.safe_dump(rule, sort_keys=False, width=110)
+
+
+def main() -> int:
+    """Writes or checks the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where the file differs")
+    if parser.parse_args().check:
+        found = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
+        if found != render():
+            print(f"rules: run deploy/k8s/rules.py and commit {TARGET.name}", file=sys.stderr)
+            return 1
+        print("rules: as committed")
+        return 0
+    TARGET.write_text(render(), encoding="utf-8")
+    print(f"rules: wrote {TARGET.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

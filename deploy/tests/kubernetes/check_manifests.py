@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Checks every overlay of deploy/k8s as `kubectl kustomize` makes it.
+
+Kubernetes's own kinds against the schemas of two of its versions, strictly; the restricted Pod Security Standard; that
+selectors, ports, accounts, volumes and targets are there; that our programs, given the environment of image and
+manifest, listen where the manifests say; that autoscalers ask for what is recorded. Needs no cluster.
+
+    pip install -r requirements.txt
+    cargo build --workspace --bins
+    python3 check_manifests.py --kubectl kubectl --bin-dir target/debug
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubernetes_validate
+import references
+import restricted
+import scaling
+import settings
+from manifests import OVERLAYS, Overlay, build
+
+# The newest that the validator knows, and one that providers still run.
+VERSIONS = ("1.31", "1.37")
+
+
+def of_schema(overlay: Overlay) -> Iterator[str]:
+    """What Kubernetes would refuse."""
+    for manifest in overlay.manifests:
+        if manifest.custom:
+            continue
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(manifest.content, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                where = ".".join(str(part) for part in error.path)
+                yield f"{manifest}: Kubernetes {version}: {where}: {error.message}"
+
+
+def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
+    """Everything that is wrong with an overlay."""
+    yield from of_schema(overlay)
+    for workload in overlay.workloads:
+        yield from (f"{workload.manifest}: {fault}" for fault in restricted.faults(workload))
+    yield from references.faults(overlay)
+    yield from settings.faults(overlay, bin_dir)
+    yield from scaling.faults(overlay)
+
+
+def main() -> int:
+    """Checks every overlay and says what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kubectl", default="kubectl", help="kubectl 1.27 or later")
+    parser.add_argument("--bin-dir", type=Path, default=Path("target/debug"), help="where hrm-learner and hrm-actor are")
+    arguments = parser.parse_args()
+
+    found = []
+    for folder in OVERLAYS:
+        overlay = build(folder, arguments.kubectl)
+        wrong = [f"{overlay.name}: {fault}" for fault in faults(overlay, arguments.bin_dir)]
+        found += wrong
+        if not wrong:
+            own = sum(1 for manifest in overlay.manifests if not manifest.custom)
+            print(f"check_manifests: {overlay.name}: {len(overlay.manifests)} objects, {own} by schema")
+    for fault in found:
+        print(f"check_manifests: {fault}", file=sys.stderr)
+    return 1 if found or not OVERLAYS else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Whether what the objects of an overlay name is there: selectors, ports, accounts, volumes, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from manifests import Manifest, Overlay, Workload
+
+# Of other projects: what our network policies name and no overlay holds.
+STRANGERS = ({"app.kubernetes.io/name": "prometheus"}, {"k8s-app": "kube-dns"})
+
+
+def faults(overlay: Overlay) -> Iterator[str]:
+    """What is named and not there, in the whole overlay."""
+    seen: set[str] = set()
+    for manifest in overlay.manifests:
+        if str(manifest) in seen:
+            yield f"{manifest} is there twice"
+        seen.add(str(manifest))
+        if manifest.kind != "Namespace" and not overlay.has("Namespace", manifest.namespace):
+            yield f"{manifest}: namespace {manifest.namespace!r} is not the overlay's"
+        yield from (f"{manifest}: {fault}" for fault in _CHECKS.get(manifest.kind, _nothing)(overlay, manifest))
+
+
+def _nothing(_overlay: Overlay, _manifest: Manifest) -> Iterator[str]:
+    return iter(())
+
+
+def _workload(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    workload = Workload(manifest)
+    if not workload.matches(manifest.spec["selector"]["matchLabels"]):
+        yield "its selector does not find its own pods"
+    account = workload.pod.get("serviceAccountName", "default")
+    if not overlay.has("ServiceAccount", account):
+        yield f"there is no service account {account}"
+    if manifest.kind == "StatefulSet" and not overlay.has("Service", manifest.spec["serviceName"]):
+        yield f"there is no service {manifest.spec['serviceName']}"
+    volumes = {volume["name"] for volume in workload.pod.get("volumes", [])}
+    volumes |= {claim["metadata"]["name"] for claim in manifest.spec.get("volumeClaimTemplates", [])}
+    for volume in workload.pod.get("volumes", []):
+        if "configMap" in volume and not overlay.has("ConfigMap", volume["configMap"]["name"]):
+            yield f"there is no config map {volume['configMap']['name']}"
+    for container in workload.containers:
+        for mount in container.get("volumeMounts", []):
+            if mount["name"] not in volumes:
+                yield f"{container['name']}: there is no volume {mount['name']}"
+        numbers = {port["containerPort"] for port in container.get("ports", [])}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            port = container.get(probe, {}).get("grpc", {}).get("port")
+            if port not in numbers:
+                yield f"{container['name']}: {probe} asks port {port}, which is none of {sorted(numbers)}"
+        for source in container.get("envFrom", []):
+            # Whoever installs makes the secret.
+            if not source["secretRef"].get("optional"):
+                yield f"{container['name']}: there is no secret {source['secretRef']['name']}, and it is not optional"
+
+
+def _service(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    yield from _found(overlay, manifest.spec["selector"], [port["targetPort"] for port in manifest.spec["ports"]])
+
+
+def _budget(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    yield from _found(overlay, manifest.spec["selector"]["matchLabels"], [])
+
+
+def _policy(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    own = manifest.spec["podSelector"].get("matchLabels", {})
+    yield from _found(overlay, own, [])
+    for rule in manifest.spec.get("ingress", []):
+        yield from _found(overlay, own, [port["port"] for port in rule["ports"]])
+        yield from _peers(overlay, rule["from"], [])
+    for rule in manifest.spec.get("egress", []):
+        yield from _peers(overlay, rule["to"], [port["port"] for port in rule["ports"]])
+
+
+def _peers(overlay: Overlay, peers: list[dict[str, Any]], ports: list[Any]) -> Iterator[str]:
+    for peer in peers:
+        labels = peer["podSelector"]["matchLabels"]
+        if labels not in STRANGERS:
+            yield from _found(overlay, labels, ports)
+
+
+def _autoscaler(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    target = manifest.spec["scaleTargetRef"]
+    # KEDA's default.
+    kind = target.get("kind", "Deployment")
+    if not overlay.has(kind, target["name"]):
+        yield f"there is no {kind} {target['name']}"
+    for workload in overlay.workloads:
+        if workload.manifest.name == target["name"] and "replicas" in workload.manifest.spec:
+            yield f"{workload.manifest} also sets its replicas"
+
+
+def _service_monitor(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    wanted = manifest.spec["selector"]["matchLabels"].items()
+    services = [s for s in overlay.of("Service") if wanted <= s.content["metadata"].get("labels", {}).items()]
+    ports = {port["name"] for service in services for port in service.spec["ports"]}
+    for endpoint in manifest.spec["endpoints"]:
+        if endpoint["port"] not in ports:
+            yield f"no service that it finds has a port {endpoint['port']}"
+
+
+def _pod_monitor(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    ports = [endpoint["port"] for endpoint in manifest.spec["podMetricsEndpoints"]]
+    yield from _found(overlay, manifest.spec["selector"]["matchLabels"], ports)
+
+
+def _found(overlay: Overlay, labels: dict[str, str], ports: list[Any]) -> Iterator[str]:
+    workloads = overlay.selected(labels)
+    if not workloads:
+        yield f"nothing has the labels {labels}"
+    for workload in workloads:
+        for port in ports:
+            if port not in workload.ports and port not in workload.ports.values():
+                yield f"{workload.manifest} has no port {port}"
+
+
+_CHECKS = {
+    "Deployment": _workload,
+    "StatefulSet": _workload,
+    "Service": _service,
+    "PodDisruptionBudget": _budget,
+    "NetworkPolicy": _policy,
+    "HorizontalPodAutoscaler": _autoscaler,
+    "ScaledObject": _autoscaler,
+    "ServiceMonitor": _service_monitor,
+    "PodMonitor": _pod_monitor,
+}

@@ -1,0 +1,41 @@
+"""Whether autoscalers ask for something that is recorded, of a run that can be scaled by it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import yaml
+from manifests import K8S, Manifest, Overlay
+
+RECORDING = K8S.parent / "prometheus/rules/recording.yml"
+ADAPTER = K8S / "components/hpa/adapter-values.yaml"
+
+
+def faults(overlay: Overlay) -> Iterator[str]:
+    """What is wrong with the autoscalers of an overlay."""
+    records = {r["record"] for g in yaml.safe_load(RECORDING.read_text())["groups"] for r in g["rules"]}
+    served = {
+        rule["name"]["as"]: rule["seriesQuery"]
+        for rule in yaml.safe_load(ADAPTER.read_text(encoding="utf-8"))["rules"]["external"]
+    }
+    for scaler in overlay.of("HorizontalPodAutoscaler"):
+        for metric in scaler.spec["metrics"]:
+            name = metric["external"]["metric"]["name"]
+            if served.get(name) not in records:
+                yield f"{scaler}: {ADAPTER.name} makes {name} of {served.get(name)}, which nothing records"
+    for scaler in overlay.of("ScaledObject"):
+        for trigger in scaler.spec["triggers"]:
+            query = trigger["metadata"]["query"]
+            if not any(record in query for record in records):
+                yield f"{scaler}: nothing records what it asks for: {query}"
+            if f'namespace="{scaler.namespace}"' not in query:
+                yield f"{scaler}: it stands in {scaler.namespace} and asks for another: {query}"
+    if any(_scalers(overlay)):
+        for settings in overlay.of("ConfigMap"):
+            if not re.search(r"^synchronous = false$", settings.content["data"].get("run.toml", ""), re.MULTILINE):
+                yield f"{settings}: a synchronous run waits for its actors by design and cannot be scaled by that"
+
+
+def _scalers(overlay: Overlay) -> Iterator[Manifest]:
+    return overlay.of("HorizontalPodAutoscaler", "ScaledObject")

@@ -1,0 +1,107 @@
+"""Whether our programs, in the environment that image and manifest give them, are what the manifests say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from manifests import Overlay, Workload
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DOCKERFILE = REPOSITORY / "deploy/docker/Dockerfile"
+VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))["workspace"]["package"]["version"]
+# Which port of a container each address of the configuration is.
+ADDRESSES = {
+    "hrm-learner": {"listen": "grpc", "metrics_listen": "metrics", "health_listen": "health"},
+    "hrm-actor": {"metrics_listen": "metrics", "health_listen": "health"},
+}
+
+
+def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
+    """What an overlay says of our programs and is not so."""
+    for workload in overlay.workloads:
+        program = workload.manifest.name
+        container = workload.containers[0]
+        target, _, tag = container["image"].removeprefix("hrm-impala/").partition(":")
+        if tag != VERSION:
+            yield f"{workload.manifest}: image {container['image']}, and this is version {VERSION}"
+        try:
+            config = _configuration(overlay, workload, bin_dir / program, image_environment(target))
+        except ValueError as error:
+            yield f"{workload.manifest}: {error}"
+            continue
+        section = config[program.removeprefix("hrm-")]
+        for key, port in ADDRESSES[program].items():
+            if section[key].rpartition(":")[2] != str(workload.ports.get(port)):
+                yield f"{workload.manifest}: port {port} is {workload.ports.get(port)}, and {key} = {section[key]}"
+        if section["drain_seconds"] >= workload.pod["terminationGracePeriodSeconds"]:
+            yield f"{workload.manifest}: drain_seconds = {section['drain_seconds']} outlasts the grace period"
+        if program == "hrm-learner":
+            yield from _learner(config, workload)
+        else:
+            yield from _actor(config, overlay)
+
+
+def image_environment(target: str) -> dict[str, str]:
+    """The variables that the Dockerfile sets in a target, those of what it is built on included."""
+    stages: dict[str, tuple[str, dict[str, str]]] = {}
+    stage = ""
+    for line in re.sub(r"\\\n\s*", "", DOCKERFILE.read_text(encoding="utf-8")).splitlines():
+        if match := re.match(r"FROM (\S+) AS (\S+)", line):
+            parent, stage = match.groups()
+            stages[stage] = (parent, dict(stages.get(parent, ("", {}))[1]))
+        elif line.startswith("ENV ") and stage:
+            stages[stage][1].update(dict(pair.split("=", 1) for pair in line.split()[1:]))
+    if target not in stages:
+        raise SystemExit(f"{DOCKERFILE}: there is no target {target}")
+    return {key: value for key, value in stages[target][1].items() if key.startswith("HRM__")}
+
+
+def _configuration(overlay: Overlay, workload: Workload, program: Path, image: dict[str, str]) -> dict[str, Any]:
+    """What `config --print` says of the container's environment and file."""
+    container = workload.containers[0]
+    own = {variable["name"]: variable["value"] for variable in container.get("env", [])}
+    environment = {**{k: v for k, v in os.environ.items() if not k.startswith("HRM__")}, **image, **own}
+    arguments = [str(program), "config", "--print"]
+    with tempfile.TemporaryDirectory() as folder:
+        if "--config" in container["args"]:
+            file = Path(folder) / "run.toml"
+            file.write_text(_config_map(overlay, workload)["run.toml"], encoding="utf-8")
+            arguments += ["--config", str(file)]
+        printed = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    if printed.returncode != 0:
+        raise ValueError(printed.stderr.strip())
+    return tomllib.loads(printed.stdout)
+
+
+def _config_map(overlay: Overlay, workload: Workload) -> dict[str, str]:
+    name = next(v["configMap"]["name"] for v in workload.pod["volumes"] if "configMap" in v)
+    return next(manifest.content["data"] for manifest in overlay.of("ConfigMap") if manifest.name == name)
+
+
+def _learner(config: dict[str, Any], workload: Workload) -> Iterator[str]:
+    """The run lies on the volume, nothing ends that Kubernetes would start again, and a GPU is used if there."""
+    learner = config["learner"]
+    if not learner["stay_when_complete"]:
+        yield f"{workload.manifest}: learner.stay_when_complete is not set"
+    mount = next(m["mountPath"] for m in workload.containers[0]["volumeMounts"] if m["name"] == "runs")
+    work = re.search(r"^WORKDIR (/var\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    if not work or not str(Path(work[1]) / config["run"]["dir"]).startswith(f"{mount}/"):
+        yield f"{workload.manifest}: run.dir = {config['run']['dir']} is not within {mount}"
+    gpus = workload.containers[0]["resources"]["limits"].get("nvidia.com/gpu", 0)
+    if (config["run"]["device"] == "cuda") != bool(gpus):
+        yield f"{workload.manifest}: run.device = {config['run']['device']} with {gpus} GPUs"
+
+
+def _actor(config: dict[str, Any], overlay: Overlay) -> Iterator[str]:
+    """Its learner is a service of the overlay."""
+    host, _, port = config["actor"]["learner"].removeprefix("http://").partition(":")
+    services = [service for service in overlay.of("Service") if service.name == host]
+    if not any(str(p["port"]) == port for service in services for p in service.spec["ports"]):
+        yield f"actor.learner = {config['actor']['learner']} is no service of the overlay"

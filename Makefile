@@ -10,6 +10,10 @@ ARGS         ?=
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
 
+# The images are tagged with it.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+PROMETHEUS_IMAGE := $(shell sed -n 's/.*PROMETHEUS_IMAGE:-\(.*\)}"/\1/p' docker-compose.yml)
+
 # What the checks of deploy/ are written in.
 DEPLOY_REQUIREMENTS := deploy/grafana/requirements.txt $(wildcard deploy/tests/*/requirements.txt)
 DEPLOY_PYTHON := .tools/deploy/bin/python3
@@ -24,7 +28,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in their order; cargo uses all the cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build train study test verify cluster-check generated check-format lint doc fix bench audit clean distclean
+.PHONY: help libtorch build train study test verify cluster-check images cluster-test generated check-format lint doc fix bench audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +63,9 @@ doc: libtorch ## Build the API documentation; a warning is an error
 
 cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check deploy/: rules, dashboards, manifests, then learner, actors and Prometheus for real
 	@for tool in promtool prometheus prometheus-alertmanager; do command -v $$tool >/dev/null || { echo "cluster-check: no $$tool (on Debian: sudo apt install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
-	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy
+	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy docker-compose.yml
+	.tools/deploy/bin/hadolint deploy/docker/Dockerfile
+	.tools/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules/*.yml
 	promtool test rules deploy/prometheus/tests/*.yml
 	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py --check
@@ -68,8 +74,20 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check deploy/: rules, dash
 	$(DEPLOY_PYTHON) deploy/tests/observability/check_texts.py
 	$(DEPLOY_PYTHON) deploy/tests/observability/check_dashboards.py
 	cargo build --workspace --bins --locked
+	$(DEPLOY_PYTHON) deploy/tests/engine/check_compose.py --bin-dir target/debug
 	$(DEPLOY_PYTHON) deploy/tests/kubernetes/check_manifests.py --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) deploy/tests/observability/live.py --bin-dir target/debug
+
+images: ## Build the container images of actor and learner (ARGS= is handed on to docker build)
+	for target in actor learner; do \
+		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag hrm-impala/$$target:$(VERSION) \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(ARGS) . || exit 1; \
+	done
+
+cluster-test: $(DEPLOY_STAMP) ## Bring docker-compose.yml up for real, on base images made here (needs root and an engine)
+	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)
+	$(MAKE) images ARGS="--build-arg RUST_IMAGE=hrm-test/rust --build-arg RUNTIME_IMAGE=hrm-test/runtime"
+	$(DEPLOY_PYTHON) deploy/tests/engine/cluster.py
 
 generated: $(DEPLOY_STAMP) ## Make anew what is made of other files under deploy/: dashboards, and the rules for Kubernetes
 	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py

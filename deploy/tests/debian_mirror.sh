@@ -9,7 +9,7 @@ command -v apt-get >/dev/null || {
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' |
     awk '/\/debian\/?$/ { print; exit }')
 [ -n "$mirror" ] || {
-    echo "debian_mirror: apt knows no mirror of Debian itself" >&2
+    echo "debian_mirror: apt knows no mirror of Debian itself; has \`apt-get update\` been run?" >&2
     exit 1
 }
 echo "$mirror"

@@ -1,0 +1,72 @@
+#!/bin/sh
+# Makes local stand-ins for the images that the Dockerfile and docker-compose.yml begin with, for where none can be
+# pulled: out of Debian's packages, and of this machine's own Rust.
+#
+#   hrm-test/rust              Debian 12 with g++, pip and this machine's toolchain; for RUST_IMAGE
+#   hrm-test/runtime           glibc and libstdc++ and nothing else, so no shell; for RUNTIME_IMAGE
+#   PROMETHEUS (an argument)   Debian's Prometheus, under the name that docker-compose.yml asks for
+#
+# Needs root, debootstrap and a Docker engine. Where a proxy inspects TLS, the certificates that SSL_CERT_FILE names go
+# into hrm-test/rust, and from there into no other image.
+set -eu
+
+prometheus=$1
+mirror=$("$(dirname "$0")/../debian_mirror.sh")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT INT TERM
+
+exists() {
+    docker image inspect "$1" >/dev/null 2>&1
+}
+
+# FOLDER PACKAGE ...: what the packages hold, unpacked; no script of theirs runs.
+unpack() {
+    folder=$1
+    shift
+    mkdir -p "$work/packages" "$folder"
+    (cd "$work/packages" && rm -f ./*.deb && apt-get --quiet --quiet -o APT::Sandbox::User=root download "$@")
+    for package in "$work"/packages/*.deb; do
+        dpkg -x "$package" "$folder"
+    done
+}
+
+# ROOT: the users and folders that every image has.
+furnish() {
+    mkdir -p "$1/etc" "$1/tmp"
+    chmod 1777 "$1/tmp"
+    printf 'root:x:0:0::/:/none\nnobody:x:65534:65534::/:/none\n' >"$1/etc/passwd"
+    printf 'root:x:0:\nnogroup:x:65534:\n' >"$1/etc/group"
+}
+
+if ! exists hrm-test/rust; then
+    debootstrap --variant=minbase --include=ca-certificates,g++,libc6-dev,make,python3-pip bookworm "$work/rust" "$mirror"
+    rm -rf "$work/rust/var/cache/apt/archives" "$work/rust/var/lib/apt/lists"
+    toolchain=$(dirname "$(dirname "$(rustup which cargo)")")
+    mkdir -p "$work/rust/usr/local/rust"
+    cp -R "$toolchain/bin" "$toolchain/lib" "$work/rust/usr/local/rust/"
+    if [ -n "${SSL_CERT_FILE:-}" ]; then
+        cp "$SSL_CERT_FILE" "$work/rust/etc/ssl/certs/ca-certificates.crt"
+    fi
+    tar -C "$work/rust" -c . | docker import \
+        --change 'ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+        --change 'ENV CARGO_HOME=/usr/local/cargo' \
+        --change 'ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt' \
+        --change 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' \
+        - hrm-test/rust
+fi
+
+if ! exists hrm-test/runtime; then
+    unpack "$work/runtime" libc6 libgcc-s1 libstdc++6
+    furnish "$work/runtime"
+    tar -C "$work/runtime" -c . | docker import - hrm-test/runtime
+fi
+
+if ! exists "$prometheus"; then
+    unpack "$work/prometheus" prometheus libc6 libgcc-s1
+    furnish "$work/prometheus"
+    mkdir -p "$work/prometheus/prometheus"
+    chown 65534:65534 "$work/prometheus/prometheus"
+    tar -C "$work/prometheus" -c . | docker import \
+        --change 'ENV PATH=/usr/bin' --change 'USER 65534:65534' --change 'ENTRYPOINT ["/usr/bin/prometheus"]' \
+        - "$prometheus"
+fi

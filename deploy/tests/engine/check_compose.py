@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Checks docker-compose.yml against what it is made of. Needs no engine.
+
+.env.example names exactly what can be set, with the same defaults; ports are published on loopback only; our programs
+take the environment of image and service; Prometheus asks services that are there, at the ports they have.
+
+    pip install -r requirements.txt
+    cargo build --workspace --bins
+    python3 check_compose.py --bin-dir target/debug
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kubernetes"))
+
+from settings import REPOSITORY, image_environment  # noqa: E402
+
+COMPOSE = REPOSITORY / "docker-compose.yml"
+EXAMPLE = REPOSITORY / ".env.example"
+SCRAPE = REPOSITORY / "deploy/prometheus/prometheus.yml"
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+OURS = {"learner": "hrm-learner", "learner-gpu": "hrm-learner", "actor": "hrm-actor"}
+
+
+def filled(text: str) -> str:
+    """The file with every variable at its default."""
+    return VARIABLE.sub(lambda match: match[2] or "", text)
+
+
+def faults_of_variables(text: str) -> Iterator[str]:
+    """Where .env.example says something else than the file."""
+    defaults: dict[str, str] = {}
+    for name, default in VARIABLE.findall(text):
+        if defaults.setdefault(name, default) != default:
+            yield f"${name} has two defaults: {defaults[name]!r} and {default!r}"
+    lines = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    examples = dict(line.split("=", 1) for line in lines)
+    for name in sorted(defaults.keys() | examples.keys()):
+        if defaults.get(name) != examples.get(name):
+            yield f"${name} is {defaults.get(name)!r} by default, and {examples.get(name)!r} in {EXAMPLE.name}"
+
+
+def faults_of_services(services: dict[str, Any], bin_dir: Path) -> Iterator[str]:
+    """What is wrong with single services."""
+    for name, service in services.items():
+        for port in service.get("ports", []):
+            if not str(port).startswith("127.0.0.1:"):
+                yield f"{name}: port {port} is not published on loopback only"
+        if "restart" not in service:
+            yield f"{name}: no restart policy"
+        for key in ("cpus", "memory"):
+            if key not in service.get("deploy", {}).get("resources", {}).get("limits", {}):
+                yield f"{name}: no limit of {key}"
+        if name in OURS:
+            config = configuration(service, bin_dir / OURS[name])
+            if isinstance(config, str):
+                yield f"{name}: {config}"
+                continue
+            drain = config[OURS[name].removeprefix("hrm-")]["drain_seconds"]
+            if drain >= int(service["stop_grace_period"].removesuffix("s")):
+                yield f"{name}: drain_seconds = {drain} is not below stop_grace_period"
+
+
+def configuration(service: dict[str, Any], program: Path) -> dict[str, Any] | str:
+    """The effective configuration of a service, or why there is none."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HRM__")}
+    environment |= image_environment(service["build"]["target"]) | service.get("environment", {})
+    arguments = [str(program), "config", "--print"]
+    if "command" in service:
+        inside = service["command"][service["command"].index("--config") + 1]
+        arguments += ["--config", str(REPOSITORY / "configs" / Path(inside).name)]
+    printed = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    return tomllib.loads(printed.stdout) if printed.returncode == 0 else printed.stderr.strip()
+
+
+def faults_of_scraping(services: dict[str, Any]) -> Iterator[str]:
+    """Whom Prometheus asks in vain."""
+    for job in yaml.safe_load(SCRAPE.read_text(encoding="utf-8"))["scrape_configs"]:
+        section = job["job_name"].removeprefix("hrm-").upper()
+        for target in job["dns_sd_configs"]:
+            for name in target["names"]:
+                if name not in services:
+                    yield f"{SCRAPE.name}: there is no service {name}"
+                    continue
+                listen = image_environment(services[name]["build"]["target"])[f"HRM__{section}__METRICS_LISTEN"]
+                if listen != f"0.0.0.0:{target['port']}":
+                    yield f"{SCRAPE.name}: {name} is asked at port {target['port']} and serves metrics on {listen}"
+
+
+def main() -> int:
+    """Checks everything and says what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin-dir", type=Path, default=Path("target/debug"), help="where hrm-learner and hrm-actor are")
+    bin_dir = parser.parse_args().bin_dir
+
+    text = COMPOSE.read_text(encoding="utf-8")
+    services = yaml.safe_load(filled(text))["services"]
+    faults = [*faults_of_variables(text), *faults_of_services(services, bin_dir), *faults_of_scraping(services)]
+    for fault in faults:
+        print(f"check_compose: {fault}", file=sys.stderr)
+    if not faults:
+        print(f"check_compose: {len(services)} services")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -75,12 +75,11 @@ class Cluster:
     def __init__(self, project: Project, prometheus: Prometheus) -> None:
         self.project, self.prometheus = project, prometheus
 
-    def value(self, expr: str) -> float | None:
-        """The one number that an expression returns now, if any."""
-        try:
-            series = self.prometheus.now(expr)
-        except OSError:
+    def value(self, metric: str) -> float | None:
+        """The one value that a metric has now, if any: not one of a container that was there before."""
+        if not self.prometheus.ready():
             return None
+        series = self.prometheus.now(f"last_over_time({metric}[15s])")
         return float(series[0]["value"][1]) if len(series) == 1 else None
 
     def frames(self) -> float:

@@ -28,7 +28,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in their order; cargo uses all the cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build train study test verify cluster-check images cluster-test generated check-format lint doc fix bench audit clean distclean
+.PHONY: help libtorch build train study test verify cluster-check images cluster-test chaos generated check-format lint doc fix bench audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ cluster-test: $(DEPLOY_STAMP) ## Bring docker-compose.yml up for real, on base i
 	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)
 	$(MAKE) images ARGS="--build-arg RUST_IMAGE=hrm-test/rust --build-arg RUNTIME_IMAGE=hrm-test/runtime"
 	$(DEPLOY_PYTHON) deploy/tests/engine/cluster.py
+
+chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; one part needs root)
+	cargo build --workspace --bins --locked
+	cargo test --package hrm-learner --locked --test chaos -- --ignored --nocapture --test-threads 1 $(ARGS)
 
 generated: $(DEPLOY_STAMP) ## Make anew what is made of other files under deploy/: dashboards, and the rules for Kubernetes
 	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py

@@ -3,7 +3,8 @@
 //! In the order of the data's path:
 //!
 //! ```text
-//!   session      connect, join, supervise, reconnect         (tokio task)
+//!   session      join, supervise, reconnect                  (tokio task)
+//!   connect      TCP, TLS, the token of every call           (tokio task)
 //!   weight_sync  subscription -> newest verified weights     (tokio task)
 //!   act          one batched forward, actions, the carry     (rollout thread)
 //!   rollout      T ticks of N environments -> one unroll     (rollout thread)
@@ -14,6 +15,7 @@
 //! channel of capacity 1 that holds the next unroll to send.
 
 pub mod act;
+pub mod connect;
 pub mod rollout;
 pub mod session;
 mod upload;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use hrm_actor::session::{self, ActorOptions, Outcome};
+use hrm_actor::session::{self, ActorOptions, Outcome, SessionError};
 use hrm_common::{
     config::{Config, ConfigError, EXIT_CONFIG, Effective, Layers, Override},
     health::{self, Health, HealthEndpoint},
@@ -96,7 +96,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hrm-actor: {error:#}");
-            match error.is::<ConfigError>() {
+            let file = matches!(error.downcast_ref(), Some(SessionError::File(_)));
+            match error.is::<ConfigError>() || file {
                 true => ExitCode::from(EXIT_CONFIG as u8),
                 false => ExitCode::FAILURE,
             }

@@ -20,7 +20,7 @@ use std::{
 
 use hrm_common::{
     backoff::Backoff,
-    config::{Config, Spec, SpecError},
+    config::{Config, FileError, Spec, SpecError},
     env::{Curriculum, EnvConfigError, VecEnv},
     error::Refusal,
     model::{Hrm, ModelConfigError},
@@ -32,17 +32,15 @@ use hrm_common::{
 };
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
-    v1::{JoinRequest, JoinResponse, learner_client::LearnerClient},
+    v1::{JoinRequest, JoinResponse},
 };
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status};
 
 use crate::{
     act::{Policy, action_rng},
+    connect::{Client, Credentials, connect},
     rollout::Rollout,
     upload::upload,
     weight_sync::{SyncEnd, weight_sync},
@@ -64,6 +62,8 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 pub struct ActorOptions {
     /// URL of the learner, such as `http://127.0.0.1:50051`.
     pub learner: String,
+    /// What it shows the learner, and by what it knows it.
+    pub credentials: Credentials,
     /// A name for the learner's logs.
     pub name: String,
     /// Random, one per process: an older session of the same actor is fenced off by it.
@@ -84,6 +84,7 @@ impl ActorOptions {
         let actor = &config.actor;
         Self {
             learner: actor.learner.clone(),
+            credentials: Credentials::of(actor),
             name,
             actor_id: rand::random(),
             backoff_min: actor.backoff_min(),
@@ -114,8 +115,11 @@ pub enum SessionError {
         /// What the parser says.
         source: tonic::transport::Error,
     },
+    /// A certificate, key or token that cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The learner cannot be reached, or the connection broke.
-    #[error("connection to the learner: {0}")]
+    #[error("connection to the learner: {}", causes(.0))]
     Transport(#[from] tonic::transport::Error),
     /// The learner ended a call.
     #[error("the learner answered {}: {}", .0.code(), .0.message())]
@@ -154,6 +158,18 @@ pub enum SessionError {
     Thread(#[from] std::io::Error),
 }
 
+/// An error and its causes: the transport's own says next to nothing.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 impl From<Status> for SessionError {
     fn from(status: Status) -> Self {
         Self::Status(Box::new(status))
@@ -171,7 +187,11 @@ impl SessionError {
             | Self::Fingerprint { .. }
             | Self::Panicked => true,
             Self::Status(status) => status.code() == Code::Unimplemented,
-            Self::Transport(_) | Self::Closed(_) | Self::Weights(_) | Self::Thread(_) => false,
+            Self::File(_)
+            | Self::Transport(_)
+            | Self::Closed(_)
+            | Self::Weights(_)
+            | Self::Thread(_) => false,
         }
     }
 }
@@ -191,8 +211,10 @@ impl SessionError {
 ///
 /// # Errors
 ///
-/// Only what trying again cannot mend: a bad URL, another wire version, an impossible specification.
+/// Only what trying again cannot mend: a bad URL, another wire version, an impossible specification, and, at
+/// the start, a certificate, key or token that cannot be used. Later, such a file may be about to be replaced.
 pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, SessionError> {
+    options.credentials.read()?;
     // So that it is scraped as 0 while there is no learner yet.
     names::ACTOR_CONNECTED.get().increment(0.0);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
@@ -244,8 +266,7 @@ struct Joined {
 
 async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome, SessionError> {
     let connecting = async {
-        let channel = connect(&options.learner).await?;
-        let mut client = LearnerClient::new(channel);
+        let mut client = connect(&options.learner, &options.credentials).await?;
         let joined = join(&mut client, options).await?;
         Ok::<_, SessionError>((client, joined))
     };
@@ -318,9 +339,10 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
     credits.close();
     if !upload.is_finished() && result.is_ok() {
         match tokio::time::timeout(options.drain, &mut upload).await {
-            Ok(Ok(Ok(summary))) => tracing::info!(
-                unrolls = summary.unrolls_admitted,
-                frames = summary.frames_admitted,
+            Ok(Ok(Ok(uploaded))) => tracing::info!(
+                session = format_args!("{session:016x}"),
+                frames_sent = uploaded.frames_sent,
+                frames_admitted = uploaded.ack.frames_admitted,
                 "the learner took everything that was sent"
             ),
             Ok(Ok(Err(error))) => tracing::info!(%error, "upload ended"),
@@ -339,27 +361,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
     }
 }
 
-async fn connect(url: &str) -> Result<Channel, SessionError> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|source| SessionError::Url {
-            url: url.to_owned(),
-            source,
-        })?
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20))
-        // An unroll of the small model is 1.1 to 1.3 MB with its carry in f32: let one travel without
-        // waiting for window updates.
-        .initial_stream_window_size(2 << 20)
-        .initial_connection_window_size(4 << 20);
-    Ok(endpoint.connect().await?)
-}
-
-async fn join(
-    client: &mut LearnerClient<Channel>,
-    options: &ActorOptions,
-) -> Result<Joined, SessionError> {
+async fn join(client: &mut Client, options: &ActorOptions) -> Result<Joined, SessionError> {
     let request = JoinRequest {
         actor_id: options.actor_id,
         wire_major: WIRE_MAJOR,

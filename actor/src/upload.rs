@@ -1,14 +1,24 @@
 //! Streams unrolls to the learner, and takes back leave to make more.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use hrm_common::{telemetry::names, trajectory::Unroll, wire};
-use hrm_proto::v1::{UploadAck, learner_client::LearnerClient};
+use hrm_proto::v1::UploadAck;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::transport::Channel;
 
-use crate::session::SessionError;
+use crate::{connect::Client, session::SessionError};
+
+/// What came of an upload that ended in order.
+pub(crate) struct Uploaded {
+    /// Frames handed to the transport.
+    pub(crate) frames_sent: u64,
+    /// The learner's last word.
+    pub(crate) ack: UploadAck,
+}
 
 /// Sends what `unrolls` yields until its sender is gone, then waits for the learner's last word.
 ///
@@ -16,13 +26,18 @@ use crate::session::SessionError;
 /// spends: so an actor is never more than `in_flight` unrolls ahead of the learner, whatever a learner
 /// acknowledges. Should it stop reading, HTTP/2 flow control stops this stream all the same.
 pub(crate) async fn upload(
-    mut client: LearnerClient<Channel>,
+    mut client: Client,
     unrolls: mpsc::Receiver<Unroll>,
     credits: Arc<Semaphore>,
     in_flight: usize,
-) -> Result<UploadAck, SessionError> {
-    let messages = ReceiverStream::new(unrolls).map(|unroll| {
+) -> Result<Uploaded, SessionError> {
+    let frames_sent = Arc::new(AtomicU64::new(0));
+    let count = frames_sent.clone();
+    let messages = ReceiverStream::new(unrolls).map(move |unroll| {
         names::ACTOR_UNROLLS_SENT.get().increment(1);
+        let frames = unroll.shape.frames() as u64;
+        names::ACTOR_FRAMES_SENT.get().increment(frames);
+        count.fetch_add(frames, Ordering::AcqRel);
         let message = wire::encode(&unroll);
         names::ACTOR_SENT_BYTES
             .get()
@@ -37,5 +52,8 @@ pub(crate) async fn upload(
         credits.add_permits(room.min(taken as usize));
         newest = ack;
     }
-    Ok(newest)
+    Ok(Uploaded {
+        frames_sent: frames_sent.load(Ordering::Acquire),
+        ack: newest,
+    })
 }

@@ -4,11 +4,10 @@ use hrm_common::{
     telemetry::names,
     weights::{Assembler, Weights},
 };
-use hrm_proto::v1::{SubscribeRequest, learner_client::LearnerClient};
+use hrm_proto::v1::SubscribeRequest;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
-use crate::session::SessionError;
+use crate::{connect::Client, session::SessionError};
 
 /// How a subscription ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +20,7 @@ pub(crate) enum SyncEnd {
 
 /// Subscribes and writes every version that arrives into `newest`, until the stream ends.
 pub(crate) async fn weight_sync(
-    mut client: LearnerClient<Channel>,
+    mut client: Client,
     session: u64,
     model_fingerprint: u64,
     newest: watch::Sender<Option<Weights>>,

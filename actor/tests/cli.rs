@@ -7,7 +7,7 @@ use std::process::Command;
 
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::run::Running;
-use support::{Process, Relay, client, start, tiny, until, until_status};
+use support::{Process, client, relay::Relay, start, tiny, until, until_status};
 
 /// More frames than any of these runs gets to.
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");

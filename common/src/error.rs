@@ -42,6 +42,38 @@ pub enum Refusal {
         /// Major version of this build.
         expected: u32,
     },
+    /// No token, or one that the learner does not know.
+    #[error(
+        "no valid token came with the call; send one as `authorization: Bearer TOKEN` (actor.token_file)"
+    )]
+    Unauthenticated,
+    /// A token that allows less.
+    #[error("the token is a viewer's and allows no more than to ask how the run stands")]
+    Forbidden,
+    /// As many actors are joined as the learner takes.
+    #[error(
+        "{most} actors are joined, which is as many as this learner takes (learner.max_sessions)"
+    )]
+    TooManySessions {
+        /// How many it takes.
+        most: usize,
+    },
+    /// The session has such a call already.
+    #[error("session {session:016x} has an open {call} already")]
+    CallOpen {
+        /// The session.
+        session: u64,
+        /// `upload` or `subscription`.
+        call: &'static str,
+    },
+    /// The session owed an unroll and sent none.
+    #[error(
+        "no unroll came within {seconds} s although the learner waited for one (learner.session_timeout_seconds)"
+    )]
+    Silent {
+        /// How long the learner waits.
+        seconds: u64,
+    },
     /// The learner is shutting down; the peer may come back after its restart.
     #[error("the learner is shutting down")]
     ShuttingDown,
@@ -64,6 +96,11 @@ impl Refusal {
             Self::Session { .. } => "session",
             Self::Fingerprint { .. } => "fingerprint",
             Self::WireVersion { .. } => "wire_version",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::TooManySessions { .. } => "sessions",
+            Self::CallOpen { .. } => "call_open",
+            Self::Silent { .. } => "silent",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -75,6 +112,11 @@ impl Refusal {
             Self::Field { .. } => Code::InvalidArgument,
             Self::Session { .. } | Self::Fingerprint { .. } => Code::FailedPrecondition,
             Self::WireVersion { .. } => Code::Unimplemented,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Forbidden => Code::PermissionDenied,
+            Self::TooManySessions { .. } => Code::ResourceExhausted,
+            Self::CallOpen { .. } => Code::AlreadyExists,
+            Self::Silent { .. } => Code::DeadlineExceeded,
             Self::ShuttingDown => Code::Unavailable,
         }
     }
@@ -113,6 +155,27 @@ mod tests {
                 "wire_version",
                 &["1.x", "2.x", "upgrade the "],
             ),
+            Refusal::Unauthenticated => (
+                Code::Unauthenticated,
+                "unauthenticated",
+                &["Bearer", "actor.token_file"],
+            ),
+            Refusal::Forbidden => (Code::PermissionDenied, "forbidden", &["viewer's"]),
+            Refusal::TooManySessions { .. } => (
+                Code::ResourceExhausted,
+                "sessions",
+                &["9 actors", "learner.max_sessions"],
+            ),
+            Refusal::CallOpen { .. } => (
+                Code::AlreadyExists,
+                "call_open",
+                &["00000000000000ff", "upload"],
+            ),
+            Refusal::Silent { .. } => (
+                Code::DeadlineExceeded,
+                "silent",
+                &["7 s", "learner.session_timeout_seconds"],
+            ),
             Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", &["shutting down"]),
         }
     }
@@ -130,6 +193,14 @@ mod tests {
                 found: 1,
                 expected: 2,
             },
+            Refusal::Unauthenticated,
+            Refusal::Forbidden,
+            Refusal::TooManySessions { most: 9 },
+            Refusal::CallOpen {
+                session: 255,
+                call: "upload",
+            },
+            Refusal::Silent { seconds: 7 },
             Refusal::ShuttingDown,
         ];
         for refusal in all {

@@ -9,8 +9,8 @@
 //!   error       why something from the wire is refused
 //! ```
 //!
-//! and beside it what every process needs: [`config`], [`telemetry`], [`health`], [`listen`], [`stage`],
-//! [`shutdown`], [`backoff`].
+//! and beside it what every process needs: [`config`], [`token`], [`telemetry`], [`health`], [`listen`],
+//! [`stage`], [`shutdown`], [`backoff`].
 
 pub mod backoff;
 pub mod config;
@@ -22,6 +22,7 @@ pub mod model;
 pub mod shutdown;
 pub mod stage;
 pub mod telemetry;
+pub mod token;
 pub mod trajectory;
 pub mod weights;
 pub mod wire;

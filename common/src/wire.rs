@@ -8,7 +8,9 @@
 //! [`decode`] looks at every byte before anything is admitted: what it lets through can be trained
 //! on without a further check.
 
+use bytes::Bytes;
 use hrm_proto::v1 as proto;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     env::{ACTIONS, EpisodeSummary, VOCABULARY, flag, token},
@@ -62,7 +64,7 @@ impl Expectation {
 
 /// The wire form of an unroll. Byte arrays are shared, not copied.
 pub fn encode(unroll: &Unroll) -> proto::UnrollBatch {
-    proto::UnrollBatch {
+    let mut message = proto::UnrollBatch {
         session: unroll.session,
         model_fingerprint: unroll.model_fingerprint,
         sequence: unroll.sequence,
@@ -81,7 +83,46 @@ pub fn encode(unroll: &Unroll) -> proto::UnrollBatch {
         policy_versions: unroll.policy_versions.clone(),
         final_tokens: unroll.final_tokens.clone(),
         episodes: unroll.episodes.iter().map(encode_episode).collect(),
+        sha256: Bytes::new(),
+    };
+    message.sha256 = checksum(&message).to_vec().into();
+    message
+}
+
+/// SHA-256 over everything but the checksum itself: numbers little-endian in the order of their fields, arrays
+/// with their length before them.
+fn checksum(message: &proto::UnrollBatch) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(message.session.to_le_bytes());
+    hasher.update(message.model_fingerprint.to_le_bytes());
+    hasher.update(message.sequence.to_le_bytes());
+    hasher.update(message.ticks.to_le_bytes());
+    hasher.update(message.envs.to_le_bytes());
+    hasher.update(message.carry_dtype.to_le_bytes());
+    for array in [
+        &message.tokens,
+        &message.actions,
+        &message.rewards,
+        &message.flags,
+        &message.behaviour_logits,
+        &message.carry,
+        &message.final_tokens,
+    ] {
+        hasher.update((array.len() as u64).to_le_bytes());
+        hasher.update(array);
     }
+    hasher.update((message.policy_versions.len() as u64).to_le_bytes());
+    for version in &message.policy_versions {
+        hasher.update(version.to_le_bytes());
+    }
+    for episode in &message.episodes {
+        hasher.update(episode.episode_return.to_bits().to_le_bytes());
+        hasher.update(episode.length.to_le_bytes());
+        hasher.update(episode.shortest_path.to_le_bytes());
+        hasher.update([u8::from(episode.success)]);
+        hasher.update(episode.curriculum_distance.to_le_bytes());
+    }
+    hasher.finalize().into()
 }
 
 fn encode_episode(episode: &EpisodeSummary) -> proto::EpisodeSummary {
@@ -176,6 +217,12 @@ pub fn decode(
     let carry_dtype = check_carry(&message, expected)?;
     check_versions(&message.policy_versions, shape.ticks, newest_version)?;
     let episodes = check_episodes(&message, expected.max_steps)?;
+    check_lengths(&message, shape.envs)?;
+    // Last, so that what is wrong in itself is named.
+    if !message.sha256.is_empty() && message.sha256[..] != checksum(&message) {
+        let detail = "does not match: the message was changed on its way";
+        return Err(Refusal::field("sha256", detail));
+    }
 
     Ok(Unroll {
         session: message.session,
@@ -299,6 +346,27 @@ fn check_versions(versions: &[u64], ticks: usize, newest: u64) -> Result<(), Ref
         )),
         _ => Ok(()),
     }
+}
+
+/// An episode that ended within the unroll is as long as the ticks say: exactly so, when the one before it ended
+/// there as well; otherwise at least.
+fn check_lengths(message: &proto::UnrollBatch, envs: usize) -> Result<(), Refusal> {
+    let mut last_end = vec![None; envs];
+    let ends = message.flags.iter().enumerate().filter(|(_, f)| **f != 0);
+    for (index, ((frame, _), episode)) in ends.zip(&message.episodes).enumerate() {
+        let tick = (frame / envs) as u32;
+        let fits = match last_end[frame % envs].replace(tick) {
+            Some(before) => episode.length == tick - before,
+            None => episode.length > tick,
+        };
+        if !fits {
+            let length = episode.length;
+            let detail =
+                format!("episode {index}: length {length} does not fit its end at tick {tick}");
+            return Err(Refusal::field("episodes", detail));
+        }
+    }
+    Ok(())
 }
 
 fn check_episodes(

@@ -392,6 +392,17 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
     ("episodes", "episode 1: truncated after 4 of 5", |m| m.episodes[1].length = 4),
     ("episodes", "episode 1: shortest path 0", |m| m.episodes[1].shortest_path = 0),
     ("episodes", "episode 0: shortest path 5 with length 4", |m| m.episodes[0].shortest_path = 5),
+    ("episodes", "episode 0: length 1 does not fit its end at tick 1", |m| {
+        m.episodes[0].length = 1;
+        m.episodes[0].shortest_path = 1;
+    }),
+    ("sha256", "does not match", |m| m.actions = with_byte(&m.actions, 0, 1)),
+    ("sha256", "does not match", |m| m.rewards = with_float(&m.rewards, 0, 0.5)),
+    ("sha256", "does not match", |m| m.policy_versions[0] = 5),
+    ("sha256", "does not match", |m| m.sequence = 1),
+    ("sha256", "does not match", |m| m.session = 2),
+    ("sha256", "does not match", |m| m.episodes[1].curriculum_distance = 4),
+    ("sha256", "does not match", |m| m.sha256.truncate(31)),
     ("episodes", "episode 0: return NaN", |m| m.episodes[0].episode_return = f32::NAN),
     ("episodes", "episode 0: return 1.5", |m| m.episodes[0].episode_return = 1.5),
     ("episodes", "episode 1: return -5.5", |m| m.episodes[1].episode_return = -5.5),
@@ -410,6 +421,36 @@ fn every_check_names_the_field_that_is_wrong() {
         assert!(text.starts_with(&format!("field `{field}`: ")), "{text}");
         assert!(text.contains(says), "{text:?} does not say {says:?}");
     }
+}
+
+#[test]
+fn the_second_of_two_episodes_is_exactly_as_long_as_the_ticks_between() {
+    let (expected, sound) = sample(Dtype::F32);
+    // Tick 0 and tick 2 of the first environment.
+    let twice = |length| {
+        let mut message = sound.clone();
+        message.flags = vec![flag::TERMINATED, 0, 0, 0, flag::TERMINATED, 0].into();
+        message.final_tokens.clear();
+        message.episodes[1] = message.episodes[0];
+        message.episodes[1].length = length;
+        message.episodes[1].shortest_path = 1;
+        message.sha256.clear();
+        wire::decode(message, &expected, NEWEST)
+    };
+    assert!(twice(2).is_ok(), "{:?}", twice(2));
+    for length in [1, 3] {
+        assert_eq!(
+            twice(length).expect_err("not two ticks").reason(),
+            "episodes"
+        );
+    }
+}
+
+#[test]
+fn an_older_actor_sends_no_checksum() {
+    let (expected, mut sound) = sample(Dtype::F32);
+    sound.sha256.clear();
+    assert!(wire::decode(sound, &expected, NEWEST).is_ok());
 }
 
 #[test]
@@ -481,7 +522,8 @@ fn the_size_limit_bounds_every_valid_message_and_little_more() {
         (1024, 4, 121, 0, Dtype::F32),
         (1, 1, 2, 0, Dtype::F32),
     ] {
-        let expected = expectation(ticks, envs, tokens, carry, dtype, u32::MAX);
+        // One step each, so that every tick can end every episode.
+        let expected = expectation(ticks, envs, tokens, carry, dtype, 1);
         let limit = expected.max_message_size();
         let largest = largest(&expected);
         assert!(wire::decode(largest.clone(), &expected, u64::MAX).is_ok());

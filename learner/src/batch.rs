@@ -186,8 +186,8 @@ pub struct BatchLimits {
 /// What waiting for a batch came to.
 #[derive(Debug)]
 pub enum Next {
-    /// A full batch.
-    Batch(Box<Batch>),
+    /// A full batch, and whose unrolls are in it, one of each.
+    Batch(Box<Batch>, Vec<Arc<Session>>),
     /// Nothing yet; a good moment to look at other things.
     Idle,
     /// The run is to stop.
@@ -249,17 +249,23 @@ impl Batcher {
             }
         }
         clock.enter(LearnerStage::Batch);
-        let unrolls: Vec<Unroll> = self.pending.drain(..).map(|(unroll, _)| unroll).collect();
+        let (unrolls, sessions): (Vec<Unroll>, Vec<_>) = self.pending.drain(..).unzip();
         names::LEARNER_UNROLLS_BATCHED
             .get()
             .increment(unrolls.len() as u64);
         let frames: usize = unrolls.iter().map(|u| u.shape.frames()).sum();
         names::LEARNER_FRAMES_BATCHED.get().increment(frames as u64);
-        Next::Batch(Box::new(Batch::stack(
-            &unrolls,
-            newest_version,
-            self.device,
-        )))
+        let batch = Batch::stack(&unrolls, newest_version, self.device);
+        Next::Batch(Box::new(batch), sessions)
+    }
+
+    /// Takes no more: what waits here and in the queue is dropped, and counted.
+    pub fn close(&mut self) {
+        let queued = self.queue.close().into_iter();
+        let queued = queued.map(|queued| (queued.unroll, queued.session));
+        for (unroll, session) in self.pending.drain(..).chain(queued) {
+            session.ledger.drop(DropReason::Stopped, &unroll);
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -278,16 +284,9 @@ impl Batcher {
         } else {
             return true;
         };
-        count_dropped(reason, unroll);
+        session.ledger.drop(reason, unroll);
         false
     }
-}
-
-fn count_dropped(reason: DropReason, unroll: &Unroll) {
-    names::LEARNER_UNROLLS_DROPPED.with(reason).increment(1);
-    names::LEARNER_FRAMES_DROPPED
-        .with(reason)
-        .increment(unroll.shape.frames() as u64);
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Checkpoints: one safetensors file each, atomic, the newest few kept.
 //!
 //! A file holds the model's tensors by name, the optimiser's two running means, and as metadata the
-//! configuration and the state of the run as JSON. It is written beside its place, fsynced and renamed,
-//! so a file with a checkpoint's name is complete.
+//! configuration and the state of the run as JSON, and a checksum over all of it. It is written beside its
+//! place, fsynced and renamed, so a file with a checkpoint's name is complete; whether it still is what was
+//! written, the checksum says.
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,7 @@ use hrm_common::{
 use rand_xoshiro::Xoshiro256PlusPlus;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 use thiserror::Error;
 
@@ -32,6 +34,9 @@ const ENDING: &str = "safetensors";
 /// Metadata keys.
 const CONFIG: &str = "hrm.config";
 const STATE: &str = "hrm.state";
+const CHECKSUM: &str = "hrm.sha256";
+/// Ending of the name of one that is damaged, once there is a sound one to go on from.
+const DAMAGED: &str = "damaged";
 /// Names of the optimiser's tensors; no tensor of the model has such a name.
 const MEAN: &str = "optimizer.mean";
 const SQUARE: &str = "optimizer.square";
@@ -99,6 +104,9 @@ pub enum CheckpointError {
         /// What is missing or unreadable.
         what: String,
     },
+    /// It is not what was written.
+    #[error("{0}: its checksum does not match: it was damaged after it was written")]
+    Checksum(PathBuf),
     /// The tensors do not fit the model.
     #[error("{0}")]
     Load(#[from] LoadError),
@@ -133,7 +141,7 @@ pub fn save(
             what: e.to_string(),
         })
     };
-    let metadata = HashMap::from([
+    let mut metadata = HashMap::from([
         (CONFIG.to_owned(), json(serde_json::to_string(config))?),
         (STATE.to_owned(), json(serde_json::to_string(state))?),
     ]);
@@ -141,6 +149,12 @@ pub fn save(
     let (_, mean, square) = optimizer.state();
     tensors.push((MEAN.to_owned(), mean.shallow_clone()));
     tensors.push((SQUARE.to_owned(), square.shallow_clone()));
+    let body = state::encode_named(&tensors, None);
+    let body = SafeTensors::deserialize(&body).map_err(|source| CheckpointError::Format {
+        path: path.clone(),
+        source: source.into(),
+    })?;
+    metadata.insert(CHECKSUM.to_owned(), checksum(&metadata, &body));
     let bytes = state::encode_named(&tensors, Some(metadata));
 
     write_atomically(&path, &bytes)?;
@@ -150,6 +164,28 @@ pub fn save(
         fs::remove_file(&old).map_err(io_error(&old))?;
     }
     Ok(path)
+}
+
+/// SHA-256 over configuration, state, and every tensor by name, shape, kind and bytes, in hexadecimal.
+fn checksum(metadata: &HashMap<String, String>, tensors: &SafeTensors) -> String {
+    let mut hasher = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        // With its length, so that nothing can move from one part to the next.
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for key in [CONFIG, STATE] {
+        part(metadata.get(key).map_or(&[], |text| text.as_bytes()));
+    }
+    let mut all = tensors.tensors();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, tensor) in &all {
+        part(name.as_bytes());
+        part(format!("{:?} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
+        part(tensor.data());
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    digest.map(|byte| format!("{byte:02x}")).concat()
 }
 
 /// Writes a file so that a reader sees the old content or the new one, whatever happens in between.
@@ -216,6 +252,51 @@ pub fn find(place: &Path) -> Result<PathBuf, CheckpointError> {
         .ok_or_else(|| CheckpointError::None(place.to_owned()))
 }
 
+/// The newest checkpoint of a place, as [`find`] has it, that can be read whole; and what is wrong with those that
+/// are newer.
+///
+/// # Errors
+///
+/// When there is none, or none of them can be read: the error of the newest, then.
+pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
+    let newest = find(place)?;
+    let candidates = match place.is_file() {
+        true => vec![newest],
+        false => list(newest.parent().unwrap_or(place))?,
+    };
+    let mut damaged = Vec::new();
+    for path in candidates.iter().rev() {
+        match Checkpoint::read(path) {
+            Ok(checkpoint) => return Ok((checkpoint, damaged)),
+            Err(error) => damaged.push(error),
+        }
+    }
+    match damaged.is_empty() {
+        true => Err(CheckpointError::None(place.to_owned())),
+        false => Err(damaged.swap_remove(0)),
+    }
+}
+
+/// The checkpoint in `folder` that a run goes on from; `None` when there is none at all. Damaged ones that are newer
+/// are moved out of the way, or the run would keep them as its newest.
+///
+/// # Errors
+///
+/// When there are some and none can be read, or the file system refuses.
+pub fn resume(folder: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
+    let all = list(folder)?;
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let (checkpoint, damaged) = newest(folder)?;
+    for (path, error) in all.iter().rev().zip(&damaged) {
+        let aside = path.with_extension(DAMAGED);
+        fs::rename(path, &aside).map_err(io_error(path))?;
+        tracing::warn!(%error, moved_to = %aside.display(), "a damaged checkpoint; going on from the one before");
+    }
+    Ok(Some(checkpoint))
+}
+
 impl Checkpoint {
     /// Reads a checkpoint file.
     ///
@@ -228,8 +309,10 @@ impl Checkpoint {
             path: path.to_owned(),
             source,
         };
+        let broken = |e: SafeTensorError| format(e.into());
+        let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
         let metadata = SafeTensors::read_metadata(&bytes)
-            .map_err(|e: SafeTensorError| format(e.into()))?
+            .map_err(broken)?
             .1
             .metadata()
             .clone()
@@ -240,6 +323,9 @@ impl Checkpoint {
                 what: format!("no {key} in its metadata"),
             })
         };
+        if *part(CHECKSUM)? != checksum(&metadata, &tensors) {
+            return Err(CheckpointError::Checksum(path.to_owned()));
+        }
         let unreadable = |what: &str, e: serde_json::Error| CheckpointError::Foreign {
             path: path.to_owned(),
             what: format!("{what} in its metadata: {e}"),
@@ -424,6 +510,77 @@ mod tests {
         assert!(Checkpoint::read(&next).is_ok());
     }
 
+    /// One byte of the file's last tensor is another.
+    fn damage(path: &Path) {
+        let mut bytes = fs::read(path).expect("a file");
+        *bytes.last_mut().expect("not empty") ^= 1;
+        fs::write(path, bytes).expect("a file");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_wherever_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = saved(folder.path(), 1, 1);
+        let whole = fs::read(&path).expect("a file");
+        for at in (0..whole.len()).step_by(97) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            fs::write(&path, &bytes).expect("a file");
+            // White space between the parts of its header is the one thing that may change.
+            if let Ok(read) = Checkpoint::read(&path) {
+                fs::write(&path, &whole).expect("a file");
+                let sound = Checkpoint::read(&path).expect("sound");
+                let model =
+                    |c: &Checkpoint| state::encode(&c.model(Device::Cpu).expect("its model"));
+                assert_eq!(model(&read), model(&sound), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_goes_on_from_the_newest_sound_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = [1, 2, 3].map(|frames| saved(folder.path(), frames, 9));
+        damage(&paths[2]);
+        let (read, damaged) = newest(folder.path()).expect("two are sound");
+        assert_eq!(read.state.frames, 2);
+        assert!(matches!(&damaged[..], [CheckpointError::Checksum(path)] if *path == paths[2]));
+        assert_eq!(
+            list(folder.path()).expect("a folder"),
+            paths,
+            "only looked at"
+        );
+
+        let resumed = resume(folder.path()).expect("two are sound");
+        assert_eq!(resumed.expect("a checkpoint").state.frames, 2);
+        assert_eq!(list(folder.path()).expect("a folder"), paths[..2]);
+        assert!(
+            paths[2].with_extension(DAMAGED).exists(),
+            "for whoever wants to look at it"
+        );
+        // The next ones are kept, where they would have been older than the damaged one.
+        let next = saved(folder.path(), 3, 2);
+        assert_eq!(find(folder.path()).expect("there"), next);
+    }
+
+    #[test]
+    fn where_none_is_sound_nothing_is_begun_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(resume(folder.path()).expect("empty").is_none());
+        let paths = [1, 2].map(|frames| saved(folder.path(), frames, 9));
+        paths.iter().for_each(|path| damage(path));
+        let error = resume(folder.path()).expect_err("all damaged");
+        assert!(
+            matches!(&error, CheckpointError::Checksum(path) if *path == paths[1]),
+            "{error}"
+        );
+        assert_eq!(
+            list(folder.path()).expect("a folder"),
+            paths,
+            "left as they are"
+        );
+    }
+
     #[test]
     fn a_write_that_fails_leaves_the_old_content() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -440,11 +597,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let bytes = fs::read(saved(folder.path(), 1, 1)).expect("a file");
         let model = trained(&config(8)).0;
-        let metadata = |json: &str| {
-            let all = HashMap::from([
+        let metadata = |json: &str, with_checksum: bool| {
+            let mut all = HashMap::from([
                 (CONFIG.to_owned(), json.to_owned()),
                 (STATE.to_owned(), json.to_owned()),
             ]);
+            if with_checksum {
+                let body = state::encode(&model);
+                let body = SafeTensors::deserialize(&body).expect("tensors");
+                all.insert(CHECKSUM.to_owned(), checksum(&all, &body));
+            }
             state::encode_named(&model.named_tensors(), Some(all))
         };
         for (content, part) in [
@@ -454,7 +616,8 @@ mod tests {
             (bytes[..100].to_vec(), "damaged"),
             ([&bytes[..], b"x"].concat(), "damaged"),
             (state::encode(&model), "no checkpoint of this program"),
-            (metadata("{}"), "hrm.config in its metadata"),
+            (metadata("{}", false), "no hrm.sha256 in its metadata"),
+            (metadata("{}", true), "hrm.config in its metadata"),
         ] {
             let path = folder.path().join("suspect.safetensors");
             fs::write(&path, content).expect("a file");

@@ -3,6 +3,7 @@
 //! In the order of the data's path:
 //!
 //! ```text
+//!   server      connections, TLS, tokens                      (listener, access)
 //!   service     gRPC: handshake, uploads in, weights out        (tokio tasks)
 //!     upload    one stream of unrolls: check, queue, acknowledge
 //!     sessions  who is connected, and the fence around the dead
@@ -16,14 +17,18 @@
 //! ```
 //!
 //! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `stats`, `progress`,
-//! `metrics_log`, `plot`; `run`, which boots and drains all of it; `analyse`, which looks into a checkpoint
+//! `metrics_log`, `ledger`, `plot`, `certs`; `run`, which boots and drains all of it; `analyse`, which looks into a checkpoint
 //! afterwards; and `study`, which makes many runs and holds them against each other.
 
+pub mod access;
 pub mod analyse;
 pub mod batch;
+pub mod certs;
 pub mod checkpoint;
 pub mod evaluate;
 pub mod evaluator;
+pub mod ledger;
+pub mod listener;
 pub mod loss;
 pub mod metrics_log;
 pub mod optimizer;
@@ -33,6 +38,7 @@ pub mod queue;
 pub mod recompute;
 pub mod run;
 pub mod run_dir;
+pub mod server;
 pub mod service;
 pub mod sessions;
 pub mod stats;

@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use hrm_common::config::{ConfigError, EXIT_CONFIG};
+use hrm_common::config::{ConfigError, EXIT_CONFIG, FileError};
 use hrm_learner::study::file::StudyFileError;
 
 fn main() -> ExitCode {
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Err(error) => error,
     };
     eprintln!("hrm-learner: {error:#}");
-    if error.is::<ConfigError>() || error.is::<StudyFileError>() {
+    if error.is::<ConfigError>() || error.is::<FileError>() || error.is::<StudyFileError>() {
         ExitCode::from(EXIT_CONFIG as u8)
     } else {
         ExitCode::FAILURE

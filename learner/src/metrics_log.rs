@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::evaluate::Evaluation;
+use crate::{evaluate::Evaluation, ledger::append_whole};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,11 +138,11 @@ impl MetricsLog {
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// When the file system refuses; nothing of the record stays then.
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        self.0.write_all(&line)
+        append_whole(&mut self.0, &line)
     }
 }
 

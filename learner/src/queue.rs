@@ -8,13 +8,16 @@
 //! queue is a stream that is not read, and HTTP/2 flow control stops the actor behind it: what a
 //! learner holds is at most `capacity` unrolls and one more for each connected actor.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hrm_common::{error::Refusal, telemetry::names, trajectory::Unroll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::sessions::Session;
+
+/// How long a sender may be between taking its slot and filling it: it waits for nothing there.
+const HALF_SENT: Duration = Duration::from_secs(1);
 
 /// An admitted unroll on its way to the trainer. Dropping it frees its slot.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub struct QueueSender {
 /// The trainer's end. Dropping it refuses whatever still wants in.
 #[derive(Debug)]
 pub struct QueueReceiver {
+    capacity: usize,
     slots: Arc<Semaphore>,
     receiver: Receiver<Queued>,
 }
@@ -51,7 +55,11 @@ pub fn queue(capacity: usize) -> (QueueSender, QueueReceiver) {
             slots: slots.clone(),
             sender,
         },
-        QueueReceiver { slots, receiver },
+        QueueReceiver {
+            capacity,
+            slots,
+            receiver,
+        },
     )
 }
 
@@ -97,6 +105,20 @@ impl QueueReceiver {
     pub fn channel(&self) -> &Receiver<Queued> {
         &self.receiver
     }
+
+    /// Refuses whatever still wants in, and takes out all that was let in.
+    pub fn close(&self) -> Vec<Queued> {
+        self.slots.close();
+        let mut left = Vec::new();
+        // Who holds a slot and is not here yet is between the two steps of `send`.
+        while self.slots.available_permits() + left.len() < self.capacity {
+            match self.receiver.recv_timeout(HALF_SENT) {
+                Ok(queued) => left.push(queued),
+                Err(_) => break,
+            }
+        }
+        left
+    }
 }
 
 impl Drop for QueueReceiver {
@@ -140,7 +162,8 @@ mod tests {
     }
 
     fn session() -> Arc<Session> {
-        Sessions::new(1, 0).join(1, String::new()).0
+        let sessions = Sessions::new(1, 0, 1);
+        sessions.join(1, String::new()).expect("room").0
     }
 
     /// One look at whether a future is done.

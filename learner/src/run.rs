@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -17,7 +17,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use hrm_actor::session::{self, ActorOptions, unroll_shape};
+use hrm_actor::{
+    connect::Credentials,
+    session::{self, ActorOptions, unroll_shape},
+};
 use hrm_common::{
     config::{Config, DeviceChoice, Effective},
     env::DistanceCurriculum,
@@ -25,26 +28,28 @@ use hrm_common::{
     model::{Hrm, state},
     shutdown::Shutdown,
     telemetry::names,
+    token::Token,
     weights::Weights,
     wire::Expectation,
 };
-use hrm_proto::v1::{self, learner_server::LearnerServer};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport;
 
 use crate::{
+    access::Access,
     batch::{BatchLimits, Batcher},
-    checkpoint::Checkpoint,
+    checkpoint,
     evaluate::{Evaluation, WalkBy, evaluate},
     evaluator::Evaluator,
+    ledger::{Entry, LedgerFile},
     metrics_log::{EvalRecord, MetricsLog, Record},
     plot,
     progress::Progress,
     queue::queue,
     run_dir::RunDir,
+    server::{self, Door},
     service::{LearnerService, Position},
     sessions::Sessions,
     trainer::{End, Trainer},
@@ -113,7 +118,7 @@ pub struct Running {
     pub address: SocketAddr,
     config: Config,
     trainer: tokio::task::JoinHandle<Result<(End, Trainer), crate::trainer::TrainError>>,
-    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    servers: JoinSet<Result<(), transport::Error>>,
     server_stop: Shutdown,
     health: Health,
     _health_endpoint: Option<HealthEndpoint>,
@@ -142,11 +147,7 @@ pub async fn start(
         .with_context(|| format!("writing {}", run_dir.file("config.toml").display()))?;
 
     let mut model = Hrm::new(&config.model, config.env.grid(), config.run.seed, device)?;
-    let checkpoint = run_dir
-        .newest_checkpoint
-        .as_deref()
-        .map(Checkpoint::read)
-        .transpose()?;
+    let checkpoint = checkpoint::resume(&run_dir.checkpoints())?;
     if let Some(checkpoint) = &checkpoint {
         checkpoint
             .restore_model(&mut model)
@@ -173,7 +174,22 @@ pub async fn start(
     }
 
     let starts = run_dir.identity.restarts + 1;
-    let sessions = Arc::new(Sessions::new(config.run.seed, joined));
+    let sessions = Arc::new(Sessions::new(
+        config.run.seed,
+        joined,
+        config.learner.max_sessions,
+    ));
+    let (ledger, rolled_back) = LedgerFile::open(run_dir.path(), frames)
+        .with_context(|| format!("opening the ledger in {}", run_dir.path().display()))?;
+    names::LEARNER_FRAMES_ROLLED_BACK
+        .get()
+        .increment(rolled_back);
+    if rolled_back > 0 {
+        tracing::warn!(
+            frames = rolled_back,
+            "rolled back: trained on after the last checkpoint, and so anew"
+        );
+    }
     let position = Arc::new(Position::new(frames, updater.updates));
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
     let (newest_tx, newest) = watch::channel(Weights::new(
@@ -191,6 +207,7 @@ pub async fn start(
             sessions: sessions.clone(),
             queue: queue_tx,
             newest: newest.clone(),
+            patience: config.learner.session_timeout(),
         },
         position: position.clone(),
     };
@@ -200,6 +217,7 @@ pub async fn start(
         Some(address) => Some(health.listen(address, "learner.health_listen").await?),
         None => None,
     };
+    let door = Door::of(&config.learner)?;
     let listener = TcpListener::bind(config.learner.listen)
         .await
         .with_context(|| {
@@ -210,10 +228,27 @@ pub async fn start(
         })?;
     let address = listener.local_addr()?;
     let server_stop = Shutdown::new();
-    let server = tokio::spawn(serve(
+    let mut servers = JoinSet::new();
+    let local = match config.learner.local_actors {
+        0 => None,
+        actors => {
+            let (local, listener, door) = LocalDoor::open(actors).await?;
+            let (service, health) = (service.clone(), health.clone());
+            servers.spawn(server::serve(
+                service,
+                health,
+                listener,
+                door,
+                server_stop.clone(),
+            ));
+            Some(local)
+        }
+    };
+    servers.spawn(server::serve(
         service,
         health.clone(),
         listener,
+        door,
         server_stop.clone(),
     ));
 
@@ -232,6 +267,7 @@ pub async fn start(
         ),
         newest: newest_tx,
         metrics: MetricsLog::open(&run_dir.file("metrics.jsonl"), frames)?,
+        ledger,
         evaluator: Evaluator::start(&config)?,
         sessions: sessions.clone(),
         config: config.clone(),
@@ -271,11 +307,13 @@ pub async fn start(
     });
 
     let mut actors = JoinSet::new();
-    for index in 0..config.learner.local_actors {
-        actors.spawn(session::run(
-            local_actor(&config, index, address),
-            actors_stop.clone(),
-        ));
+    if let Some(local) = local {
+        for index in 0..config.learner.local_actors {
+            actors.spawn(session::run(
+                local.actor(&config, index),
+                actors_stop.clone(),
+            ));
+        }
     }
     tracing::info!(
         %address,
@@ -290,7 +328,7 @@ pub async fn start(
         run_dir: config.run.dir.clone(),
         config,
         trainer,
-        server,
+        servers,
         server_stop,
         health,
         _health_endpoint: health_endpoint,
@@ -301,46 +339,36 @@ pub async fn start(
     })
 }
 
-/// An actor in this process: it takes the same path as one elsewhere, over the loopback interface.
-fn local_actor(config: &Config, index: usize, mut address: SocketAddr) -> ActorOptions {
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    let learner = format!("http://{address}");
-    ActorOptions {
-        learner,
-        ..ActorOptions::of(config, format!("local-{index}"))
-    }
+/// A door on the loopback interface for the actors of this process: they take the same path as others, whatever
+/// those must show at the main door. Only who knows a token that never leaves this process comes through.
+struct LocalDoor {
+    address: SocketAddr,
+    token: Token,
 }
 
-async fn serve(
-    service: LearnerService,
-    health: Health,
-    listener: TcpListener,
-    stop: Shutdown,
-) -> Result<(), tonic::transport::Error> {
-    let limit = service.admission.expectation.max_message_size();
-    let learner = LearnerServer::new(service).max_decoding_message_size(limit);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    let reflection = reflection.expect("the descriptors were compiled with this program");
-    Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        // An unroll of the small model is 1.1 to 1.3 MB with its carry in f32: let one travel without
-        // waiting for window updates.
-        .initial_stream_window_size(2 << 20)
-        .initial_connection_window_size(4 << 20)
-        .add_service(health.service())
-        .add_service(reflection)
-        .add_service(learner)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
-            stop.tripped().await;
-        })
-        .await
+impl LocalDoor {
+    async fn open(actors: usize) -> anyhow::Result<(Self, TcpListener, Door)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("opening a port of the loopback interface for local actors")?;
+        let token = Token::random();
+        let door = Door {
+            tls: None,
+            access: Access::Only(token.clone()),
+            // One for each, and one that is being closed while its actor comes back.
+            max_connections: 2 * actors,
+        };
+        let address = listener.local_addr()?;
+        Ok((Self { address, token }, listener, door))
+    }
+
+    fn actor(&self, config: &Config, index: usize) -> ActorOptions {
+        ActorOptions {
+            learner: format!("http://{}", self.address),
+            credentials: Credentials::of_token(self.token.clone()),
+            ..ActorOptions::of(config, format!("local-{index}"))
+        }
+    }
 }
 
 impl Running {
@@ -383,17 +411,25 @@ impl Running {
         }
         self.server_stop.trip();
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
-        match tokio::time::timeout(left, &mut self.server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "service failed"),
-            Ok(Err(error)) => tracing::error!(%error, "service panicked"),
-            Err(_) => {
-                tracing::warn!("connections were still open at the drain deadline; closing them");
-                self.server.abort();
+        let served = async {
+            while let Some(served) = self.servers.join_next().await {
+                match served {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "service failed"),
+                    Err(error) => tracing::error!(%error, "service panicked"),
+                }
             }
+        };
+        if tokio::time::timeout(left, served).await.is_err() {
+            tracing::warn!("connections were still open at the drain deadline; closing them");
+            self.servers.abort_all();
         }
 
-        let (end, finished) = result?;
+        let (end, mut finished) = result?;
+        for session in self.sessions.take_all() {
+            let written = finished.ledger.append(&Entry::of(&session));
+            written.context("writing ledger.jsonl")?;
+        }
         let config = self.config.clone();
         let run_dir = self.run_dir.clone();
         let stop = Arc::new(AtomicBool::new(false));
@@ -439,6 +475,7 @@ impl Running {
 struct Finished {
     model: Hrm,
     metrics: MetricsLog,
+    ledger: LedgerFile,
     frames: u64,
     updates: u64,
     seconds: f64,
@@ -453,6 +490,7 @@ impl Finished {
             updates: trainer.updater.updates,
             model: trainer.updater.model,
             metrics: trainer.metrics,
+            ledger: trainer.ledger,
             _run_dir: trainer.run_dir,
         }
     }

@@ -4,6 +4,8 @@
 //!   config.toml          the effective configuration, with where each value came from
 //!   run.json             the run's identity, and how often it was started
 //!   metrics.jsonl        one record a line
+//!   ledger.jsonl         what became of every frame, a line a session
+//!   trained-frames       how many the run was trained on, up to the last batch
 //!   checkpoints/         the newest few
 //!   learning-curve.svg   drawn at the end and on demand
 //!   summary.json         what came out
@@ -89,8 +91,6 @@ pub struct RunDir {
     path: PathBuf,
     /// Who the run is.
     pub identity: Identity,
-    /// The newest checkpoint, when the run is resumed from one.
-    pub newest_checkpoint: Option<PathBuf>,
     _lock: fs::File,
 }
 
@@ -115,7 +115,7 @@ impl RunDir {
             Err(fs::TryLockError::Error(source)) => return Err(io_error(&lock_path)(source)),
         }
 
-        let newest_checkpoint = checkpoint::list(&path.join("checkpoints"))?.pop();
+        let holds_run = !checkpoint::list(&path.join("checkpoints"))?.is_empty();
         let identity_path = path.join("run.json");
         let known: Option<Identity> =
             match fs::read(&identity_path) {
@@ -128,7 +128,7 @@ impl RunDir {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => None,
                 Err(source) => return Err(io_error(&identity_path)(source)),
             };
-        if !resume && newest_checkpoint.is_some() {
+        if !resume && holds_run {
             return Err(RunDirError::Taken(path.to_owned()));
         }
         let identity = match known {
@@ -147,7 +147,6 @@ impl RunDir {
         Ok(Self {
             path: path.to_owned(),
             identity,
-            newest_checkpoint,
             _lock: lock,
         })
     }
@@ -199,22 +198,21 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_continued_from_its_newest_checkpoint_and_only_when_asked() {
+    fn a_run_is_continued_only_when_asked() {
         let folder = tempfile::tempdir().expect("a folder");
         checkpoint(folder.path(), 900);
-        let newest = checkpoint(folder.path(), 1000);
+        checkpoint(folder.path(), 1000);
         let taken = RunDir::open(folder.path(), false).expect_err("it holds a run");
         assert!(matches!(taken, RunDirError::Taken(_)));
         assert!(taken.to_string().contains("--resume"), "{taken}");
-        let run = RunDir::open(folder.path(), true).expect("asked for");
-        assert_eq!(run.newest_checkpoint, Some(newest));
+        RunDir::open(folder.path(), true).expect("asked for");
     }
 
     #[test]
     fn resuming_nothing_begins() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::open(folder.path(), true).expect("a new run");
-        assert_eq!((run.newest_checkpoint, run.identity.restarts), (None, 0));
+        assert_eq!(run.identity.restarts, 0);
     }
 
     #[test]

@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use hrm_common::{error::Refusal, telemetry::names, weights::Weights};
+use hrm_common::{
+    error::Refusal,
+    telemetry::names::{self, CallRefused},
+    weights::Weights,
+};
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
     v1::{
@@ -19,11 +23,17 @@ use hrm_proto::{
         UploadAck, WeightsChunk, learner_server::Learner,
     },
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::upload::{Admission, count_refused};
+use crate::{
+    sessions::Session,
+    upload::{Admission, count_refused},
+};
 
 /// Pieces of weights between a subscription and its connection: one is being written while the next
 /// waits. More would only hold older weights.
@@ -60,7 +70,7 @@ impl Position {
 }
 
 /// What the service needs of the run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LearnerService {
     /// Identifies the run.
     pub run_id: String,
@@ -101,7 +111,12 @@ impl Learner for LearnerService {
             .filter(|c| !c.is_control())
             .take(MAX_NAME)
             .collect();
-        let (session, seed) = self.admission.sessions.join(actor_id, name);
+        let sessions = &self.admission.sessions;
+        let (session, seed) = sessions.join(actor_id, name).inspect_err(|refusal| {
+            tracing::warn!(%refusal, peer = peer.map(tracing::field::display), "refused");
+            let reason = CallRefused::Sessions;
+            names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
+        })?;
         tracing::info!(
             actor = session.name,
             session = format_args!("{:016x}", session.id),
@@ -109,10 +124,19 @@ impl Learner for LearnerService {
             "actor joined"
         );
         tokio::spawn({
-            let (sessions, session) = (self.admission.sessions.clone(), session.clone());
+            let (sessions, session) = (sessions.clone(), session.clone());
+            let patience = self.admission.patience;
             async move {
-                tokio::time::sleep(CLAIM).await;
-                sessions.close_unclaimed(&session);
+                let looking = async {
+                    sleep(CLAIM).await;
+                    sessions.close_unclaimed(&session);
+                    sleep(patience).await;
+                    sessions.close_idle(&session);
+                };
+                tokio::select! {
+                    () = looking => {}
+                    () = session.ended() => {}
+                }
             }
         });
         Ok(Response::new(JoinResponse {
@@ -145,11 +169,13 @@ impl Learner for LearnerService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let sessions = self.admission.sessions.clone();
         let session = sessions.find(request.into_inner().session)?;
-        session.claim();
+        session.open_subscription()?;
         let (chunks, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let newest = self.admission.newest.clone();
+        let patience = self.admission.patience;
         tokio::spawn(async move {
-            send_weights(newest, chunks).await;
+            send_weights(newest, chunks, &session, patience).await;
+            session.end_subscription();
             sessions.close_idle(&session);
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -176,21 +202,27 @@ impl Learner for LearnerService {
 }
 
 /// Sends the newest weights, then every newer version; versions that came and went while one was being
-/// sent are skipped. Ends when the run does or the subscriber is gone.
+/// sent are skipped. Ends when the run or the session does, or the subscriber is gone or does not read.
 async fn send_weights(
     mut newest: watch::Receiver<Weights>,
     chunks: mpsc::Sender<Result<WeightsChunk, Status>>,
+    session: &Session,
+    patience: Duration,
 ) {
     newest.mark_changed();
     loop {
         tokio::select! {
+            // The last version of a run goes out before the session that its end closed.
+            biased;
             changed = newest.changed() => if changed.is_err() { return },
             () = chunks.closed() => return,
+            () = session.ended() => return,
         }
         let weights = newest.borrow_and_update().clone();
         for chunk in weights.chunks() {
             let bytes = chunk.data.len() as u64;
-            if chunks.send(Ok(chunk)).await.is_err() {
+            let sent = timeout(patience, chunks.send(Ok(chunk))).await;
+            if !matches!(sent, Ok(Ok(()))) {
                 return;
             }
             names::LEARNER_SENT_BYTES.get().increment(bytes);

@@ -8,8 +8,10 @@ use std::{
     },
 };
 
-use hrm_common::{env::env_seed, error::Refusal, telemetry::names};
+use hrm_common::{env::env_seed, error::Refusal, shutdown::Shutdown, telemetry::names};
 use tokio::sync::watch;
+
+use crate::ledger::Ledger;
 
 /// One connection of one actor process.
 #[derive(Debug)]
@@ -20,10 +22,15 @@ pub struct Session {
     pub actor_id: u64,
     /// What the actor calls itself.
     pub name: String,
+    /// What became of what it sent.
+    pub ledger: Ledger,
     fenced: AtomicBool,
     claimed: AtomicBool,
     uploading: AtomicBool,
+    subscribed: AtomicBool,
     taken: watch::Sender<u64>,
+    /// Trips when the session is closed or fenced.
+    ended: Shutdown,
 }
 
 impl Session {
@@ -47,35 +54,89 @@ impl Session {
         self.taken.subscribe()
     }
 
-    /// Books that its actor came back with a call of its own: the session then lives as long as that.
-    pub fn claim(&self) {
-        self.claimed.store(true, Ordering::Release);
+    /// Returns once it was closed or fenced.
+    pub async fn ended(&self) {
+        self.ended.tripped().await;
     }
 
     /// Books that its upload has begun: the session then lives as long as that.
-    pub fn open_upload(&self) {
-        self.claim();
-        self.uploading.store(true, Ordering::Release);
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::CallOpen`] when it has one already.
+    pub fn open_upload(&self) -> Result<(), Refusal> {
+        self.open(&self.uploading, "upload")
+    }
+
+    /// Books that its upload has ended: nothing more of it will be admitted.
+    pub fn end_upload(&self) {
+        self.uploading.store(false, Ordering::Release);
+    }
+
+    /// Books that its actor follows the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::CallOpen`] when it does already.
+    pub fn open_subscription(&self) -> Result<(), Refusal> {
+        self.open(&self.subscribed, "subscription")
+    }
+
+    /// Books that it does not any more.
+    pub fn end_subscription(&self) {
+        self.subscribed.store(false, Ordering::Release);
+    }
+
+    fn open(&self, flag: &AtomicBool, call: &'static str) -> Result<(), Refusal> {
+        if flag.swap(true, Ordering::AcqRel) {
+            let session = self.id;
+            return Err(Refusal::CallOpen { session, call });
+        }
+        // Its actor came back with a call of its own: the session lives as long as that.
+        self.claimed.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
-/// All open sessions.
+/// The sessions there are.
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<u64, Arc<Session>>,
+    /// Ended, with a line in the ledger still to be written.
+    ended: Vec<Arc<Session>>,
+}
+
+impl State {
+    /// Ends an open session.
+    fn end(&mut self, id: u64) {
+        if let Some(session) = self.open.remove(&id) {
+            session.ended.trip();
+            self.ended.push(session);
+        }
+        names::LEARNER_ACTORS.get().set(self.open.len() as f64);
+    }
+}
+
+/// All sessions of this start of the learner.
 #[derive(Debug)]
 pub struct Sessions {
-    open: Mutex<HashMap<u64, Arc<Session>>>,
+    state: Mutex<State>,
     /// Sessions ever opened in this run, across restarts: seeds are made of it.
     joined: AtomicU64,
     run_seed: u64,
+    /// Sessions that may be open at a time.
+    most: usize,
     changed: tokio::sync::Notify,
 }
 
 impl Sessions {
-    /// No open session; `joined` were opened before in this run.
-    pub fn new(run_seed: u64, joined: u64) -> Self {
+    /// No open session of `most`; `joined` were opened before in this run.
+    pub fn new(run_seed: u64, joined: u64, most: usize) -> Self {
         Self {
-            open: Mutex::default(),
+            state: Mutex::default(),
             joined: AtomicU64::new(joined),
             run_seed,
+            most,
             changed: tokio::sync::Notify::new(),
         }
     }
@@ -83,20 +144,28 @@ impl Sessions {
     /// Opens a session for an actor and fences its older one. Returns it with the seed of its
     /// environments: drawn from the run's seed and the count of sessions, so that a run with one
     /// actor repeats itself and no two sessions play the same episodes.
-    pub fn join(&self, actor_id: u64, name: String) -> (Arc<Session>, u64) {
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManySessions`] when as many as there may be are open.
+    pub fn join(&self, actor_id: u64, name: String) -> Result<(Arc<Session>, u64), Refusal> {
+        let mut state = self.lock();
+        let old = state.open.values().find(|s| s.actor_id == actor_id);
+        match old.map(|session| session.id) {
+            Some(old) => {
+                state.open[&old].fenced.store(true, Ordering::Release);
+                state.end(old);
+            }
+            None if state.open.len() >= self.most => {
+                return Err(Refusal::TooManySessions { most: self.most });
+            }
+            None => {}
+        }
         names::LEARNER_JOINS.get().increment(1);
         let ordinal = self.joined.fetch_add(1, Ordering::AcqRel);
-        let mut open = self.lock();
-        open.retain(|_, session| {
-            let superseded = session.actor_id == actor_id;
-            if superseded {
-                session.fenced.store(true, Ordering::Release);
-            }
-            !superseded
-        });
         let id = loop {
             let id = rand::random::<u64>();
-            if id != 0 && !open.contains_key(&id) {
+            if id != 0 && !state.open.contains_key(&id) {
                 break id;
             }
         };
@@ -104,14 +173,17 @@ impl Sessions {
             id,
             actor_id,
             name,
+            ledger: Ledger::default(),
             fenced: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             uploading: AtomicBool::new(false),
+            subscribed: AtomicBool::new(false),
             taken: watch::Sender::new(0),
+            ended: Shutdown::new(),
         });
-        open.insert(id, session.clone());
-        names::LEARNER_ACTORS.get().set(open.len() as f64);
-        (session, env_seed(self.run_seed, ordinal))
+        state.open.insert(id, session.clone());
+        names::LEARNER_ACTORS.get().set(state.open.len() as f64);
+        Ok((session, env_seed(self.run_seed, ordinal)))
     }
 
     /// The open session of this id.
@@ -120,21 +192,17 @@ impl Sessions {
     ///
     /// [`Refusal::Session`] when it never existed, has ended or was fenced.
     pub fn find(&self, id: u64) -> Result<Arc<Session>, Refusal> {
-        self.lock()
-            .get(&id)
-            .cloned()
-            .ok_or(Refusal::Session { session: id })
+        let found = self.lock().open.get(&id).cloned();
+        found.ok_or(Refusal::Session { session: id })
     }
 
     /// Closes a session whose upload ended. What it sent stays good.
     pub fn close(&self, id: u64) {
-        let mut open = self.lock();
-        open.remove(&id);
-        names::LEARNER_ACTORS.get().set(open.len() as f64);
+        self.lock().end(id);
         self.changed.notify_one();
     }
 
-    /// Closes a session whose subscription ended, unless its upload goes on.
+    /// Closes a session whose subscription ended, or that was given its time, unless it uploads.
     pub fn close_idle(&self, session: &Session) {
         if !session.uploading.load(Ordering::Acquire) {
             self.close(session.id);
@@ -148,6 +216,24 @@ impl Sessions {
         }
     }
 
+    /// Takes out the sessions that have ended and of which nothing is on its way any more.
+    pub fn settled(&self) -> Vec<Arc<Session>> {
+        let settled = |session: &mut Arc<Session>| {
+            !session.uploading.load(Ordering::Acquire) && session.ledger.is_settled()
+        };
+        self.lock().ended.extract_if(.., settled).collect()
+    }
+
+    /// Takes out all that are left, settled or not: the learner ends.
+    pub fn take_all(&self) -> Vec<Arc<Session>> {
+        let mut state = self.lock();
+        let ids: Vec<u64> = state.open.keys().copied().collect();
+        for id in ids {
+            state.end(id);
+        }
+        std::mem::take(&mut state.ended)
+    }
+
     /// Returns once a session was closed since this was last waited for. For one waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
@@ -155,7 +241,7 @@ impl Sessions {
 
     /// Open sessions.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().open.len()
     }
 
     /// True when no actor is connected.
@@ -165,9 +251,9 @@ impl Sessions {
 
     /// True while an actor is there that came back after it joined.
     pub fn any_claimed(&self) -> bool {
-        let open = self.lock();
-        open.values()
-            .any(|session| session.claimed.load(Ordering::Acquire))
+        let state = self.lock();
+        let mut open = state.open.values();
+        open.any(|session| session.claimed.load(Ordering::Acquire))
     }
 
     /// Sessions ever opened in this run.
@@ -175,9 +261,9 @@ impl Sessions {
         self.joined.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while the map was held cannot leave it half written.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_new_session_fences_the_old_one_of_the_same_actor_only() {
-        let sessions = Sessions::new(1, 0);
-        let (first, seed1) = sessions.join(7, "a".into());
-        let (other, seed2) = sessions.join(8, "b".into());
-        let (second, seed3) = sessions.join(7, "a".into());
+        let sessions = Sessions::new(1, 0, 9);
+        let (first, seed1) = sessions.join(7, "a".into()).expect("room");
+        let (other, seed2) = sessions.join(8, "b".into()).expect("room");
+        let (second, seed3) = sessions.join(7, "a".into()).expect("room");
         assert!(first.is_fenced() && !other.is_fenced() && !second.is_fenced());
         assert_eq!(
             sessions.find(first.id).map(|s| s.id),
@@ -209,12 +295,12 @@ mod tests {
 
     #[test]
     fn a_session_lives_as_long_as_what_its_actor_came_back_for() {
-        let sessions = Sessions::new(1, 0);
-        let (died, _) = sessions.join(1, String::new());
-        let (subscribed, _) = sessions.join(2, String::new());
-        let (uploads, _) = sessions.join(3, String::new());
-        subscribed.claim();
-        uploads.open_upload();
+        let sessions = Sessions::new(1, 0, 9);
+        let (died, _) = sessions.join(1, String::new()).expect("room");
+        let (subscribed, _) = sessions.join(2, String::new()).expect("room");
+        let (uploads, _) = sessions.join(3, String::new()).expect("room");
+        subscribed.open_subscription().expect("the first");
+        uploads.open_upload().expect("the first");
         let open = || [&died, &subscribed, &uploads].map(|s| sessions.find(s.id).is_ok());
         for session in [&died, &subscribed, &uploads] {
             sessions.close_unclaimed(session);
@@ -226,19 +312,69 @@ mod tests {
         assert_eq!(open(), [false, false, true]);
         sessions.close(uploads.id);
         assert!(sessions.is_empty());
-        sessions.join(4, String::new());
+        sessions.join(4, String::new()).expect("room");
         assert!(!sessions.any_claimed() && !sessions.is_empty());
     }
 
     #[test]
     fn seeds_repeat_with_the_run_and_go_on_after_a_restart() {
         let seeds = |joined| {
-            let sessions = Sessions::new(42, joined);
+            let sessions = Sessions::new(42, joined, 9);
             (0..3)
-                .map(|actor| sessions.join(actor, String::new()).1)
+                .map(|actor| sessions.join(actor, String::new()).expect("room").1)
                 .collect::<Vec<_>>()
         };
         assert_eq!(seeds(0), seeds(0));
         assert_eq!(seeds(0)[1..], seeds(1)[..2]);
+    }
+
+    #[test]
+    fn there_are_so_many_and_no_more_and_who_comes_back_takes_no_place() {
+        let sessions = Sessions::new(1, 0, 2);
+        let join = |actor| sessions.join(actor, String::new()).map(|(s, _)| s.id);
+        let first = join(1).expect("room");
+        join(2).expect("room");
+        assert_eq!(join(3), Err(Refusal::TooManySessions { most: 2 }));
+        let again = join(1).expect("its own place");
+        assert_eq!(sessions.joined(), 3, "who was refused did not join");
+        assert!(sessions.find(first).is_err());
+        sessions.close(again);
+        join(3).expect("room again");
+    }
+
+    #[test]
+    fn a_session_has_one_upload_and_one_subscription() {
+        let sessions = Sessions::new(1, 0, 9);
+        let (session, _) = sessions.join(1, String::new()).expect("room");
+        session.open_upload().expect("the first");
+        session.open_subscription().expect("the first");
+        let again = [session.open_upload(), session.open_subscription()];
+        for (again, call) in again.into_iter().zip(["upload", "subscription"]) {
+            let session = session.id;
+            assert_eq!(again, Err(Refusal::CallOpen { session, call }));
+        }
+        session.end_subscription();
+        session.open_subscription().expect("the first has ended");
+    }
+
+    #[test]
+    fn a_session_is_settled_once_nothing_of_it_can_come() {
+        let sessions = Sessions::new(1, 0, 9);
+        let (session, _) = sessions.join(1, String::new()).expect("room");
+        let settled = || sessions.settled().len();
+        session.open_upload().expect("the first");
+        session.ledger.admit(8);
+        assert_eq!(settled(), 0, "it is open");
+        // The same actor again: the old upload may still be in the middle of an admission.
+        sessions.join(1, String::new()).expect("room");
+        session.ledger.train(8);
+        assert_eq!(settled(), 0, "it uploads");
+        session.ledger.admit(8);
+        session.end_upload();
+        assert_eq!(settled(), 0, "an unroll is on its way");
+        session.ledger.train(8);
+        assert_eq!((settled(), settled()), (1, 0), "once");
+        assert_eq!(sessions.take_all().len(), 1, "the new one");
+        assert!(sessions.is_empty());
     }
 }

@@ -17,7 +17,7 @@ use hrm_common::{
     env::DistanceCurriculum,
     model::state,
     stage::{LearnerStage, StageClock},
-    telemetry::names::{self, Clip, LossTerm},
+    telemetry::names::{self, Clip, DropReason, LossTerm, RunFile},
     weights::Weights,
 };
 use thiserror::Error;
@@ -27,6 +27,7 @@ use crate::{
     batch::{Batch, Batcher, Next},
     checkpoint::{self, CheckpointError, RunState},
     evaluator::{Evaluator, Job},
+    ledger::{Entry, LedgerFile},
     metrics_log::{MetricsLog, Record, TrainRecord},
     progress::{Progress, Snapshot},
     run_dir::RunDir,
@@ -54,9 +55,6 @@ pub enum TrainError {
     /// A checkpoint could not be written.
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
-    /// `metrics.jsonl` could not be written.
-    #[error("metrics.jsonl: {0}")]
-    Metrics(#[from] std::io::Error),
     /// Batch after batch gave a gradient that is not finite.
     #[error(
         "the gradient was not finite in any update of {0} batches in a row: lower optimizer.learning_rate, then go on \
@@ -67,6 +65,9 @@ pub enum TrainError {
 
 /// Batches in a row without one finite gradient after which training has failed.
 const NOT_FINITE_LIMIT: u32 = 10;
+
+/// A checkpoint that could not be written is tried again after this part of the interval between two.
+const RETRIES_AN_INTERVAL: u64 = 10;
 
 /// Everything that training needs; built once, consumed by [`Trainer::run`].
 #[derive(Debug)]
@@ -91,6 +92,8 @@ pub struct Trainer {
     pub curriculum: DistanceCurriculum,
     /// `metrics.jsonl`.
     pub metrics: MetricsLog,
+    /// `ledger.jsonl`.
+    pub ledger: LedgerFile,
     /// The bar or the log lines.
     pub progress: Progress,
     /// Environment steps trained on.
@@ -115,27 +118,24 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// When a checkpoint or the log cannot be written, or the gradient stays not finite.
+    /// When the last checkpoint cannot be written, or the gradient stays not finite. An earlier checkpoint, or a
+    /// line of a log, that cannot be written is told, counted, and tried again with the next one.
     pub fn run(mut self) -> Result<(End, Self), TrainError> {
         let began = Instant::now();
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
         let mut window = EpisodeWindow::default();
         let mut interval = self.interval();
         let mut not_finite = 0;
-        let limit = match self.config.rollout.synchronous {
-            // Every actor waits for newer weights, and such a batch makes none: nobody would move again.
-            true => 1,
-            false => NOT_FINITE_LIMIT,
-        };
         let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
         let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
         let end = loop {
             if let Some(end) = self.finished(began) {
                 break end;
             }
-            self.collect_evaluations()?;
-            let batch = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
-                Next::Batch(batch) => batch,
+            self.collect_evaluations();
+            self.book_sessions();
+            let (batch, sessions) = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
+                Next::Batch(batch, sessions) => (batch, sessions),
                 Next::Idle => {
                     clock.book();
                     continue;
@@ -147,21 +147,36 @@ impl Trainer {
             names::LEARNER_UPDATES_SKIPPED
                 .get()
                 .increment(report.skipped);
-            not_finite = if report.updates == 0 {
-                not_finite + 1
-            } else {
-                0
-            };
-            if not_finite == limit {
+            if report.rolled_back {
+                names::LEARNER_ROLLBACKS.get().increment(1);
+                tracing::error!(
+                    frames = self.frames,
+                    "the updates spoilt the weights: they are undone, and the last good ones stay"
+                );
+            }
+            let trained = report.updates > 0;
+            let frames = (batch.frames() / sessions.len()) as u64;
+            for session in &sessions {
+                match trained {
+                    true => session.ledger.train(frames),
+                    false => session.ledger.drop_frames(DropReason::NotFinite, frames),
+                }
+            }
+            not_finite = if trained { 0 } else { not_finite + 1 };
+            if not_finite == NOT_FINITE_LIMIT {
                 return Err(TrainError::NotFinite(not_finite));
             }
             clock.enter(LearnerStage::Publish);
-            self.frames += batch.frames() as u64;
-            for episode in &batch.episodes {
-                window.record(episode);
-                self.curriculum.record(episode);
+            if trained {
+                self.frames += batch.frames() as u64;
+                for episode in &batch.episodes {
+                    window.record(episode);
+                    self.curriculum.record(episode);
+                }
             }
+            // Also where nothing was learnt: a synchronous actor waits for a newer version.
             self.publish(false);
+            tolerate(RunFile::Ledger, self.ledger.mark(self.frames));
             self.measure(&batch, &report);
             interval.lags += batch.lags.iter().sum::<u64>();
             interval.unrolls += batch.lags.len() as u64;
@@ -171,8 +186,8 @@ impl Trainer {
             let snapshot = self.snapshot(&window, &interval, &report, began);
             self.progress.update(&snapshot);
             if due {
-                self.metrics
-                    .append(&Record::Train(self.record(&snapshot, &window, &report)))?;
+                let record = Record::Train(self.record(&snapshot, &window, &report));
+                tolerate(RunFile::Metrics, self.metrics.append(&record));
                 interval = self.interval();
             }
             if self.frames >= next_eval {
@@ -187,9 +202,13 @@ impl Trainer {
             if self.frames >= next_checkpoint {
                 next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
                 clock.enter(LearnerStage::Checkpoint);
-                self.save(began)?;
+                if !tolerate(RunFile::Checkpoint, self.save(began)) {
+                    let sooner = self.config.checkpoint.interval_frames / RETRIES_AN_INTERVAL;
+                    next_checkpoint = next_mark(self.frames, sooner.max(1));
+                }
             }
         };
+        self.batcher.close();
         self.save(began)?;
         self.seconds_before = self.seconds(began);
         Ok((end, self))
@@ -263,9 +282,6 @@ impl Trainer {
     }
 
     fn measure(&self, batch: &Batch, report: &Report) {
-        names::LEARNER_FRAMES_TRAINED
-            .get()
-            .increment(batch.frames() as u64);
         names::LEARNER_UPDATES.get().increment(report.updates);
         names::LEARNER_RUN_FRAMES.get().set(self.frames as f64);
         for &lag in &batch.lags {
@@ -348,7 +364,7 @@ impl Trainer {
     }
 
     /// Books the evaluations that finished meanwhile.
-    fn collect_evaluations(&mut self) -> Result<(), TrainError> {
+    fn collect_evaluations(&mut self) {
         while let Some(done) = self.evaluator.finished() {
             let evaluation = &done.evaluation;
             names::LEARNER_EVAL_SUCCESS.get().set(evaluation.success);
@@ -365,9 +381,15 @@ impl Trainer {
                 mean_length = evaluation.mean_length,
                 "evaluation"
             );
-            self.metrics.append(&Record::Eval(done))?;
+            tolerate(RunFile::Metrics, self.metrics.append(&Record::Eval(done)));
         }
-        Ok(())
+    }
+
+    /// Writes the lines of the sessions that have ended and of which nothing is on its way.
+    fn book_sessions(&mut self) {
+        for session in self.sessions.settled() {
+            tolerate(RunFile::Ledger, self.ledger.append(&Entry::of(&session)));
+        }
     }
 
     fn save(&mut self, began: Instant) -> Result<(), TrainError> {
@@ -397,6 +419,15 @@ impl Trainer {
             .set(self.frames as f64);
         Ok(())
     }
+}
+
+/// Training goes on when a file cannot be written, as on a full disk: it is told and counted. False then.
+fn tolerate<E: std::fmt::Display>(file: RunFile, written: Result<(), E>) -> bool {
+    if let Err(error) = &written {
+        names::LEARNER_WRITE_FAILURES.with(file).increment(1);
+        tracing::error!(%error, file = file.as_str(), "cannot be written; training goes on");
+    }
+    written.is_ok()
 }
 
 /// The first multiple of `interval` after `frames`; never, when the interval is 0.

@@ -18,7 +18,7 @@ use hrm_common::{
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, no_grad};
 use thiserror::Error;
 
 use crate::{
@@ -38,7 +38,7 @@ pub struct Updater {
     pub optimizer: Adam,
     /// Shuffles the minibatches.
     pub rng: Xoshiro256PlusPlus,
-    /// Optimiser steps made in this run.
+    /// Optimiser steps tried in this run, those that came to nothing included: versions count them.
     pub updates: u64,
     loss: LossConfig,
     pool: rayon::ThreadPool,
@@ -63,8 +63,10 @@ pub struct Report {
     pub learning_rate: f64,
     /// Optimiser steps made.
     pub updates: u64,
-    /// Updates skipped because their gradient was not finite.
+    /// Updates that came to nothing: their gradient was not finite, or they were undone.
     pub skipped: u64,
+    /// True when the updates left weights that are not finite, or compute what is not, and all of them were undone.
+    pub rolled_back: bool,
 }
 
 /// The operating system refused the worker threads.
@@ -73,6 +75,42 @@ pub struct Report {
 pub struct ThreadsError {
     threads: usize,
     source: rayon::ThreadPoolBuildError,
+}
+
+/// Weights and optimiser as they were.
+struct Snapshot {
+    parameters: Tensor,
+    steps: u64,
+    mean: Tensor,
+    square: Tensor,
+}
+
+impl Snapshot {
+    fn of(model: &Hrm, optimizer: &Adam) -> Self {
+        let (steps, mean, square) = optimizer.state();
+        Self {
+            parameters: model.flat_parameters().copy(),
+            steps,
+            mean: mean.copy(),
+            square: square.copy(),
+        }
+    }
+
+    fn is_finite(&self) -> bool {
+        [&self.parameters, &self.mean, &self.square]
+            .iter()
+            .all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1)
+    }
+
+    fn restore(&self, model: &Hrm, optimizer: &mut Adam) {
+        no_grad(|| {
+            model
+                .flat_parameters()
+                .shallow_clone()
+                .copy_(&self.parameters);
+        });
+        optimizer.restore(self.steps, &self.mean, &self.square);
+    }
 }
 
 /// One shard's share of a minibatch.
@@ -144,13 +182,15 @@ impl Updater {
         })
     }
 
-    /// Trains on one batch; `done` (0 to 1) is how much of the run is over.
+    /// Trains on one batch; `done` (0 to 1) is how much of the run is over. Whatever the batch holds, the
+    /// weights can be published afterwards: those of before, if need be.
     pub fn update(
         &mut self,
         batch: &Batch,
         done: f64,
         clock: &mut StageClock<LearnerStage>,
     ) -> Report {
+        let before = Snapshot::of(&self.model, &self.optimizer);
         clock.enter(LearnerStage::Recompute);
         let recomputed = self.recompute(batch);
         clock.enter(LearnerStage::Vtrace);
@@ -166,7 +206,7 @@ impl Updater {
         let units = frames.carries.size()[1];
         let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
         let mut order: Vec<i64> = (0..units).collect();
-        let mut steps = 0;
+        let (mut steps, mut sound) = (0, true);
         for _ in 0..self.loss.passes {
             order.shuffle(&mut self.rng);
             for minibatch in order.chunks(units_per_minibatch) {
@@ -177,7 +217,8 @@ impl Updater {
                     &gradients.flat,
                     report.learning_rate,
                 );
-                if norm.is_finite() {
+                sound = norm.is_finite();
+                if sound {
                     steps += 1;
                     report.grad_norm += norm;
                     report.loss_policy += gradients.policy;
@@ -188,8 +229,14 @@ impl Updater {
                 }
             }
         }
-        self.updates += steps;
+        self.updates += steps + report.skipped;
         report.updates = steps;
+        // Weights may be finite and of no use all the same: what they compute is not.
+        if steps > 0 && !(sound && Snapshot::of(&self.model, &self.optimizer).is_finite()) {
+            before.restore(&self.model, &mut self.optimizer);
+            report.rolled_back = true;
+            report.skipped += std::mem::take(&mut report.updates);
+        }
         let mean = |sum: &mut f64| *sum /= steps.max(1) as f64;
         mean(&mut report.grad_norm);
         mean(&mut report.loss_policy);

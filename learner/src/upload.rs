@@ -5,7 +5,7 @@
 //!   acks <-- the session's count of unrolls that the trainer took
 //! ```
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use hrm_common::{
     error::Refusal,
@@ -14,7 +14,10 @@ use hrm_common::{
     wire::{self, Expectation},
 };
 use hrm_proto::v1::{UnrollBatch, UploadAck};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tonic::{Status, Streaming};
 
 use crate::{
@@ -33,6 +36,8 @@ pub struct Admission {
     pub queue: QueueSender,
     /// The newest weights.
     pub newest: watch::Receiver<Weights>,
+    /// How long a peer may owe something: an unroll that the trainer waits for, or room for what is sent to it.
+    pub patience: Duration,
 }
 
 /// How far an upload is.
@@ -54,6 +59,7 @@ impl Admission {
         let mut upload = Upload::default();
         let end = self.receive(&mut messages, &mut upload, &acks).await;
         if let Some(session) = &upload.session {
+            session.end_upload();
             self.sessions.close(session.id);
             tracing::info!(
                 actor = session.name,
@@ -77,7 +83,7 @@ impl Admission {
         acks: &mpsc::Sender<Result<UploadAck, Status>>,
     ) -> Result<(), Status> {
         loop {
-            let Some(message) = next(messages, upload, acks).await? else {
+            let Some(message) = self.next(messages, upload, acks).await? else {
                 return Ok(());
             };
             let frames = u64::from(message.ticks) * u64::from(message.envs);
@@ -86,31 +92,92 @@ impl Admission {
             names::LEARNER_RECEIVED_BYTES
                 .get()
                 .increment(prost::Message::encoded_len(&message) as u64);
-            self.admit(message, upload)
+            self.admit(message, frames, upload)
                 .await
                 .inspect_err(count_refused)?;
-            names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
-            names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
             upload.unrolls += 1;
             upload.frames += frames;
         }
     }
 
     /// Checks an unroll completely and puts it into the queue; waits there while the queue is full.
-    async fn admit(&self, message: UnrollBatch, upload: &mut Upload) -> Result<(), Refusal> {
-        // Else the first session would stay open without an upload that ends it.
-        if let Some(first) = &upload.session
-            && first.id != message.session
-        {
+    async fn admit(
+        &self,
+        message: UnrollBatch,
+        frames: u64,
+        upload: &mut Upload,
+    ) -> Result<(), Refusal> {
+        let session = match &upload.session {
+            Some(session) => session.clone(),
+            None => {
+                let session = self.sessions.find(message.session)?;
+                session.open_upload()?;
+                upload.session = Some(session.clone());
+                session
+            }
+        };
+        session.ledger.receive(frames);
+        let admitted = self.check_and_queue(message, &session).await;
+        match admitted {
+            Ok(()) => session.ledger.admit(frames),
+            Err(_) => session.ledger.refuse(frames),
+        }
+        admitted
+    }
+
+    async fn check_and_queue(
+        &self,
+        message: UnrollBatch,
+        session: &Arc<Session>,
+    ) -> Result<(), Refusal> {
+        if session.id != message.session {
             let detail = "another one than the upload began with";
             return Err(Refusal::field("session", detail));
         }
-        let session = self.sessions.find(message.session)?;
-        session.open_upload();
-        upload.session = Some(session.clone());
+        self.sessions.find(session.id)?;
         let newest = self.newest.borrow().version;
         let unroll = wire::decode(message, &self.expectation, newest)?;
-        self.queue.send(unroll, session).await
+        self.queue.send(unroll, session.clone()).await
+    }
+
+    /// The next message, while acknowledgements go out; `None` when the actor ended its stream.
+    async fn next(
+        &self,
+        messages: &mut Streaming<UnrollBatch>,
+        upload: &Upload,
+        acks: &mpsc::Sender<Result<UploadAck, Status>>,
+    ) -> Result<Option<UnrollBatch>, Status> {
+        let Some(session) = &upload.session else {
+            return timeout(self.patience, messages.message())
+                .await
+                .map_err(|_| self.silent())?;
+        };
+        let mut message = pin!(messages.message());
+        let mut takes = session.watch_taken();
+        loop {
+            match timeout(self.patience, acks.send(Ok(upload.ack()))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Status::cancelled("the actor is gone")),
+                Err(_) => return Err(self.silent()),
+            }
+            // While the trainer has not taken what came, the actor owes nothing.
+            let owes = session.taken() >= upload.unrolls;
+            tokio::select! {
+                message = &mut message => return message,
+                // Its sender lives in the session that is held here.
+                _ = takes.changed() => {}
+                () = session.ended() => return Err(Refusal::Session { session: session.id }.into()),
+                () = tokio::time::sleep(self.patience), if owes => return Err(self.silent()),
+            }
+        }
+    }
+
+    fn silent(&self) -> Status {
+        let refusal = Refusal::Silent {
+            seconds: self.patience.as_secs(),
+        };
+        count_refused(&refusal);
+        refusal.into()
     }
 }
 
@@ -120,29 +187,6 @@ impl Upload {
             unrolls_taken: self.session.as_ref().map_or(0, |session| session.taken()),
             unrolls_admitted: self.unrolls,
             frames_admitted: self.frames,
-        }
-    }
-}
-
-/// The next message, while acknowledgements go out; `None` when the actor ended its stream.
-async fn next(
-    messages: &mut Streaming<UnrollBatch>,
-    upload: &Upload,
-    acks: &mpsc::Sender<Result<UploadAck, Status>>,
-) -> Result<Option<UnrollBatch>, Status> {
-    let Some(session) = &upload.session else {
-        return messages.message().await;
-    };
-    let mut message = pin!(messages.message());
-    let mut takes = session.watch_taken();
-    loop {
-        if acks.send(Ok(upload.ack())).await.is_err() {
-            return Err(Status::cancelled("the actor is gone"));
-        }
-        tokio::select! {
-            message = &mut message => return message,
-            // Its sender lives in the session that is held here.
-            _ = takes.changed() => {}
         }
     }
 }

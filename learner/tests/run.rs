@@ -20,7 +20,7 @@ use hrm_learner::{
     run::Summary,
 };
 use serde_json::Value;
-use support::{Relay, client, join, start, status, tiny, try_start, until, until_status};
+use support::{client, join, relay::Relay, start, status, tiny, try_start, until, until_status};
 
 /// More frames than any of these runs gets to.
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
@@ -160,8 +160,8 @@ async fn a_resumed_run_goes_on_where_it_was() {
     run(&dir, false, &[]).await;
     let before = newest(&dir);
     let seed_of_next = {
-        let sessions = hrm_learner::sessions::Sessions::new(1, before.state.sessions_joined);
-        sessions.join(1, String::new()).1
+        let sessions = hrm_learner::sessions::Sessions::new(1, before.state.sessions_joined, 9);
+        sessions.join(1, String::new()).expect("room").1
     };
 
     // What the service says before anything more is trained.

@@ -53,12 +53,12 @@ struct Trainer {
     position: Arc<Position>,
 }
 
-fn service() -> (LearnerService, Trainer) {
+fn service(patience: Duration) -> (LearnerService, Trainer) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = support::tiny(folder.path(), &[]).config;
     let grid = config.env.grid();
     let model = Hrm::new(&config.model, grid, 1, tch::Device::Cpu).expect("a model");
-    let sessions = Arc::new(Sessions::new(config.run.seed, 0));
+    let sessions = Arc::new(Sessions::new(config.run.seed, 0, 8));
     let (queue_tx, queue) = queue(CAPACITY);
     let (newest_tx, newest) = watch::channel(version_of(&model, 1));
     let position = Arc::new(Position::new(32, 2));
@@ -70,6 +70,7 @@ fn service() -> (LearnerService, Trainer) {
             sessions: sessions.clone(),
             queue: queue_tx,
             newest,
+            patience,
         },
         position: position.clone(),
     };
@@ -85,7 +86,11 @@ fn service() -> (LearnerService, Trainer) {
 }
 
 async fn listen() -> (SocketAddr, Trainer) {
-    let (service, trainer) = service();
+    listen_with(support::PATIENCE).await
+}
+
+async fn listen_with(patience: Duration) -> (SocketAddr, Trainer) {
+    let (service, trainer) = service(patience);
     let listener = TcpListener::bind(support::ANY_PORT)
         .await
         .expect("a free port");
@@ -293,7 +298,7 @@ async fn an_actor_that_comes_back_fences_what_is_left_of_its_old_session() {
     ack(&mut new_acks, |ack| ack.unrolls_admitted == 1).await;
 
     let (mut batcher, _stop) = trainer.batcher(64);
-    let Next::Batch(batch) = next(&mut batcher, 1) else {
+    let Next::Batch(batch, _) = next(&mut batcher, 1) else {
         panic!("an unroll waits");
     };
     let actions = Vec::<i64>::try_from(batch.actions.flatten(0, -1)).expect("actions");
@@ -303,9 +308,164 @@ async fn an_actor_that_comes_back_fences_what_is_left_of_its_old_session() {
     let dropped = metric("hrm_learner_unrolls_dropped_total{reason=\"fenced\"}");
     assert_eq!(dropped, 1.0);
 
-    old_unrolls.send(old_player.unroll(1)).await.expect("open");
     let status = refusal(&mut old_acks).await;
     assert_eq!(status.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_one_upload_and_the_second_does_not_end_the_first() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let mut player = Player::new(&joined);
+    let (first, mut first_acks) = open_upload(&mut client).await;
+    first.send(player.unroll(1)).await.expect("open");
+    ack(&mut first_acks, |ack| ack.unrolls_admitted == 1).await;
+
+    let (second, mut second_acks) = open_upload(&mut client).await;
+    second.send(player.unroll(1)).await.expect("open");
+    assert_eq!(refusal(&mut second_acks).await.code(), Code::AlreadyExists);
+    first.send(player.unroll(1)).await.expect("open");
+    ack(&mut first_acks, |ack| ack.unrolls_admitted == 2).await;
+    assert_eq!(trainer.sessions.len(), 1);
+
+    let request = SubscribeRequest {
+        session: joined.session,
+    };
+    let _first = client.subscribe(request).await.expect("open");
+    let again = client.subscribe(request).await.expect_err("it has one");
+    assert_eq!(again.code(), Code::AlreadyExists);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_owes_an_unroll_is_closed_and_one_that_waits_is_not() {
+    let (address, trainer) = listen_with(Duration::from_millis(200)).await;
+    let mut client = client(address).await;
+    let owes = join(&mut client, 1).await.expect("room");
+    let waits = join(&mut client, 2).await.expect("room");
+    let (waiting, mut waiting_acks) = open_upload(&mut client).await;
+    waiting
+        .send(Player::new(&waits).unroll(1))
+        .await
+        .expect("open");
+    ack(&mut waiting_acks, |ack| ack.unrolls_admitted == 1).await;
+    let (owing, mut owing_acks) = open_upload(&mut client).await;
+    owing
+        .send(Player::new(&owes).unroll(1))
+        .await
+        .expect("open");
+    ack(&mut owing_acks, |ack| ack.unrolls_admitted == 1).await;
+
+    // The trainer takes the second one's only.
+    let first = trainer.queue.channel().recv().expect("two wait");
+    let second = trainer.queue.channel().recv().expect("two wait");
+    assert_eq!(
+        [first.session.id, second.session.id],
+        [waits.session, owes.session]
+    );
+    second.session.take();
+    let status = refusal(&mut owing_acks).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(
+        status.message().contains("learner.session_timeout_seconds"),
+        "{status}"
+    );
+    assert!(trainer.sessions.find(owes.session).is_err());
+    assert!(
+        trainer.sessions.find(waits.session).is_ok(),
+        "its unroll was not taken"
+    );
+    first.session.take();
+    let status = refusal(&mut waiting_acks).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "now it owes one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_floods_gets_no_more_than_its_turn() {
+    const TURNS: usize = 60;
+    let (address, trainer) = listen().await;
+    let mut sessions = Vec::new();
+    for actor in 0..3 {
+        let mut client = client(address).await;
+        let joined = join(&mut client, actor).await.expect("room");
+        let unroll = Player::new(&joined).unroll(1);
+        // None of them keeps to its credits; the first has far more in its hands at any time.
+        let ahead = if actor == 0 { 64 } else { 1 };
+        let (unrolls, stream) = tokio::sync::mpsc::channel(ahead);
+        tokio::spawn(async move { while unrolls.send(unroll.clone()).await.is_ok() {} });
+        let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
+        let mut acks = client.upload(stream).await.expect("open").into_inner();
+        tokio::spawn(async move { while let Ok(Some(_)) = acks.message().await {} });
+        sessions.push(joined.session);
+    }
+    let full = async || (trainer.queue.channel().len() == CAPACITY).then_some(());
+    let mut turns = [0; 3];
+    for turn in 0..TURNS {
+        until("the queue is full", full).await;
+        let queued = trainer.queue.channel().recv().expect("it is full");
+        let whose = sessions.iter().position(|s| *s == queued.session.id);
+        // Whoever came first had the queue for itself.
+        if turn > CAPACITY {
+            turns[whose.expect("one of them")] += 1;
+        }
+    }
+    for of_one in turns {
+        assert!(of_one >= TURNS / 4, "{turns:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_a_newer_actor_are_no_reason_to_refuse_it() {
+    let (address, _trainer) = listen().await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+        .expect("a URL")
+        .connect()
+        .await
+        .expect("a learner");
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let mut bytes = prost::Message::encode_to_vec(&Player::new(&joined).unroll(1));
+    // Field 900, a string.
+    bytes.extend([0xa2, 0x38, 3, b'n', b'e', b'w']);
+    let mut raw = tonic::client::Grpc::new(channel);
+    raw.ready().await.expect("connected");
+    let path = "/hrm.v1.Learner/Upload".parse().expect("a path");
+    let request = tonic::Request::new(tokio_stream::once(Raw(bytes)));
+    let codec = tonic_prost::ProstCodec::<Raw, UploadAck>::default();
+    let mut acks = raw
+        .streaming(request, path, codec)
+        .await
+        .expect("open")
+        .into_inner();
+    ack(&mut acks, |ack| ack.unrolls_admitted == 1).await;
+}
+
+/// A message that is sent as it is.
+#[derive(Debug, Clone, Default)]
+struct Raw(Vec<u8>);
+
+impl prost::Message for Raw {
+    fn encode_raw(&self, buffer: &mut impl prost::bytes::BufMut) {
+        buffer.put_slice(&self.0);
+    }
+
+    fn merge_field(
+        &mut self,
+        _: u32,
+        _: prost::encoding::WireType,
+        _: &mut impl prost::bytes::Buf,
+        _: prost::encoding::DecodeContext,
+    ) -> Result<(), prost::DecodeError> {
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,7 +520,7 @@ async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_may_go_on() {
     ack(&mut acks, |ack| ack.unrolls_admitted == 2).await;
 
     let (mut batcher, _stop) = trainer.batcher(4);
-    let Next::Batch(batch) = next(&mut batcher, 9) else {
+    let Next::Batch(batch, _) = next(&mut batcher, 9) else {
         panic!("an unroll waits");
     };
     assert_eq!(batch.lags, [4], "exactly as old as is allowed");
@@ -393,7 +553,7 @@ async fn a_synchronous_batch_waits_for_every_open_session_and_for_no_other() {
         "the other one may still send"
     );
     sessions.close(leaves.session);
-    let Next::Batch(batch) = next(&mut batcher, 1) else {
+    let Next::Batch(batch, _) = next(&mut batcher, 1) else {
         panic!("nobody else is there");
     };
     assert_eq!(batch.lags.len(), 1);

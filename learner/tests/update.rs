@@ -11,6 +11,7 @@ use hrm_common::{
 };
 use hrm_learner::{
     batch::Batch,
+    optimizer::Adam,
     update::{Report, Updater},
 };
 use mazes::{
@@ -400,5 +401,40 @@ fn a_batch_without_a_finite_gradient_changes_nothing() {
     let mut updater = updater(model, as_in_a_run(), 2);
     let report = updater.update(&batch, 0.0, &mut learner_clock());
     assert_eq!(updater.model.flat_parameters(), &before);
-    assert_eq!((updater.updates, report.skipped), (0, 2 * 4));
+    assert_eq!((report.updates, report.skipped), (0, 2 * 4));
+    assert!(!report.rolled_back, "there was nothing to undo");
+}
+
+#[test]
+fn updates_that_spoil_the_weights_are_undone() {
+    let optimizer = |learning_rate| OptimizerConfig {
+        learning_rate,
+        ..memoryless()
+    };
+    // So large that the weights overflow at once; so large that what they compute does.
+    for learning_rate in [1e39, 1e25] {
+        let model = model(&conv(CarryMode::Full));
+        let batch = stack(&unrolls(&model));
+        let mut updater =
+            Updater::new(model, as_in_a_run(), optimizer(1e-3), 2, 1).expect("threads");
+        let good = updater.update(&batch, 0.0, &mut learner_clock());
+        assert!(good.updates > 0 && !good.rolled_back);
+        let state = |updater: &Updater| {
+            let (steps, mean, square) = updater.optimizer.state();
+            let floats = |t: &Tensor| Vec::<f32>::try_from(t.detach()).expect("floats");
+            let parameters = floats(updater.model.flat_parameters());
+            (steps, parameters, floats(mean), floats(square))
+        };
+        let before = state(&updater);
+        let (steps, mean, square) = updater.optimizer.state();
+        let mut wild = Adam::new(optimizer(learning_rate), updater.model.flat_parameters());
+        wild.restore(steps, mean, square);
+        updater.optimizer = wild;
+
+        let bad = updater.update(&batch, 0.0, &mut learner_clock());
+        assert!(bad.rolled_back, "{learning_rate}");
+        assert_eq!((bad.updates, bad.skipped), (0, 2 * 4));
+        assert_eq!(state(&updater), before, "as if the batch had not been");
+        assert_eq!(updater.updates, 4 * 4, "but no version stands for two");
+    }
 }

@@ -12,5 +12,5 @@ pub mod v1 {
 
 /// Major wire version: peers that differ in it do not understand each other.
 pub const WIRE_MAJOR: u32 = 1;
-/// Minor wire version: fields were added since the one before.
-pub const WIRE_MINOR: u32 = 0;
+/// Minor wire version: fields were added since the one before. 1.1: the checksum of an unroll.
+pub const WIRE_MINOR: u32 = 1;

@@ -1,12 +1,16 @@
 //! `[rollout]` and `[actor]`: how actors act, and how one finds its learner.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    address,
+    address, file,
     rules::{self, Checked},
 };
 use crate::model::Dtype;
@@ -74,8 +78,9 @@ impl RolloutConfig {
 
 /// `[actor]`: what belongs to one actor process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ActorConfig {
-    /// The learner's URL.
+    /// The learner's URL: `http://host:port`, or `https://host:port` for TLS.
     pub learner: String,
     /// Where an actor process serves `/metrics`; `""` in a file switches it off.
     #[serde(with = "address::or_off")]
@@ -89,6 +94,19 @@ pub struct ActorConfig {
     pub backoff_max_ms: u64,
     /// How long the actor may take to finish when asked to stop, in seconds.
     pub drain_seconds: u64,
+    /// Certificates of the authority that signed the learner's, a PEM file; for `https://`.
+    #[serde(with = "file::or_none")]
+    pub tls_ca: Option<PathBuf>,
+    /// The actor's certificate chain, a PEM file, where the learner asks for one (`learner.tls_client_ca`).
+    #[serde(with = "file::or_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The private key of `tls_certificate`, a PEM file.
+    #[serde(with = "file::or_none")]
+    pub tls_private_key: Option<PathBuf>,
+    /// A file with the actor's token in its first line, where the learner asks for one
+    /// (`learner.actor_tokens_file`). Read at every attempt to connect.
+    #[serde(with = "file::or_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for ActorConfig {
@@ -100,6 +118,10 @@ impl Default for ActorConfig {
             backoff_min_ms: 100,
             backoff_max_ms: 5000,
             drain_seconds: 10,
+            tls_ca: None,
+            tls_certificate: None,
+            tls_private_key: None,
+            token_file: None,
         }
     }
 }
@@ -121,14 +143,7 @@ impl ActorConfig {
     }
 
     pub(super) fn check(&self) -> Checked {
-        if let Err(reason) = plain_url(&self.learner) {
-            return rules::conflict(
-                "actor.learner",
-                format!("{:?}", self.learner),
-                reason,
-                "set it to the learner's address, such as http://127.0.0.1:50051",
-            );
-        }
+        self.check_connection()?;
         rules::at_least("actor.backoff_min_ms", self.backoff_min_ms, 1)?;
         if self.backoff_max_ms < self.backoff_min_ms {
             return rules::conflict(
@@ -140,24 +155,77 @@ impl ActorConfig {
         }
         Ok(())
     }
+
+    /// What TLS needs is there with `https://`, and a token is not shown to a network.
+    fn check_connection(&self) -> Checked {
+        let url = |reason: &str| {
+            rules::conflict(
+                "actor.learner",
+                format!("{:?}", self.learner),
+                reason,
+                "set it to the learner's address, such as http://127.0.0.1:50051 or https://learner:50051",
+            )
+        };
+        let learner = match Learner::of(&self.learner) {
+            Ok(learner) => learner,
+            Err(reason) => return url(&reason),
+        };
+        rules::both(
+            ("actor.tls_certificate", &self.tls_certificate),
+            ("actor.tls_private_key", &self.tls_private_key),
+        )?;
+        rules::needs(
+            ("actor.tls_certificate", &self.tls_certificate),
+            ("actor.tls_ca", &self.tls_ca),
+        )?;
+        match (learner.tls, &self.tls_ca) {
+            (true, None) => url(
+                "it asks for TLS, but actor.tls_ca does not say which authority's certificate to trust",
+            ),
+            (false, Some(_)) => url("it asks for no TLS, so actor.tls_ca would protect nothing"),
+            _ if self.token_file.is_some() && !learner.tls && !learner.here => {
+                url("actor.token_file's token would cross the network unencrypted")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Accepts `http://host:port`, which is all that the transport speaks.
-fn plain_url(url: &str) -> Result<(), String> {
-    let uri: Uri = url.parse().map_err(|e| format!("it is not a URL ({e})"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err("it must start with http://".to_owned());
+/// What a learner's URL says.
+#[derive(Debug, PartialEq, Eq)]
+struct Learner {
+    /// `https`.
+    tls: bool,
+    /// On the loopback interface.
+    here: bool,
+}
+
+impl Learner {
+    /// Reads `http://host:port` or `https://host:port`.
+    fn of(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|e| format!("it is not a URL ({e})"))?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err("it must start with http:// or https://".to_owned()),
+        };
+        let host = uri.host().unwrap_or_default();
+        if host.is_empty() || uri.port_u16().is_none() {
+            return Err("it must name a host and a port".to_owned());
+        }
+        if uri
+            .path_and_query()
+            .is_some_and(|rest| rest.as_str() != "/")
+        {
+            return Err("it must have nothing after the port".to_owned());
+        }
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let here = match address.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => host == "localhost",
+        };
+        Ok(Self { tls, here })
     }
-    if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
-        return Err("it must name a host and a port".to_owned());
-    }
-    if uri
-        .path_and_query()
-        .is_some_and(|rest| rest.as_str() != "/")
-    {
-        return Err("it must have nothing after the port".to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -166,23 +234,58 @@ mod tests {
 
     #[test]
     fn a_learner_is_named_by_scheme_host_and_port() {
-        for good in [
-            "http://127.0.0.1:50051",
-            "http://learner:1/",
-            "http://[::1]:50051",
+        for (good, tls, here) in [
+            ("http://127.0.0.1:50051", false, true),
+            ("http://localhost:50051", false, true),
+            ("http://learner:1/", false, false),
+            ("http://[::1]:50051", false, true),
+            ("https://10.0.0.1:50051", true, false),
         ] {
-            assert_eq!(plain_url(good), Ok(()), "{good}");
+            assert_eq!(Learner::of(good), Ok(Learner { tls, here }), "{good}");
         }
         for bad in [
             "",
             "learner",
             "learner:50051",
-            "https://learner:50051",
+            "grpc://learner:50051",
             "http://learner",
             "http://l:1/x",
         ] {
-            assert!(plain_url(bad).is_err(), "{bad}");
+            assert!(Learner::of(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_connection_is_as_safe_as_it_looks() {
+        let config = |learner: &str, ca: bool, certificate: bool, token: bool| {
+            let file = |given: bool| given.then(|| PathBuf::from("file.pem"));
+            let config = ActorConfig {
+                learner: learner.to_owned(),
+                tls_ca: file(ca),
+                tls_certificate: file(certificate),
+                tls_private_key: file(certificate),
+                token_file: file(token),
+                ..ActorConfig::default()
+            };
+            config.check().map_err(|fault| fault.key)
+        };
+        let (https, http, here) = ("https://l:1", "http://l:1", "http://127.0.0.1:1");
+        assert_eq!(config(https, true, true, true), Ok(()));
+        assert_eq!(config(https, true, false, false), Ok(()));
+        assert_eq!(config(here, false, false, true), Ok(()));
+        for (refused, key) in [
+            (config(https, false, false, false), "actor.learner"),
+            (config(http, true, false, false), "actor.learner"),
+            (config(http, false, false, true), "actor.learner"),
+            (config(here, false, true, false), "actor.tls_certificate"),
+        ] {
+            assert_eq!(refused, Err(key.to_owned()));
+        }
+        let half = ActorConfig {
+            tls_private_key: Some("key.pem".into()),
+            ..ActorConfig::default()
+        };
+        assert_eq!(half.check().expect_err("half").key, "actor.tls_private_key");
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! `[learner]`: the learner process, its queue and the length of the run.
 
-use std::{net::SocketAddr, num::NonZero, thread, time::Duration};
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    address,
+    address, file,
     rules::{self, Checked},
 };
 
 /// `[learner]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LearnerConfig {
     /// Where the gRPC service listens; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -22,6 +23,13 @@ pub struct LearnerConfig {
     pub batch_unrolls: usize,
     /// Unrolls that wait for the batcher at most: what bounds the learner's memory.
     pub queue_unrolls: usize,
+    /// Actors that may be joined at a time.
+    pub max_sessions: usize,
+    /// Connections that may be open at a time, those of probes included.
+    pub max_connections: usize,
+    /// A session that sends no unroll for so long, in seconds, although the trainer has taken all it sent, is
+    /// closed: in a synchronous run the others would wait for it.
+    pub session_timeout_seconds: u64,
     /// Unrolls whose policy is older than this many versions are dropped.
     pub max_policy_lag: u64,
     /// The run is complete after this many frames.
@@ -40,6 +48,27 @@ pub struct LearnerConfig {
     /// `learner.listen`, which serves it too; off by default.
     #[serde(with = "address::or_off")]
     pub health_listen: Option<SocketAddr>,
+    /// The learner's certificate chain, a PEM file: actors then connect by TLS only. `hrm-learner certs` makes
+    /// one to try it with.
+    #[serde(with = "file::or_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The private key of `tls_certificate`, a PEM file.
+    #[serde(with = "file::or_none")]
+    pub tls_private_key: Option<PathBuf>,
+    /// Certificates of an authority, a PEM file: whoever connects must then show a certificate signed by it
+    /// (mutual TLS).
+    #[serde(with = "file::or_none")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// A file of tokens, one a line: who may join and upload must then send one of them. Read again when it
+    /// changes.
+    #[serde(with = "file::or_none")]
+    pub actor_tokens_file: Option<PathBuf>,
+    /// A file of tokens for those who may ask how the run stands, and nothing else.
+    #[serde(with = "file::or_none")]
+    pub viewer_tokens_file: Option<PathBuf>,
+    /// Whether `listen` may be an address that other machines reach although the connection is not encrypted,
+    /// or whoever reaches it may join.
+    pub insecure: bool,
 }
 
 impl Default for LearnerConfig {
@@ -50,6 +79,9 @@ impl Default for LearnerConfig {
             threads: 0,
             batch_unrolls: 2,
             queue_unrolls: 4,
+            max_sessions: 1024,
+            max_connections: 2048,
+            session_timeout_seconds: 300,
             max_policy_lag: 256,
             total_frames: 250_000,
             max_minutes: 0.0,
@@ -57,6 +89,12 @@ impl Default for LearnerConfig {
             drain_seconds: 10,
             metrics_listen: Some(address::loopback(9100)),
             health_listen: None,
+            tls_certificate: None,
+            tls_private_key: None,
+            tls_client_ca: None,
+            actor_tokens_file: None,
+            viewer_tokens_file: None,
+            insecure: false,
         }
     }
 }
@@ -65,6 +103,11 @@ impl LearnerConfig {
     /// How long the learner may take to finish when asked to stop.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+
+    /// How long a session may owe an unroll.
+    pub fn session_timeout(&self) -> Duration {
+        Duration::from_secs(self.session_timeout_seconds)
     }
 
     /// The longest the run may take, if there is a limit.
@@ -95,7 +138,90 @@ impl LearnerConfig {
                 format!("set it to {} or more", self.batch_unrolls),
             );
         }
+        rules::at_least("learner.max_sessions", self.max_sessions, 1)?;
+        rules::at_least("learner.max_connections", self.max_connections, 1)?;
+        rules::at_least(
+            "learner.session_timeout_seconds",
+            self.session_timeout_seconds,
+            1,
+        )?;
         rules::at_least("learner.total_frames", self.total_frames, 1)?;
-        rules::between("learner.max_minutes", self.max_minutes, 0.0, MAX_MINUTES)
+        rules::between("learner.max_minutes", self.max_minutes, 0.0, MAX_MINUTES)?;
+        self.check_security()
+    }
+
+    /// Strangers are let in only by somebody who says so.
+    fn check_security(&self) -> Checked {
+        rules::both(
+            ("learner.tls_certificate", &self.tls_certificate),
+            ("learner.tls_private_key", &self.tls_private_key),
+        )?;
+        rules::needs(
+            ("learner.tls_client_ca", &self.tls_client_ca),
+            ("learner.tls_certificate", &self.tls_certificate),
+        )?;
+        rules::needs(
+            ("learner.viewer_tokens_file", &self.viewer_tokens_file),
+            ("learner.actor_tokens_file", &self.actor_tokens_file),
+        )?;
+        let encrypted = self.tls_certificate.is_some();
+        let closed = self.tls_client_ca.is_some() || self.actor_tokens_file.is_some();
+        if self.listen.ip().is_loopback() || self.insecure || (encrypted && closed) {
+            return Ok(());
+        }
+        let reason = match encrypted {
+            true => "other machines reach it, and whoever does may join",
+            false => "other machines reach it, and the connection is not encrypted",
+        };
+        rules::conflict(
+            "learner.listen",
+            format!("\"{}\"", self.listen),
+            reason,
+            "set learner.tls_certificate and learner.tls_private_key, and learner.actor_tokens_file or \
+             learner.tls_client_ca; or, in a network where everybody is trusted, learner.insecure = true",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_let_in_only_by_who_says_so() {
+        let file = |given: bool| given.then(|| PathBuf::from("file.pem"));
+        let check = |listen: &str, tls: bool, ca: bool, tokens: bool, insecure: bool| {
+            let config = LearnerConfig {
+                listen: listen.parse().expect("an address"),
+                tls_certificate: file(tls),
+                tls_private_key: file(tls),
+                tls_client_ca: file(ca),
+                actor_tokens_file: file(tokens),
+                insecure,
+                ..LearnerConfig::default()
+            };
+            config.check().map_err(|fault| fault.key)
+        };
+        let (here, everywhere) = ("127.0.0.1:0", "0.0.0.0:1");
+        for fine in [
+            check(here, false, false, false, false),
+            check("[::1]:0", false, false, true, false),
+            check(everywhere, true, true, false, false),
+            check(everywhere, true, false, true, false),
+            check(everywhere, false, false, false, true),
+        ] {
+            assert_eq!(fine, Ok(()));
+        }
+        for open in [
+            check(everywhere, false, false, false, false),
+            check(everywhere, false, false, true, false),
+            check(everywhere, true, false, false, false),
+            check("[::]:1", false, false, false, false),
+            check("192.0.2.1:1", false, false, false, false),
+        ] {
+            assert_eq!(open, Err("learner.listen".to_owned()));
+        }
+        let lacks = check(here, false, true, false, false);
+        assert_eq!(lacks, Err("learner.tls_client_ca".to_owned()));
     }
 }

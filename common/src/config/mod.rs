@@ -18,6 +18,7 @@ mod actor;
 mod address;
 mod effective;
 mod error;
+mod file;
 mod keys;
 mod layers;
 mod learner;
@@ -34,6 +35,7 @@ pub use self::{
     actor::{ActorConfig, RolloutConfig},
     effective::Effective,
     error::{ConfigError, EXIT_CONFIG, InvalidValue},
+    file::{FileError, read as read_file},
     layers::{ENVIRONMENT_PREFIX, Layers, Override},
     learner::LearnerConfig,
     run::{CheckpointConfig, DeviceChoice, EvalConfig, RunConfig},

@@ -1,6 +1,6 @@
 //! The ranges that values are held to.
 
-use std::fmt::Display;
+use std::{fmt::Display, path::PathBuf};
 
 use super::error::InvalidValue;
 
@@ -77,6 +77,28 @@ pub(super) fn share_below_one(key: &str, value: f64) -> Checked {
         value,
         "a number from 0 to below 1",
     )
+}
+
+/// A key that names a file or none, and its value.
+type File<'a> = (&'a str, &'a Option<PathBuf>);
+
+/// Refuses two files of which one is there without the other.
+pub(super) fn both(a: File, b: File) -> Checked {
+    needs(a, b)?;
+    needs(b, a)
+}
+
+/// Refuses a file that is of no use without another, where that is not there.
+pub(super) fn needs((key, file): File, (other, needed): File) -> Checked {
+    match (file, needed) {
+        (Some(file), None) => conflict(
+            key,
+            format!("\"{}\"", file.display()),
+            format!("it needs {other}, which is not set"),
+            format!("set {other} too"),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses `key` for a reason that involves other keys.

@@ -49,6 +49,9 @@ macro_rules! label {
         }
 
         impl $name {
+            /// How many values there are.
+            pub const COUNT: usize = [$(Self::$variant),*].len();
+
             /// The label's value.
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -110,6 +113,22 @@ label! {
         Stale = "stale",
         /// Its session had been replaced by a newer one of the same actor.
         Fenced = "fenced",
+        /// No update on its batch had a finite gradient and left finite weights.
+        NotFinite = "not_finite",
+        /// The learner stopped before its turn came.
+        Stopped = "stopped",
+    }
+}
+
+label! {
+    /// What a learner writes while it trains.
+    RunFile = "file" {
+        /// A checkpoint.
+        Checkpoint = "checkpoint",
+        /// `metrics.jsonl`.
+        Metrics = "metrics",
+        /// `ledger.jsonl` and what belongs to it.
+        Ledger = "ledger",
     }
 }
 
@@ -144,6 +163,20 @@ label! {
         Rho = "rho",
         /// Clipped at c-bar.
         C = "c",
+    }
+}
+
+label! {
+    /// Why somebody was turned away before anything that they sent was read.
+    CallRefused = "reason" {
+        /// Too many connections.
+        Connections = "connections",
+        /// Too many actors joined.
+        Sessions = "sessions",
+        /// No token, or an unknown one.
+        Unauthenticated = "unauthenticated",
+        /// A token that does not allow the call.
+        Forbidden = "forbidden",
     }
 }
 
@@ -352,6 +385,8 @@ metrics! {
     ACTOR_UNROLLS_PRODUCED: Counter<Unlabelled> = "hrm_actor_unrolls_produced_total", Count;
     /// Unrolls handed to the transport.
     ACTOR_UNROLLS_SENT: Counter<Unlabelled> = "hrm_actor_unrolls_sent_total", Count;
+    /// Frames of the unrolls handed to the transport.
+    ACTOR_FRAMES_SENT: Counter<Unlabelled> = "hrm_actor_frames_sent_total", Count;
     /// Unrolls given up because their session ended before they were sent.
     ACTOR_UNROLLS_ABANDONED: Counter<Unlabelled> = "hrm_actor_unrolls_abandoned_total", Count;
     /// Bytes of unrolls handed to the transport.
@@ -395,10 +430,14 @@ metrics! {
     LEARNER_FRAMES_BATCHED: Counter<Unlabelled> = "hrm_learner_frames_batched_total", Count;
     /// Frames trained on, each counted once whatever the number of passes.
     LEARNER_FRAMES_TRAINED: Counter<Unlabelled> = "hrm_learner_frames_trained_total", Count;
+    /// Frames that had been trained on after the checkpoint that the run goes on from, and are trained on anew.
+    LEARNER_FRAMES_ROLLED_BACK: Counter<Unlabelled> = "hrm_learner_frames_rolled_back_total", Count;
     /// Optimiser updates of this process.
     LEARNER_UPDATES: Counter<Unlabelled> = "hrm_learner_updates_total", Count;
     /// Updates skipped because their gradient was not finite.
     LEARNER_UPDATES_SKIPPED: Counter<Unlabelled> = "hrm_learner_updates_skipped_total", Count;
+    /// Batches whose updates were undone because they left weights that are not finite, or compute what is not.
+    LEARNER_ROLLBACKS: Counter<Unlabelled> = "hrm_learner_rollbacks_total", Count;
     /// How many versions behind the learner the policies of batched frames were.
     LEARNER_POLICY_LAG: Histogram<Unlabelled> = "hrm_learner_policy_lag_versions", Count;
     /// How many versions behind an unroll's policy may be before the unroll is dropped.
@@ -448,6 +487,8 @@ metrics! {
     LEARNER_WEIGHTS_VERSION: Gauge<Unlabelled> = "hrm_learner_weights_version", Count;
     /// Bytes of weights sent, all subscribers together.
     LEARNER_SENT_BYTES: Counter<Unlabelled> = "hrm_learner_sent_bytes_total", Bytes;
+    /// Connections and calls turned away before anything of theirs was read, by reason.
+    LEARNER_CALLS_REFUSED: Counter<CallRefused> = "hrm_learner_calls_refused_total", Count;
     /// Actors that have joined and not left.
     LEARNER_ACTORS: Gauge<Unlabelled> = "hrm_learner_actors", Count;
     /// Times an actor joined.
@@ -457,6 +498,9 @@ metrics! {
     LEARNER_CHECKPOINT_TIME: Gauge<Unlabelled> = "hrm_learner_checkpoint_timestamp_seconds", Seconds;
     /// Frames of the run at the newest checkpoint.
     LEARNER_CHECKPOINT_FRAMES: Gauge<Unlabelled> = "hrm_learner_checkpoint_frames", Count;
+
+    /// Times the file system refused what the learner writes while it trains, by file. Training goes on.
+    LEARNER_WRITE_FAILURES: Counter<RunFile> = "hrm_learner_write_failures_total", Count;
 
     /// Share of the last evaluation's episodes that reached the goal.
     LEARNER_EVAL_SUCCESS: Gauge<Unlabelled> = "hrm_learner_eval_success_ratio", Count;

@@ -31,7 +31,13 @@ COMPOSE = REPOSITORY / "docker-compose.yml"
 EXAMPLE = REPOSITORY / ".env.example"
 SCRAPE = REPOSITORY / "deploy/prometheus/prometheus.yml"
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-OURS = {"learner": "hrm-learner", "learner-gpu": "hrm-learner", "actor": "hrm-actor"}
+OURS = {
+    "learner": "hrm-learner",
+    "learner-gpu": "hrm-learner",
+    "learner-tls": "hrm-learner",
+    "actor": "hrm-actor",
+    "actor-tls": "hrm-actor",
+}
 
 
 def filled(text: str) -> str:

@@ -101,7 +101,7 @@ def _learner(config: dict[str, Any], workload: Workload) -> Iterator[str]:
 
 def _actor(config: dict[str, Any], overlay: Overlay) -> Iterator[str]:
     """Its learner is a service of the overlay."""
-    host, _, port = config["actor"]["learner"].removeprefix("http://").partition(":")
+    host, _, port = config["actor"]["learner"].rpartition("//")[2].partition(":")
     services = [service for service in overlay.of("Service") if service.name == host]
     if not any(str(p["port"]) == port for service in services for p in service.spec["ports"]):
         yield f"actor.learner = {config['actor']['learner']} is no service of the overlay"

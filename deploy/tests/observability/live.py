@@ -29,6 +29,7 @@ import yaml
 
 import expressions
 import scaling
+import stranger
 from api import Alertmanager, Prometheus
 from exported import OWN, REPOSITORY
 from labels import selectors
@@ -195,12 +196,13 @@ def play(cluster: Cluster) -> None:
     cluster.start_learner("strict", learner__max_policy_lag="0", checkpoint__interval_frames="1000")
     cluster.until_alert("HrmPolicyLagAboveBound", learner)
     cluster.until_returns("it saved", "hrm_learner_checkpoint_frames > 0")
+    stranger.upload(cluster.grpc)
+    cluster.until_alert("HrmUnrollsRefused", learner)
     cluster.learner.stop()
 
-    # The first update is so large that the next are not finite, and what actors play with such weights is not either.
+    # The first update is so large that the next are not finite. All of them are undone, again and again.
     cluster.start_learner("diverging", optimizer__learning_rate="1e30", optimizer__warmup_updates="0")
     cluster.until_alert("HrmLossNotFinite", learner, learner=False)
-    cluster.until_alert("HrmUnrollsRefused", learner, learner=False)
 
 
 def questions() -> dict[str, str]:

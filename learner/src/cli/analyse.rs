@@ -10,7 +10,6 @@ use clap::Args;
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::{
     analyse::{Probe, Settings, analyse, report},
-    checkpoint::{self, Checkpoint},
     plot,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -45,7 +44,7 @@ pub struct AnalyseArgs {
 
 /// Analyses, prints the result, and writes tables and figures.
 pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::read(&checkpoint::find(&args.checkpoint)?)?;
+    let checkpoint = super::checkpoint(&args.checkpoint)?;
     let model = checkpoint.model(Device::Cpu)?;
     let segments = args
         .segments

@@ -10,10 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use hrm_common::{config::Override, model::Hrm};
-use hrm_learner::{
-    checkpoint::{self, Checkpoint},
-    evaluate::{WalkBy, evaluate},
-};
+use hrm_learner::evaluate::{WalkBy, evaluate};
 use tch::Device;
 
 use super::ConfigArgs;
@@ -47,7 +44,7 @@ pub struct EvalArgs {
 /// Evaluates and prints the result.
 pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let checkpoint = match &args.checkpoint {
-        Some(place) => Some(Checkpoint::read(&checkpoint::find(place)?)?),
+        Some(place) => Some(super::checkpoint(place)?),
         None => None,
     };
     let own_mazes = args.config.config.is_some() || !args.config.set.is_empty();

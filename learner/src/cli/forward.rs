@@ -9,7 +9,6 @@ use hrm_common::{
     env::VOCABULARY,
     model::{Gradient, Trace},
 };
-use hrm_learner::checkpoint::{self, Checkpoint};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -41,7 +40,7 @@ struct Segment {
 
 /// Runs the decisions and prints them.
 pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
-    let model = Checkpoint::read(&checkpoint::find(&args.checkpoint)?)?.model(Device::Cpu)?;
+    let model = super::checkpoint(&args.checkpoint)?.model(Device::Cpu)?;
     let name = args.tokens.display();
     let text = fs::read_to_string(&args.tokens).with_context(|| format!("--tokens {name}"))?;
     let mut carry = model.initial_carry(1);

@@ -19,7 +19,14 @@ pub struct HealthArgs {
 /// `learner.listen`.
 pub fn run(args: HealthArgs) -> anyhow::Result<()> {
     let learner = args.config.load([])?.config.learner;
-    let address = learner.health_listen.unwrap_or(learner.listen);
+    let address = match (learner.health_listen, &learner.tls_certificate) {
+        (Some(address), _) => address,
+        (None, None) => learner.listen,
+        (None, Some(_)) => anyhow::bail!(
+            "learner.health_listen = \"\": learner.listen speaks TLS, and a probe has no certificate to show there\n  \
+             remedy: set learner.health_listen, for the learner and here, to an address such as 127.0.0.1:50052"
+        ),
+    };
     let runtime = tokio::runtime::Runtime::new()?;
     Ok(runtime.block_on(health::check(address, &args.service))?)
 }

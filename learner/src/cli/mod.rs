@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, and what they share.
 
 mod analyse;
+mod certs;
 mod config;
 mod eval;
 mod forward;
@@ -10,10 +11,11 @@ mod study;
 mod train;
 mod weights;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use hrm_common::config::{Config, ConfigError, Effective, Layers, Override};
+use hrm_learner::checkpoint::{self, Checkpoint, CheckpointError};
 
 /// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of
 /// many actors.
@@ -57,6 +59,14 @@ enum Command {
     Study(study::StudyArgs),
     /// Ask the learner with the same configuration, on this machine, whether it is well.
     Health(health::HealthArgs),
+    /// Make certificates and tokens to try encryption and access control with.
+    ///
+    /// An authority, a certificate for the learner and one for actors, and a token for actors and one for viewers.
+    /// Example:
+    ///
+    ///   hrm-learner certs certs --host learner.example.org
+    #[command(verbatim_doc_comment)]
+    Certs(certs::CertsArgs),
     /// Draw learning-curve.svg of a run.
     Plot(plot::PlotArgs),
     /// Show the effective configuration and where each value came from.
@@ -82,10 +92,20 @@ impl Cli {
             Command::Import(args) => weights::import(args),
             Command::Study(args) => study::run(args),
             Command::Health(args) => health::run(args),
+            Command::Certs(args) => certs::run(&args),
             Command::Plot(args) => plot::run(&args),
             Command::Config(args) => config::run(args),
         }
     }
+}
+
+/// The newest sound checkpoint of a run's folder, a checkpoints folder, or the file itself.
+fn checkpoint(place: &Path) -> Result<Checkpoint, CheckpointError> {
+    let (checkpoint, damaged) = checkpoint::newest(place)?;
+    for error in damaged {
+        eprintln!("hrm-learner: warning: {error}; taking the one before");
+    }
+    Ok(checkpoint)
 }
 
 /// The flags that make a configuration.

@@ -10,7 +10,7 @@ use hrm_common::{
     model::{Hrm, published, state},
 };
 use hrm_learner::{
-    checkpoint::{self, Checkpoint, RunState, write_atomically},
+    checkpoint::{self, RunState, write_atomically},
     optimizer::Adam,
     run_dir::Identity,
 };
@@ -52,7 +52,7 @@ pub struct ImportArgs {
 
 /// Writes a checkpoint's weights, without optimiser and run state.
 pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
-    let model = Checkpoint::read(&checkpoint::find(&args.checkpoint)?)?.model(Device::Cpu)?;
+    let model = super::checkpoint(&args.checkpoint)?.model(Device::Cpu)?;
     let named = match args.published {
         true => published::to_published(&model)?,
         false => model.named_tensors(),

@@ -3,16 +3,14 @@
 // Every test program uses its own part of it.
 #![allow(dead_code)]
 
+pub mod relay;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{OnceLock, mpsc},
     time::Duration,
 };
 
@@ -44,7 +42,6 @@ use hrm_proto::{
         learner_client::LearnerClient,
     },
 };
-use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -245,63 +242,6 @@ impl Player {
     }
 }
 
-/// Passes connections on to wherever the learner is at the moment.
-pub struct Relay {
-    /// Where to connect.
-    pub address: SocketAddr,
-    upstream: Arc<Mutex<Option<SocketAddr>>>,
-    refused: Arc<AtomicUsize>,
-}
-
-impl Relay {
-    /// A relay that hangs up on everyone until it is told where to pass connections on.
-    pub async fn start() -> Self {
-        let listener = TcpListener::bind(ANY_PORT).await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let upstream = Arc::new(Mutex::new(None::<SocketAddr>));
-        let refused = Arc::new(AtomicUsize::new(0));
-        let relay = Self {
-            address,
-            upstream: upstream.clone(),
-            refused: refused.clone(),
-        };
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let upstream = *upstream.lock().expect("not poisoned");
-                let refused = refused.clone();
-                tokio::spawn(async move {
-                    let far = match upstream {
-                        Some(address) => tokio::net::TcpStream::connect(address).await.ok(),
-                        None => None,
-                    };
-                    let Some(mut far) = far else {
-                        refused.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    };
-                    // Either end may hang up.
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                });
-            }
-        });
-        relay
-    }
-
-    /// Passes on from now on.
-    pub fn to(&self, upstream: SocketAddr) {
-        *self.upstream.lock().expect("not poisoned") = Some(upstream);
-    }
-
-    /// Connections that it hung up on.
-    pub fn refused(&self) -> usize {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Its URL.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
 /// What this process's `/metrics` says; the first call switches recording on.
 pub fn scrape() -> String {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
@@ -386,6 +326,15 @@ impl Process {
                 return line;
             }
         }
+    }
+
+    /// Everything else that it says, until its end.
+    pub fn rest(&mut self) -> Vec<serde_json::Value> {
+        let mut said = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            said.push(line);
+        }
+        said
     }
 
     /// Sends it a signal, such as `-TERM`.

@@ -1,0 +1,148 @@
+//! From a URL to a client: TCP, TLS where the URL asks for it, and the token that goes with every call.
+
+use std::{path::PathBuf, time::Duration};
+
+use hrm_common::{
+    config::{ActorConfig, FileError, read_file},
+    token::{self, Token},
+};
+use hrm_proto::v1::learner_client::LearnerClient;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::session::SessionError;
+
+/// How long connecting may take, the TLS handshake apart.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// HTTP/2 asks the learner for a sign of life this often, and gives it up when none comes within as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// What calls a learner.
+pub(crate) type Client = LearnerClient<InterceptedService<Channel, Bearer>>;
+
+/// What an actor shows its learner, and by what it knows it. Files are read at every attempt to connect, so that
+/// a changed certificate or token needs no restart.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Certificates of the learner's authority, PEM.
+    pub ca: Option<PathBuf>,
+    /// Certificate chain and private key of the actor, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The token, if the learner asks for one.
+    pub token: Option<TokenSource>,
+}
+
+/// Where a token comes from.
+#[derive(Debug, Clone)]
+pub enum TokenSource {
+    /// The first one of this file.
+    File(PathBuf),
+    /// From whoever runs the actor in its own process.
+    Given(Token),
+}
+
+impl Credentials {
+    /// Those of a configuration's `[actor]`.
+    pub fn of(actor: &ActorConfig) -> Self {
+        let both = (&actor.tls_certificate, &actor.tls_private_key);
+        Self {
+            ca: actor.tls_ca.clone(),
+            identity: match both {
+                (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+                _ => None,
+            },
+            token: actor.token_file.clone().map(TokenSource::File),
+        }
+    }
+
+    /// Only a token, for a learner in the same process.
+    pub fn of_token(token: Token) -> Self {
+        Self {
+            token: Some(TokenSource::Given(token)),
+            ..Self::default()
+        }
+    }
+
+    /// Reads what is in files.
+    pub(crate) fn read(&self) -> Result<(Option<ClientTlsConfig>, Bearer), FileError> {
+        let tls = match &self.ca {
+            None => None,
+            Some(ca) => {
+                let authority = Certificate::from_pem(read_file("actor.tls_ca", ca)?);
+                let mut tls = ClientTlsConfig::new()
+                    .ca_certificate(authority)
+                    .timeout(HANDSHAKE);
+                if let Some((certificate, key)) = &self.identity {
+                    tls = tls.identity(Identity::from_pem(
+                        read_file("actor.tls_certificate", certificate)?,
+                        read_file("actor.tls_private_key", key)?,
+                    ));
+                }
+                Some(tls)
+            }
+        };
+        let bearer = match &self.token {
+            None => Bearer(None),
+            Some(TokenSource::Given(token)) => Bearer::of(token),
+            Some(TokenSource::File(path)) => match &token::read("actor.token_file", path)?[..] {
+                [] => Bearer(None),
+                [first, ..] => Bearer::of(first),
+            },
+        };
+        Ok((tls, bearer))
+    }
+}
+
+/// Puts a token into the headers of every call.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    fn of(token: &Token) -> Self {
+        let header = format!("Bearer {}", token.reveal()).parse();
+        let mut header: MetadataValue<Ascii> = header.expect("a token is visible ASCII");
+        // Kept out of logs and out of HTTP/2's compression tables.
+        header.set_sensitive(true);
+        Self(Some(header))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Connects to the learner at `url`.
+pub(crate) async fn connect(url: &str, credentials: &Credentials) -> Result<Client, SessionError> {
+    let (tls, bearer) = credentials.read()?;
+    let mut endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|source| SessionError::Url {
+            url: url.to_owned(),
+            source,
+        })?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        // An unroll of the small model is 1.1 to 1.3 MB with its carry in f32: let one travel without
+        // waiting for window updates.
+        .initial_stream_window_size(2 << 20)
+        .initial_connection_window_size(4 << 20);
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls)?;
+    }
+    let channel = endpoint.connect().await?;
+    Ok(LearnerClient::with_interceptor(channel, bearer))
+}

@@ -1,0 +1,137 @@
+//! Bearer tokens: who may call a learner, read from files so that secrets never stand in a configuration.
+//!
+//! A file holds one token a line; empty lines and those that begin with `#` are skipped. Several tokens
+//! at once make it possible to change one without a gap: add the new one, let everybody move over, take
+//! the old one out.
+
+use std::{fmt, path::Path};
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{FileError, read_file};
+
+/// Shortest token that is taken, in characters: 128 bits in base64 take 22.
+const MIN_LENGTH: usize = 22;
+/// Longest one: it travels in a header of every call.
+const MAX_LENGTH: usize = 512;
+
+/// A secret that says who a caller is. Never shown by `Debug`, and it has no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl Token {
+    /// A fresh one: 256 bits from the operating system, in hexadecimal.
+    pub fn random() -> Self {
+        Self(
+            rand::random::<[u8; 32]>()
+                .map(|b| format!("{b:02x}"))
+                .concat(),
+        )
+    }
+
+    /// The token itself. Whoever asks must not let it out.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept and compared in its place.
+    pub fn digest(&self) -> [u8; 32] {
+        digest(self.0.as_bytes())
+    }
+}
+
+/// SHA-256 of what may be a token.
+pub fn digest(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// Reads all tokens of the file at `path`, which `key` of the configuration names.
+///
+/// # Errors
+///
+/// When the file cannot be read, holds no token, or a line is none. The error names the line, never what
+/// stands there.
+pub fn read(key: &'static str, path: &Path) -> Result<Vec<Token>, FileError> {
+    let remedy = format!(
+        "write one token a line, {MIN_LENGTH} to {MAX_LENGTH} visible ASCII characters, such as `openssl rand -hex 32` \
+         makes"
+    );
+    let wrong = |reason: String| FileError::new(key, path, reason, remedy.clone());
+    let text = String::from_utf8(read_file(key, path)?)
+        .map_err(|_| wrong("it is not a text file".to_owned()))?;
+    let mut tokens = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if !(MIN_LENGTH..=MAX_LENGTH).contains(&line.len())
+            || !line.bytes().all(|b| b.is_ascii_graphic())
+        {
+            return Err(wrong(format!("line {} is no token", index + 1)));
+        }
+        tokens.push(Token(line.to_owned()));
+    }
+    if tokens.is_empty() {
+        return Err(wrong("it holds no token".to_owned()));
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "0123456789abcdef0123456789abcdef";
+
+    fn read_text(text: impl AsRef<[u8]>) -> Result<Vec<Token>, FileError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        std::fs::write(&path, text).expect("a file");
+        read("learner.actor_tokens_file", &path)
+    }
+
+    #[test]
+    fn one_a_line_with_comments_and_gaps() {
+        let text = format!("# of the cluster\n\n{ONE}\n  second-token-of-enough-length  \r\n");
+        let tokens = read_text(text).expect("two tokens");
+        let revealed: Vec<&str> = tokens.iter().map(Token::reveal).collect();
+        assert_eq!(revealed, [ONE, "second-token-of-enough-length"]);
+    }
+
+    #[test]
+    fn what_is_no_token_is_named_by_its_line_and_not_shown() {
+        let secret = "this one has spaces in it, sadly";
+        let error = read_text(format!("{ONE}\n{secret}\n"))
+            .expect_err("spaces")
+            .to_string();
+        assert!(error.contains("line 2"), "{error}");
+        assert!(error.contains("learner.actor_tokens_file"), "{error}");
+        assert!(error.contains("remedy: "), "{error}");
+        assert!(!error.contains("spaces in it"), "{error}");
+        for bad in [
+            &b"short"[..],
+            b"",
+            b"# only a comment\n",
+            &[0xff, 0xfe],
+            &[b'a'; 513],
+        ] {
+            assert!(read_text(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        let token = Token::random();
+        assert_eq!(format!("{token:?}"), "Token(..)");
+        assert_eq!(token.reveal().len(), 64);
+        assert_ne!(token, Token::random());
+        assert_eq!(token.digest(), digest(token.reveal().as_bytes()));
+    }
+}

@@ -1,0 +1,288 @@
+//! What became of every frame: `ledger.jsonl`.
+//!
+//! ```text
+//!   received = refused + admitted        admitted = trained + dropped, by reason + still on its way
+//! ```
+//!
+//! Each number is counted where the thing happens and none is worked out from the others, so that an unroll
+//! that got lost would show. A session's line is written once nothing of it is on its way any more. What a
+//! learner that was killed had trained after its last checkpoint is a line of its own when the run goes on.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use hrm_common::{
+    telemetry::names::{self, DropReason, Labelled as _},
+    trajectory::Unroll,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::sessions::Session;
+
+/// Digits of the count that is written over and over in the same place.
+const DIGITS: usize = 20;
+
+/// The frames of one session.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    received: AtomicU64,
+    refused: AtomicU64,
+    admitted: AtomicU64,
+    trained: AtomicU64,
+    dropped: [AtomicU64; DropReason::COUNT],
+}
+
+impl Ledger {
+    /// An unroll of so many frames arrived.
+    pub fn receive(&self, frames: u64) {
+        add(&self.received, frames);
+    }
+
+    /// It was not let in.
+    pub fn refuse(&self, frames: u64) {
+        add(&self.refused, frames);
+    }
+
+    /// It was put into the queue.
+    pub fn admit(&self, frames: u64) {
+        names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
+        names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
+        add(&self.admitted, frames);
+    }
+
+    /// It was trained on.
+    pub fn train(&self, frames: u64) {
+        names::LEARNER_FRAMES_TRAINED.get().increment(frames);
+        add(&self.trained, frames);
+    }
+
+    /// It was sound, and was not trained on.
+    pub fn drop(&self, reason: DropReason, unroll: &Unroll) {
+        self.drop_frames(reason, unroll.shape.frames() as u64);
+    }
+
+    /// As [`Ledger::drop`], for one unroll of so many frames.
+    pub fn drop_frames(&self, reason: DropReason, frames: u64) {
+        names::LEARNER_UNROLLS_DROPPED.with(reason).increment(1);
+        names::LEARNER_FRAMES_DROPPED.with(reason).increment(frames);
+        add(&self.dropped[reason as usize], frames);
+    }
+
+    /// True when nothing that was admitted is on its way.
+    pub fn is_settled(&self) -> bool {
+        let dropped: u64 = self.dropped.iter().map(get).sum();
+        get(&self.admitted) == get(&self.trained) + dropped
+    }
+}
+
+fn add(count: &AtomicU64, frames: u64) {
+    count.fetch_add(frames, Ordering::AcqRel);
+}
+
+fn get(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Acquire)
+}
+
+/// One line of `ledger.jsonl`. Numbers are frames.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Entry {
+    /// A session, after its end.
+    Session {
+        /// Its id, in hexadecimal.
+        session: String,
+        /// What the actor calls itself.
+        actor: String,
+        /// What arrived.
+        received: u64,
+        /// What of it was not let in.
+        refused: u64,
+        /// What of it was put into the queue.
+        admitted: u64,
+        /// What of that was trained on.
+        trained: u64,
+        /// What of it was not, by reason.
+        dropped: BTreeMap<String, u64>,
+    },
+    /// What was trained, was in no checkpoint when the learner died, and so is trained anew.
+    RolledBack {
+        /// How much.
+        frames: u64,
+        /// Frames of the run when it died.
+        trained: u64,
+        /// Frames of the checkpoint that the run goes on from.
+        checkpoint: u64,
+    },
+}
+
+impl Entry {
+    /// How a session stands.
+    pub fn of(session: &Session) -> Self {
+        let ledger = &session.ledger;
+        let dropped = DropReason::known().into_iter().map(|reason| {
+            let frames = get(&ledger.dropped[reason as usize]);
+            (reason.as_str().to_owned(), frames)
+        });
+        Self::Session {
+            session: format!("{:016x}", session.id),
+            actor: session.name.clone(),
+            received: get(&ledger.received),
+            refused: get(&ledger.refused),
+            admitted: get(&ledger.admitted),
+            trained: get(&ledger.trained),
+            dropped: dropped.collect(),
+        }
+    }
+}
+
+/// `ledger.jsonl` of a run's folder, and beside it `trained-frames`: how many frames the run was trained on, up to
+/// the last batch before whatever happens.
+#[derive(Debug)]
+pub struct LedgerFile {
+    lines: File,
+    trained: File,
+}
+
+impl LedgerFile {
+    /// Opens those of a run in `folder` that goes on from `checkpoint` frames, and books what was trained beyond
+    /// them. Returns it with that number of frames.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn open(folder: &Path, checkpoint: u64) -> io::Result<(Self, u64)> {
+        let mut options = OpenOptions::new();
+        let options = options.create(true).read(true);
+        let mut this = Self {
+            trained: options
+                .clone()
+                .write(true)
+                .truncate(false)
+                .open(folder.join("trained-frames"))?,
+            lines: options.append(true).open(folder.join("ledger.jsonl"))?,
+        };
+        let trained = this.trained_before()?;
+        let frames = trained.saturating_sub(checkpoint);
+        if frames > 0 {
+            this.append(&Entry::RolledBack {
+                frames,
+                trained,
+                checkpoint,
+            })?;
+        }
+        this.mark(checkpoint)?;
+        Ok((this, frames))
+    }
+
+    fn trained_before(&self) -> io::Result<u64> {
+        let mut text = [0; DIGITS];
+        let read = self.trained.read_at(&mut text, 0)?;
+        // Empty when the run begins.
+        let text = std::str::from_utf8(&text[..read]).unwrap_or_default();
+        Ok(text.trim().parse().unwrap_or(0))
+    }
+
+    /// Writes how many frames the run was trained on. Not forced to the disk: a killed process loses nothing of
+    /// it, and whoever loses the machine's power loses a count.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn mark(&mut self, frames: u64) -> io::Result<()> {
+        let text = format!("{frames:0DIGITS$}");
+        self.trained.write_all_at(text.as_bytes(), 0)
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses; nothing of the line stays then.
+    pub fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        let mut line = serde_json::to_vec(entry)?;
+        line.push(b'\n');
+        append_whole(&mut self.lines, &line)
+    }
+}
+
+/// Appends all of `bytes` or, as on a full disk, nothing: what follows a torn line could not be read.
+pub(crate) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    file.write_all(bytes).inspect_err(|_| {
+        // The first error is the one to tell.
+        let _ = file.set_len(before);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::sessions::Sessions;
+
+    fn lines(folder: &Path) -> Vec<Entry> {
+        let text = fs::read_to_string(folder.join("ledger.jsonl")).expect("a ledger");
+        let entry = |line| serde_json::from_str(line).expect("an entry");
+        text.lines().map(entry).collect()
+    }
+
+    #[test]
+    fn a_session_is_settled_when_all_of_it_has_an_end() {
+        let (session, _) = Sessions::new(1, 0, 9).join(1, "a".into()).expect("room");
+        let ledger = &session.ledger;
+        assert!(ledger.is_settled());
+        ledger.receive(96);
+        ledger.refuse(32);
+        ledger.admit(32);
+        ledger.admit(32);
+        ledger.train(32);
+        assert!(!ledger.is_settled());
+        ledger.drop_frames(DropReason::Stale, 32);
+        assert!(ledger.is_settled());
+        let Entry::Session {
+            received,
+            refused,
+            admitted,
+            trained,
+            dropped,
+            ..
+        } = Entry::of(&session)
+        else {
+            panic!("a session's");
+        };
+        assert_eq!([received, refused, admitted, trained], [96, 32, 64, 32]);
+        assert_eq!(dropped["stale"], 32);
+        assert_eq!(dropped.values().sum::<u64>(), 32);
+        assert_eq!(dropped.len(), DropReason::COUNT);
+    }
+
+    #[test]
+    fn what_a_killed_learner_had_trained_is_booked_when_the_run_goes_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut file, rolled_back) = LedgerFile::open(folder.path(), 0).expect("new");
+        assert_eq!(rolled_back, 0);
+        file.mark(100).expect("room");
+        file.mark(1_000).expect("room");
+        drop(file);
+        let (mut file, rolled_back) = LedgerFile::open(folder.path(), 600).expect("there");
+        assert_eq!(rolled_back, 400);
+        let expected = Entry::RolledBack {
+            frames: 400,
+            trained: 1_000,
+            checkpoint: 600,
+        };
+        assert_eq!(lines(folder.path()), [expected]);
+        // Booked once; and an end in order leaves nothing to book.
+        file.mark(700).expect("room");
+        drop(file);
+        let (_, rolled_back) = LedgerFile::open(folder.path(), 700).expect("there");
+        assert_eq!((rolled_back, lines(folder.path()).len()), (0, 1));
+    }
+}

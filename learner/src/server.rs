@@ -1,0 +1,146 @@
+//! The gRPC server: what stands between a socket and the service.
+//!
+//! ```text
+//!   listener: places, silence --TLS--> HTTP/2: keep-alive, windows, streams --access--> service
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use axum::middleware;
+use hrm_common::{
+    config::{FileError, LearnerConfig, read_file},
+    health::Health,
+    shutdown::Shutdown,
+};
+use hrm_proto::v1::{self, learner_server::LearnerServer};
+use tokio::net::TcpListener;
+use tonic::{
+    service::Routes,
+    transport::{self, Certificate, Identity, Server, ServerTlsConfig},
+};
+
+use crate::{
+    access::{self, Access},
+    listener,
+    service::LearnerService,
+};
+
+/// HTTP/2 asks a connection for a sign of life this often, and closes it when none comes within as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// How long a peer may take over the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Calls of one connection at a time. An actor makes two, an upload and a subscription; each may make the
+/// learner hold one message.
+const STREAMS: u32 = 8;
+
+/// Bytes of the headers of one call: ours are a token and a few names.
+const HEADERS: u32 = 16 << 10;
+
+/// Who is let in at a door, and how.
+#[derive(Debug)]
+pub struct Door {
+    /// Encryption; `None` for plaintext.
+    pub tls: Option<ServerTlsConfig>,
+    /// Tokens.
+    pub access: Access,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+impl Door {
+    /// The one that the configuration describes.
+    ///
+    /// # Errors
+    ///
+    /// When a file that it names cannot be used.
+    pub fn of(config: &LearnerConfig) -> Result<Self, FileError> {
+        Ok(Self {
+            tls: tls(config)?,
+            access: Access::of(config)?,
+            max_connections: config.max_connections,
+        })
+    }
+}
+
+/// TLS with the certificate, key and authority of the configuration, tried out.
+fn tls(config: &LearnerConfig) -> Result<Option<ServerTlsConfig>, FileError> {
+    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_private_key) else {
+        return Ok(None);
+    };
+    let identity = Identity::from_pem(
+        read_file("learner.tls_certificate", certificate)?,
+        read_file("learner.tls_private_key", key)?,
+    );
+    let mut tls = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE);
+    try_out(&tls).map_err(|reason| {
+        let remedy = "give the certificate chain and its own private key, both as PEM; `hrm-learner certs` makes them";
+        FileError::new("learner.tls_certificate", certificate, reason, remedy)
+    })?;
+    if let Some(ca) = &config.tls_client_ca {
+        let authority = Certificate::from_pem(read_file("learner.tls_client_ca", ca)?);
+        tls = tls.client_ca_root(authority);
+        try_out(&tls).map_err(|reason| {
+            let remedy = "give the certificates of the authority that signs the actors', as PEM";
+            FileError::new("learner.tls_client_ca", ca, reason, remedy)
+        })?;
+    }
+    Ok(Some(tls))
+}
+
+/// What is wrong with it, from the outermost error to its cause.
+fn try_out(tls: &ServerTlsConfig) -> Result<(), String> {
+    match Server::builder().tls_config(tls.clone()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
+    }
+}
+
+/// Serves at one door until `stop` trips.
+///
+/// # Errors
+///
+/// When the transport fails.
+pub async fn serve(
+    service: LearnerService,
+    health: Health,
+    listener: TcpListener,
+    door: Door,
+    stop: Shutdown,
+) -> Result<(), transport::Error> {
+    let limit = service.admission.expectation.max_message_size();
+    let learner = LearnerServer::new(service).max_decoding_message_size(limit);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let reflection = reflection.expect("the descriptors were compiled with this program");
+    let router = Routes::new(health.service())
+        .add_service(reflection)
+        .add_service(learner)
+        .into_axum_router()
+        .layer(middleware::from_fn_with_state(
+            Arc::new(door.access),
+            access::guard,
+        ));
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADERS)
+        // An unroll of the small model is 1.1 to 1.3 MB with its carry in f32: let one travel without
+        // waiting for window updates.
+        .initial_stream_window_size(2 << 20)
+        .initial_connection_window_size(4 << 20);
+    if let Some(tls) = door.tls {
+        server = server.tls_config(tls)?;
+    }
+    server
+        .add_routes(router.into())
+        .serve_with_incoming_shutdown(
+            listener::accept(listener, door.max_connections),
+            async move { stop.tripped().await },
+        )
+        .await
+}

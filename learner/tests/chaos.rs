@@ -1,0 +1,533 @@
+//! Real processes, killed, frozen and cut off: `make chaos`. Long, so not part of `make test`.
+//!
+//! Each of these ends with the books balanced and the run complete.
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hrm_learner::{
+    checkpoint::{self, Checkpoint},
+    ledger::Entry,
+};
+use rand::{Rng as _, SeedableRng as _};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use support::{
+    Process, client, command,
+    relay::{Fault, Relay},
+    tiny_args, until, until_status,
+};
+
+const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
+
+/// Frames between two checkpoints, and of a batch of the runs here.
+const INTERVAL: u64 = 128;
+const BATCH: u64 = 32;
+
+/// `hrm-actor`, which `make chaos` builds beside the learner.
+fn actor_program() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_hrm-learner")).with_file_name("hrm-actor");
+    assert!(
+        program.exists(),
+        "{} is missing: cargo build --workspace --bins",
+        program.display()
+    );
+    program
+}
+
+/// An address that was free a moment ago, for a learner that comes back to it.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind(support::ANY_PORT).expect("a free port");
+    listener.local_addr().expect("bound")
+}
+
+struct Learner<'a> {
+    dir: &'a Path,
+    address: SocketAddr,
+    more: Vec<(&'a str, &'a str)>,
+}
+
+impl Learner<'_> {
+    /// Starts it where it stopped; with the address of its metrics.
+    fn serving(&self) -> (Process, SocketAddr) {
+        let (dir, address) = (self.dir.display().to_string(), self.address.to_string());
+        let interval = INTERVAL.to_string();
+        let mut settings = vec![
+            ("run.dir", dir.as_str()),
+            ("learner.listen", address.as_str()),
+            ("learner.local_actors", "0"),
+            ("learner.metrics_listen", "127.0.0.1:0"),
+            ("checkpoint.interval_frames", interval.as_str()),
+        ];
+        settings.extend(&self.more);
+        let mut args = vec!["serve".to_owned(), "--resume".to_owned()];
+        args.extend(tiny_args(&settings));
+        let process = Process::start(command(env!("CARGO_BIN_EXE_hrm-learner")).args(&args));
+        let metrics = address_in(&process.line("serving /metrics"));
+        process.line("training");
+        (process, metrics)
+    }
+
+    /// As [`Learner::serving`], for those who ask it nothing.
+    fn start(&self) -> Process {
+        self.serving().0
+    }
+}
+
+/// The address that a log line names.
+fn address_in(line: &serde_json::Value) -> SocketAddr {
+    let address = line["address"].as_str().expect("an address");
+    address.parse().expect("an address")
+}
+
+fn start_actor(address: SocketAddr) -> Process {
+    let url = format!("http://{address}");
+    let settings = [
+        ("actor.learner", url.as_str()),
+        ("actor.metrics_listen", "127.0.0.1:0"),
+    ];
+    let mut args = vec!["run".to_owned()];
+    args.extend(tiny_args(&settings));
+    Process::start(command(&actor_program().display().to_string()).args(&args))
+}
+
+fn entries(dir: &Path) -> Vec<Entry> {
+    let text = fs::read_to_string(dir.join("ledger.jsonl")).expect("a ledger");
+    let entry = |line| serde_json::from_str(line).expect("an entry");
+    text.lines().map(entry).collect()
+}
+
+/// The sessions' lines by session, after making sure that each balances.
+fn balanced(dir: &Path) -> HashMap<String, Entry> {
+    let mut sessions = HashMap::new();
+    for entry in entries(dir) {
+        if let Entry::Session {
+            session,
+            received,
+            refused,
+            admitted,
+            trained,
+            dropped,
+            ..
+        } = &entry
+        {
+            assert_eq!(*received, refused + admitted, "{entry:?}");
+            assert_eq!(
+                *admitted,
+                trained + dropped.values().sum::<u64>(),
+                "{entry:?}"
+            );
+            let again = sessions.insert(session.clone(), entry.clone());
+            assert!(again.is_none(), "{session} stands twice");
+        }
+    }
+    sessions
+}
+
+/// The newest checkpoint must be sound and no older than `before`.
+fn newest(dir: &Path, before: u64) -> u64 {
+    let Ok(path) = checkpoint::find(dir) else {
+        assert_eq!(before, 0, "the checkpoints are gone");
+        return 0;
+    };
+    let checkpoint = Checkpoint::read(&path).unwrap_or_else(|e| panic!("{e}"));
+    let frames = checkpoint.state.frames;
+    assert!(
+        frames >= before,
+        "{frames} frames, and {before} were saved before"
+    );
+    frames
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().expect("a runtime")
+}
+
+/// Waits until the learner there has trained on `frames` more than when it was first asked.
+async fn trains_on(address: SocketAddr, frames: u64) -> u64 {
+    let mut learner = client(address).await;
+    let now = until_status(&mut learner, "it answers", |_| true)
+        .await
+        .frames;
+    let later = until_status(&mut learner, "it trains", |s| s.frames >= now + frames).await;
+    later.version
+}
+
+/// Actors end by themselves when the run does; each of their orderly sessions is booked as they count it.
+fn ends_well(learner: Process, actors: Vec<Process>, dir: &Path) {
+    let (status, output) = learner.end();
+    assert!(status.success(), "{status}: {output}");
+    let sessions = balanced(dir);
+    for mut actor in actors {
+        for line in actor.rest() {
+            if line["message"] != "the learner took everything that was sent" {
+                continue;
+            }
+            let field = |name: &str| &line[name];
+            let session = field("session").as_str().expect("a session");
+            let Some(Entry::Session { received, .. }) = sessions.get(session) else {
+                panic!("no line of session {session}");
+            };
+            assert_eq!(field("frames_sent").as_u64(), Some(*received), "{line}");
+        }
+        let (status, _) = actor.end();
+        assert!(status.success(), "{status}");
+    }
+}
+
+#[test]
+#[ignore = "long: make chaos"]
+fn a_learner_killed_a_hundred_times_loses_no_more_than_one_interval_each_time() {
+    const KILLS: usize = 100;
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let learner = Learner {
+        dir,
+        address: free_address(),
+        more: vec![ENDLESS],
+    };
+    let actors = vec![start_actor(learner.address), start_actor(learner.address)];
+    let (mut saved, mut versions) = (0, Vec::new());
+    for kill in 0..KILLS {
+        let process = learner.start();
+        // Some die before they have trained at all, some in the middle of a checkpoint.
+        let version = runtime().block_on(async {
+            let version = match kill % 4 {
+                0 => {
+                    until_status(&mut client(learner.address).await, "it answers", |_| true)
+                        .await
+                        .version
+                }
+                _ => trains_on(learner.address, 2 * INTERVAL).await,
+            };
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..200))).await;
+            version
+        });
+        process.send("-KILL");
+        let (status, _) = process.end();
+        assert!(!status.success());
+        let before = saved;
+        saved = newest(dir, before);
+        if let Some(last) = versions.last() {
+            assert!(version > *last, "version {version} after {last}");
+        }
+        versions.push(version);
+    }
+    // Each start books what the one before had trained and not saved.
+    let total = (saved + 4 * INTERVAL).to_string();
+    let last = Learner {
+        more: vec![("learner.total_frames", &total)],
+        ..learner
+    };
+    ends_well(last.start(), actors, dir);
+    let rolled_back: Vec<(u64, u64)> = entries(dir)
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::RolledBack {
+                frames, checkpoint, ..
+            } => Some((*frames, *checkpoint)),
+            Entry::Session { .. } => None,
+        })
+        .collect();
+    println!(
+        "{} of {KILLS} kills rolled back: {rolled_back:?}",
+        rolled_back.len()
+    );
+    assert!(rolled_back.len() > KILLS / 4, "most kills cost something");
+    for (frames, checkpoint) in rolled_back {
+        assert!(
+            frames <= INTERVAL + BATCH,
+            "{frames} frames after {checkpoint}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "long: make chaos"]
+fn actors_killed_one_after_the_other_stop_nobody() {
+    const KILLS: usize = 30;
+    for synchronous in ["false", "true"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        let mut learner = Learner {
+            dir,
+            address: free_address(),
+            more: vec![
+                ENDLESS,
+                ("rollout.synchronous", synchronous),
+                ("learner.batch_unrolls", "3"),
+                ("learner.queue_unrolls", "3"),
+            ],
+        };
+        let process = learner.start();
+        let mut actors: Vec<Process> = (0..3).map(|_| start_actor(learner.address)).collect();
+        for kill in 0..KILLS {
+            runtime().block_on(trains_on(learner.address, 5 * 3 * BATCH));
+            let dying = std::mem::replace(&mut actors[kill % 3], start_actor(learner.address));
+            dying.send("-KILL");
+            dying.end();
+        }
+        let frames = runtime().block_on(async {
+            let mut learner = client(learner.address).await;
+            let status = until_status(&mut learner, "three are left", |s| s.sessions == 3).await;
+            status.frames
+        });
+        process.send("-TERM");
+        assert!(process.end().0.success());
+        let total = (frames + 40 * BATCH).to_string();
+        learner.more[0] = ("learner.total_frames", &total);
+        let process = learner.start();
+        ends_well(process, actors, dir);
+        let sessions = balanced(dir);
+        assert!(sessions.len() >= KILLS + 3, "{} sessions", sessions.len());
+    }
+}
+
+/// Unrolls that an actor has sent, by its own count.
+fn sent(metrics: SocketAddr) -> u64 {
+    let page = support::get(metrics, "/metrics");
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix("hrm_actor_unrolls_sent_total "));
+    value.expect("it counts them").parse().expect("a number")
+}
+
+#[test]
+#[ignore = "long: make chaos"]
+fn a_network_that_fails_in_every_way_loses_nothing_that_was_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let learner = Learner {
+        dir,
+        address: free_address(),
+        more: vec![ENDLESS],
+    };
+    let process = learner.start();
+    let frames = runtime().block_on(async {
+        let relay = Relay::start().await;
+        relay.to(learner.address);
+        let (through, direct) = (start_actor(relay.address), start_actor(learner.address));
+        let metrics = address_in(&through.line("serving /metrics"));
+        let mut status = client(learner.address).await;
+        until_status(&mut status, "both are there", |s| s.sessions == 2).await;
+        for fault in [
+            Fault::Delay(Duration::from_millis(100)),
+            Fault::Throttle(20_000),
+            Fault::Cut,
+            Fault::HalfClose,
+            Fault::Corrupt(5_000),
+            Fault::Partition,
+        ] {
+            println!("{fault:?}");
+            relay.set(fault);
+            // The one that is not behind it goes on all the while.
+            trains_on(learner.address, 100 * BATCH).await;
+            relay.set(Fault::None);
+            let before = sent(metrics);
+            until("the actor behind it is back at work", async || {
+                (sent(metrics) > before + 3).then_some(())
+            })
+            .await;
+        }
+        until_status(&mut status, "both are there", |s| s.sessions == 2).await;
+        direct.send("-TERM");
+        through.send("-TERM");
+        assert!(direct.end().0.success() && through.end().0.success());
+        until_status(&mut status, "nobody is left", |s| s.sessions == 0)
+            .await
+            .frames
+    });
+    process.send("-TERM");
+    assert!(process.end().0.success());
+    balanced(dir);
+    assert_eq!(newest(dir, 0), frames);
+}
+
+#[test]
+#[ignore = "long: make chaos"]
+fn an_actor_that_was_frozen_comes_back_and_what_it_held_expires() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let learner = Learner {
+        dir,
+        address: free_address(),
+        // In a synchronous run everybody waits for it until it is given up.
+        more: vec![
+            ENDLESS,
+            ("rollout.synchronous", "true"),
+            ("learner.batch_unrolls", "2"),
+        ],
+    };
+    let process = learner.start();
+    let (freezes, stays) = (start_actor(learner.address), start_actor(learner.address));
+    freezes.line("joined");
+    runtime().block_on(async {
+        trains_on(learner.address, 20 * BATCH).await;
+        freezes.send("-STOP");
+        let mut status = client(learner.address).await;
+        // HTTP/2's keep-alive: 20 s, and 20 s more.
+        until_status(&mut status, "it is given up", |s| s.sessions == 1).await;
+        trains_on(learner.address, 20 * BATCH).await;
+        freezes.send("-CONT");
+        until_status(&mut status, "it is back", |s| s.sessions == 2).await;
+        trains_on(learner.address, 20 * BATCH).await;
+    });
+    for actor in [&freezes, &stays] {
+        actor.send("-TERM");
+    }
+    assert!(freezes.end().0.success() && stays.end().0.success());
+    process.send("-TERM");
+    assert!(process.end().0.success());
+    assert_eq!(balanced(dir).len(), 3);
+}
+
+#[test]
+#[ignore = "long: make chaos"]
+fn actors_adopt_what_a_learner_changes_and_another_model_is_no_resumption() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let address = free_address();
+    let run = |more: Vec<(&'static str, &'static str)>| Learner { dir, address, more };
+    let process = run(vec![ENDLESS]).start();
+    let actors = vec![start_actor(address), start_actor(address)];
+    runtime().block_on(trains_on(address, 10 * BATCH));
+    process.send("-TERM");
+    assert!(process.end().0.success());
+
+    // Another model under the same run is refused, with what to do.
+    let dir_text = dir.display().to_string();
+    let settings = [("run.dir", dir_text.as_str()), ("model.hidden", "16")];
+    let mut args = vec!["serve".to_owned(), "--resume".to_owned()];
+    args.extend(tiny_args(&settings));
+    let refused = command(env!("CARGO_BIN_EXE_hrm-learner"))
+        .args(&args)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("another [model]"), "{said}");
+
+    // Other unrolls of other mazes are what the actors play from then on.
+    let process = run(vec![
+        ("learner.total_frames", "20000"),
+        ("rollout.unroll_length", "16"),
+        ("rollout.envs", "2"),
+        ("env.p_change", "0.2"),
+    ])
+    .start();
+    ends_well(process, actors, dir);
+}
+
+/// A file system of a few megabytes, in which a folder can be made read-only. Needs root.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(place: &Path) -> Self {
+        fs::create_dir_all(place).expect("a folder");
+        run("mount", &["-t", "tmpfs", "-o", "size=2m", "tmpfs"], place);
+        Self(place.to_owned())
+    }
+}
+
+/// A folder, which becomes a mount of its own for it: files that are open elsewhere on its disk stay writable.
+fn make_read_only(folder: &Path) {
+    let text = folder.display().to_string();
+    run("mount", &["--bind", &text], folder);
+    run("mount", &["-o", "remount,bind,ro"], folder);
+}
+
+fn run(program: &str, args: &[&str], place: &Path) {
+    let ran = std::process::Command::new(program)
+        .args(args)
+        .arg(place)
+        .status();
+    assert!(
+        ran.expect(program).success(),
+        "{program} {args:?}: this test needs root"
+    );
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: whoever still has a file open there is about to end. A test that fails has said why.
+        let _ = std::process::Command::new("umount")
+            .args(["--lazy", "--recursive"])
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+#[ignore = "long: make chaos; needs root"]
+fn a_full_disk_and_a_read_only_one_stop_nothing_but_the_saving() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = SmallDisk::mount(&folder.path().join("disk"));
+    let dir = &disk.0.join("run");
+    let learner = Learner {
+        dir,
+        address: free_address(),
+        more: vec![ENDLESS],
+    };
+    let (process, metrics) = learner.serving();
+    let failures = || {
+        let page = support::get(metrics, "/metrics");
+        let name = "hrm_learner_write_failures_total{file=\"checkpoint\"} ";
+        let value = page.lines().find_map(|line| line.strip_prefix(name));
+        value
+            .expect("it counts them")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let actor = start_actor(learner.address);
+    runtime().block_on(async {
+        let saved = async || checkpoint::find(dir).ok();
+        until("the first checkpoint", saved).await;
+        for trouble in ["full", "read-only"] {
+            let filler = disk.0.join("filler");
+            match trouble {
+                "full" => {
+                    // Until nothing more fits.
+                    let mut size = 2 << 20;
+                    while size > 0 {
+                        let more = vec![0_u8; size];
+                        let mut file = fs::OpenOptions::new()
+                            .create(true)
+                            .append(true)
+                            .open(&filler)
+                            .expect("a file");
+                        if std::io::Write::write_all(&mut file, &more).is_err() {
+                            size /= 2;
+                        }
+                    }
+                }
+                _ => make_read_only(&dir.join("checkpoints")),
+            }
+            let before = failures();
+            until(trouble, async || (failures() > before).then_some(())).await;
+            trains_on(learner.address, 4 * INTERVAL).await;
+            let newest_before = newest(dir, 0);
+            match trouble {
+                "full" => fs::remove_file(&filler).expect("removed"),
+                _ => run("umount", &[], &dir.join("checkpoints")),
+            }
+            until("it saves again", async || {
+                (newest(dir, newest_before) > newest_before).then_some(())
+            })
+            .await;
+        }
+    });
+    actor.send("-TERM");
+    assert!(actor.end().0.success());
+    process.send("-TERM");
+    assert!(process.end().0.success());
+    balanced(dir);
+}

@@ -1,0 +1,404 @@
+//! Who may talk to a learner, over real sockets: certificates, tokens, roles.
+
+mod support;
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use hrm_actor::{
+    connect::Credentials,
+    session::{self, ActorOptions, Outcome, SessionError},
+};
+use hrm_common::{config::Effective, shutdown::Shutdown, token};
+use hrm_learner::certs::{self, file};
+use hrm_proto::v1::{StatusRequest, SubscribeRequest, learner_client::LearnerClient};
+use support::{Process, command, join, start, status, tiny, tiny_args, try_start, until_status};
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::interceptor::InterceptedService,
+    transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
+
+/// Settings of a learner and an actor that use everything in `folder`.
+fn settings(folder: &Path) -> Vec<(&'static str, String)> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    vec![
+        ("learner.tls_certificate", at(file::LEARNER)),
+        ("learner.tls_private_key", at(file::LEARNER_KEY)),
+        ("learner.tls_client_ca", at(file::CA)),
+        ("learner.actor_tokens_file", at(file::ACTOR_TOKENS)),
+        ("learner.viewer_tokens_file", at(file::VIEWER_TOKENS)),
+        ("actor.learner", "https://127.0.0.1:1".to_owned()),
+        ("actor.tls_ca", at(file::CA)),
+        ("actor.tls_certificate", at(file::ACTOR)),
+        ("actor.tls_private_key", at(file::ACTOR_KEY)),
+        ("actor.token_file", at(file::ACTOR_TOKENS)),
+    ]
+}
+
+fn secured(dir: &Path, certs: &Path, more: &[(&str, &str)]) -> Effective {
+    let settings = settings(certs);
+    let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
+    tiny(
+        dir,
+        &settings.chain(more.iter().copied()).collect::<Vec<_>>(),
+    )
+}
+
+fn made(folder: &Path) -> std::path::PathBuf {
+    let certs = folder.join("certs");
+    certs::make(&certs, &[], 1).expect("certificates");
+    certs
+}
+
+/// A connection that trusts the authority in `ca` and shows the actors' certificate in `identity`, if any.
+async fn connect(
+    address: SocketAddr,
+    ca: &Path,
+    identity: Option<&Path>,
+) -> Result<Channel, transport::Error> {
+    let read = |folder: &Path, name: &str| fs::read(folder.join(name)).expect(name);
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca, file::CA)));
+    if let Some(folder) = identity {
+        let (certificate, key) = (read(folder, file::ACTOR), read(folder, file::ACTOR_KEY));
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    Endpoint::from_shared(format!("https://{address}"))
+        .expect("a URL")
+        .tls_config(tls)?
+        .connect()
+        .await
+}
+
+type Client = LearnerClient<
+    InterceptedService<Channel, Box<dyn FnMut(Request<()>) -> Result<Request<()>, Status> + Send>>,
+>;
+
+fn client(channel: Channel, token: Option<&Path>) -> Client {
+    let header: Option<MetadataValue<Ascii>> = token.map(|path| {
+        let tokens = token::read("a test", path).expect("a token");
+        let header = format!("Bearer {}", tokens[0].reveal());
+        header.parse().expect("a header")
+    });
+    LearnerClient::with_interceptor(
+        channel,
+        Box::new(move |mut request: Request<()>| {
+            if let Some(header) = &header {
+                request
+                    .metadata_mut()
+                    .insert("authorization", header.clone());
+            }
+            Ok(request)
+        }),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actors_elsewhere_and_in_the_process_train_through_certificates_and_tokens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = made(folder.path());
+    let config = secured(
+        &folder.path().join("run"),
+        &certs,
+        &[
+            ("learner.batch_unrolls", "2"),
+            ("learner.total_frames", "512"),
+        ],
+    );
+    let running = start(&config, false, &Shutdown::new()).await;
+    let options = ActorOptions {
+        learner: format!("https://{}", running.address),
+        ..ActorOptions::of(&config.config, "elsewhere".into())
+    };
+    let outcome = tokio::spawn(session::run(options, Shutdown::new()));
+    let summary = running.finish().await.expect("a run that ends");
+    assert!(summary.complete);
+    let outcome = outcome.await.expect("no panic").expect("it was let in");
+    assert_eq!(outcome, Outcome::RunComplete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_caller_may_do_what_its_token_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = made(folder.path());
+    let config = secured(
+        &folder.path().join("run"),
+        &certs,
+        &[ENDLESS, ("learner.local_actors", "0")],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let channel = connect(running.address, &certs, Some(&certs))
+        .await
+        .expect("let in");
+    let token = |name: &str| certs.join(name);
+
+    let mut nobody = client(channel.clone(), None);
+    let mut viewer = client(channel.clone(), Some(&token(file::VIEWER_TOKENS)));
+    let mut actor = client(channel.clone(), Some(&token(file::ACTOR_TOKENS)));
+    for (client, on_status, on_subscribe) in [
+        (
+            &mut nobody,
+            Err(Code::Unauthenticated),
+            Code::Unauthenticated,
+        ),
+        (&mut viewer, Ok(()), Code::PermissionDenied),
+        // It is heard, and then told that it has not joined.
+        (&mut actor, Ok(()), Code::FailedPrecondition),
+    ] {
+        let answer = client.status(StatusRequest {}).await;
+        assert_eq!(answer.map(drop).map_err(|s| s.code()), on_status);
+        let request = SubscribeRequest { session: 1 };
+        let refused = client.subscribe(request).await.expect_err("no session");
+        assert_eq!(refused.code(), on_subscribe);
+    }
+    let request = HealthCheckRequest::default();
+    let health = HealthClient::new(channel).check(request).await;
+    health.expect("health is for everyone");
+
+    // A token that is changed counts at once, and an old one no more.
+    let other = token("other");
+    fs::write(&other, "another-token-0123456789abcdef\n").expect("a file");
+    let channel = connect(running.address, &certs, Some(&certs))
+        .await
+        .expect("let in");
+    let mut changed = client(channel, Some(&other));
+    let refused = changed.status(StatusRequest {}).await.expect_err("unknown");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    fs::rename(&other, token(file::ACTOR_TOKENS)).expect("renamed");
+    changed.status(StatusRequest {}).await.expect("known now");
+    let refused = actor.status(StatusRequest {}).await.expect_err("taken out");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+
+    drop((nobody, viewer, actor, changed));
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = made(folder.path());
+    let strangers = made(&folder.path().join("strangers"));
+    let config = secured(
+        &folder.path().join("run"),
+        &certs,
+        &[ENDLESS, ("learner.local_actors", "0")],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let heard = async |channel: Result<Channel, transport::Error>| match channel {
+        // TLS 1.3 lets a client begin before the server has looked at its certificate.
+        Ok(channel) => {
+            let request = HealthCheckRequest::default();
+            HealthClient::new(channel).check(request).await.is_ok()
+        }
+        Err(_) => false,
+    };
+    let address = running.address;
+    assert!(heard(connect(address, &certs, Some(&certs)).await).await);
+    assert!(!heard(connect(address, &certs, None).await).await, "none");
+    assert!(
+        !heard(connect(address, &certs, Some(&strangers)).await).await,
+        "a stranger's"
+    );
+    assert!(
+        !heard(connect(address, &strangers, Some(&certs)).await).await,
+        "not who it expects"
+    );
+    let plain = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+    assert!(!heard(plain.connect().await).await, "plaintext");
+
+    // An actor that does not know this learner keeps trying, and says why.
+    let credentials = Credentials {
+        ca: Some(strangers.join(file::CA)),
+        ..Credentials::of(&config.config.actor)
+    };
+    let options = ActorOptions {
+        learner: format!("https://{address}"),
+        credentials,
+        ..ActorOptions::of(&config.config, "suspicious".into())
+    };
+    let stop = Shutdown::new();
+    let actor = tokio::spawn(session::run(options, stop.clone()));
+    support::until("it tries again", async || {
+        (support::metric("hrm_actor_reconnects_total") >= 2.0).then_some(())
+    })
+    .await;
+    stop.trip();
+    let outcome = actor.await.expect("no panic").expect("not fatal");
+    assert_eq!(outcome, Outcome::Stopped);
+
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_used_ends_the_start_with_its_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = made(folder.path());
+    let config = secured(&folder.path().join("run"), &certs, &[]);
+    fs::write(certs.join(file::ACTOR_TOKENS), "short\n").expect("a file");
+    let error = try_start(&config, false, &Shutdown::new())
+        .await
+        .expect_err("no token");
+    let message = format!("{error:#}");
+    for part in ["learner.actor_tokens_file", "line 1", "remedy: "] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("short"), "{message}");
+    let options = ActorOptions::of(&config.config, "actor".into());
+    let error = session::run(options, Shutdown::new())
+        .await
+        .expect_err("no token");
+    assert!(matches!(error, SessionError::File(_)), "{error}");
+    assert!(error.to_string().contains("actor.token_file"), "{error}");
+}
+
+/// Everything that a learner and an actor print, serve and leave behind, at the most talkative log level.
+#[test]
+fn no_secret_gets_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = made(folder.path());
+    let run_dir = folder.path().join("run");
+    let dir = run_dir.display().to_string();
+    let settings = settings(&certs);
+    let mut all: Vec<(&str, &str)> = settings.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    all.extend([
+        ENDLESS,
+        ("run.dir", &dir),
+        ("telemetry.log_level", "trace"),
+        ("learner.metrics_listen", "127.0.0.1:0"),
+    ]);
+    let mut secrets: Vec<String> = Vec::new();
+    for name in [file::ACTOR_TOKENS, file::VIEWER_TOKENS] {
+        let tokens = token::read("a test", &certs.join(name)).expect("a token");
+        secrets.push(tokens[0].reveal().to_owned());
+    }
+    for name in [file::CA_KEY, file::LEARNER_KEY, file::ACTOR_KEY] {
+        let pem = fs::read_to_string(certs.join(name)).expect("a key");
+        // A line of what is between the first and the last one.
+        secrets.push(pem.lines().nth(1).expect("a key's line").to_owned());
+    }
+    let sealed = |what: &str, text: &str| {
+        for secret in &secrets {
+            assert!(!text.contains(secret), "{what} shows a secret");
+        }
+    };
+
+    let learner = env!("CARGO_BIN_EXE_hrm-learner");
+    let mut args = tiny_args(&all);
+    args.splice(0..0, ["train".to_owned()]);
+    let mut process = Process::start(command(learner).args(&args));
+    let address_in = |line: serde_json::Value| -> SocketAddr {
+        let address = line["address"].as_str().expect("an address");
+        address.parse().expect("an address")
+    };
+    let metrics = address_in(process.line("serving /metrics"));
+    let address = address_in(process.line("training"));
+
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let channel = connect(address, &certs, Some(&certs))
+            .await
+            .expect("let in");
+        let mut wrong = client(channel.clone(), None);
+        let refused = wrong.status(StatusRequest {}).await.expect_err("no token");
+        sealed("a refusal", &format!("{refused:?}"));
+        let mut viewer = client(channel, Some(&certs.join(file::VIEWER_TOKENS)));
+        support::until("it trains", async || {
+            let status = viewer.status(StatusRequest {}).await.expect("a status");
+            (status.into_inner().frames > 0).then_some(())
+        })
+        .await;
+    });
+    let page = support::get(metrics, "/metrics");
+    assert!(
+        page.contains("hrm_learner_calls_refused_total{reason=\"unauthenticated\"} 1"),
+        "{page}"
+    );
+    sealed("/metrics", &page);
+    process.send("-TERM");
+    let log = process
+        .rest()
+        .iter()
+        .map(ToString::to_string)
+        .collect::<String>();
+    sealed("the log", &log);
+    let (status, output) = process.end();
+    assert!(status.success(), "{status}");
+    sealed("the output", &output);
+    for name in ["config.toml", "run.json", "metrics.jsonl", "ledger.jsonl"] {
+        sealed(name, &fs::read_to_string(run_dir.join(name)).expect(name));
+    }
+
+    let mut args = tiny_args(&all);
+    args.splice(0..0, ["config".to_owned(), "--print".to_owned()]);
+    let printed = command(learner).args(&args).output().expect("it runs");
+    assert!(printed.status.success());
+    sealed("config --print", &String::from_utf8_lossy(&printed.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_actors_join_as_the_learner_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(
+        folder.path(),
+        &[
+            ENDLESS,
+            ("learner.local_actors", "0"),
+            ("learner.max_sessions", "2"),
+        ],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let mut client = support::client(running.address).await;
+    for actor in [1, 2] {
+        join(&mut client, actor).await.expect("room");
+    }
+    let refused = join(&mut client, 3).await.expect_err("no room");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(
+        refused.message().contains("learner.max_sessions"),
+        "{refused}"
+    );
+    assert_eq!(status(&mut client).await.sessions, 2);
+    drop(client);
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(
+        folder.path(),
+        &[
+            ENDLESS,
+            ("learner.local_actors", "0"),
+            ("learner.max_connections", "1"),
+        ],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let mut first = support::client(running.address).await;
+    until_status(&mut first, "it answers", |_| true).await;
+    let url = format!("http://{}", running.address);
+    let connected = LearnerClient::connect(url.clone()).await;
+    let heard = match connected {
+        Ok(mut second) => second.status(StatusRequest {}).await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!heard, "there is room for one");
+    drop(first);
+    support::until("room again", async || {
+        let mut next = LearnerClient::connect(url.clone()).await.ok()?;
+        next.status(StatusRequest {}).await.ok()
+    })
+    .await;
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}

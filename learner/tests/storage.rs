@@ -1,0 +1,205 @@
+//! What a run leaves on the disk when something goes wrong there, and whether the books balance.
+
+mod support;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hrm_actor::session::{self, ActorOptions, Outcome};
+use hrm_common::{config::Config, shutdown::Shutdown};
+use hrm_learner::{
+    checkpoint::{self, Checkpoint},
+    ledger::Entry,
+};
+use support::{client, metric, start, tiny, until, until_status};
+
+/// They look at counters of the whole process.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
+
+fn entries(dir: &Path) -> Vec<Entry> {
+    let text = fs::read_to_string(dir.join("ledger.jsonl")).expect("a ledger");
+    let entry = |line| serde_json::from_str(line).expect("an entry");
+    text.lines().map(entry).collect()
+}
+
+/// Frames that were admitted, after making sure that every session's line balances.
+fn balanced(entries: &[Entry]) -> u64 {
+    let mut all = 0;
+    for entry in entries {
+        let Entry::Session {
+            received,
+            refused,
+            admitted,
+            trained,
+            dropped,
+            ..
+        } = entry
+        else {
+            continue;
+        };
+        assert_eq!(*received, refused + admitted, "{entry:?}");
+        assert_eq!(
+            *admitted,
+            trained + dropped.values().sum::<u64>(),
+            "{entry:?}"
+        );
+        all += admitted;
+    }
+    all
+}
+
+fn newest(dir: &Path) -> PathBuf {
+    checkpoint::find(dir).expect("a checkpoint")
+}
+
+fn actor(config: &Config, url: String, stop: &Shutdown) -> tokio::task::JoinHandle<Outcome> {
+    let options = ActorOptions {
+        learner: url,
+        ..ActorOptions::of(config, "elsewhere".into())
+    };
+    let stop = stop.clone();
+    tokio::spawn(async move { session::run(options, stop).await.expect("nothing fatal") })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_frame_that_an_actor_sent_is_booked() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    support::scrape();
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    // One of every two unrolls waits while the weights move on, and is too old then.
+    let config = tiny(
+        dir,
+        &[
+            ENDLESS,
+            ("learner.local_actors", "0"),
+            ("learner.max_policy_lag", "0"),
+        ],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let url = format!("http://{}", running.address);
+    let sent = || metric("hrm_actor_frames_sent_total");
+    let before = sent();
+    let (leave, stay) = (Shutdown::new(), Shutdown::new());
+    let leaving = actor(&config.config, url.clone(), &leave);
+    let staying = actor(&config.config, url, &stay);
+    let mut learner = client(running.address).await;
+    until_status(&mut learner, "both at work", |s| {
+        s.sessions == 2 && s.frames > 256
+    })
+    .await;
+    let dropped = "hrm_learner_frames_dropped_total{reason=\"stale\"}";
+    until("some were too old", async || {
+        (metric(dropped) > 0.0).then_some(())
+    })
+    .await;
+
+    // One leaves in order while training goes on, the other with the learner.
+    leave.trip();
+    assert_eq!(leaving.await.expect("no panic"), Outcome::Stopped);
+    until("its line is written", async || {
+        (!entries(dir).is_empty()).then_some(())
+    })
+    .await;
+    stay.trip();
+    assert_eq!(staying.await.expect("no panic"), Outcome::Stopped);
+    drop(learner);
+    let sent = sent() - before;
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+
+    let entries = entries(dir);
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    assert_eq!(balanced(&entries), sent as u64, "{entries:?}");
+    let stale: u64 = entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::Session { dropped, .. } => dropped["stale"],
+            Entry::RolledBack { .. } => 0,
+        })
+        .sum();
+    assert!(stale > 0, "{entries:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    support::scrape();
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let config = tiny(dir, &[ENDLESS, ("checkpoint.interval_frames", "320")]);
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let mut learner = client(running.address).await;
+    let saved = async || checkpoint::find(dir).ok();
+    until("the first checkpoint", saved).await;
+
+    // A file in the place of the folder: what is to be written there fails, whoever runs this test.
+    let (checkpoints, aside) = (dir.join("checkpoints"), dir.join("aside"));
+    fs::rename(&checkpoints, &aside).expect("renamed");
+    fs::write(&checkpoints, "").expect("a file");
+    let failures = "hrm_learner_write_failures_total{file=\"checkpoint\"}";
+    let before = metric(failures);
+    until("a checkpoint that fails", async || {
+        (metric(failures) > before).then_some(())
+    })
+    .await;
+    let now = until_status(&mut learner, "it answers", |_| true)
+        .await
+        .frames;
+    until_status(&mut learner, "training", |s| s.frames > now + 640).await;
+
+    fs::remove_file(&checkpoints).expect("removed");
+    fs::rename(&aside, &checkpoints).expect("renamed");
+    until("a newer checkpoint", async || {
+        let newest = checkpoint::find(dir).ok()?;
+        (Checkpoint::read(&newest).ok()?.state.frames > now).then_some(())
+    })
+    .await;
+    drop(learner);
+    shutdown.trip();
+    let summary = running.finish().await.expect("it stops, saved");
+    let last = Checkpoint::read(&newest(dir)).expect("sound");
+    assert_eq!(last.state.frames, summary.frames);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_newest_checkpoint_costs_what_came_after_the_one_before() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let settings = [
+        ("checkpoint.interval_frames", "64"),
+        ("checkpoint.keep", "9"),
+    ];
+    let config = tiny(dir, &settings);
+    let running = start(&config, false, &Shutdown::new()).await;
+    running.finish().await.expect("a run that ends");
+    let path = newest(dir);
+    let mut bytes = fs::read(&path).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).expect("a file");
+
+    let shutdown = Shutdown::new();
+    let idle = tiny(dir, &[ENDLESS, ("learner.local_actors", "0")]);
+    let running = start(&idle, true, &shutdown).await;
+    let mut learner = client(running.address).await;
+    let status = until_status(&mut learner, "it answers", |_| true).await;
+    assert_eq!(status.frames, 192, "256 were trained, and 192 saved before");
+    drop(learner);
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+    let rolled_back = Entry::RolledBack {
+        frames: 64,
+        trained: 256,
+        checkpoint: 192,
+    };
+    assert!(entries(dir).contains(&rolled_back), "{:?}", entries(dir));
+    assert!(path.with_extension("damaged").exists());
+}

@@ -203,6 +203,15 @@ def actors():
         unit=PER_SECOND,
         low=0,
     )
+    yield curve(
+        "Turned away",
+        "Connections and calls that the learner turned away before anything of theirs was read. unauthenticated or "
+        "forbidden: a token that is missing, wrong or a viewer's (actor.token_file), or a stranger. sessions, "
+        "connections: raise learner.max_sessions or learner.max_connections, or look for whoever opens so many.",
+        Query("{{reason}}", f"sum by (reason) ({rate(learner('hrm_learner_calls_refused_total'))})"),
+        unit=PER_SECOND,
+        low=0,
+    )
 
 
 def processes():
@@ -236,6 +245,24 @@ def processes():
         "Threads",
         "Threads of each process. Constant after the start; a rise is a fault worth reporting.",
         Query("{{job}} {{instance}}", f"{process(EITHER, 'process_threads')}"),
+        unit="short",
+        low=0,
+    )
+    yield curve(
+        "Files that cannot be written",
+        "Times in the last 10 minutes that the file system refused what a learner writes. Training goes on, and what "
+        "is not saved is lost with the process: make room, or make the volume writable.",
+        Query("{{file}}", f"sum by (file) (increase({learner('hrm_learner_write_failures_total')}[10m]))"),
+        unit="short",
+        low=0,
+        steps=rising(1, 2),
+    )
+    yield curve(
+        "Undone",
+        "Frames that were trained on and are trained on anew since a learner was killed, and batches whose updates were"
+        " undone because they spoilt the weights. The latter: lower optimizer.learning_rate.",
+        Query("frames after a kill", f"sum(increase({learner('hrm_learner_frames_rolled_back_total')}[10m]))"),
+        Query("batches", f"sum(increase({learner('hrm_learner_rollbacks_total')}[10m]))"),
         unit="short",
         low=0,
     )

@@ -41,7 +41,7 @@ def build() -> dashboard.Dashboard:
 
 def health():
     """One glance."""
-    refused = learner("hrm_learner_unrolls_refused_total", 'field!~"session|shutting_down"')
+    refused = learner("hrm_learner_unrolls_refused_total", 'field!~"session|shutting_down|silent"')
     yield name(
         "Bottleneck",
         "The stage that takes longest on the side that waits least: what has to become faster for more frames a second."

@@ -19,22 +19,20 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// A connection on which nothing arrives for so long is closed. A live peer answers HTTP/2's keep-alive well
-/// before; this is for those that never get as far as speaking HTTP/2.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// Where what is written is not taken for so long, the peer is gone or does not read.
-const STALLED: Duration = Duration::from_secs(60);
-
 /// Before accepting again when the operating system refused, as it does when there are no descriptors left.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
 /// Accepted and not yet taken over by the server: it takes them at once.
 const HAND_OVER: usize = 1;
 
-/// Accepts connections, at most `most` of them at a time; one more is closed at once and counted. Ends when the
+/// Accepts connections, at most `most` of them at a time; one more is closed at once and counted. A connection
+/// fails on which nothing arrives for as long as `silence`, or nothing that is written is taken. Ends when the
 /// stream is dropped.
-pub fn accept(listener: TcpListener, most: usize) -> ReceiverStream<io::Result<Connection>> {
+pub fn accept(
+    listener: TcpListener,
+    most: usize,
+    silence: Duration,
+) -> ReceiverStream<io::Result<Connection>> {
     let slots = Arc::new(Semaphore::new(most));
     let (sender, connections) = mpsc::channel(HAND_OVER);
     tokio::spawn(async move {
@@ -58,11 +56,8 @@ pub fn accept(listener: TcpListener, most: usize) -> ReceiverStream<io::Result<C
                     .increment(1);
                 continue;
             };
-            if sender
-                .send(Ok(Connection::new(stream, peer, slot)))
-                .await
-                .is_err()
-            {
+            let connection = Connection::new(stream, peer, slot, silence);
+            if sender.send(Ok(connection)).await.is_err() {
                 return;
             }
         }
@@ -79,12 +74,17 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) -> Self {
+    fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        slot: OwnedSemaphorePermit,
+        silence: Duration,
+    ) -> Self {
         // Acknowledgements are small and waited for. Where it cannot be set, they are slower.
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
-        stream.set_read_timeout(Some(SILENCE));
-        stream.set_write_timeout(Some(STALLED));
+        stream.set_read_timeout(Some(silence));
+        stream.set_write_timeout(Some(silence));
         Self {
             stream: Box::pin(stream),
             peer,
@@ -141,5 +141,37 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_says_nothing_is_given_up_and_makes_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut connections = accept(listener, 1, Duration::from_millis(50));
+        let mut silent = TcpStream::connect(address).await.expect("a listener");
+        let mut connection = connections.next().await.expect("one").expect("accepted");
+        silent.write_all(b"x").await.expect("open");
+        assert_eq!(connection.read_u8().await.expect("it said so"), b'x');
+        let error = connection.read_u8().await.expect_err("nothing more");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            connection.connect_info().remote_addr,
+            silent.local_addr().ok()
+        );
+
+        // While it is held there is room for nobody else.
+        let mut refused = TcpStream::connect(address).await.expect("a listener");
+        assert_eq!(refused.read(&mut [0]).await.unwrap_or(0), 0, "closed");
+        drop(connection);
+        let _next = TcpStream::connect(address).await.expect("a listener");
+        connections.next().await.expect("one").expect("accepted");
     }
 }

@@ -28,6 +28,10 @@ use crate::{
 /// HTTP/2 asks a connection for a sign of life this often, and closes it when none comes within as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
+/// A connection on which nothing arrives for so long is closed. A live peer answers the keep-alive well before; this
+/// is for those that never get as far as speaking HTTP/2, and for those that do not read.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// How long a peer may take over the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -139,7 +143,7 @@ pub async fn serve(
     server
         .add_routes(router.into())
         .serve_with_incoming_shutdown(
-            listener::accept(listener, door.max_connections),
+            listener::accept(listener, door.max_connections, SILENCE),
             async move { stop.tripped().await },
         )
         .await

@@ -24,15 +24,26 @@ use crate::{
     run_dir::Identity,
 };
 
-/// Settings that say where things are and nothing about what is learnt.
-const PLACES: [&str; 7] = [
+/// Settings that say where things are and who may come there, and nothing about what is learnt.
+const PLACES: [&str; 18] = [
     "run.dir",
     "run.name",
     "learner.listen",
     "learner.metrics_listen",
     "learner.health_listen",
+    "learner.tls_certificate",
+    "learner.tls_private_key",
+    "learner.tls_client_ca",
+    "learner.actor_tokens_file",
+    "learner.viewer_tokens_file",
+    "learner.insecure",
+    "actor.learner",
     "actor.metrics_listen",
     "actor.health_listen",
+    "actor.tls_ca",
+    "actor.tls_certificate",
+    "actor.tls_private_key",
+    "actor.token_file",
 ];
 
 /// Where a run was made.

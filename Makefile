@@ -8,6 +8,11 @@ ARGS         ?=
 
 # The version that deny.toml was last tried with.
 CARGO_DENY_VERSION := 0.20.2
+# cargo-fuzz, and how long each target runs.
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.tools/bin/cargo-fuzz)
+TARGETS      ?= unroll weights config checkpoint
+FUZZ_SECONDS ?= 60
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
 
 # The images are tagged with it.
@@ -28,7 +33,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in their order; cargo uses all the cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build train study test verify cluster-check images cluster-test chaos generated check-format lint doc fix bench audit clean distclean
+.PHONY: help libtorch build train study test verify cluster-check images cluster-test chaos fuzz generated check-format lint doc fix bench audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +98,14 @@ chaos: libtorch ## Kill, freeze and cut off real processes, and look at the book
 	cargo build --workspace --bins --locked
 	cargo test --package hrm-learner --locked --test chaos -- --ignored --nocapture --test-threads 1 $(ARGS)
 
+# No sanitizer: they need a nightly compiler, and there is no unsafe code of ours.
+fuzz: libtorch $(CARGO_FUZZ) ## Fuzz what comes from outside, a minute each (TARGETS=, FUZZ_SECONDS=)
+	@for target in $(TARGETS); do \
+		mkdir -p fuzz/grown/$$target && \
+		PATH="$(dir $(abspath $(CARGO_FUZZ))):$$PATH" cargo fuzz run --sanitizer none --strip-dead-code $$target \
+			fuzz/grown/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; \
+	done
+
 generated: $(DEPLOY_STAMP) ## Make anew what is made of other files under deploy/: dashboards, and the rules for Kubernetes
 	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py
 	$(DEPLOY_PYTHON) deploy/k8s/rules.py
@@ -121,6 +134,9 @@ audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisor
 	else \
 		echo "audit: ADVISORIES NOT CHECKED: their database (github.com/rustsec/advisory-db) cannot be reached from here" >&2; \
 	fi
+
+.tools/bin/cargo-fuzz:
+	cargo install --locked --version $(CARGO_FUZZ_VERSION) --root .tools cargo-fuzz
 
 .tools/bin/cargo-deny:
 	cargo install --locked --version $(CARGO_DENY_VERSION) --root .tools cargo-deny

@@ -1,0 +1,174 @@
+//! What the fuzz targets do with an input. Each takes bytes that anybody could have sent or left on a disk, and
+//! panics if the program would, or if it lets in what it should not; and says whether it was taken.
+//!
+//! `learner/tests/corpora.rs` includes this file and replays the committed corpora with it.
+
+use std::{cell::RefCell, io::Write as _, path::Path};
+
+use hrm_common::{
+    config::{Config, Layers, Override},
+    model::{Hrm, state},
+    weights::{Assembler, load},
+    wire::{self, Expectation},
+};
+use hrm_learner::{batch::Batch, checkpoint::Checkpoint, run::expectation};
+use hrm_proto::v1::{UnrollBatch, WeightsChunk};
+use prost::Message as _;
+use tch::Device;
+
+/// The newest version that the imagined learner has published.
+pub const NEWEST: u64 = 7;
+
+/// A run whose messages are a few hundred bytes.
+pub const SETTINGS: [(&str, &str); 6] = [
+    ("model.hidden", "4"),
+    ("model.inter_multiple", "4"),
+    ("model.carry", "last"),
+    ("rollout.envs", "2"),
+    ("rollout.unroll_length", "4"),
+    ("loss.minibatch", "8"),
+];
+
+/// The configuration of [`SETTINGS`].
+pub fn settings() -> Config {
+    let command_line = SETTINGS
+        .iter()
+        .map(|(key, value)| Override::new("--set", *key, value))
+        .collect();
+    let layers = Layers {
+        command_line,
+        ..Layers::default()
+    };
+    Config::load(&layers).expect("a configuration").config
+}
+
+/// Its model.
+pub fn model() -> Hrm {
+    let config = settings();
+    Hrm::new(&config.model, config.env.grid(), 1, Device::Cpu).expect("a model")
+}
+
+struct Peer {
+    expected: Expectation,
+    model: Hrm,
+    file: tempfile::NamedTempFile,
+}
+
+thread_local! {
+    /// Made once: an input should cost microseconds.
+    static PEER: RefCell<Peer> = RefCell::new(Peer {
+        expected: expectation(&settings(), &model()),
+        model: model(),
+        file: tempfile::NamedTempFile::new().expect("a file"),
+    });
+}
+
+/// A message of an upload, as gRPC hands it over. What is admitted can be stacked.
+pub fn unroll(bytes: &[u8]) -> bool {
+    let Ok(message) = UnrollBatch::decode(bytes) else {
+        return false;
+    };
+    PEER.with_borrow(|peer| {
+        let Ok(unroll) = wire::decode(message, &peer.expected, NEWEST) else {
+            return false;
+        };
+        let frames = unroll.shape.frames();
+        let batch = Batch::stack(&[unroll], NEWEST, Device::Cpu);
+        assert_eq!(batch.frames(), frames);
+        assert!(batch.behaviour_log_probs.iter().all(|p| p.is_finite()));
+        true
+    })
+}
+
+/// The messages of a subscription, each with its length before it; and a body that a learner sent. A model takes
+/// all of it or stays as it was.
+pub fn weights(bytes: &[u8]) -> bool {
+    PEER.with_borrow_mut(|peer| {
+        let mut taken = false;
+        let mut assembler = Assembler::new(peer.model.fingerprint());
+        let mut rest = bytes;
+        while let Ok(chunk) = WeightsChunk::decode_length_delimited(&mut rest) {
+            match assembler.push(chunk) {
+                Ok(Some(weights)) => taken |= swap(&mut peer.model, &weights.body),
+                Ok(None) => {}
+                Err(_) => break,
+            }
+        }
+        taken | swap(&mut peer.model, bytes)
+    })
+}
+
+fn swap(model: &mut Hrm, body: &[u8]) -> bool {
+    let before = state::encode(model);
+    let taken = load(model, body).is_ok();
+    assert!(
+        taken || state::encode(model) == before,
+        "half of it was taken"
+    );
+    taken
+}
+
+/// A configuration file, and the same as settings of a command line. What is taken means the same when it is
+/// printed and read again.
+pub fn config(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let mut taken = false;
+    let settings = text.lines().map(|line| Override::parse("--set", line));
+    if let Ok(command_line) = settings.collect::<Result<Vec<_>, _>>() {
+        let layers = Layers {
+            command_line,
+            ..Layers::default()
+        };
+        if let Ok(effective) = Config::load(&layers) {
+            again(&effective.to_toml(), &effective.config);
+            taken = true;
+        }
+    }
+    if let Some(Ok(effective)) = as_file(bytes, load_file) {
+        again(&effective.to_toml(), &effective.config);
+        taken = true;
+    }
+    taken
+}
+
+fn load_file(
+    path: &Path,
+) -> Result<hrm_common::config::Effective, hrm_common::config::ConfigError> {
+    Config::load(&Layers {
+        file: Some(path.to_owned()),
+        ..Layers::default()
+    })
+}
+
+fn again(printed: &str, config: &Config) {
+    let read = as_file(printed.as_bytes(), load_file).expect("room");
+    assert_eq!(&read.expect("what was printed can be read").config, config);
+}
+
+/// A checkpoint file. What can be read fits its own kind of model or is refused by it.
+pub fn checkpoint(bytes: &[u8]) -> bool {
+    let Some(Ok(checkpoint)) = as_file(bytes, Checkpoint::read) else {
+        return false;
+    };
+    let mut model = model();
+    let before = state::encode(&model);
+    let taken = checkpoint.restore_model(&mut model).is_ok();
+    assert!(
+        taken || state::encode(&model) == before,
+        "half of it was taken"
+    );
+    taken
+}
+
+/// What `read` makes of a file with this content; `None` where it cannot be written.
+fn as_file<T>(bytes: &[u8], read: impl FnOnce(&Path) -> T) -> Option<T> {
+    PEER.with_borrow_mut(|peer| {
+        let file = peer.file.as_file_mut();
+        file.set_len(0).ok()?;
+        std::io::Seek::rewind(file).ok()?;
+        file.write_all(bytes).ok()?;
+        Some(read(peer.file.path()))
+    })
+}

@@ -94,7 +94,7 @@ cluster-test: $(DEPLOY_STAMP) ## Bring docker-compose.yml up for real, on base i
 	$(MAKE) images ARGS="--build-arg RUST_IMAGE=hrm-test/rust --build-arg RUNTIME_IMAGE=hrm-test/runtime"
 	$(DEPLOY_PYTHON) deploy/tests/engine/cluster.py
 
-chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; one part needs root)
+chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked
 	cargo test --package hrm-learner --locked --test chaos -- --ignored --nocapture --test-threads 1 $(ARGS)
 
@@ -102,7 +102,7 @@ chaos: libtorch ## Kill, freeze and cut off real processes, and look at the book
 fuzz: libtorch $(CARGO_FUZZ) ## Fuzz what comes from outside, a minute each (TARGETS=, FUZZ_SECONDS=)
 	@for target in $(TARGETS); do \
 		mkdir -p fuzz/grown/$$target && \
-		PATH="$(dir $(abspath $(CARGO_FUZZ))):$$PATH" cargo fuzz run --sanitizer none --strip-dead-code $$target \
+		PATH="$(dir $(abspath $(CARGO_FUZZ))):$$PATH" cargo fuzz run --sanitizer none $$target \
 			fuzz/grown/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; \
 	done
 

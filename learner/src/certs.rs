@@ -49,12 +49,12 @@ pub enum CertsError {
     #[error("making certificates: {0}")]
     Make(#[from] rcgen::Error),
     /// The file system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -101,9 +101,9 @@ pub fn make(folder: &Path, hosts: &[String], days: u32) -> Result<(), CertsError
     let (learner, learner_key) = signed(names, "hrm-learner", ExtendedKeyUsagePurpose::ServerAuth)?;
     let (actor, actor_key) = signed(Vec::new(), "hrm-actor", ExtendedKeyUsagePurpose::ClientAuth)?;
 
-    fs::create_dir_all(folder).map_err(|source| CertsError::Io {
+    fs::create_dir_all(folder).map_err(|reason| CertsError::Io {
         path: folder.to_owned(),
-        source,
+        reason,
     })?;
     let public = |name, text: &str| write(&folder.join(name), text, 0o644);
     let secret = |name, text: &str| write(&folder.join(name), text, 0o600);
@@ -130,9 +130,9 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertsError> {
         .mode(mode)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| CertsError::Io {
+        .map_err(|reason| CertsError::Io {
             path: path.to_owned(),
-            source,
+            reason,
         })
 }
 

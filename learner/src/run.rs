@@ -389,7 +389,7 @@ impl Running {
             names::LEARNER_RUN_COMPLETE.get().set(1.0);
             trainer.publish_end();
         }
-        // Dropping the trainer's queue and weights ends every stream that is still open.
+        // Closing the trainer's queue and dropping its weights ends every stream that is still open.
         let result = match trained {
             Ok((end, trainer)) => Ok((end, Finished::of(trainer))),
             Err(error) => Err(error),
@@ -483,7 +483,9 @@ struct Finished {
 }
 
 impl Finished {
-    fn of(trainer: Trainer) -> Self {
+    fn of(mut trainer: Trainer) -> Self {
+        // Only now that the last word is out: who is refused leaves, and would come back for it otherwise.
+        trainer.batcher.close();
         Self {
             seconds: trainer.seconds_total(),
             frames: trainer.frames,

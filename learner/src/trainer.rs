@@ -208,7 +208,6 @@ impl Trainer {
                 }
             }
         };
-        self.batcher.close();
         self.save(began)?;
         self.seconds_before = self.seconds(began);
         Ok((end, self))

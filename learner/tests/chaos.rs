@@ -9,6 +9,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -56,6 +57,11 @@ struct Learner<'a> {
 impl Learner<'_> {
     /// Starts it where it stopped; with the address of its metrics.
     fn serving(&self) -> (Process, SocketAddr) {
+        self.serving_with(|_| {})
+    }
+
+    /// The same, with something else about the process.
+    fn serving_with(&self, adjust: impl FnOnce(&mut Command)) -> (Process, SocketAddr) {
         let (dir, address) = (self.dir.display().to_string(), self.address.to_string());
         let interval = INTERVAL.to_string();
         let mut settings = vec![
@@ -68,7 +74,9 @@ impl Learner<'_> {
         settings.extend(&self.more);
         let mut args = vec!["serve".to_owned(), "--resume".to_owned()];
         args.extend(tiny_args(&settings));
-        let process = Process::start(command(env!("CARGO_BIN_EXE_hrm-learner")).args(&args));
+        let mut command = command(env!("CARGO_BIN_EXE_hrm-learner"));
+        adjust(command.args(&args));
+        let process = Process::start(&mut command);
         let metrics = address_in(&process.line("serving /metrics"));
         process.line("training");
         (process, metrics)
@@ -446,10 +454,7 @@ fn make_read_only(folder: &Path) {
 }
 
 fn run(program: &str, args: &[&str], place: &Path) {
-    let ran = std::process::Command::new(program)
-        .args(args)
-        .arg(place)
-        .status();
+    let ran = Command::new(program).args(args).arg(place).status();
     assert!(
         ran.expect(program).success(),
         "{program} {args:?}: this test needs root"
@@ -459,7 +464,7 @@ fn run(program: &str, args: &[&str], place: &Path) {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: whoever still has a file open there is about to end. A test that fails has said why.
-        let _ = std::process::Command::new("umount")
+        let _ = Command::new("umount")
             .args(["--lazy", "--recursive"])
             .arg(&self.0)
             .status();
@@ -530,4 +535,71 @@ fn a_full_disk_and_a_read_only_one_stop_nothing_but_the_saving() {
     process.send("-TERM");
     assert!(process.end().0.success());
     balanced(dir);
+}
+
+/// Where Debian's package `faketime` puts what fakes the time of day.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+#[test]
+#[ignore = "long: make chaos; needs Debian's faketime"]
+fn a_clock_that_jumps_is_nobodys_business() {
+    assert!(
+        Path::new(FAKETIME).exists(),
+        "{FAKETIME} is missing (on Debian: apt install faketime)"
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, offset) = (&folder.path().join("run"), folder.path().join("offset"));
+    fs::write(&offset, "+0").expect("a file");
+    let learner = Learner {
+        dir,
+        address: free_address(),
+        more: vec![ENDLESS],
+    };
+    let (process, metrics) = learner.serving_with(|command| {
+        command
+            .env("LD_PRELOAD", FAKETIME)
+            .env("FAKETIME_TIMESTAMP_FILE", &offset)
+            .env("FAKETIME_NO_CACHE", "1")
+            // As when somebody sets the date: time goes on as it did.
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    });
+    let actors = vec![start_actor(learner.address), start_actor(learner.address)];
+    let saved_at = || {
+        let page = support::get(metrics, "/metrics");
+        let name = "hrm_learner_checkpoint_timestamp_seconds ";
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
+        value.unwrap_or(0.0)
+    };
+    let frames = runtime().block_on(async {
+        let today = until("a checkpoint", async || {
+            Some(saved_at()).filter(|at| *at > 0.0)
+        })
+        .await;
+        for (jump, days) in [("+400d", 400.0), ("-400d", -400.0), ("+0", 0.0)] {
+            fs::write(&offset, jump).expect("a file");
+            until("a checkpoint of then", async || {
+                ((saved_at() - today) / 86_400.0 - days)
+                    .abs()
+                    .lt(&1.0)
+                    .then_some(())
+            })
+            .await;
+            trains_on(learner.address, 4 * INTERVAL).await;
+        }
+        let mut status = client(learner.address).await;
+        until_status(&mut status, "both are there", |s| s.sessions == 2)
+            .await
+            .frames
+    });
+    process.send("-TERM");
+    assert!(process.end().0.success());
+    // Which checkpoint is the newest is a matter of frames, not of dates.
+    let total = (newest(dir, frames) + 4 * INTERVAL).to_string();
+    let last = Learner {
+        more: vec![("learner.total_frames", &total)],
+        ..learner
+    };
+    ends_well(last.start(), actors, dir);
 }

@@ -158,17 +158,21 @@ impl ActorConfig {
 
     /// What TLS needs is there with `https://`, and a token is not shown to a network.
     fn check_connection(&self) -> Checked {
-        let url = |reason: &str| {
+        let refuse = |reason: &str, remedy: &str| {
             rules::conflict(
                 "actor.learner",
                 format!("{:?}", self.learner),
                 reason,
-                "set it to the learner's address, such as http://127.0.0.1:50051 or https://learner:50051",
+                remedy,
             )
         };
         let learner = match Learner::of(&self.learner) {
             Ok(learner) => learner,
-            Err(reason) => return url(&reason),
+            Err(reason) => {
+                let remedy = "set it to the learner's address, such as http://127.0.0.1:50051 or \
+                              https://learner:50051";
+                return refuse(&reason, remedy);
+            }
         };
         rules::both(
             ("actor.tls_certificate", &self.tls_certificate),
@@ -179,13 +183,18 @@ impl ActorConfig {
             ("actor.tls_ca", &self.tls_ca),
         )?;
         match (learner.tls, &self.tls_ca) {
-            (true, None) => url(
-                "it asks for TLS, but actor.tls_ca does not say which authority's certificate to trust",
+            (true, None) => refuse(
+                "it asks for TLS, but nothing says which authority's certificate to trust",
+                "set actor.tls_ca to the certificates of the authority that signed the learner's",
             ),
-            (false, Some(_)) => url("it asks for no TLS, so actor.tls_ca would protect nothing"),
-            _ if self.token_file.is_some() && !learner.tls && !learner.here => {
-                url("actor.token_file's token would cross the network unencrypted")
-            }
+            (false, Some(_)) => refuse(
+                "it asks for no TLS, so actor.tls_ca would protect nothing",
+                "begin it with https://, or leave actor.tls_ca out",
+            ),
+            _ if self.token_file.is_some() && !learner.tls && !learner.here => refuse(
+                "the token of actor.token_file would cross the network unencrypted",
+                "begin it with https:// and set actor.tls_ca, or leave actor.token_file out",
+            ),
             _ => Ok(()),
         }
     }

@@ -15,7 +15,9 @@ use std::{
 
 use hrm_learner::{
     checkpoint::{self, Checkpoint},
+    evaluate::WalkBy,
     ledger::Entry,
+    run::Summary,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -602,4 +604,76 @@ fn a_clock_that_jumps_is_nobodys_business() {
         ..learner
     };
     ends_well(last.start(), actors, dir);
+}
+
+/// All of it in one run that has something to learn: four rooms, from scratch.
+#[test]
+#[ignore = "long: make chaos"]
+fn a_bad_day_does_not_keep_it_from_learning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, address) = (folder.path().join("run"), free_address());
+    let start = || {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let mut command = command(env!("CARGO_BIN_EXE_hrm-learner"));
+        command
+            .args(["serve", "--resume", "--metrics-listen", "", "--config"])
+            .arg(configs.join("four-rooms.toml"))
+            .arg("--run-dir")
+            .arg(&dir)
+            .args(["--listen", &address.to_string()]);
+        for setting in [
+            "learner.total_frames=80000",
+            "learner.max_minutes=0",
+            "checkpoint.interval_frames=5000",
+            "eval.interval_frames=0",
+            "eval.final_episodes=500",
+            "telemetry.log_format=json",
+        ] {
+            command.args(["--set", setting]);
+        }
+        let process = Process::start(&mut command);
+        process.line("training");
+        process
+    };
+    // It lives to the end of the test: what passes connections on runs in it.
+    let runtime = runtime();
+    let relay = runtime.block_on(Relay::start());
+    relay.to(address);
+    let reaches = |frames: u64| {
+        runtime.block_on(async {
+            let mut status = client(address).await;
+            until_status(&mut status, "it trains", |s| s.frames >= frames).await;
+        });
+    };
+    let kill = |process: Process| {
+        process.send("-KILL");
+        process.end();
+    };
+
+    let learner = start();
+    let (first, relayed) = (start_actor(address), start_actor(relay.address));
+    reaches(8_000);
+    kill(learner);
+    let learner = start();
+    reaches(20_000);
+    kill(first);
+    let second = start_actor(address);
+    for (fault, at) in [(Fault::Corrupt(50_000), 30_000), (Fault::Cut, 40_000)] {
+        reaches(at);
+        relay.set(fault);
+        reaches(at + 2_000);
+        relay.set(Fault::None);
+    }
+    reaches(50_000);
+    kill(learner);
+    ends_well(start(), vec![second, relayed], &dir);
+
+    let summary = fs::read(dir.join("summary.json")).expect("a summary");
+    let summary: Summary = serde_json::from_slice(&summary).expect("a summary");
+    for evaluation in &summary.evaluations {
+        println!("{evaluation}");
+        let learnt = evaluation.policy == WalkBy::Oracle || evaluation.success >= 0.8;
+        assert!(learnt, "{evaluation}");
+    }
+    assert_eq!((summary.complete, summary.evaluations.len()), (true, 3));
 }

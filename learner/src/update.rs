@@ -96,12 +96,6 @@ impl Snapshot {
         }
     }
 
-    fn is_finite(&self) -> bool {
-        [&self.parameters, &self.mean, &self.square]
-            .iter()
-            .all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1)
-    }
-
     fn restore(&self, model: &Hrm, optimizer: &mut Adam) {
         no_grad(|| {
             model
@@ -111,6 +105,14 @@ impl Snapshot {
         });
         optimizer.restore(self.steps, &self.mean, &self.square);
     }
+}
+
+/// Whether every weight and all that the optimiser keeps of them is a finite number.
+fn is_finite(model: &Hrm, optimizer: &Adam) -> bool {
+    let (_, mean, square) = optimizer.state();
+    [model.flat_parameters(), mean, square]
+        .iter()
+        .all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1)
 }
 
 /// One shard's share of a minibatch.
@@ -232,7 +234,7 @@ impl Updater {
         self.updates += steps + report.skipped;
         report.updates = steps;
         // Weights may be finite and of no use all the same: what they compute is not.
-        if steps > 0 && !(sound && Snapshot::of(&self.model, &self.optimizer).is_finite()) {
+        if steps > 0 && !(sound && is_finite(&self.model, &self.optimizer)) {
             before.restore(&self.model, &mut self.optimizer);
             report.rolled_back = true;
             report.skipped += std::mem::take(&mut report.updates);

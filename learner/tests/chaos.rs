@@ -22,7 +22,7 @@ use hrm_learner::{
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use support::{
-    Process, client, command,
+    Process, address_in, client, command, ledger,
     relay::{Fault, Relay},
     tiny_args, until, until_status,
 };
@@ -90,12 +90,6 @@ impl Learner<'_> {
     }
 }
 
-/// The address that a log line names.
-fn address_in(line: &serde_json::Value) -> SocketAddr {
-    let address = line["address"].as_str().expect("an address");
-    address.parse().expect("an address")
-}
-
 fn start_actor(address: SocketAddr) -> Process {
     let url = format!("http://{address}");
     let settings = [
@@ -107,32 +101,11 @@ fn start_actor(address: SocketAddr) -> Process {
     Process::start(command(&actor_program().display().to_string()).args(&args))
 }
 
-fn entries(dir: &Path) -> Vec<Entry> {
-    let text = fs::read_to_string(dir.join("ledger.jsonl")).expect("a ledger");
-    let entry = |line| serde_json::from_str(line).expect("an entry");
-    text.lines().map(entry).collect()
-}
-
 /// The sessions' lines by session, after making sure that each balances.
 fn balanced(dir: &Path) -> HashMap<String, Entry> {
     let mut sessions = HashMap::new();
-    for entry in entries(dir) {
-        if let Entry::Session {
-            session,
-            received,
-            refused,
-            admitted,
-            trained,
-            dropped,
-            ..
-        } = &entry
-        {
-            assert_eq!(*received, refused + admitted, "{entry:?}");
-            assert_eq!(
-                *admitted,
-                trained + dropped.values().sum::<u64>(),
-                "{entry:?}"
-            );
+    for entry in ledger::balanced(dir) {
+        if let Entry::Session { session, .. } = &entry {
             let again = sessions.insert(session.clone(), entry.clone());
             assert!(again.is_none(), "{session} stands twice");
         }
@@ -239,7 +212,7 @@ fn a_learner_killed_a_hundred_times_loses_no_more_than_one_interval_each_time() 
         ..learner
     };
     ends_well(last.start(), actors, dir);
-    let rolled_back: Vec<(u64, u64)> = entries(dir)
+    let rolled_back: Vec<(u64, u64)> = ledger::balanced(dir)
         .iter()
         .filter_map(|entry| match entry {
             Entry::RolledBack {

@@ -5,7 +5,6 @@ mod support;
 use std::{
     collections::VecDeque,
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
@@ -15,7 +14,7 @@ use hrm_common::env::{EnvConfig, Maze};
 use hrm_learner::checkpoint;
 use hrm_proto::v1::SubscribeRequest;
 use serde_json::Value;
-use support::{Player, Process, client, join, open_upload, tiny_args, until_status};
+use support::{Player, Process, address_in, client, join, open_upload, tiny_args, until_status};
 use tempfile::TempDir;
 
 /// More frames than any of these runs gets to.
@@ -51,11 +50,6 @@ fn training(dir: &Path, subcommand: &str, more: &[(&str, &str)]) -> Command {
         .arg(dir)
         .args(tiny_args(more));
     command
-}
-
-fn address(line: &Value) -> SocketAddr {
-    let address = line["address"].as_str().expect("an address");
-    address.parse().expect("an address")
 }
 
 /// A checkpoint of a tiny run, for whoever only reads one.
@@ -164,7 +158,7 @@ fn a_signal_saves_and_exits_0() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = training(folder.path(), subcommand, &[ENDLESS]);
         let process = Process::start(command.args(["--metrics-listen", "127.0.0.1:0"]));
-        let metrics = address(&process.line("serving /metrics"));
+        let metrics = address_in(&process.line("serving /metrics"));
         process.line("training");
         let page = support::get(metrics, "/metrics");
         for part in [
@@ -193,8 +187,8 @@ fn health_is_asked_where_the_configuration_says() {
     let folder = tempfile::tempdir().expect("a folder");
     let own = ("learner.health_listen", "127.0.0.1:0");
     let process = Process::start(&mut training(folder.path(), "serve", &[own]));
-    let own = address(&process.line("serving health"));
-    let main = address(&process.line("training"));
+    let own = address_in(&process.line("serving health"));
+    let main = address_in(&process.line("training"));
     let health = |setting: String, service: &str| {
         output(learner().args(["health", "--service", service, "--set", &setting]))
     };
@@ -226,10 +220,10 @@ fn a_learner_that_shall_stay_stays_when_its_run_is_complete() {
         ("learner.metrics_listen", "127.0.0.1:0"),
     ];
     let process = Process::start(&mut training(folder.path(), "train", &settings));
-    let metrics = address(&process.line("serving /metrics"));
+    let metrics = address_in(&process.line("serving /metrics"));
     let setting = format!(
         "learner.health_listen={}",
-        address(&process.line("serving health"))
+        address_in(&process.line("serving health"))
     );
     process.line("the run is complete; staying until asked to stop");
     assert!(folder.path().join("summary.json").exists());
@@ -263,7 +257,7 @@ async fn a_second_signal_exits_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = [ENDLESS, ("learner.drain_seconds", "1000")];
     let process = Process::start(&mut training(folder.path(), "serve", &settings));
-    let mut learner = client(address(&process.line("training"))).await;
+    let mut learner = client(address_in(&process.line("training"))).await;
     // An actor that does not leave keeps the learner waiting.
     let joined = join(&mut learner, 1).await.expect("room");
     let session = joined.session;

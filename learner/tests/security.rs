@@ -11,7 +11,9 @@ use hrm_actor::{
 use hrm_common::{config::Effective, shutdown::Shutdown, token};
 use hrm_learner::certs::{self, file};
 use hrm_proto::v1::{StatusRequest, SubscribeRequest, learner_client::LearnerClient};
-use support::{Process, command, join, start, status, tiny, tiny_args, try_start, until_status};
+use support::{
+    Process, address_in, command, join, start, status, tiny, tiny_args, try_start, until_status,
+};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -293,12 +295,8 @@ fn no_secret_gets_out() {
     let mut args = tiny_args(&all);
     args.splice(0..0, ["train".to_owned()]);
     let mut process = Process::start(command(learner).args(&args));
-    let address_in = |line: serde_json::Value| -> SocketAddr {
-        let address = line["address"].as_str().expect("an address");
-        address.parse().expect("an address")
-    };
-    let metrics = address_in(process.line("serving /metrics"));
-    let address = address_in(process.line("training"));
+    let metrics = address_in(&process.line("serving /metrics"));
+    let address = address_in(&process.line("training"));
 
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

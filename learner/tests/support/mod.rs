@@ -3,6 +3,7 @@
 // Every test program uses its own part of it.
 #![allow(dead_code)]
 
+pub mod ledger;
 pub mod relay;
 
 use std::{
@@ -295,6 +296,12 @@ pub fn command(program: &str) -> Command {
         }
     }
     command
+}
+
+/// The address that a log line names.
+pub fn address_in(line: &serde_json::Value) -> SocketAddr {
+    let address = line["address"].as_str().expect("an address");
+    address.parse().expect("an address")
 }
 
 /// A process whose log is followed line by line. Killed when dropped.

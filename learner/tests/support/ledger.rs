@@ -1,0 +1,28 @@
+//! What a run's `ledger.jsonl` says.
+
+use std::{fs, path::Path};
+
+use hrm_learner::ledger::Entry;
+
+/// All lines, after making sure that each session's balances.
+pub fn balanced(dir: &Path) -> Vec<Entry> {
+    let text = fs::read_to_string(dir.join("ledger.jsonl")).expect("a ledger");
+    let entry = |line| serde_json::from_str(line).expect("an entry");
+    let entries: Vec<Entry> = text.lines().map(entry).collect();
+    for entry in &entries {
+        if let Entry::Session {
+            received,
+            refused,
+            admitted,
+            trained,
+            dropped,
+            ..
+        } = entry
+        {
+            assert_eq!(*received, refused + admitted, "{entry:?}");
+            let settled = trained + dropped.values().sum::<u64>();
+            assert_eq!(*admitted, settled, "{entry:?}");
+        }
+    }
+    entries
+}

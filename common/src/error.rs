@@ -58,6 +58,14 @@ pub enum Refusal {
         /// How many it takes.
         most: usize,
     },
+    /// As many uploads are open as the learner takes.
+    #[error(
+        "{most} uploads are open, which is as many as this learner takes (twice learner.max_sessions)"
+    )]
+    TooManyUploads {
+        /// How many it takes.
+        most: usize,
+    },
     /// The session has such a call already.
     #[error("session {session:016x} has an open {call} already")]
     CallOpen {
@@ -99,6 +107,7 @@ impl Refusal {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::TooManySessions { .. } => "sessions",
+            Self::TooManyUploads { .. } => "uploads",
             Self::CallOpen { .. } => "call_open",
             Self::Silent { .. } => "silent",
             Self::ShuttingDown => "shutting_down",
@@ -114,7 +123,7 @@ impl Refusal {
             Self::WireVersion { .. } => Code::Unimplemented,
             Self::Unauthenticated => Code::Unauthenticated,
             Self::Forbidden => Code::PermissionDenied,
-            Self::TooManySessions { .. } => Code::ResourceExhausted,
+            Self::TooManySessions { .. } | Self::TooManyUploads { .. } => Code::ResourceExhausted,
             Self::CallOpen { .. } => Code::AlreadyExists,
             Self::Silent { .. } => Code::DeadlineExceeded,
             Self::ShuttingDown => Code::Unavailable,
@@ -166,6 +175,11 @@ mod tests {
                 "sessions",
                 &["9 actors", "learner.max_sessions"],
             ),
+            Refusal::TooManyUploads { .. } => (
+                Code::ResourceExhausted,
+                "uploads",
+                &["9 uploads", "learner.max_sessions"],
+            ),
             Refusal::CallOpen { .. } => (
                 Code::AlreadyExists,
                 "call_open",
@@ -196,6 +210,7 @@ mod tests {
             Refusal::Unauthenticated,
             Refusal::Forbidden,
             Refusal::TooManySessions { most: 9 },
+            Refusal::TooManyUploads { most: 9 },
             Refusal::CallOpen {
                 session: 255,
                 call: "upload",

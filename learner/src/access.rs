@@ -8,13 +8,7 @@
 //! Where no tokens are configured, whoever reaches the port (and has a certificate, under mutual TLS) is an
 //! actor.
 
-use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -30,6 +24,8 @@ use hrm_common::{
 };
 use subtle::{Choice, ConstantTimeEq as _};
 use tonic::Status;
+
+use crate::reload::Reloaded;
 
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +43,16 @@ fn needed(path: &str) -> Option<Role> {
         Some(("hrm.v1.Learner", "Status")) => Some(Role::Viewer),
         Some(("grpc.reflection.v1.ServerReflection", _)) => Some(Role::Viewer),
         _ => Some(Role::Actor),
+    }
+}
+
+/// Who makes a call: by the digest of the token that came with it, if any.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caller(Option<Digest>);
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller(..)")
     }
 }
 
@@ -78,37 +84,43 @@ impl Access {
         };
         let viewers = config.viewer_tokens_file.as_deref();
         Ok(Self::Files {
-            actors: TokenFile::open("learner.actor_tokens_file", actors)?,
+            actors: open("learner.actor_tokens_file", actors)?,
             viewers: viewers
-                .map(|path| TokenFile::open("learner.viewer_tokens_file", path))
+                .map(|path| open("learner.viewer_tokens_file", path))
                 .transpose()?,
         })
     }
 
-    /// Whether a call with these headers may go through.
-    fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(needed) = needed(path) else {
-            return Ok(());
-        };
-        if matches!(self, Self::Open) {
-            return Ok(());
+    /// Whether a call with these headers may go through, and whose it is.
+    fn check(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let caller = Caller(bearer(headers).map(token::digest));
+        match needed(path) {
+            Some(needed) => self.let_in(&caller, needed).map(|()| caller),
+            None => Ok(caller),
         }
-        let caller = bearer(headers).and_then(|token| self.role(&token::digest(token)));
-        match (caller, needed) {
+    }
+
+    /// Whether someone may do what takes this role, now: tokens come and go.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unauthenticated`] and [`Refusal::Forbidden`].
+    pub fn let_in(&self, caller: &Caller, needed: Role) -> Result<(), Refusal> {
+        match (self.role(caller), needed) {
             (Some(Role::Actor), _) | (Some(Role::Viewer), Role::Viewer) => Ok(()),
             (Some(Role::Viewer), Role::Actor) => Err(Refusal::Forbidden),
             (None, _) => Err(Refusal::Unauthenticated),
         }
     }
 
-    /// The role of whoever sends the token with this digest.
-    fn role(&self, digest: &[u8; 32]) -> Option<Role> {
-        let (actor, viewer) = match self {
-            Self::Open => (true, false),
-            Self::Only(token) => (token.digest().ct_eq(digest).into(), false),
-            Self::Files { actors, viewers } => (
-                actors.contains(digest),
-                viewers.as_ref().is_some_and(|file| file.contains(digest)),
+    fn role(&self, caller: &Caller) -> Option<Role> {
+        let (actor, viewer) = match (self, &caller.0) {
+            (Self::Open, _) => (true, false),
+            (_, None) => (false, false),
+            (Self::Only(token), Some(digest)) => (token.digest().ct_eq(digest).into(), false),
+            (Self::Files { actors, viewers }, Some(digest)) => (
+                contains(actors, digest),
+                viewers.as_ref().is_some_and(|file| contains(file, digest)),
             ),
         };
         match (actor, viewer) {
@@ -129,11 +141,14 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 /// Lets a call through to the service, or answers it.
 pub(crate) async fn guard(
     State(access): State<Arc<Access>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     match access.check(request.uri().path(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(refusal) => {
             tracing::debug!(path = request.uri().path(), %refusal, "call refused");
             let reason = match refusal {
@@ -146,81 +161,33 @@ pub(crate) async fn guard(
     }
 }
 
-/// Digests of the tokens in a file, which is read again when it has changed. While what stands there cannot
-/// be used, as in the middle of a change, the last tokens that could stay good.
-#[derive(Debug)]
-pub struct TokenFile {
-    key: &'static str,
-    path: PathBuf,
-    state: Mutex<Read>,
+/// Digests of the tokens in a file.
+type TokenFile = Reloaded<Vec<Digest>>;
+
+/// SHA-256 of a token: what is kept and compared in its place.
+type Digest = [u8; 32];
+
+fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
+    let file = path.to_owned();
+    Reloaded::new(key, vec![path.to_owned()], move || {
+        Ok(token::read(key, &file)?.iter().map(Token::digest).collect())
+    })
 }
 
-/// What was read, and when the file had been written.
-#[derive(Debug)]
-struct Read {
-    stamp: Stamp,
-    digests: Vec<[u8; 32]>,
-}
-
-/// What changes with the content of a file; `None` where it has none.
-type Stamp = Option<(SystemTime, u64, u64)>;
-
-impl TokenFile {
-    /// Reads the tokens of the file that `key` names.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read or holds none.
-    pub fn open(key: &'static str, path: &Path) -> Result<Self, FileError> {
-        // The stamp first: what is written in between is then read again.
-        let stamp = stamp(path);
-        Ok(Self {
-            key,
-            path: path.to_owned(),
-            state: Mutex::new(Read {
-                stamp,
-                digests: digests(key, path)?,
-            }),
-        })
-    }
-
-    /// Whether a token with this digest is among them. Takes as long whichever it is.
-    fn contains(&self, digest: &[u8; 32]) -> bool {
-        // A panic while it was held cannot leave it half written.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp(&self.path);
-        if stamp != state.stamp {
-            state.stamp = stamp;
-            match digests(self.key, &self.path) {
-                Ok(digests) => {
-                    tracing::info!(key = self.key, tokens = digests.len(), "tokens read again");
-                    state.digests = digests;
-                }
-                Err(error) => tracing::warn!(%error, "the tokens read before stay good"),
-            }
-        }
-        let found = state
-            .digests
-            .iter()
-            .fold(Choice::from(0), |found, known| found | known.ct_eq(digest));
-        found.into()
-    }
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let read = || -> io::Result<_> {
-        let metadata = fs::metadata(path)?;
-        Ok((metadata.modified()?, metadata.len(), metadata.ino()))
-    };
-    read().ok()
-}
-
-fn digests(key: &'static str, path: &Path) -> Result<Vec<[u8; 32]>, FileError> {
-    Ok(token::read(key, path)?.iter().map(Token::digest).collect())
+/// Whether a token with this digest is among them. Takes as long whichever it is.
+fn contains(file: &TokenFile, digest: &Digest) -> bool {
+    let nowhere = Choice::from(0);
+    let known = file.get();
+    known
+        .iter()
+        .fold(nowhere, |found, known| found | known.ct_eq(digest))
+        .into()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use axum::http::HeaderValue;
 
     use super::*;
@@ -283,7 +250,7 @@ mod tests {
             if !viewer {
                 assert_eq!(viewing, Err(Refusal::Forbidden), "{path}");
             }
-            assert_eq!(access.check(path, &with(ACTOR)), Ok(()), "{path}");
+            assert!(access.check(path, &with(ACTOR)).is_ok(), "{path}");
         }
     }
 
@@ -305,10 +272,8 @@ mod tests {
             let refused = access.check(JOIN, &headers(&wrong));
             assert_eq!(refused, Err(Refusal::Unauthenticated), "{wrong:?}");
         }
-        assert_eq!(
-            access.check(JOIN, &headers(&format!("bearer {ACTOR}"))),
-            Ok(())
-        );
+        let lower_case = headers(&format!("bearer {ACTOR}"));
+        assert!(access.check(JOIN, &lower_case).is_ok());
     }
 
     #[test]
@@ -333,20 +298,27 @@ mod tests {
         assert!(!good(ACTOR) && good(ACTOR_NEXT) && !good("half"));
         fs::remove_file(&path).expect("removed");
         assert!(good(ACTOR_NEXT));
+        let caller = access.check(JOIN, &with(ACTOR_NEXT)).expect("let in");
+        assert_eq!(access.let_in(&caller, Role::Actor), Ok(()));
         replace(ACTOR);
         assert!(good(ACTOR) && !good(ACTOR_NEXT));
+        assert_eq!(
+            access.let_in(&caller, Role::Actor),
+            Err(Refusal::Unauthenticated),
+            "who was let in before is not any more"
+        );
     }
 
     #[test]
     fn without_tokens_everyone_is_an_actor_and_a_single_one_is_exact() {
         let nobody = HeaderMap::new();
-        assert_eq!(Access::Open.check(JOIN, &nobody), Ok(()));
+        assert!(Access::Open.check(JOIN, &nobody).is_ok());
         let token = Token::random();
         let only = Access::Only(token.clone());
-        assert_eq!(only.check(JOIN, &with(token.reveal())), Ok(()));
+        assert!(only.check(JOIN, &with(token.reveal())).is_ok());
         for wrong in [nobody, with(Token::random().reveal())] {
             assert_eq!(only.check(JOIN, &wrong), Err(Refusal::Unauthenticated));
-            assert_eq!(only.check(HEALTH, &wrong), Ok(()));
+            assert!(only.check(HEALTH, &wrong).is_ok());
         }
     }
 }

@@ -225,7 +225,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::sessions::Sessions;
+    use crate::{access::Caller, sessions::Sessions};
 
     fn lines(folder: &Path) -> Vec<Entry> {
         let text = fs::read_to_string(folder.join("ledger.jsonl")).expect("a ledger");
@@ -235,7 +235,9 @@ mod tests {
 
     #[test]
     fn a_session_is_settled_when_all_of_it_has_an_end() {
-        let (session, _) = Sessions::new(1, 0, 9).join(1, "a".into()).expect("room");
+        let (session, _) = Sessions::new(1, 0, 9)
+            .join(1, "a".into(), Caller::default())
+            .expect("room");
         let ledger = &session.ledger;
         assert!(ledger.is_settled());
         ledger.receive(96);

@@ -1,4 +1,4 @@
-//! Connections before they say anything: how many there may be, and how long one may be silent.
+//! Connections before they say anything: how many there may be, how long one may be silent, and TLS.
 
 use std::{
     io,
@@ -14,26 +14,34 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
 };
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::tls::Tls;
+
 /// Before accepting again when the operating system refused, as it does when there are no descriptors left.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
+
+/// How long a peer may take over the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Accepted and not yet taken over by the server: it takes them at once.
 const HAND_OVER: usize = 1;
 
 /// Accepts connections, at most `most` of them at a time; one more is closed at once and counted. A connection
-/// fails on which nothing arrives for as long as `silence`, or nothing that is written is taken. Ends when the
-/// stream is dropped.
+/// fails on which nothing arrives for as long as `silence`, or nothing that is written is taken. With `tls`, those
+/// come out that got through its handshake. Ends when the stream is dropped.
 pub fn accept(
     listener: TcpListener,
+    tls: Option<Tls>,
     most: usize,
     silence: Duration,
 ) -> ReceiverStream<io::Result<Connection>> {
-    let slots = Arc::new(Semaphore::new(most));
+    let (slots, tls) = (Arc::new(Semaphore::new(most)), tls.map(Arc::new));
     let (sender, connections) = mpsc::channel(HAND_OVER);
     tokio::spawn(async move {
         loop {
@@ -51,45 +59,76 @@ pub fn accept(
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else {
                 tracing::warn!(%peer, most, "too many connections (learner.max_connections)");
-                names::LEARNER_CALLS_REFUSED
-                    .with(CallRefused::Connections)
-                    .increment(1);
+                count_refused(CallRefused::Connections);
                 continue;
             };
-            let connection = Connection::new(stream, peer, slot, silence);
-            if sender.send(Ok(connection)).await.is_err() {
-                return;
-            }
+            let (sender, tls) = (sender.clone(), tls.clone());
+            // One that is slow over its handshake keeps nobody waiting.
+            tokio::spawn(async move {
+                let connection = tokio::select! {
+                    connection = Connection::open(stream, peer, slot, tls.as_deref(), silence) => connection,
+                    () = sender.closed() => return,
+                };
+                match connection {
+                    // Whoever took them over may be gone.
+                    Ok(connection) => drop(sender.send(Ok(connection)).await),
+                    Err(error) => {
+                        tracing::info!(%peer, %error, "no TLS handshake");
+                        count_refused(CallRefused::Handshake);
+                    }
+                }
+            });
         }
     });
     ReceiverStream::new(connections)
 }
 
+fn count_refused(reason: CallRefused) {
+    names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
+}
+
+/// What is read and written: a socket, or TLS on one.
+trait Transport: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
+
 /// A connection that holds one of the places.
-#[derive(Debug)]
 pub struct Connection {
-    stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    peer: SocketAddr,
+    stream: Pin<Box<dyn Transport>>,
+    ends: TcpConnectInfo,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(
+    async fn open(
         stream: TcpStream,
         peer: SocketAddr,
         slot: OwnedSemaphorePermit,
+        tls: Option<&Tls>,
         silence: Duration,
-    ) -> Self {
+    ) -> io::Result<Self> {
         // Acknowledgements are small and waited for. Where it cannot be set, they are slower.
         let _ = stream.set_nodelay(true);
+        let ends = TcpConnectInfo {
+            local_addr: stream.local_addr().ok(),
+            remote_addr: Some(peer),
+        };
         let mut stream = TimeoutStream::new(stream);
         stream.set_read_timeout(Some(silence));
         stream.set_write_timeout(Some(silence));
-        Self {
-            stream: Box::pin(stream),
-            peer,
+        let stream = Box::pin(stream);
+        let stream: Pin<Box<dyn Transport>> = match tls {
+            Some(tls) => {
+                let handshake = TlsAcceptor::from(tls.get()).accept(stream);
+                Box::pin(timeout(HANDSHAKE, handshake).await??)
+            }
+            None => stream,
+        };
+        Ok(Self {
+            stream,
+            ends,
             _slot: slot,
-        }
+        })
     }
 }
 
@@ -97,10 +136,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo {
-            local_addr: self.stream.get_ref().local_addr().ok(),
-            remote_addr: Some(self.peer),
-        }
+        self.ends.clone()
     }
 }
 
@@ -155,7 +191,7 @@ mod tests {
     async fn who_says_nothing_is_given_up_and_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let mut connections = accept(listener, 1, Duration::from_millis(50));
+        let mut connections = accept(listener, None, 1, Duration::from_millis(50));
         let mut silent = TcpStream::connect(address).await.expect("a listener");
         let mut connection = connections.next().await.expect("one").expect("accepted");
         silent.write_all(b"x").await.expect("open");

@@ -199,10 +199,12 @@ pub async fn start(
         curriculum.max_distance(),
         false,
     ));
+    let door = Door::of(&config.learner)?;
     let service = LearnerService {
         run_id: run_dir.identity.run_id.clone(),
         spec: config.spec().to_json()?,
         admission: Admission {
+            access: door.access.clone(),
             expectation: Arc::new(expectation(&config, &updater.model)),
             sessions: sessions.clone(),
             queue: queue_tx,
@@ -217,7 +219,6 @@ pub async fn start(
         Some(address) => Some(health.listen(address, "learner.health_listen").await?),
         None => None,
     };
-    let door = Door::of(&config.learner)?;
     let listener = TcpListener::bind(config.learner.listen)
         .await
         .with_context(|| {
@@ -233,7 +234,8 @@ pub async fn start(
         0 => None,
         actors => {
             let (local, listener, door) = LocalDoor::open(actors).await?;
-            let (service, health) = (service.clone(), health.clone());
+            let (mut service, health) = (service.clone(), health.clone());
+            service.admission.access = door.access.clone();
             servers.spawn(server::serve(
                 service,
                 health,
@@ -354,7 +356,7 @@ impl LocalDoor {
         let token = Token::random();
         let door = Door {
             tls: None,
-            access: Access::Only(token.clone()),
+            access: Arc::new(Access::Only(token.clone())),
             // One for each, and one that is being closed while its actor comes back.
             max_connections: 2 * actors,
         };

@@ -1,14 +1,14 @@
 //! The gRPC server: what stands between a socket and the service.
 //!
 //! ```text
-//!   listener: places, silence --TLS--> HTTP/2: keep-alive, windows, streams --access--> service
+//!   listener: places, silence, TLS --> HTTP/2: keep-alive, windows, streams --access--> service
 //! ```
 
 use std::{sync::Arc, time::Duration};
 
 use axum::middleware;
 use hrm_common::{
-    config::{FileError, LearnerConfig, read_file},
+    config::{FileError, LearnerConfig},
     health::Health,
     shutdown::Shutdown,
 };
@@ -16,13 +16,14 @@ use hrm_proto::v1::{self, learner_server::LearnerServer};
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
-    transport::{self, Certificate, Identity, Server, ServerTlsConfig},
+    transport::{self, Server},
 };
 
 use crate::{
     access::{self, Access},
     listener,
     service::LearnerService,
+    tls::{self, Tls},
 };
 
 /// HTTP/2 asks a connection for a sign of life this often, and closes it when none comes within as long again.
@@ -31,9 +32,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A connection on which nothing arrives for so long is closed. A live peer answers the keep-alive well before; this
 /// is for those that never get as far as speaking HTTP/2, and for those that do not read.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// How long a peer may take over the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Calls of one connection at a time. An actor makes two, an upload and a subscription; each may make the
 /// learner hold one message.
@@ -46,9 +44,9 @@ const HEADERS: u32 = 16 << 10;
 #[derive(Debug)]
 pub struct Door {
     /// Encryption; `None` for plaintext.
-    pub tls: Option<ServerTlsConfig>,
+    pub tls: Option<Tls>,
     /// Tokens.
-    pub access: Access,
+    pub access: Arc<Access>,
     /// Connections at a time.
     pub max_connections: usize,
 }
@@ -61,43 +59,10 @@ impl Door {
     /// When a file that it names cannot be used.
     pub fn of(config: &LearnerConfig) -> Result<Self, FileError> {
         Ok(Self {
-            tls: tls(config)?,
-            access: Access::of(config)?,
+            tls: tls::of(config)?,
+            access: Arc::new(Access::of(config)?),
             max_connections: config.max_connections,
         })
-    }
-}
-
-/// TLS with the certificate, key and authority of the configuration, tried out.
-fn tls(config: &LearnerConfig) -> Result<Option<ServerTlsConfig>, FileError> {
-    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_private_key) else {
-        return Ok(None);
-    };
-    let identity = Identity::from_pem(
-        read_file("learner.tls_certificate", certificate)?,
-        read_file("learner.tls_private_key", key)?,
-    );
-    let mut tls = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE);
-    try_out(&tls).map_err(|reason| {
-        let remedy = "give the certificate chain and its own private key, both as PEM; `hrm-learner certs` makes them";
-        FileError::new("learner.tls_certificate", certificate, reason, remedy)
-    })?;
-    if let Some(ca) = &config.tls_client_ca {
-        let authority = Certificate::from_pem(read_file("learner.tls_client_ca", ca)?);
-        tls = tls.client_ca_root(authority);
-        try_out(&tls).map_err(|reason| {
-            let remedy = "give the certificates of the authority that signs the actors', as PEM";
-            FileError::new("learner.tls_client_ca", ca, reason, remedy)
-        })?;
-    }
-    Ok(Some(tls))
-}
-
-/// What is wrong with it, from the outermost error to its cause.
-fn try_out(tls: &ServerTlsConfig) -> Result<(), String> {
-    match Server::builder().tls_config(tls.clone()) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
     }
 }
 
@@ -124,11 +89,8 @@ pub async fn serve(
         .add_service(reflection)
         .add_service(learner)
         .into_axum_router()
-        .layer(middleware::from_fn_with_state(
-            Arc::new(door.access),
-            access::guard,
-        ));
-    let mut server = Server::builder()
+        .layer(middleware::from_fn_with_state(door.access, access::guard));
+    Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .max_concurrent_streams(STREAMS)
@@ -136,14 +98,10 @@ pub async fn serve(
         // An unroll of the small model is 1.1 to 1.3 MB with its carry in f32: let one travel without
         // waiting for window updates.
         .initial_stream_window_size(2 << 20)
-        .initial_connection_window_size(4 << 20);
-    if let Some(tls) = door.tls {
-        server = server.tls_config(tls)?;
-    }
-    server
+        .initial_connection_window_size(4 << 20)
         .add_routes(router.into())
         .serve_with_incoming_shutdown(
-            listener::accept(listener, door.max_connections, SILENCE),
+            listener::accept(listener, door.tls, door.max_connections, SILENCE),
             async move { stop.tripped().await },
         )
         .await

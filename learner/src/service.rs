@@ -86,6 +86,7 @@ pub struct LearnerService {
 impl Learner for LearnerService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let peer = request.remote_addr();
+        let caller = request.extensions().get().copied().unwrap_or_default();
         let JoinRequest {
             actor_id,
             wire_major,
@@ -112,11 +113,9 @@ impl Learner for LearnerService {
             .take(MAX_NAME)
             .collect();
         let sessions = &self.admission.sessions;
-        let (session, seed) = sessions.join(actor_id, name).inspect_err(|refusal| {
-            tracing::warn!(%refusal, peer = peer.map(tracing::field::display), "refused");
-            let reason = CallRefused::Sessions;
-            names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
-        })?;
+        let (session, seed) = sessions
+            .join(actor_id, name, caller)
+            .inspect_err(|refusal| count_call_refused(refusal, CallRefused::Sessions))?;
         tracing::info!(
             actor = session.name,
             session = format_args!("{:016x}", session.id),
@@ -156,8 +155,15 @@ impl Learner for LearnerService {
         &self,
         request: Request<Streaming<UnrollBatch>>,
     ) -> Result<Response<Self::UploadStream>, Status> {
+        let place = self.admission.sessions.place_for_upload();
+        let place =
+            place.inspect_err(|refusal| count_call_refused(refusal, CallRefused::Uploads))?;
         let (acks, stream) = mpsc::channel(ACKS_IN_FLIGHT);
-        tokio::spawn(self.admission.clone().serve(request.into_inner(), acks));
+        let serving = self.admission.clone().serve(request.into_inner(), acks);
+        tokio::spawn(async move {
+            serving.await;
+            drop(place);
+        });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -199,6 +205,12 @@ impl Learner for LearnerService {
             curriculum_distance,
         }))
     }
+}
+
+/// Counts a call that finds no room, and says so in the log.
+fn count_call_refused(refusal: &Refusal, reason: CallRefused) {
+    tracing::warn!(%refusal, "refused");
+    names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
 }
 
 /// Sends the newest weights, then every newer version; versions that came and went while one was being

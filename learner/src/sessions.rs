@@ -9,9 +9,13 @@ use std::{
 };
 
 use hrm_common::{env::env_seed, error::Refusal, shutdown::Shutdown, telemetry::names};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::ledger::Ledger;
+use crate::{access::Caller, ledger::Ledger};
+
+/// Places for uploads, for each session that there may be: an actor that comes back may have left one behind
+/// that is not known to be dead yet.
+const UPLOADS_PER_SESSION: usize = 2;
 
 /// One connection of one actor process.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Session {
     pub actor_id: u64,
     /// What the actor calls itself.
     pub name: String,
+    /// Who opened it.
+    pub caller: Caller,
     /// What became of what it sent.
     pub ledger: Ledger,
     fenced: AtomicBool,
@@ -126,6 +132,7 @@ pub struct Sessions {
     run_seed: u64,
     /// Sessions that may be open at a time.
     most: usize,
+    uploads: Arc<Semaphore>,
     changed: tokio::sync::Notify,
 }
 
@@ -137,6 +144,7 @@ impl Sessions {
             joined: AtomicU64::new(joined),
             run_seed,
             most,
+            uploads: Arc::new(Semaphore::new(most * UPLOADS_PER_SESSION)),
             changed: tokio::sync::Notify::new(),
         }
     }
@@ -148,7 +156,12 @@ impl Sessions {
     /// # Errors
     ///
     /// [`Refusal::TooManySessions`] when as many as there may be are open.
-    pub fn join(&self, actor_id: u64, name: String) -> Result<(Arc<Session>, u64), Refusal> {
+    pub fn join(
+        &self,
+        actor_id: u64,
+        name: String,
+        caller: Caller,
+    ) -> Result<(Arc<Session>, u64), Refusal> {
         let mut state = self.lock();
         let old = state.open.values().find(|s| s.actor_id == actor_id);
         match old.map(|session| session.id) {
@@ -173,6 +186,7 @@ impl Sessions {
             id,
             actor_id,
             name,
+            caller,
             ledger: Ledger::default(),
             fenced: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
@@ -184,6 +198,18 @@ impl Sessions {
         state.open.insert(id, session.clone());
         names::LEARNER_ACTORS.get().set(state.open.len() as f64);
         Ok((session, env_seed(self.run_seed, ordinal)))
+    }
+
+    /// A place for an upload, to be held as long as it lasts. Its session is not known before its first unroll
+    /// is decoded, so this is what bounds the memory that decoding takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyUploads`] when all are taken.
+    pub fn place_for_upload(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let most = self.most * UPLOADS_PER_SESSION;
+        let place = self.uploads.clone().try_acquire_owned();
+        place.map_err(|_| Refusal::TooManyUploads { most })
     }
 
     /// The open session of this id.
@@ -274,9 +300,15 @@ mod tests {
     #[test]
     fn a_new_session_fences_the_old_one_of_the_same_actor_only() {
         let sessions = Sessions::new(1, 0, 9);
-        let (first, seed1) = sessions.join(7, "a".into()).expect("room");
-        let (other, seed2) = sessions.join(8, "b".into()).expect("room");
-        let (second, seed3) = sessions.join(7, "a".into()).expect("room");
+        let (first, seed1) = sessions
+            .join(7, "a".into(), Caller::default())
+            .expect("room");
+        let (other, seed2) = sessions
+            .join(8, "b".into(), Caller::default())
+            .expect("room");
+        let (second, seed3) = sessions
+            .join(7, "a".into(), Caller::default())
+            .expect("room");
         assert!(first.is_fenced() && !other.is_fenced() && !second.is_fenced());
         assert_eq!(
             sessions.find(first.id).map(|s| s.id),
@@ -296,9 +328,15 @@ mod tests {
     #[test]
     fn a_session_lives_as_long_as_what_its_actor_came_back_for() {
         let sessions = Sessions::new(1, 0, 9);
-        let (died, _) = sessions.join(1, String::new()).expect("room");
-        let (subscribed, _) = sessions.join(2, String::new()).expect("room");
-        let (uploads, _) = sessions.join(3, String::new()).expect("room");
+        let (died, _) = sessions
+            .join(1, String::new(), Caller::default())
+            .expect("room");
+        let (subscribed, _) = sessions
+            .join(2, String::new(), Caller::default())
+            .expect("room");
+        let (uploads, _) = sessions
+            .join(3, String::new(), Caller::default())
+            .expect("room");
         subscribed.open_subscription().expect("the first");
         uploads.open_upload().expect("the first");
         let open = || [&died, &subscribed, &uploads].map(|s| sessions.find(s.id).is_ok());
@@ -312,7 +350,9 @@ mod tests {
         assert_eq!(open(), [false, false, true]);
         sessions.close(uploads.id);
         assert!(sessions.is_empty());
-        sessions.join(4, String::new()).expect("room");
+        sessions
+            .join(4, String::new(), Caller::default())
+            .expect("room");
         assert!(!sessions.any_claimed() && !sessions.is_empty());
     }
 
@@ -321,7 +361,12 @@ mod tests {
         let seeds = |joined| {
             let sessions = Sessions::new(42, joined, 9);
             (0..3)
-                .map(|actor| sessions.join(actor, String::new()).expect("room").1)
+                .map(|actor| {
+                    sessions
+                        .join(actor, String::new(), Caller::default())
+                        .expect("room")
+                        .1
+                })
                 .collect::<Vec<_>>()
         };
         assert_eq!(seeds(0), seeds(0));
@@ -331,7 +376,11 @@ mod tests {
     #[test]
     fn there_are_so_many_and_no_more_and_who_comes_back_takes_no_place() {
         let sessions = Sessions::new(1, 0, 2);
-        let join = |actor| sessions.join(actor, String::new()).map(|(s, _)| s.id);
+        let join = |actor| {
+            sessions
+                .join(actor, String::new(), Caller::default())
+                .map(|(s, _)| s.id)
+        };
         let first = join(1).expect("room");
         join(2).expect("room");
         assert_eq!(join(3), Err(Refusal::TooManySessions { most: 2 }));
@@ -345,7 +394,9 @@ mod tests {
     #[test]
     fn a_session_has_one_upload_and_one_subscription() {
         let sessions = Sessions::new(1, 0, 9);
-        let (session, _) = sessions.join(1, String::new()).expect("room");
+        let (session, _) = sessions
+            .join(1, String::new(), Caller::default())
+            .expect("room");
         session.open_upload().expect("the first");
         session.open_subscription().expect("the first");
         let again = [session.open_upload(), session.open_subscription()];
@@ -360,13 +411,17 @@ mod tests {
     #[test]
     fn a_session_is_settled_once_nothing_of_it_can_come() {
         let sessions = Sessions::new(1, 0, 9);
-        let (session, _) = sessions.join(1, String::new()).expect("room");
+        let (session, _) = sessions
+            .join(1, String::new(), Caller::default())
+            .expect("room");
         let settled = || sessions.settled().len();
         session.open_upload().expect("the first");
         session.ledger.admit(8);
         assert_eq!(settled(), 0, "it is open");
         // The same actor again: the old upload may still be in the middle of an admission.
-        sessions.join(1, String::new()).expect("room");
+        sessions
+            .join(1, String::new(), Caller::default())
+            .expect("room");
         session.ledger.train(8);
         assert_eq!(settled(), 0, "it uploads");
         session.ledger.admit(8);

@@ -21,6 +21,7 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use crate::{
+    access::{Access, Role},
     queue::QueueSender,
     sessions::{Session, Sessions},
 };
@@ -28,6 +29,8 @@ use crate::{
 /// What decides whether an unroll gets in.
 #[derive(Debug, Clone)]
 pub struct Admission {
+    /// Who may send any.
+    pub access: Arc<Access>,
     /// What a valid unroll looks like.
     pub expectation: Arc<Expectation>,
     /// Open sessions.
@@ -135,6 +138,8 @@ impl Admission {
             return Err(Refusal::field("session", detail));
         }
         self.sessions.find(session.id)?;
+        // A token that was taken out is no good for the rest of a session either.
+        self.access.let_in(&session.caller, Role::Actor)?;
         let newest = self.newest.borrow().version;
         let unroll = wire::decode(message, &self.expectation, newest)?;
         self.queue.send(unroll, session.clone()).await

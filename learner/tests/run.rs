@@ -14,6 +14,7 @@ use hrm_common::{
     shutdown::Shutdown,
 };
 use hrm_learner::{
+    access::Caller,
     checkpoint::{self, Checkpoint},
     evaluate::WalkBy,
     metrics_log::Record,
@@ -161,7 +162,10 @@ async fn a_resumed_run_goes_on_where_it_was() {
     let before = newest(&dir);
     let seed_of_next = {
         let sessions = hrm_learner::sessions::Sessions::new(1, before.state.sessions_joined, 9);
-        sessions.join(1, String::new()).expect("room").1
+        sessions
+            .join(1, String::new(), Caller::default())
+            .expect("room")
+            .1
     };
 
     // What the service says before anything more is trained.

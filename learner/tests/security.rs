@@ -5,7 +5,7 @@ mod support;
 use std::{fs, net::SocketAddr, path::Path};
 
 use hrm_actor::{
-    connect::Credentials,
+    connect::{Credentials, TokenSource},
     session::{self, ActorOptions, Outcome, SessionError},
 };
 use hrm_common::{config::Effective, shutdown::Shutdown, token};
@@ -14,6 +14,7 @@ use hrm_proto::v1::{StatusRequest, SubscribeRequest, learner_client::LearnerClie
 use support::{
     Process, address_in, command, join, start, status, tiny, tiny_args, try_start, until_status,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -73,6 +74,14 @@ async fn connect(
         .tls_config(tls)?
         .connect()
         .await
+}
+
+/// Whether someone is at the other end who lets this one in: TLS 1.3 lets a client begin before the server has looked
+/// at its certificate.
+async fn healthy(channel: &Channel) -> bool {
+    let request = HealthCheckRequest::default();
+    let health = HealthClient::new(channel.clone()).check(request).await;
+    health.is_ok()
 }
 
 type Client = LearnerClient<
@@ -193,11 +202,7 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
     let shutdown = Shutdown::new();
     let running = start(&config, false, &shutdown).await;
     let heard = async |channel: Result<Channel, transport::Error>| match channel {
-        // TLS 1.3 lets a client begin before the server has looked at its certificate.
-        Ok(channel) => {
-            let request = HealthCheckRequest::default();
-            HealthClient::new(channel).check(request).await.is_ok()
-        }
+        Ok(channel) => healthy(&channel).await,
         Err(_) => false,
     };
     let address = running.address;
@@ -234,6 +239,100 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
     let outcome = actor.await.expect("no panic").expect("not fatal");
     assert_eq!(outcome, Outcome::Stopped);
 
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [live, old, new] = ["live", "old", "new"].map(|name| folder.path().join(name));
+    for authority in [&old, &new] {
+        certs::make(authority, &[], 1).expect("certificates");
+    }
+    let put = |from: &Path, name: &str| {
+        fs::copy(from.join(name), live.join(name)).expect(name);
+    };
+    fs::create_dir(&live).expect("a folder");
+    for entry in fs::read_dir(&old).expect("a folder") {
+        put(&old, &entry.expect("a file").file_name().to_string_lossy());
+    }
+    let config = secured(
+        &folder.path().join("run"),
+        &live,
+        &[ENDLESS, ("learner.local_actors", "0")],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let address = running.address;
+    let let_in = async |ca: &Path, identity: &Path| match connect(address, ca, Some(identity)).await
+    {
+        Ok(channel) => healthy(&channel).await,
+        Err(_) => false,
+    };
+    let before = connect(address, &old, Some(&old)).await.expect("let in");
+    assert!(healthy(&before).await && !let_in(&new, &old).await);
+
+    put(&new, file::LEARNER);
+    assert!(let_in(&old, &old).await, "its key is not there yet");
+    put(&new, file::LEARNER_KEY);
+    assert!(let_in(&new, &old).await && !let_in(&old, &old).await);
+    put(&new, file::CA);
+    assert!(let_in(&new, &new).await && !let_in(&new, &old).await);
+    assert!(healthy(&before).await, "who is in stays in");
+
+    drop(before);
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_taken_out_ends_what_was_joined_by_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = made(folder.path());
+    let config = secured(
+        &folder.path().join("run"),
+        &certs,
+        &[ENDLESS, ("learner.local_actors", "0")],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let own = folder.path().join("token-of-the-actor");
+    fs::copy(certs.join(file::ACTOR_TOKENS), &own).expect("copied");
+    let credentials = Credentials {
+        token: Some(TokenSource::File(own.clone())),
+        ..Credentials::of(&config.config.actor)
+    };
+    let options = ActorOptions {
+        learner: format!("https://{}", running.address),
+        credentials,
+        ..ActorOptions::of(&config.config, "elsewhere".into())
+    };
+    let stop = Shutdown::new();
+    let actor = tokio::spawn(session::run(options, stop.clone()));
+    let channel = connect(running.address, &certs, Some(&certs))
+        .await
+        .expect("let in");
+    let mut viewer = client(channel, Some(&certs.join(file::VIEWER_TOKENS)));
+    let sessions = async |viewer: &mut Client, wanted: u32| {
+        support::until("so many sessions", async || {
+            let status = viewer.status(StatusRequest {}).await.expect("a status");
+            (status.into_inner().sessions == wanted).then_some(())
+        })
+        .await;
+    };
+    sessions(&mut viewer, 1).await;
+    let fresh = folder.path().join("fresh");
+    fs::write(&fresh, "another-token-0123456789abcdef\n").expect("a file");
+    fs::copy(&fresh, certs.join(file::ACTOR_TOKENS)).expect("copied");
+    sessions(&mut viewer, 0).await;
+    fs::copy(&fresh, &own).expect("copied");
+    sessions(&mut viewer, 1).await;
+
+    stop.trip();
+    let outcome = actor.await.expect("no panic").expect("it was let in again");
+    assert_eq!(outcome, Outcome::Stopped);
+    drop(viewer);
     shutdown.trip();
     running.finish().await.expect("it stops");
 }
@@ -364,6 +463,40 @@ async fn as_many_actors_join_as_the_learner_takes() {
         "{refused}"
     );
     assert_eq!(status(&mut client).await.sessions, 2);
+    drop(client);
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_of_nobody_take_no_more_places_than_there_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(
+        folder.path(),
+        &[
+            ENDLESS,
+            ("learner.local_actors", "0"),
+            ("learner.max_sessions", "2"),
+        ],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let mut client = support::client(running.address).await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(support::open_upload(&mut client).await);
+    }
+    let (_unrolls, stream) = tokio::sync::mpsc::channel(1);
+    let refused = client.upload(ReceiverStream::new(stream)).await;
+    let refused = refused.expect_err("no room");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("4 uploads"), "{refused}");
+    drop(open);
+    support::until("room again", async || {
+        let (_unrolls, stream) = tokio::sync::mpsc::channel(1);
+        client.upload(ReceiverStream::new(stream)).await.ok()
+    })
+    .await;
     drop(client);
     shutdown.trip();
     running.finish().await.expect("it stops");

@@ -21,6 +21,7 @@ use hrm_common::{
     weights::{Assembler, Weights, load},
 };
 use hrm_learner::{
+    access::Access,
     batch::{BatchLimits, Batcher, Next},
     queue::{QueueReceiver, queue},
     run::expectation,
@@ -66,6 +67,7 @@ fn service(patience: Duration) -> (LearnerService, Trainer) {
         run_id: "run".into(),
         spec: config.spec().to_json().expect("JSON"),
         admission: Admission {
+            access: Arc::new(Access::Open),
             expectation: Arc::new(expectation(&config, &model)),
             sessions: sessions.clone(),
             queue: queue_tx,

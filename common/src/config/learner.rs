@@ -126,7 +126,10 @@ impl LearnerConfig {
     pub(super) fn check(&self) -> Checked {
         /// A century: what a `Duration` can hold with room to spare.
         const MAX_MINUTES: f64 = 100.0 * 366.0 * 24.0 * 60.0;
-        rules::at_least("learner.batch_unrolls", self.batch_unrolls, 1)?;
+        /// Room is made for them in advance.
+        const MAX_UNROLLS: usize = 1 << 16;
+        const MAX_PEERS: usize = 1_000_000;
+        rules::between("learner.batch_unrolls", self.batch_unrolls, 1, MAX_UNROLLS)?;
         if self.queue_unrolls < self.batch_unrolls {
             return rules::conflict(
                 "learner.queue_unrolls",
@@ -138,8 +141,14 @@ impl LearnerConfig {
                 format!("set it to {} or more", self.batch_unrolls),
             );
         }
-        rules::at_least("learner.max_sessions", self.max_sessions, 1)?;
-        rules::at_least("learner.max_connections", self.max_connections, 1)?;
+        rules::between("learner.queue_unrolls", self.queue_unrolls, 1, MAX_UNROLLS)?;
+        rules::between("learner.max_sessions", self.max_sessions, 1, MAX_PEERS)?;
+        rules::between(
+            "learner.max_connections",
+            self.max_connections,
+            1,
+            MAX_PEERS,
+        )?;
         rules::at_least(
             "learner.session_timeout_seconds",
             self.session_timeout_seconds,

@@ -171,8 +171,12 @@ label! {
     CallRefused = "reason" {
         /// Too many connections.
         Connections = "connections",
+        /// No TLS handshake: plaintext, another protocol, or no certificate that is trusted.
+        Handshake = "handshake",
         /// Too many actors joined.
         Sessions = "sessions",
+        /// Too many uploads.
+        Uploads = "uploads",
         /// No token, or an unknown one.
         Unauthenticated = "unauthenticated",
         /// A token that does not allow the call.

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,14 @@ def inspect(*names: str) -> list[dict[str, Any]]:
 class Project:
     """docker-compose.yml under a name of its own, so that it meets nobody else's containers and volumes."""
 
-    def __init__(self, name: str, settings: dict[str, str]) -> None:
+    def __init__(self, name: str, settings: dict[str, str], profiles: Sequence[str] = ()) -> None:
         plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
         if not plugin and not shutil.which("docker-compose"):
             raise Failure("neither `docker compose` nor docker-compose is here (on Debian: apt install docker-compose)")
         program = ["docker", "compose"] if plugin else ["docker-compose"]
         # What stands in the .env of the person who runs the test is not meant for it.
         self.command = [*program, "--env-file", str(REPOSITORY / ".env.example"), "--project-name", name]
+        self.command += [f"--profile={profile}" for profile in profiles]
         self.name, self.settings = name, settings
 
     def __call__(self, *arguments: str) -> str:

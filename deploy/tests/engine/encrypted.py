@@ -1,0 +1,76 @@
+"""The story of profile tls: certificates are made, actors come in by them, and nobody else does."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Callable
+
+import grpc
+from compose import Failure, run
+from watched import Cluster, crash
+
+CERTS = "/var/lib/hrm/certs"
+# hrm.v1.JoinRequest: an actor id and the wire's major version.
+JOIN = ("/hrm.v1.Learner/Join", b"\x09" + (1).to_bytes(8, "little") + b"\x10\x01")
+STATUS = ("/hrm.v1.Learner/Status", b"")
+
+
+def answer(channel: grpc.Channel, call: tuple[str, bytes], token: str = "") -> grpc.StatusCode:
+    """What one call, with this token if any, is answered."""
+    method, request = call
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with channel:
+        try:
+            channel.unary_unary(method)(request, timeout=10, metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+def callers(cluster: Cluster, port: int) -> None:
+    """Makes sure who may call what at the published port."""
+    with tempfile.TemporaryDirectory() as folder:
+        run("docker", "cp", f"{cluster.learner_container()}:{CERTS}/.", folder)
+
+        def made(name: str) -> bytes:
+            return Path(folder, name).read_bytes()
+
+        authority, key, certificate = made("ca.pem"), made("actor-key.pem"), made("actor.pem")
+        actor, viewer = made("actor-tokens").decode().strip(), made("viewer-tokens").decode().strip()
+    address = f"127.0.0.1:{port}"
+
+    def plaintext() -> grpc.Channel:
+        return grpc.insecure_channel(address)
+
+    def encrypted() -> grpc.Channel:
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority))
+
+    def mutual() -> grpc.Channel:
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority, key, certificate))
+
+    code = grpc.StatusCode
+    cases: list[tuple[str, Callable[[], grpc.Channel], tuple[str, bytes], str, grpc.StatusCode]] = [
+        ("in plaintext", plaintext, JOIN, actor, code.UNAVAILABLE),
+        ("without a certificate", encrypted, JOIN, actor, code.UNAVAILABLE),
+        ("without a token", mutual, JOIN, "", code.UNAUTHENTICATED),
+        ("with another token", mutual, JOIN, actor[::-1], code.UNAUTHENTICATED),
+        ("a viewer who joins", mutual, JOIN, viewer, code.PERMISSION_DENIED),
+        ("a viewer who looks", mutual, STATUS, viewer, code.OK),
+        ("an actor", mutual, JOIN, actor, code.OK),
+    ]
+    for what, channel, call, token, expected in cases:
+        found = answer(channel(), call, token)
+        if found != expected:
+            raise Failure(f"{what}: answered {found}, not {expected}")
+        print(f"cluster: {what}: {found.name}", flush=True)
+
+
+def story(cluster: Cluster, port: int) -> None:
+    """Everything in turn; `port` is the learner's, published."""
+    cluster.up(actors=2)
+    cluster.confined()
+    cluster.trains()
+    callers(cluster, port)
+    crash(cluster.learner_container())
+    cluster.resumes("killed", 2)

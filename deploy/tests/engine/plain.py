@@ -1,0 +1,54 @@
+"""The story of docker-compose.yml as it stands: it learns, and nothing that is killed or taken down ends the run."""
+
+from __future__ import annotations
+
+import time
+
+from compose import Failure, run
+from watched import Cluster, crash, until
+
+# What stopping may take; the engine kills after stop_grace_period.
+LONGEST_STOP = 10.0
+GOOD = 0.6
+# A limit for a test that hangs, not for a slow machine: learning takes two or three minutes on two cores.
+LEARNING = 1800.0
+
+
+def story(cluster: Cluster) -> None:
+    """Everything in turn."""
+    cluster.up(actors=3)
+    cluster.confined()
+    success = "hrm_learner_episode_success_ratio"
+    until(
+        f"success above {GOOD:.0%}",
+        lambda: (cluster.value(success) or 0) > GOOD and cluster.frames() > 50_000,
+        LEARNING,
+    )
+    print(f"cluster: success {cluster.value(success):.1%} after {cluster.frames():.0f} frames", flush=True)
+
+    cluster.up(actors=4)
+    cluster.up(actors=2)
+    cluster.trains()
+
+    joins = cluster.value("hrm_learner_joins_total") or 0
+    crash(cluster.project.containers(cluster.actor)[0])
+    until("the killed actor is back", lambda: (cluster.value("hrm_learner_joins_total") or 0) > joins)
+    until("2 actors are joined", lambda: cluster.value("hrm_learner_actors") == 2)
+
+    crash(cluster.learner_container())
+    cluster.resumes("killed", 2)
+
+    before = cluster.frames()
+    began = time.monotonic()
+    run("docker", "stop", "--time", "60", cluster.learner_container())
+    took = time.monotonic() - began
+    if took > LONGEST_STOP:
+        raise Failure(f"stopping took {took:.1f} s")
+    print(f"cluster: the learner stopped within {took:.1f} s", flush=True)
+    cluster.project("down")
+    cluster.up(actors=2)
+    cluster.resumes("down and up", 3)
+    # What Prometheus had last was scraped up to five seconds before the end.
+    if cluster.resumed_at() < before:
+        raise Failure(f"it resumed at {cluster.resumed_at()} frames, and had {before:.0f} before it was stopped")
+    print(f"cluster: it went on from {cluster.resumed_at()} frames", flush=True)

@@ -1,0 +1,105 @@
+//! TLS at the learner's door: its certificate, and whose certificates it asks for.
+
+use std::{path::Path, sync::Arc};
+
+use hrm_common::config::{FileError, LearnerConfig, read_file};
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+
+use crate::reload::Reloaded;
+
+/// What is spoken inside: gRPC's HTTP/2.
+const PROTOCOL: &[u8] = b"h2";
+
+/// Made of the files that a configuration names, and made anew when they change.
+pub type Tls = Reloaded<ServerConfig>;
+
+/// That of the configuration; `None` for plaintext.
+///
+/// # Errors
+///
+/// When a file that it names cannot be used.
+pub fn of(config: &LearnerConfig) -> Result<Option<Tls>, FileError> {
+    let (Some(certificate), Some(key)) = (
+        config.tls_certificate.clone(),
+        config.tls_private_key.clone(),
+    ) else {
+        return Ok(None);
+    };
+    let client_ca = config.tls_client_ca.clone();
+    let files = [Some(&certificate), Some(&key), client_ca.as_ref()];
+    let files = files.into_iter().flatten().cloned().collect();
+    let make = move || server_config(&certificate, &key, client_ca.as_deref());
+    Reloaded::new("certificates", files, make).map(Some)
+}
+
+/// TLS 1.2 and 1.3 with this certificate chain; asks for certificates of `client_ca`, if any.
+fn server_config(
+    certificate: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<ServerConfig, FileError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("this provider has what both versions need");
+    let builder = match client_ca {
+        Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let wrong = |reason: &dyn ToString| {
+        let remedy = "give the certificate chain and its own private key, both as PEM; `hrm-learner certs` makes them";
+        FileError::new(
+            "learner.tls_certificate",
+            certificate,
+            reason.to_string(),
+            remedy,
+        )
+    };
+    let chain = certificates(&read_file("learner.tls_certificate", certificate)?)
+        .map_err(|reason| wrong(&reason))?;
+    let secret = PrivateKeyDer::from_pem_slice(&read_file("learner.tls_private_key", key)?)
+        .map_err(|reason| {
+            let remedy = "give the private key of learner.tls_certificate, as PEM";
+            FileError::new("learner.tls_private_key", key, reason, remedy)
+        })?;
+    let mut config = builder
+        .with_single_cert(chain, secret)
+        .map_err(|reason| wrong(&reason))?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    Ok(config)
+}
+
+/// What looks at the certificates of those who connect.
+fn verifier(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
+    let wrong = |reason: &dyn ToString| {
+        let remedy = "give the certificates of the authority that signs the actors', as PEM";
+        FileError::new("learner.tls_client_ca", path, reason.to_string(), remedy)
+    };
+    let mut roots = RootCertStore::empty();
+    let authorities = certificates(&read_file("learner.tls_client_ca", path)?)
+        .map_err(|reason| wrong(&reason))?;
+    for authority in authorities {
+        roots.add(authority).map_err(|reason| wrong(&reason))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+        .build()
+        .map_err(|reason| wrong(&reason))
+}
+
+/// All certificates of a PEM file, at least one.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(found) if found.is_empty() => Err("it holds no certificate".to_owned()),
+        Ok(found) => Ok(found),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -13,6 +13,9 @@ CARGO_FUZZ_VERSION := 0.13.2
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.tools/bin/cargo-fuzz)
 TARGETS      ?= unroll weights config checkpoint
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 30
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),.tools/bin/cargo-cyclonedx)
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
 
 # The images are tagged with it.
@@ -33,7 +36,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in their order; cargo uses all the cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build train study test verify cluster-check images cluster-test chaos fuzz generated check-format lint doc fix bench audit clean distclean
+.PHONY: help libtorch build train study test verify cluster-check images cluster-test chaos soak fuzz generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +101,10 @@ chaos: libtorch ## Kill, freeze and cut off real processes, and look at the book
 	cargo build --workspace --bins --locked
 	cargo test --package hrm-learner --locked --test chaos -- --ignored --nocapture --test-threads 1 $(ARGS)
 
+soak: libtorch ## Half an hour of trouble, in which memory, threads and files must stay level (SOAK_MINUTES=; target/soak/)
+	cargo build --workspace --bins --locked
+	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package hrm-learner --locked --test soak -- --ignored --nocapture
+
 # No sanitizer: they need a nightly compiler, and there is no unsafe code of ours.
 fuzz: libtorch $(CARGO_FUZZ) ## Fuzz what comes from outside, a minute each (TARGETS=, FUZZ_SECONDS=)
 	@for target in $(TARGETS); do \
@@ -134,6 +141,12 @@ audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisor
 	else \
 		echo "audit: ADVISORIES NOT CHECKED: their database (github.com/rustsec/advisory-db) cannot be reached from here" >&2; \
 	fi
+
+sbom: $(CARGO_CYCLONEDX) ## List everything that each program is made of, libtorch too (CycloneDX, into target/sbom/)
+	python3 scripts/sbom.py $(CARGO_CYCLONEDX)
+
+.tools/bin/cargo-cyclonedx:
+	cargo install --locked --version $(CARGO_CYCLONEDX_VERSION) --root .tools cargo-cyclonedx
 
 .tools/bin/cargo-fuzz:
 	cargo install --locked --version $(CARGO_FUZZ_VERSION) --root .tools cargo-fuzz

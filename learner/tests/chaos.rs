@@ -5,7 +5,6 @@
 mod support;
 
 use std::{
-    collections::HashMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -22,33 +21,21 @@ use hrm_learner::{
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use support::{
-    Process, address_in, client, command, ledger,
+    Process, address_in, client, command,
+    fleet::{ends_well, free_address, serve_four_rooms, start_actor, trains_on},
+    ledger,
     relay::{Fault, Relay},
     tiny_args, until, until_status,
 };
 
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
 
+/// How long an actor stays frozen after it was given up.
+const FROZEN: Duration = Duration::from_secs(120);
+
 /// Frames between two checkpoints, and of a batch of the runs here.
 const INTERVAL: u64 = 128;
 const BATCH: u64 = 32;
-
-/// `hrm-actor`, which `make chaos` builds beside the learner.
-fn actor_program() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_hrm-learner")).with_file_name("hrm-actor");
-    assert!(
-        program.exists(),
-        "{} is missing: cargo build --workspace --bins",
-        program.display()
-    );
-    program
-}
-
-/// An address that was free a moment ago, for a learner that comes back to it.
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind(support::ANY_PORT).expect("a free port");
-    listener.local_addr().expect("bound")
-}
 
 struct Learner<'a> {
     dir: &'a Path,
@@ -90,27 +77,8 @@ impl Learner<'_> {
     }
 }
 
-fn start_actor(address: SocketAddr) -> Process {
-    let url = format!("http://{address}");
-    let settings = [
-        ("actor.learner", url.as_str()),
-        ("actor.metrics_listen", "127.0.0.1:0"),
-    ];
-    let mut args = vec!["run".to_owned()];
-    args.extend(tiny_args(&settings));
-    Process::start(command(&actor_program().display().to_string()).args(&args))
-}
-
-/// The sessions' lines by session, after making sure that each balances.
-fn balanced(dir: &Path) -> HashMap<String, Entry> {
-    let mut sessions = HashMap::new();
-    for entry in ledger::balanced(dir) {
-        if let Entry::Session { session, .. } = &entry {
-            let again = sessions.insert(session.clone(), entry.clone());
-            assert!(again.is_none(), "{session} stands twice");
-        }
-    }
-    sessions
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().expect("a runtime")
 }
 
 /// The newest checkpoint must be sound and no older than `before`.
@@ -126,42 +94,6 @@ fn newest(dir: &Path, before: u64) -> u64 {
         "{frames} frames, and {before} were saved before"
     );
     frames
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Runtime::new().expect("a runtime")
-}
-
-/// Waits until the learner there has trained on `frames` more than when it was first asked.
-async fn trains_on(address: SocketAddr, frames: u64) -> u64 {
-    let mut learner = client(address).await;
-    let now = until_status(&mut learner, "it answers", |_| true)
-        .await
-        .frames;
-    let later = until_status(&mut learner, "it trains", |s| s.frames >= now + frames).await;
-    later.version
-}
-
-/// Actors end by themselves when the run does; each of their orderly sessions is booked as they count it.
-fn ends_well(learner: Process, actors: Vec<Process>, dir: &Path) {
-    let (status, output) = learner.end();
-    assert!(status.success(), "{status}: {output}");
-    let sessions = balanced(dir);
-    for mut actor in actors {
-        for line in actor.rest() {
-            if line["message"] != "the learner took everything that was sent" {
-                continue;
-            }
-            let field = |name: &str| &line[name];
-            let session = field("session").as_str().expect("a session");
-            let Some(Entry::Session { received, .. }) = sessions.get(session) else {
-                panic!("no line of session {session}");
-            };
-            assert_eq!(field("frames_sent").as_u64(), Some(*received), "{line}");
-        }
-        let (status, _) = actor.end();
-        assert!(status.success(), "{status}");
-    }
 }
 
 #[test]
@@ -270,7 +202,7 @@ fn actors_killed_one_after_the_other_stop_nobody() {
         learner.more[0] = ("learner.total_frames", &total);
         let process = learner.start();
         ends_well(process, actors, dir);
-        let sessions = balanced(dir);
+        let sessions = ledger::balanced_sessions(dir);
         assert!(sessions.len() >= KILLS + 3, "{} sessions", sessions.len());
     }
 }
@@ -314,6 +246,10 @@ fn a_network_that_fails_in_every_way_loses_nothing_that_was_good() {
             relay.set(fault);
             // The one that is not behind it goes on all the while.
             trains_on(learner.address, 100 * BATCH).await;
+            if fault == Fault::Partition {
+                // So long that it is given up.
+                until_status(&mut status, "one is left", |s| s.sessions == 1).await;
+            }
             relay.set(Fault::None);
             let before = sent(metrics);
             until("the actor behind it is back at work", async || {
@@ -331,7 +267,7 @@ fn a_network_that_fails_in_every_way_loses_nothing_that_was_good() {
     });
     process.send("-TERM");
     assert!(process.end().0.success());
-    balanced(dir);
+    ledger::balanced_sessions(dir);
     assert_eq!(newest(dir, 0), frames);
 }
 
@@ -359,6 +295,7 @@ fn an_actor_that_was_frozen_comes_back_and_what_it_held_expires() {
         let mut status = client(learner.address).await;
         // HTTP/2's keep-alive: 20 s, and 20 s more.
         until_status(&mut status, "it is given up", |s| s.sessions == 1).await;
+        tokio::time::sleep(FROZEN).await;
         trains_on(learner.address, 20 * BATCH).await;
         freezes.send("-CONT");
         until_status(&mut status, "it is back", |s| s.sessions == 2).await;
@@ -370,7 +307,7 @@ fn an_actor_that_was_frozen_comes_back_and_what_it_held_expires() {
     assert!(freezes.end().0.success() && stays.end().0.success());
     process.send("-TERM");
     assert!(process.end().0.success());
-    assert_eq!(balanced(dir).len(), 3);
+    assert_eq!(ledger::balanced_sessions(dir).len(), 3);
 }
 
 #[test]
@@ -509,7 +446,7 @@ fn a_full_disk_and_a_read_only_one_stop_nothing_but_the_saving() {
     assert!(actor.end().0.success());
     process.send("-TERM");
     assert!(process.end().0.success());
-    balanced(dir);
+    ledger::balanced_sessions(dir);
 }
 
 /// Where Debian's package `faketime` puts what fakes the time of day.
@@ -586,27 +523,13 @@ fn a_bad_day_does_not_keep_it_from_learning() {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, address) = (folder.path().join("run"), free_address());
     let start = || {
-        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-        let mut command = command(env!("CARGO_BIN_EXE_hrm-learner"));
-        command
-            .args(["serve", "--resume", "--metrics-listen", "", "--config"])
-            .arg(configs.join("four-rooms.toml"))
-            .arg("--run-dir")
-            .arg(&dir)
-            .args(["--listen", &address.to_string()]);
-        for setting in [
+        let settings = [
             "learner.total_frames=80000",
-            "learner.max_minutes=0",
             "checkpoint.interval_frames=5000",
             "eval.interval_frames=0",
             "eval.final_episodes=500",
-            "telemetry.log_format=json",
-        ] {
-            command.args(["--set", setting]);
-        }
-        let process = Process::start(&mut command);
-        process.line("training");
-        process
+        ];
+        serve_four_rooms(&dir, address, &settings)
     };
     // It lives to the end of the test: what passes connections on runs in it.
     let runtime = runtime();

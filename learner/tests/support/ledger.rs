@@ -1,6 +1,6 @@
 //! What a run's `ledger.jsonl` says.
 
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use hrm_learner::ledger::Entry;
 
@@ -25,4 +25,16 @@ pub fn balanced(dir: &Path) -> Vec<Entry> {
         }
     }
     entries
+}
+
+/// The sessions' lines by session, after making sure that each balances.
+pub fn balanced_sessions(dir: &Path) -> HashMap<String, Entry> {
+    let mut sessions = HashMap::new();
+    for entry in balanced(dir) {
+        if let Entry::Session { session, .. } = &entry {
+            let again = sessions.insert(session.clone(), entry.clone());
+            assert!(again.is_none(), "{session} stands twice");
+        }
+    }
+    sessions
 }

@@ -3,6 +3,7 @@
 // Every test program uses its own part of it.
 #![allow(dead_code)]
 
+pub mod fleet;
 pub mod ledger;
 pub mod relay;
 
@@ -322,6 +323,11 @@ impl Process {
         let (sender, log) = mpsc::channel();
         std::thread::spawn(move || follow(stderr, &sender));
         Self { child, log }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The next log line with this message.

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Writes a software bill of materials for each program into target/sbom/, as CycloneDX 1.5 in JSON.
+
+    Cargo.lock --cargo-cyclonedx--> a list for each program --libtorch.txt--> target/sbom/PROGRAM.cdx.json
+
+cargo-cyclonedx lists the crates, with their licences and checksums. It cannot know of libtorch, which is no crate: the
+wheels that scripts/libtorch.py takes it from are added here, below torch-sys, which links it.
+
+    python3 scripts/sbom.py CARGO-CYCLONEDX
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "target" / "sbom"
+PIN = re.compile(r"^(?P<name>[\w-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
+# As the wheels' own metadata has it.
+LICENCES = {
+    "torch": {"license": {"id": "BSD-3-Clause"}},
+    "nvidia-cuda-cupti": {"expression": "LicenseRef-NVIDIA-Proprietary"},
+    "nvidia-cuda-runtime": {"expression": "LicenseRef-NVIDIA-Proprietary"},
+}
+
+
+def libtorch() -> list[dict[str, Any]]:
+    """The wheels that libtorch is taken from, as components."""
+    pins = (ROOT / "scripts" / "libtorch.txt").read_text(encoding="utf-8")
+    return [
+        {
+            "type": "library",
+            "bom-ref": f"pkg:pypi/{pin['name']}@{pin['version']}",
+            "name": pin["name"],
+            "version": pin["version"],
+            "description": "A part of libtorch: of this wheel, the shared objects that the program loads",
+            "scope": "required",
+            "hashes": [{"alg": "SHA-256", "content": pin["sha256"]}],
+            "licenses": [LICENCES[pin["name"]]],
+            "purl": f"pkg:pypi/{pin['name']}@{pin['version']}",
+        }
+        for pin in PIN.finditer(pins)
+    ]
+
+
+def complete(bill: dict[str, Any]) -> dict[str, Any]:
+    """The bill with libtorch in it."""
+    added = libtorch()
+    (linked,) = (part["bom-ref"] for part in bill["components"] if part["name"] == "torch-sys")
+    (links,) = (entry for entry in bill["dependencies"] if entry["ref"] == linked)
+    links["dependsOn"] = links.get("dependsOn", []) + [part["bom-ref"] for part in added]
+    bill["components"] += added
+    bill["dependencies"] += [{"ref": part["bom-ref"]} for part in added]
+    return bill
+
+
+def main() -> int:
+    """Writes the bills and says where."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", help="cargo-cyclonedx")
+    program = parser.parse_args().program
+    options = ["--format", "json", "--spec-version", "1.5", "--describe", "binaries", "--quiet"]
+    made = subprocess.run([program, "cyclonedx", *options], cwd=ROOT, check=False)
+    if made.returncode != 0:
+        return made.returncode
+    TARGET.mkdir(parents=True, exist_ok=True)
+    # It leaves them beside each Cargo.toml.
+    for path in sorted(ROOT.glob("*/*.cdx.json")):
+        # Where this folder is on this machine is nobody's business.
+        text = path.read_text(encoding="utf-8").replace(f"file://{ROOT}", "file://.")
+        bill = complete(json.loads(text))
+        path.unlink()
+        place = TARGET / path.name.replace("_bin", "")
+        place.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
+        print(f"{place.relative_to(ROOT)}: {len(bill['components'])} components")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

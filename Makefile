@@ -14,6 +14,8 @@ CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.tools/bin/cargo-f
 TARGETS      ?= unroll weights config checkpoint
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
+# All but learner-cuda, which takes ten times the room.
+IMAGES       ?= actor learner
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),.tools/bin/cargo-cyclonedx)
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
@@ -86,8 +88,8 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check deploy/: rules, dash
 	$(DEPLOY_PYTHON) deploy/tests/kubernetes/check_manifests.py --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) deploy/tests/observability/live.py --bin-dir target/debug
 
-images: ## Build the container images of actor and learner (ARGS= is handed on to docker build)
-	for target in actor learner; do \
+images: ## Build the container images (IMAGES="actor learner learner-cuda"; ARGS= is handed on to docker build)
+	for target in $(IMAGES); do \
 		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag hrm-impala/$$target:$(VERSION) \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(ARGS) . || exit 1; \
 	done

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use hrm_common::{
     config::{ActorConfig, FileError, read_file},
+    pem,
     token::{self, Token},
 };
 use hrm_proto::v1::learner_client::LearnerClient;
@@ -74,11 +75,15 @@ impl Credentials {
         let tls = match &self.ca {
             None => None,
             Some(ca) => {
+                // Looked at here, where it is known which file it is.
+                pem::certificates("actor.tls_ca", ca)?;
                 let authority = Certificate::from_pem(read_file("actor.tls_ca", ca)?);
                 let mut tls = ClientTlsConfig::new()
                     .ca_certificate(authority)
                     .timeout(HANDSHAKE);
                 if let Some((certificate, key)) = &self.identity {
+                    pem::certificates("actor.tls_certificate", certificate)?;
+                    pem::private_key("actor.tls_private_key", key)?;
                     tls = tls.identity(Identity::from_pem(
                         read_file("actor.tls_certificate", certificate)?,
                         read_file("actor.tls_private_key", key)?,

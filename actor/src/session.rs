@@ -29,6 +29,7 @@ use hrm_common::{
     telemetry::names,
     trajectory::{Unroll, UnrollShape},
     weights::{Weights, WeightsError},
+    wire,
 };
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
@@ -52,10 +53,6 @@ const HAND_OVER: usize = 1;
 
 /// A session that lived this long counts as healthy: the backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(10);
-
-/// How long an actor whose upload was closed waits for the end of its subscription. A learner that is
-/// gone ends both at once.
-const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// How an actor process reaches its learner.
 #[derive(Debug, Clone)]
@@ -127,6 +124,9 @@ pub enum SessionError {
     /// The learner closed a stream without a word, as it does when it stops.
     #[error("the learner closed the {0} stream")]
     Closed(&'static str),
+    /// What the learner answered to the handshake is not what arrived.
+    #[error("the learner's specification was damaged on its way")]
+    Damaged,
     /// Damaged or foreign weights.
     #[error("weights: {0}")]
     Weights(#[from] WeightsError),
@@ -186,8 +186,12 @@ impl SessionError {
             | Self::Model(_)
             | Self::Fingerprint { .. }
             | Self::Panicked => true,
-            Self::Status(status) => status.code() == Code::Unimplemented,
-            Self::File(_)
+            // The learner's own word, not that of a proxy before a learner that restarts.
+            Self::Status(status) => {
+                status.code() == Code::Unimplemented && status.details() == b"wire_version"
+            }
+            Self::Damaged
+            | Self::File(_)
             | Self::Transport(_)
             | Self::Closed(_)
             | Self::Weights(_)
@@ -324,10 +328,11 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         () = shutdown.tripped() => Ok(Outcome::Stopped),
     };
 
-    // A learner that ends a run closes both streams; only the subscription says that it is complete.
+    // A learner that ends a run closes both streams; only the subscription says that it is complete. One that is gone
+    // ends both at once, and what a live one still has to send may take its time on a busy link.
     if subscribed
         && result.as_ref().is_err_and(SessionError::is_goodbye)
-        && let Ok(Ok(SyncEnd::RunComplete)) = tokio::time::timeout(LAST_WORD, &mut sync).await
+        && let Ok(Ok(SyncEnd::RunComplete)) = tokio::time::timeout(options.drain, &mut sync).await
     {
         result = Ok(Outcome::RunComplete);
     }
@@ -368,6 +373,10 @@ async fn join(client: &mut Client, options: &ActorOptions) -> Result<Joined, Ses
         wire_minor: WIRE_MINOR,
         name: options.name.clone(),
     };
+    let answer = client.join(request).await?.into_inner();
+    if !wire::is_whole(&answer) {
+        return Err(SessionError::Damaged);
+    }
     let JoinResponse {
         session,
         spec,
@@ -375,7 +384,7 @@ async fn join(client: &mut Client, options: &ActorOptions) -> Result<Joined, Ses
         seed,
         wire_major,
         ..
-    } = client.join(request).await?.into_inner();
+    } = answer;
     if wire_major != WIRE_MAJOR {
         let refusal = Refusal::WireVersion {
             found: WIRE_MAJOR,

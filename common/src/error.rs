@@ -1,6 +1,7 @@
 //! Why the learner refuses something that came over the wire, and the one place where a refusal
 //! becomes a gRPC status.
 
+use bytes::Bytes;
 use thiserror::Error;
 use tonic::{Code, Status};
 
@@ -133,7 +134,9 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Status::new(refusal.code(), refusal.to_string())
+        // With the reason, since codes also come from whatever stands between the two.
+        let reason = Bytes::from_static(refusal.reason().as_bytes());
+        Status::with_details(refusal.code(), refusal.to_string(), reason)
     }
 }
 

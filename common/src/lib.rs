@@ -19,6 +19,7 @@ pub mod error;
 pub mod health;
 pub mod listen;
 pub mod model;
+pub mod pem;
 pub mod shutdown;
 pub mod stage;
 pub mod telemetry;

@@ -55,6 +55,9 @@ pub enum WeightsError {
         /// Bytes the header announced.
         announced: usize,
     },
+    /// The header is not what was sent.
+    #[error("checksum of a header of weights does not match")]
+    Header,
     /// The body is not what was sent.
     #[error("checksum of weights version {version} does not match")]
     Checksum {
@@ -99,14 +102,16 @@ impl Weights {
 
     /// The pieces to send, in order: the first carries the header. The body's bytes are shared.
     pub fn chunks(&self) -> impl Iterator<Item = proto::WeightsChunk> + use<> {
-        let header = proto::WeightsHeader {
+        let mut header = proto::WeightsHeader {
             version: self.version,
             size: self.body.len() as u64,
             sha256: Bytes::copy_from_slice(&self.sha256),
             model_fingerprint: self.model_fingerprint,
             curriculum_distance: self.curriculum_distance,
             run_complete: self.run_complete,
+            header_sha256: Bytes::new(),
         };
+        header.header_sha256 = Bytes::copy_from_slice(&header_checksum(&header));
         let body = self.body.clone();
         let pieces = body.len().div_ceil(CHUNK).max(1);
         (0..pieces).map(move |i| proto::WeightsChunk {
@@ -114,6 +119,18 @@ impl Weights {
             data: body.slice(i * CHUNK..body.len().min((i + 1) * CHUNK)),
         })
     }
+}
+
+/// SHA-256 over everything in a header but that checksum itself: numbers little-endian in the order of their fields.
+fn header_checksum(header: &proto::WeightsHeader) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(header.version.to_le_bytes());
+    hasher.update(header.size.to_le_bytes());
+    hasher.update(&header.sha256);
+    hasher.update(header.model_fingerprint.to_le_bytes());
+    hasher.update(header.curriculum_distance.to_le_bytes());
+    hasher.update([u8::from(header.run_complete)]);
+    hasher.finalize().into()
 }
 
 /// Swaps encoded weights into a model, all of them or none.
@@ -153,6 +170,10 @@ impl Assembler {
             (None, None) => return Err(WeightsError::Order("data before a header")),
             (None, Some(pending)) => pending,
             (Some(header), None) => {
+                let sealed = !header.header_sha256.is_empty();
+                if sealed && header.header_sha256[..] != header_checksum(&header) {
+                    return Err(WeightsError::Header);
+                }
                 if header.model_fingerprint != self.model_fingerprint {
                     return Err(WeightsError::Fingerprint {
                         found: header.model_fingerprint,
@@ -316,6 +337,7 @@ mod tests {
         let mut chunk = pieces(0).remove(0);
         if let Some(header) = &mut chunk.header {
             header.size = size;
+            header.header_sha256 = header_checksum(header).to_vec().into();
         }
         chunk.data = Bytes::from_static(b"only this");
         chunk
@@ -341,6 +363,8 @@ mod tests {
         fn a_flipped_bit_is_found(at: prop::sample::Index, bit in 0_u32..8, in_checksum: bool) {
             let mut chunk = pieces(300).remove(0);
             let header = chunk.header.as_mut().expect("the first piece");
+            // As of an older learner.
+            header.header_sha256.clear();
             let damaged = if in_checksum { &mut header.sha256 } else { &mut chunk.data };
             let mut bytes = damaged.to_vec();
             let index = at.index(bytes.len());
@@ -355,10 +379,29 @@ mod tests {
     }
 
     #[test]
+    fn a_header_that_says_something_else_is_found() {
+        let changes: [fn(&mut proto::WeightsHeader); 7] = [
+            |h| h.version ^= 1 << 40,
+            |h| h.size ^= 1,
+            |h| h.sha256 = vec![0; 32].into(),
+            |h| h.model_fingerprint ^= 1,
+            |h| h.curriculum_distance ^= 1,
+            |h| h.run_complete ^= true,
+            |h| h.header_sha256 = vec![0; 32].into(),
+        ];
+        for change in changes {
+            let mut chunk = pieces(3).remove(0);
+            change(chunk.header.as_mut().expect("the first piece"));
+            assert!(matches!(refused(vec![chunk]), WeightsError::Header));
+        }
+    }
+
+    #[test]
     fn a_checksum_of_another_length_is_none() {
         let mut chunk = pieces(3).remove(0);
         if let Some(header) = &mut chunk.header {
             header.sha256.truncate(31);
+            header.header_sha256.clear();
         }
         assert!(matches!(
             refused(vec![chunk]),

@@ -89,6 +89,33 @@ pub fn encode(unroll: &Unroll) -> proto::UnrollBatch {
     message
 }
 
+/// Puts the checksum over the answer to a handshake.
+pub fn seal(mut joined: proto::JoinResponse) -> proto::JoinResponse {
+    joined.sha256 = join_checksum(&joined).to_vec().into();
+    joined
+}
+
+/// Whether the answer to a handshake arrived as it was sent. An older learner sends no checksum.
+pub fn is_whole(joined: &proto::JoinResponse) -> bool {
+    let older = joined.sha256.is_empty() && (joined.wire_major, joined.wire_minor) < (1, 2);
+    older || joined.sha256[..] == join_checksum(joined)
+}
+
+/// As [`checksum`], over the answer to a handshake.
+fn join_checksum(joined: &proto::JoinResponse) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(joined.session.to_le_bytes());
+    for text in [&joined.run_id, &joined.spec] {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    hasher.update(joined.model_fingerprint.to_le_bytes());
+    hasher.update(joined.seed.to_le_bytes());
+    hasher.update(joined.wire_major.to_le_bytes());
+    hasher.update(joined.wire_minor.to_le_bytes());
+    hasher.finalize().into()
+}
+
 /// SHA-256 over everything but the checksum itself: numbers little-endian in the order of their fields, arrays
 /// with their length before them.
 fn checksum(message: &proto::UnrollBatch) -> [u8; 32] {

@@ -535,3 +535,38 @@ fn the_size_limit_bounds_every_valid_message_and_little_more() {
         );
     }
 }
+
+#[test]
+fn the_answer_to_a_handshake_is_taken_whole_or_not_at_all() {
+    let joined = wire::seal(proto::JoinResponse {
+        session: 1,
+        run_id: "a run".into(),
+        spec: "{\"p_change\":0.05}".into(),
+        model_fingerprint: 2,
+        seed: 3,
+        wire_major: 1,
+        wire_minor: 2,
+        ..proto::JoinResponse::default()
+    });
+    assert!(wire::is_whole(&joined));
+    let change = |how: fn(&mut proto::JoinResponse)| {
+        let mut changed = joined.clone();
+        how(&mut changed);
+        wire::is_whole(&changed)
+    };
+    assert!(!change(|j| j.session ^= 1));
+    assert!(!change(|j| j.run_id.push('x')));
+    assert!(!change(|j| j.spec = j.spec.replace("0.05", "0.04")));
+    assert!(!change(|j| j.model_fingerprint ^= 1));
+    assert!(!change(|j| j.seed ^= 1));
+    assert!(!change(|j| j.wire_major ^= 2));
+    assert!(!change(|j| j.wire_minor ^= 4));
+    assert!(!change(|j| j.sha256.clear()), "it was promised");
+    assert!(!change(|j| {
+        (j.wire_minor, j.sha256) = (1, vec![7; 32].into());
+    }));
+    assert!(change(|j| {
+        j.wire_minor = 1;
+        j.sha256.clear();
+    }));
+}

@@ -8,9 +8,10 @@
 //! Where no tokens are configured, whoever reaches the port (and has a certificate, under mutual TLS) is an
 //! actor.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, header::AUTHORIZATION},
     middleware::Next,
@@ -22,10 +23,19 @@ use hrm_common::{
     telemetry::names::{self, CallRefused},
     token::{self, Token},
 };
+use http_body_util::Limited;
 use subtle::{Choice, ConstantTimeEq as _};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::reload::Reloaded;
+
+/// What a call other than an upload may send in all, in bytes: a few numbers and names. Health is everyone's, so
+/// this is what a stranger can make the learner hold.
+const REQUEST: usize = 16 << 10;
+
+/// How long such a request may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +44,11 @@ pub enum Role {
     Viewer,
     /// Join, upload and subscribe, besides.
     Actor,
+}
+
+/// True for the one call that sends much.
+fn is_upload(path: &str) -> bool {
+    path == "/hrm.v1.Learner/Upload"
 }
 
 /// The role that a call needs; `None` for what is everyone's. What is not listed needs the most.
@@ -147,7 +162,14 @@ pub(crate) async fn guard(
     match access.check(request.uri().path(), request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            if is_upload(request.uri().path()) {
+                return next.run(request).await;
+            }
+            let request = request.map(|body| Body::new(Limited::new(body, REQUEST)));
+            match timeout(ARRIVAL, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => Status::deadline_exceeded("the request did not arrive").into_http(),
+            }
         }
         Err(refusal) => {
             tracing::debug!(path = request.uri().path(), %refusal, "call refused");
@@ -162,7 +184,7 @@ pub(crate) async fn guard(
 }
 
 /// Digests of the tokens in a file.
-type TokenFile = Reloaded<Vec<Digest>>;
+type TokenFile = Box<Reloaded<Vec<Digest>>>;
 
 /// SHA-256 of a token: what is kept and compared in its place.
 type Digest = [u8; 32];
@@ -172,6 +194,7 @@ fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
     Reloaded::new(key, vec![path.to_owned()], move || {
         Ok(token::read(key, &file)?.iter().map(Token::digest).collect())
     })
+    .map(Box::new)
 }
 
 /// Whether a token with this digest is among them. Takes as long whichever it is.
@@ -320,5 +343,45 @@ mod tests {
             assert_eq!(only.check(JOIN, &wrong), Err(Refusal::Unauthenticated));
             assert!(only.check(HEALTH, &wrong).is_ok());
         }
+    }
+
+    /// Passes what it is sent to a service that reads all of it; with the status that comes back, as gRPC has it.
+    async fn answer(path: &str, body: Body) -> Option<String> {
+        let read = |request: Request| async {
+            match axum::body::to_bytes(request.into_body(), usize::MAX).await {
+                Ok(_) => Response::default(),
+                Err(_) => Status::out_of_range("too much").into_http::<Body>(),
+            }
+        };
+        let app = axum::Router::new()
+            .fallback(read)
+            .layer(axum::middleware::from_fn_with_state(
+                Arc::new(Access::Open),
+                guard,
+            ));
+        let request = Request::builder().uri(path).body(body).expect("a request");
+        let response = tower::ServiceExt::oneshot(app, request)
+            .await
+            .expect("infallible");
+        let status = response.headers().get("grpc-status")?;
+        Some(status.to_str().expect("text").to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_makes_nobody_hold_much_or_wait_long() {
+        let upload = "/hrm.v1.Learner/Upload";
+        let endless = || Body::from_stream(tokio_stream::pending::<Result<Vec<u8>, axum::Error>>());
+        for path in [HEALTH, JOIN, STATUS] {
+            assert_eq!(answer(path, Body::from(vec![0; REQUEST])).await, None);
+            let code = (tonic::Code::OutOfRange as i32).to_string();
+            let refused = answer(path, Body::from(vec![0; REQUEST + 1])).await;
+            assert_eq!(refused, Some(code), "{path}");
+            let code = (tonic::Code::DeadlineExceeded as i32).to_string();
+            assert_eq!(answer(path, endless()).await, Some(code), "{path}");
+        }
+        // Its messages have a limit of their own, and its patience is the service's.
+        assert_eq!(answer(upload, Body::from(vec![0; 2 * REQUEST])).await, None);
+        let waits = timeout(10 * ARRIVAL, answer(upload, endless())).await;
+        assert!(waits.is_err());
     }
 }

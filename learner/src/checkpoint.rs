@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -46,6 +46,9 @@ const SQUARE: &str = "optimizer.square";
 pub struct RunState {
     /// Identifies the run across restarts.
     pub run_id: String,
+    /// How often the learner had been started on it before.
+    #[serde(default)]
+    pub restarts: u64,
     /// Environment steps trained on.
     pub frames: u64,
     /// Optimiser steps.
@@ -115,6 +118,13 @@ pub enum CheckpointError {
     Model(#[from] ModelConfigError),
 }
 
+impl CheckpointError {
+    /// True when the file is not what was written, and never will be again.
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Format { .. } | Self::Checksum(_))
+    }
+}
+
 fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
     let path = path.to_owned();
     move |source| CheckpointError::Io { path, source }
@@ -158,9 +168,11 @@ pub fn save(
     let bytes = state::encode_named(&tensors, Some(metadata));
 
     write_atomically(&path, &bytes)?;
-    let mut all = list(folder)?;
-    all.truncate(all.len().saturating_sub(keep.max(1)));
-    for old in all {
+    let mut others = list(folder)?;
+    // However many frames the others have: what was just written is what there is to keep.
+    others.retain(|other| *other != path);
+    others.truncate(others.len().saturating_sub(keep.max(1) - 1));
+    for old in others {
         fs::remove_file(&old).map_err(io_error(&old))?;
     }
     Ok(path)
@@ -215,21 +227,28 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError
 ///
 /// # Errors
 ///
-/// When the folder cannot be read.
+/// When the folder cannot be read, or is a link to something that is not there: a disk that is not mounted is no
+/// folder without checkpoints.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_symlink() => {
+            return Ok(Vec::new());
+        }
+        entries => entries.map_err(io_error(folder))?,
+    };
+    let mut found: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io_error(folder))?.path();
+        found.extend(frames_of(&path).map(|frames| (frames, path)));
     }
-    let mut found: Vec<(u64, PathBuf)> = fs::read_dir(folder)
-        .map_err(io_error(folder))?
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let frames = path.file_stem()?.to_str()?.parse().ok()?;
-            (path.extension()? == ENDING).then_some((frames, path))
-        })
-        .collect();
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The frames that the name of a complete checkpoint says; `None` for every other file.
+fn frames_of(path: &Path) -> Option<u64> {
+    let frames = path.file_stem()?.to_str()?.parse().ok()?;
+    (path.extension()? == ENDING).then_some(frames)
 }
 
 /// The newest checkpoint of a run's folder, a checkpoints folder, or the file itself.
@@ -257,7 +276,8 @@ pub fn find(place: &Path) -> Result<PathBuf, CheckpointError> {
 ///
 /// # Errors
 ///
-/// When there is none, or none of them can be read: the error of the newest, then.
+/// When there is none, or all of them are damaged: the error of the newest, then. When one cannot be read for another
+/// reason, which may pass or be somebody's to mend, such as missing permissions or another release.
 pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
     let newest = find(place)?;
     let candidates = match place.is_file() {
@@ -268,7 +288,8 @@ pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), Checkp
     for path in candidates.iter().rev() {
         match Checkpoint::read(path) {
             Ok(checkpoint) => return Ok((checkpoint, damaged)),
-            Err(error) => damaged.push(error),
+            Err(error) if error.is_damage() => damaged.push(error),
+            Err(error) => return Err(error),
         }
     }
     match damaged.is_empty() {
@@ -282,7 +303,7 @@ pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), Checkp
 ///
 /// # Errors
 ///
-/// When there are some and none can be read, or the file system refuses.
+/// As [`newest`], or when the file system refuses.
 pub fn resume(folder: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
     let all = list(folder)?;
     if all.is_empty() {
@@ -415,6 +436,7 @@ mod tests {
         let config = config(8);
         RunState {
             run_id: "0123".into(),
+            restarts: 0,
             frames,
             updates: 7,
             optimizer_steps: 2,
@@ -640,5 +662,40 @@ mod tests {
         assert_eq!(state::encode(&wider), before);
         let error = read.restore_optimizer(&mut adam).expect_err("wider");
         assert!(error.to_string().contains(MEAN), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_at_is_no_folder_without_checkpoints() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path().join("checkpoints");
+        assert!(resume(&at).expect("nothing there").is_none());
+        // A disk that is not mounted.
+        std::os::unix::fs::symlink(folder.path().join("disk"), &at).expect("a link");
+        let error = resume(&at).expect_err("who knows what is there");
+        assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+        fs::create_dir(folder.path().join("disk")).expect("mounted");
+        assert!(resume(&at).expect("nothing there").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_what_is_damaged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        saved(folder.path(), 100, 9);
+        let newest = saved(folder.path(), 200, 9);
+        // Neither root nor anybody else can read a folder as a file.
+        fs::remove_file(&newest).expect("removed");
+        fs::create_dir(&newest).expect("a folder");
+        let error = resume(folder.path()).expect_err("it may be sound");
+        assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+        assert!(newest.exists(), "nothing is moved aside");
+    }
+
+    #[test]
+    fn what_was_just_written_stays_whatever_else_there_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let later = [700, 800].map(|frames| saved(folder.path(), frames, 9));
+        let written = saved(folder.path(), 100, 2);
+        let left = [written, later[1].clone()];
+        assert_eq!(list(folder.path()).expect("a folder"), left);
     }
 }

@@ -10,8 +10,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, Write as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
     os::unix::fs::FileExt as _,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
@@ -24,6 +24,9 @@ use hrm_common::{
 use serde::{Deserialize, Serialize};
 
 use crate::sessions::Session;
+
+/// The file that holds it.
+const TRAINED: &str = "trained-frames";
 
 /// Digits of the count that is written over and over in the same place.
 const DIGITS: usize = 20;
@@ -131,7 +134,7 @@ impl Entry {
         });
         Self::Session {
             session: format!("{:016x}", session.id),
-            actor: session.name.clone(),
+            actor: session.peer.name.clone(),
             received: get(&ledger.received),
             refused: get(&ledger.refused),
             admitted: get(&ledger.admitted),
@@ -164,10 +167,11 @@ impl LedgerFile {
                 .clone()
                 .write(true)
                 .truncate(false)
-                .open(folder.join("trained-frames"))?,
+                .open(folder.join(TRAINED))?,
             lines: options.append(true).open(folder.join("ledger.jsonl"))?,
         };
-        let trained = this.trained_before()?;
+        this.drop_torn_line()?;
+        let trained = trained_frames(folder)?;
         let frames = trained.saturating_sub(checkpoint);
         if frames > 0 {
             this.append(&Entry::RolledBack {
@@ -180,12 +184,22 @@ impl LedgerFile {
         Ok((this, frames))
     }
 
-    fn trained_before(&self) -> io::Result<u64> {
-        let mut text = [0; DIGITS];
-        let read = self.trained.read_at(&mut text, 0)?;
-        // Empty when the run begins.
-        let text = std::str::from_utf8(&text[..read]).unwrap_or_default();
-        Ok(text.trim().parse().unwrap_or(0))
+    /// Cuts off what stands after the last whole line, as when the power failed: what followed it could not be read.
+    fn drop_torn_line(&mut self) -> io::Result<()> {
+        let mut text = Vec::new();
+        self.lines.read_to_end(&mut text)?;
+        let whole = text
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |at| at + 1);
+        if whole < text.len() {
+            tracing::warn!(
+                bytes = text.len() - whole,
+                "ledger.jsonl ended in a torn line"
+            );
+            self.lines.set_len(whole as u64)?;
+        }
+        Ok(())
     }
 
     /// Writes how many frames the run was trained on. Not forced to the disk: a killed process loses nothing of
@@ -211,6 +225,19 @@ impl LedgerFile {
     }
 }
 
+/// How many frames the run in `folder` was trained on, whether or not a checkpoint has them; 0 before it begins.
+///
+/// # Errors
+///
+/// When the file system refuses.
+pub fn trained_frames(folder: &Path) -> io::Result<u64> {
+    match fs::read_to_string(folder.join(TRAINED)) {
+        Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
 /// Appends all of `bytes` or, as on a full disk, nothing: what follows a torn line could not be read.
 pub(crate) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
@@ -222,10 +249,8 @@ pub(crate) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::{access::Caller, sessions::Sessions};
+    use crate::sessions::{Peer, Sessions};
 
     fn lines(folder: &Path) -> Vec<Entry> {
         let text = fs::read_to_string(folder.join("ledger.jsonl")).expect("a ledger");
@@ -236,7 +261,7 @@ mod tests {
     #[test]
     fn a_session_is_settled_when_all_of_it_has_an_end() {
         let (session, _) = Sessions::new(1, 0, 9)
-            .join(1, "a".into(), Caller::default())
+            .join(1, Peer::default())
             .expect("room");
         let ledger = &session.ledger;
         assert!(ledger.is_settled());
@@ -286,5 +311,27 @@ mod tests {
         drop(file);
         let (_, rolled_back) = LedgerFile::open(folder.path(), 700).expect("there");
         assert_eq!((rolled_back, lines(folder.path()).len()), (0, 1));
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off_and_the_next_one_stays_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ledger.jsonl");
+        let entry = Entry::RolledBack {
+            frames: 1,
+            trained: 2,
+            checkpoint: 1,
+        };
+        let (mut file, _) = LedgerFile::open(folder.path(), 0).expect("opened");
+        file.append(&entry).expect("written");
+        let whole = fs::read_to_string(&path).expect("a ledger");
+        // As when the power failed in the middle of a line.
+        fs::write(&path, format!("{whole}{}", &whole[..whole.len() / 2])).expect("written");
+        let (mut file, _) = LedgerFile::open(folder.path(), 0).expect("opened");
+        file.append(&entry).expect("written");
+        assert_eq!(
+            fs::read_to_string(&path).expect("a ledger"),
+            whole.repeat(2)
+        );
     }
 }

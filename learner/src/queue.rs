@@ -135,7 +135,7 @@ mod tests {
     use hrm_common::{model::Dtype, trajectory::UnrollShape};
 
     use super::*;
-    use crate::{access::Caller, sessions::Sessions};
+    use crate::sessions::{Peer, Sessions};
 
     fn unroll(sequence: u64) -> Unroll {
         Unroll {
@@ -163,10 +163,7 @@ mod tests {
 
     fn session() -> Arc<Session> {
         let sessions = Sessions::new(1, 0, 1);
-        sessions
-            .join(1, String::new(), Caller::default())
-            .expect("room")
-            .0
+        sessions.join(1, Peer::default()).expect("room").0
     }
 
     /// One look at whether a future is done.

@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
 use hrm_common::config::FileError;
@@ -14,7 +13,7 @@ use hrm_common::config::FileError;
 type Make<T> = Box<dyn Fn() -> Result<T, FileError> + Send + Sync>;
 
 /// What changes with the content of a file; `None` where it has none.
-type Stamp = Option<(SystemTime, u64, u64)>;
+type Stamp = Option<[i64; 6]>;
 
 /// Something that is made of files. While what stands there cannot be used, as in the middle of a change, the
 /// last that could stays good.
@@ -29,6 +28,8 @@ pub struct Reloaded<T> {
 struct Made<T> {
     stamps: Vec<Stamp>,
     value: Arc<T>,
+    /// Of files that could not be used, and of which that was said.
+    unusable: Option<Vec<Stamp>>,
 }
 
 impl<T> fmt::Debug for Reloaded<T> {
@@ -59,7 +60,11 @@ impl<T> Reloaded<T> {
             what,
             files,
             make: Box::new(make),
-            state: Mutex::new(Made { stamps, value }),
+            state: Mutex::new(Made {
+                stamps,
+                value,
+                unusable: None,
+            }),
         })
     }
 
@@ -68,15 +73,21 @@ impl<T> Reloaded<T> {
         let mut state = self.lock();
         let stamps = stamps(&self.files);
         if stamps != state.stamps {
-            state.stamps = stamps;
             match (self.make)() {
                 Ok(value) => {
                     tracing::info!(what = self.what, "read again");
-                    state.value = Arc::new(value);
+                    *state = Made {
+                        stamps,
+                        value: Arc::new(value),
+                        unusable: None,
+                    };
                 }
-                Err(error) => {
+                // It is tried again each time, since not all that can be wrong with it shows in the stamps.
+                Err(error) if state.unusable.as_ref() != Some(&stamps) => {
                     tracing::warn!(what = self.what, %error, "what was read before stays good");
+                    state.unusable = Some(stamps);
                 }
+                Err(_) => {}
             }
         }
         state.value.clone()
@@ -92,7 +103,74 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     files.iter().map(|path| stamp(path).ok()).collect()
 }
 
-fn stamp(path: &Path) -> io::Result<(SystemTime, u64, u64)> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.modified()?, metadata.len(), metadata.ino()))
+fn stamp(path: &Path) -> io::Result<[i64; 6]> {
+    let file = fs::metadata(path)?;
+    // The time of change is also that of the permissions.
+    Ok([
+        file.ino() as i64,
+        file.size() as i64,
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec(),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number that a file holds.
+    fn number(path: &Path) -> Reloaded<u32> {
+        let file = path.to_owned();
+        let make = move || {
+            let unusable = |reason: &dyn ToString| {
+                FileError::new("a.key", &file, reason.to_string(), "write a number")
+            };
+            let text = fs::read_to_string(&file).map_err(|e| unusable(&e))?;
+            text.trim().parse().map_err(|e| unusable(&e))
+        };
+        Reloaded::new("a number", vec![path.to_owned()], make).expect("a number")
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_read_as_soon_as_it_can_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, target) = (folder.path().join("link"), folder.path().join("target"));
+        fs::write(&path, "1").expect("a file");
+        let value = number(&path);
+        assert_eq!(*value.get(), 1);
+        // A link to a file of a folder that is not there yet: the same link throughout.
+        fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink(&target, &path).expect("a link");
+        assert_eq!(*value.get(), 1);
+        fs::write(&target, "x").expect("a file");
+        assert_eq!([*value.get(), *value.get()], [1, 1]);
+        fs::write(&target, "2").expect("a file");
+        assert_eq!(*value.get(), 2);
+    }
+
+    #[test]
+    fn a_failure_that_leaves_no_trace_on_the_file_is_no_reason_to_look_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "1").expect("a file");
+        let descriptors = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let (file, left) = (path.clone(), descriptors.clone());
+        let make = move || match left.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Ok(fs::read_to_string(&file).expect("there")),
+            false => Err(FileError::new(
+                "a.key",
+                &file,
+                "too many open files",
+                "wait",
+            )),
+        };
+        let value = Reloaded::new("a text", vec![path.clone()], make).expect("a text");
+        fs::write(&path, "two").expect("a file");
+        descriptors.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(*value.get(), "1");
+        descriptors.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(*value.get(), "two");
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,7 +27,7 @@ use hrm_common::{
     health::{self, Health, HealthEndpoint},
     model::{Hrm, state},
     shutdown::Shutdown,
-    telemetry::names,
+    telemetry::names::{self, RunFile},
     token::Token,
     weights::Weights,
     wire::Expectation,
@@ -43,7 +43,7 @@ use crate::{
     checkpoint,
     evaluate::{Evaluation, WalkBy, evaluate},
     evaluator::Evaluator,
-    ledger::{Entry, LedgerFile},
+    ledger::{self, Entry, LedgerFile},
     metrics_log::{EvalRecord, MetricsLog, Record},
     plot,
     progress::Progress,
@@ -52,7 +52,7 @@ use crate::{
     server::{self, Door},
     service::{LearnerService, Position},
     sessions::Sessions,
-    trainer::{End, Trainer},
+    trainer::{End, TrainError, Trainer, tolerate},
     update::Updater,
     upload::Admission,
 };
@@ -117,7 +117,7 @@ pub struct Running {
     /// Where the service listens, with the port that was given or found.
     pub address: SocketAddr,
     config: Config,
-    trainer: tokio::task::JoinHandle<Result<(End, Trainer), crate::trainer::TrainError>>,
+    trainer: tokio::task::JoinHandle<(Result<End, TrainError>, Trainer)>,
     servers: JoinSet<Result<(), transport::Error>>,
     server_stop: Shutdown,
     health: Health,
@@ -142,9 +142,7 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let config = effective.config.clone();
     let device = device(config.run.device)?;
-    let run_dir = RunDir::open(&config.run.dir, resume)?;
-    std::fs::write(run_dir.file("config.toml"), effective.to_toml())
-        .with_context(|| format!("writing {}", run_dir.file("config.toml").display()))?;
+    let mut run_dir = RunDir::open(&config.run.dir, resume)?;
 
     let mut model = Hrm::new(&config.model, config.env.grid(), config.run.seed, device)?;
     let checkpoint = checkpoint::resume(&run_dir.checkpoints())?;
@@ -152,7 +150,12 @@ pub async fn start(
         checkpoint
             .restore_model(&mut model)
             .context("resuming with another [model] or [env] than the run began with")?;
+        run_dir.go_on_from(&checkpoint.state)?;
+    } else {
+        began_or_lost(&config, run_dir.path())?;
     }
+    std::fs::write(run_dir.file("config.toml"), effective.to_toml())
+        .with_context(|| format!("writing {}", run_dir.file("config.toml").display()))?;
     let threads = update_threads(&config, device);
     let mut updater = Updater::new(
         model,
@@ -210,6 +213,7 @@ pub async fn start(
             queue: queue_tx,
             newest: newest.clone(),
             patience: config.learner.session_timeout(),
+            synchronous: config.rollout.synchronous,
         },
         position: position.clone(),
     };
@@ -255,7 +259,7 @@ pub async fn start(
     ));
 
     let (stop_tx, stop) = crossbeam::channel::bounded::<()>(0);
-    let trainer = Trainer {
+    let mut trainer = Trainer {
         batcher: Batcher::new(
             queue_rx,
             stop,
@@ -268,7 +272,8 @@ pub async fn start(
             device,
         ),
         newest: newest_tx,
-        metrics: MetricsLog::open(&run_dir.file("metrics.jsonl"), frames)?,
+        metrics: MetricsLog::open(&run_dir.file("metrics.jsonl"), frames)
+            .with_context(|| format!("opening {}", run_dir.file("metrics.jsonl").display()))?,
         ledger,
         evaluator: Evaluator::start(&config)?,
         sessions: sessions.clone(),
@@ -297,7 +302,7 @@ pub async fn start(
         .get()
         .set(config.learner.total_frames as f64);
     names::LEARNER_RUN_COMPLETE.get().set(0.0);
-    let trainer = tokio::task::spawn_blocking(move || trainer.run());
+    let trainer = tokio::task::spawn_blocking(move || (trainer.run(), trainer));
     let actors_stop = Shutdown::new();
     tokio::spawn({
         let (shutdown, actors_stop) = (shutdown.clone(), actors_stop.clone());
@@ -341,6 +346,23 @@ pub async fn start(
     })
 }
 
+/// Makes sure that a run without a checkpoint may begin: that there was none yet, and not that they are somewhere else.
+fn began_or_lost(config: &Config, folder: &Path) -> anyhow::Result<()> {
+    let trained = ledger::trained_frames(folder)
+        .with_context(|| format!("reading how long {} was trained", folder.display()))?;
+    let spec = &config.rollout;
+    let batch = config.learner.batch_unrolls * spec.envs * spec.unroll_length;
+    // A crash before the first one costs so much.
+    if trained <= config.checkpoint.interval_frames + batch as u64 {
+        return Ok(());
+    }
+    bail!(
+        "{} was trained on {trained} frames, and holds no checkpoint\n  remedy: bring its checkpoints back (is \
+         their disk mounted?), or name another folder with --run-dir, or remove this one to begin anew",
+        folder.display()
+    )
+}
+
 /// A door on the loopback interface for the actors of this process: they take the same path as others, whatever
 /// those must show at the main door. Only who knows a token that never leaves this process comes through.
 struct LocalDoor {
@@ -381,22 +403,19 @@ impl Running {
     ///
     /// When training failed; the last checkpoint stands then.
     pub async fn finish(mut self) -> anyhow::Result<Summary> {
-        let trained = (&mut self.trainer)
+        let (result, trainer) = (&mut self.trainer)
             .await
             .context("the trainer thread panicked")?;
         // No new actors; the process itself is well until it ends.
         self.health.set(health::LEARNER, false).await;
         let deadline = Instant::now() + self.config.learner.drain();
-        if let Ok((End::Complete, trainer)) = &trained {
+        let complete = matches!(result, Ok(End::Complete));
+        if complete {
             names::LEARNER_RUN_COMPLETE.get().set(1.0);
             trainer.publish_end();
         }
         // Closing the trainer's queue and dropping its weights ends every stream that is still open.
-        let result = match trained {
-            Ok((end, trainer)) => Ok((end, Finished::of(trainer))),
-            Err(error) => Err(error),
-        };
-        let complete = matches!(result, Ok((End::Complete, _)));
+        let mut finished = Finished::of(trainer);
         if !self.sessions_left(complete, deadline).await {
             tracing::warn!(
                 sessions = self.sessions.len(),
@@ -427,11 +446,13 @@ impl Running {
             self.servers.abort_all();
         }
 
-        let (end, mut finished) = result?;
         for session in self.sessions.take_all() {
-            let written = finished.ledger.append(&Entry::of(&session));
-            written.context("writing ledger.jsonl")?;
+            tolerate(
+                RunFile::Ledger,
+                finished.ledger.append(&Entry::of(&session)),
+            );
         }
+        let end = result?;
         let config = self.config.clone();
         let run_dir = self.run_dir.clone();
         let stop = Arc::new(AtomicBool::new(false));

@@ -19,7 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, RunState};
 
 /// Versions of the weights that one start of the learner may use. A restart goes on in the next block,
 /// so that a version never repeats, whatever was published after the last checkpoint, and what is still
@@ -76,7 +76,9 @@ pub enum RunDirError {
     )]
     Locked(PathBuf),
     /// `run.json` is damaged.
-    #[error("{path}: {source}; remove the folder to start anew")]
+    #[error(
+        "{path}: {source}; remove this file to go on from the newest checkpoint, or the folder to start anew"
+    )]
     Identity {
         /// The file.
         path: PathBuf,
@@ -138,17 +140,38 @@ impl RunDir {
             },
             None => Identity::begin(),
         };
-        let json = serde_json::to_vec(&identity).map_err(|source| RunDirError::Identity {
-            path: identity_path.clone(),
-            source,
-        })?;
-        // Before anything is published: a version that went out must never go out again.
-        checkpoint::write_atomically(&identity_path, &json)?;
-        Ok(Self {
+        let this = Self {
             path: path.to_owned(),
             identity,
             _lock: lock,
-        })
+        };
+        this.write_identity()?;
+        Ok(this)
+    }
+
+    /// Makes sure that a run goes on as what its checkpoint says it is, where `run.json` was lost or is older.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn go_on_from(&mut self, state: &RunState) -> Result<(), RunDirError> {
+        if self.identity.restarts > state.restarts {
+            return Ok(());
+        }
+        self.identity = Identity {
+            run_id: state.run_id.clone(),
+            restarts: state.restarts + 1,
+        };
+        self.write_identity()
+    }
+
+    /// To be done before anything is published: a version that went out must never go out again.
+    fn write_identity(&self) -> Result<(), RunDirError> {
+        let path = self.file("run.json");
+        match serde_json::to_vec(&self.identity) {
+            Ok(json) => Ok(checkpoint::write_atomically(&path, &json)?),
+            Err(source) => Err(RunDirError::Identity { path, source }),
+        }
     }
 
     /// The folder itself.

@@ -11,10 +11,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hrm_common::{
     error::Refusal,
     telemetry::names::{self, CallRefused},
     weights::Weights,
+    wire,
 };
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
@@ -31,7 +33,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    sessions::Session,
+    sessions::{Peer, Session},
     upload::{Admission, count_refused},
 };
 
@@ -85,13 +87,13 @@ pub struct LearnerService {
 #[tonic::async_trait]
 impl Learner for LearnerService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let peer = request.remote_addr();
+        let address = request.remote_addr();
         let caller = request.extensions().get().copied().unwrap_or_default();
         let JoinRequest {
             actor_id,
             wire_major,
+            wire_minor,
             name,
-            ..
         } = request.into_inner();
         if wire_major != WIRE_MAJOR {
             let refusal = Refusal::WireVersion {
@@ -112,14 +114,19 @@ impl Learner for LearnerService {
             .filter(|c| !c.is_control())
             .take(MAX_NAME)
             .collect();
+        let peer = Peer {
+            name,
+            caller,
+            wire_minor,
+        };
         let sessions = &self.admission.sessions;
         let (session, seed) = sessions
-            .join(actor_id, name, caller)
+            .join(actor_id, peer)
             .inspect_err(|refusal| count_call_refused(refusal, CallRefused::Sessions))?;
         tracing::info!(
-            actor = session.name,
+            actor = session.peer.name,
             session = format_args!("{:016x}", session.id),
-            peer = peer.map(tracing::field::display),
+            peer = address.map(tracing::field::display),
             "actor joined"
         );
         tokio::spawn({
@@ -138,7 +145,7 @@ impl Learner for LearnerService {
                 }
             }
         });
-        Ok(Response::new(JoinResponse {
+        Ok(Response::new(wire::seal(JoinResponse {
             session: session.id,
             run_id: self.run_id.clone(),
             spec: self.spec.clone(),
@@ -146,7 +153,8 @@ impl Learner for LearnerService {
             seed,
             wire_major: WIRE_MAJOR,
             wire_minor: WIRE_MINOR,
-        }))
+            sha256: Bytes::new(),
+        })))
     }
 
     type UploadStream = ReceiverStream<Result<UploadAck, Status>>;

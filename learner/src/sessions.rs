@@ -17,6 +17,17 @@ use crate::{access::Caller, ledger::Ledger};
 /// that is not known to be dead yet.
 const UPLOADS_PER_SESSION: usize = 2;
 
+/// What is known of an actor from the moment it joins.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// What it calls itself.
+    pub name: String,
+    /// By whose token it came in.
+    pub caller: Caller,
+    /// The minor wire version that it speaks.
+    pub wire_minor: u32,
+}
+
 /// One connection of one actor process.
 #[derive(Debug)]
 pub struct Session {
@@ -24,10 +35,8 @@ pub struct Session {
     pub id: u64,
     /// The actor process.
     pub actor_id: u64,
-    /// What the actor calls itself.
-    pub name: String,
-    /// Who opened it.
-    pub caller: Caller,
+    /// What was settled when it joined.
+    pub peer: Peer,
     /// What became of what it sent.
     pub ledger: Ledger,
     fenced: AtomicBool,
@@ -156,12 +165,7 @@ impl Sessions {
     /// # Errors
     ///
     /// [`Refusal::TooManySessions`] when as many as there may be are open.
-    pub fn join(
-        &self,
-        actor_id: u64,
-        name: String,
-        caller: Caller,
-    ) -> Result<(Arc<Session>, u64), Refusal> {
+    pub fn join(&self, actor_id: u64, peer: Peer) -> Result<(Arc<Session>, u64), Refusal> {
         let mut state = self.lock();
         let old = state.open.values().find(|s| s.actor_id == actor_id);
         match old.map(|session| session.id) {
@@ -185,8 +189,7 @@ impl Sessions {
         let session = Arc::new(Session {
             id,
             actor_id,
-            name,
-            caller,
+            peer,
             ledger: Ledger::default(),
             fenced: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
@@ -250,6 +253,11 @@ impl Sessions {
         self.lock().ended.extract_if(.., settled).collect()
     }
 
+    /// Puts back what was taken out and could not be booked: it is settled still.
+    pub fn put_back(&self, sessions: impl Iterator<Item = Arc<Session>>) {
+        self.lock().ended.extend(sessions);
+    }
+
     /// Takes out all that are left, settled or not: the learner ends.
     pub fn take_all(&self) -> Vec<Arc<Session>> {
         let mut state = self.lock();
@@ -300,15 +308,9 @@ mod tests {
     #[test]
     fn a_new_session_fences_the_old_one_of_the_same_actor_only() {
         let sessions = Sessions::new(1, 0, 9);
-        let (first, seed1) = sessions
-            .join(7, "a".into(), Caller::default())
-            .expect("room");
-        let (other, seed2) = sessions
-            .join(8, "b".into(), Caller::default())
-            .expect("room");
-        let (second, seed3) = sessions
-            .join(7, "a".into(), Caller::default())
-            .expect("room");
+        let (first, seed1) = sessions.join(7, Peer::default()).expect("room");
+        let (other, seed2) = sessions.join(8, Peer::default()).expect("room");
+        let (second, seed3) = sessions.join(7, Peer::default()).expect("room");
         assert!(first.is_fenced() && !other.is_fenced() && !second.is_fenced());
         assert_eq!(
             sessions.find(first.id).map(|s| s.id),
@@ -328,15 +330,9 @@ mod tests {
     #[test]
     fn a_session_lives_as_long_as_what_its_actor_came_back_for() {
         let sessions = Sessions::new(1, 0, 9);
-        let (died, _) = sessions
-            .join(1, String::new(), Caller::default())
-            .expect("room");
-        let (subscribed, _) = sessions
-            .join(2, String::new(), Caller::default())
-            .expect("room");
-        let (uploads, _) = sessions
-            .join(3, String::new(), Caller::default())
-            .expect("room");
+        let (died, _) = sessions.join(1, Peer::default()).expect("room");
+        let (subscribed, _) = sessions.join(2, Peer::default()).expect("room");
+        let (uploads, _) = sessions.join(3, Peer::default()).expect("room");
         subscribed.open_subscription().expect("the first");
         uploads.open_upload().expect("the first");
         let open = || [&died, &subscribed, &uploads].map(|s| sessions.find(s.id).is_ok());
@@ -350,9 +346,7 @@ mod tests {
         assert_eq!(open(), [false, false, true]);
         sessions.close(uploads.id);
         assert!(sessions.is_empty());
-        sessions
-            .join(4, String::new(), Caller::default())
-            .expect("room");
+        sessions.join(4, Peer::default()).expect("room");
         assert!(!sessions.any_claimed() && !sessions.is_empty());
     }
 
@@ -361,12 +355,7 @@ mod tests {
         let seeds = |joined| {
             let sessions = Sessions::new(42, joined, 9);
             (0..3)
-                .map(|actor| {
-                    sessions
-                        .join(actor, String::new(), Caller::default())
-                        .expect("room")
-                        .1
-                })
+                .map(|actor| sessions.join(actor, Peer::default()).expect("room").1)
                 .collect::<Vec<_>>()
         };
         assert_eq!(seeds(0), seeds(0));
@@ -376,11 +365,7 @@ mod tests {
     #[test]
     fn there_are_so_many_and_no_more_and_who_comes_back_takes_no_place() {
         let sessions = Sessions::new(1, 0, 2);
-        let join = |actor| {
-            sessions
-                .join(actor, String::new(), Caller::default())
-                .map(|(s, _)| s.id)
-        };
+        let join = |actor| sessions.join(actor, Peer::default()).map(|(s, _)| s.id);
         let first = join(1).expect("room");
         join(2).expect("room");
         assert_eq!(join(3), Err(Refusal::TooManySessions { most: 2 }));
@@ -394,9 +379,7 @@ mod tests {
     #[test]
     fn a_session_has_one_upload_and_one_subscription() {
         let sessions = Sessions::new(1, 0, 9);
-        let (session, _) = sessions
-            .join(1, String::new(), Caller::default())
-            .expect("room");
+        let (session, _) = sessions.join(1, Peer::default()).expect("room");
         session.open_upload().expect("the first");
         session.open_subscription().expect("the first");
         let again = [session.open_upload(), session.open_subscription()];
@@ -411,17 +394,13 @@ mod tests {
     #[test]
     fn a_session_is_settled_once_nothing_of_it_can_come() {
         let sessions = Sessions::new(1, 0, 9);
-        let (session, _) = sessions
-            .join(1, String::new(), Caller::default())
-            .expect("room");
+        let (session, _) = sessions.join(1, Peer::default()).expect("room");
         let settled = || sessions.settled().len();
         session.open_upload().expect("the first");
         session.ledger.admit(8);
         assert_eq!(settled(), 0, "it is open");
         // The same actor again: the old upload may still be in the middle of an admission.
-        sessions
-            .join(1, String::new(), Caller::default())
-            .expect("room");
+        sessions.join(1, Peer::default()).expect("room");
         session.ledger.train(8);
         assert_eq!(settled(), 0, "it uploads");
         session.ledger.admit(8);

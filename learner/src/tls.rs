@@ -2,15 +2,21 @@
 
 use std::{path::Path, sync::Arc};
 
-use hrm_common::config::{FileError, LearnerConfig, read_file};
+use hrm_common::{
+    config::{FileError, LearnerConfig},
+    pem,
+};
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 use crate::reload::Reloaded;
+
+const CERTIFICATE: &str = "learner.tls_certificate";
+const PRIVATE_KEY: &str = "learner.tls_private_key";
+const CLIENT_CA: &str = "learner.tls_client_ca";
 
 /// What is spoken inside: gRPC's HTTP/2.
 const PROTOCOL: &[u8] = b"h2";
@@ -51,25 +57,12 @@ fn server_config(
         Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
         None => builder.with_no_client_auth(),
     };
-    let wrong = |reason: &dyn ToString| {
-        let remedy = "give the certificate chain and its own private key, both as PEM; `hrm-learner certs` makes them";
-        FileError::new(
-            "learner.tls_certificate",
-            certificate,
-            reason.to_string(),
-            remedy,
-        )
-    };
-    let chain = certificates(&read_file("learner.tls_certificate", certificate)?)
-        .map_err(|reason| wrong(&reason))?;
-    let secret = PrivateKeyDer::from_pem_slice(&read_file("learner.tls_private_key", key)?)
-        .map_err(|reason| {
-            let remedy = "give the private key of learner.tls_certificate, as PEM";
-            FileError::new("learner.tls_private_key", key, reason, remedy)
-        })?;
-    let mut config = builder
-        .with_single_cert(chain, secret)
-        .map_err(|reason| wrong(&reason))?;
+    let chain = pem::certificates(CERTIFICATE, certificate)?;
+    let secret = pem::private_key(PRIVATE_KEY, key)?;
+    let mut config = builder.with_single_cert(chain, secret).map_err(|reason| {
+        let remedy = format!("give the certificate whose private key is {PRIVATE_KEY}'s");
+        FileError::new(CERTIFICATE, certificate, reason, remedy)
+    })?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(config)
 }
@@ -81,25 +74,13 @@ fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
     let wrong = |reason: &dyn ToString| {
         let remedy = "give the certificates of the authority that signs the actors', as PEM";
-        FileError::new("learner.tls_client_ca", path, reason.to_string(), remedy)
+        FileError::new(CLIENT_CA, path, reason.to_string(), remedy)
     };
     let mut roots = RootCertStore::empty();
-    let authorities = certificates(&read_file("learner.tls_client_ca", path)?)
-        .map_err(|reason| wrong(&reason))?;
-    for authority in authorities {
+    for authority in pem::certificates(CLIENT_CA, path)? {
         roots.add(authority).map_err(|reason| wrong(&reason))?;
     }
     WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
         .build()
         .map_err(|reason| wrong(&reason))
-}
-
-/// All certificates of a PEM file, at least one.
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    match found {
-        Ok(found) if found.is_empty() => Err("it holds no certificate".to_owned()),
-        Ok(found) => Ok(found),
-        Err(error) => Err(error.to_string()),
-    }
 }

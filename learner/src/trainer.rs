@@ -8,6 +8,7 @@
 //! ```
 
 use std::{
+    iter::once,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -120,7 +121,7 @@ impl Trainer {
     ///
     /// When the last checkpoint cannot be written, or the gradient stays not finite. An earlier checkpoint, or a
     /// line of a log, that cannot be written is told, counted, and tried again with the next one.
-    pub fn run(mut self) -> Result<(End, Self), TrainError> {
+    pub fn run(&mut self) -> Result<End, TrainError> {
         let began = Instant::now();
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
         let mut window = EpisodeWindow::default();
@@ -210,7 +211,7 @@ impl Trainer {
         };
         self.save(began)?;
         self.seconds_before = self.seconds(began);
-        Ok((end, self))
+        Ok(end)
     }
 
     /// Tells every actor that the run is over, with its last weights.
@@ -386,14 +387,20 @@ impl Trainer {
 
     /// Writes the lines of the sessions that have ended and of which nothing is on its way.
     fn book_sessions(&mut self) {
-        for session in self.sessions.settled() {
-            tolerate(RunFile::Ledger, self.ledger.append(&Entry::of(&session)));
+        let mut settled = self.sessions.settled().into_iter();
+        while let Some(session) = settled.next() {
+            if !tolerate(RunFile::Ledger, self.ledger.append(&Entry::of(&session))) {
+                // The rest would fare no better.
+                self.sessions.put_back(once(session).chain(settled));
+                return;
+            }
         }
     }
 
     fn save(&mut self, began: Instant) -> Result<(), TrainError> {
         let state = RunState {
             run_id: self.run_dir.identity.run_id.clone(),
+            restarts: self.run_dir.identity.restarts,
             frames: self.frames,
             updates: self.updater.updates,
             optimizer_steps: self.updater.optimizer.state().0,
@@ -421,7 +428,7 @@ impl Trainer {
 }
 
 /// Training goes on when a file cannot be written, as on a full disk: it is told and counted. False then.
-fn tolerate<E: std::fmt::Display>(file: RunFile, written: Result<(), E>) -> bool {
+pub(crate) fn tolerate<E: std::fmt::Display>(file: RunFile, written: Result<(), E>) -> bool {
     if let Err(error) = &written {
         names::LEARNER_WRITE_FAILURES.with(file).increment(1);
         tracing::error!(%error, file = file.as_str(), "cannot be written; training goes on");

@@ -14,6 +14,7 @@ use hrm_common::{
     config::{LossConfig, OptimizerConfig},
     model::{Gradient, Hrm},
     stage::{LearnerStage, StageClock},
+    wire::MAX_LOGIT,
 };
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -233,8 +234,9 @@ impl Updater {
         }
         self.updates += steps + report.skipped;
         report.updates = steps;
-        // Weights may be finite and of no use all the same: what they compute is not.
-        if steps > 0 && !(sound && is_finite(&self.model, &self.optimizer)) {
+        // Weights may be finite and of no use all the same: by what they compute.
+        let usable = || is_finite(&self.model, &self.optimizer) && self.acts(&frames);
+        if steps > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);
             report.rolled_back = true;
             report.skipped += std::mem::take(&mut report.updates);
@@ -245,6 +247,23 @@ impl Updater {
         mean(&mut report.loss_value);
         mean(&mut report.entropy);
         report
+    }
+
+    /// Whether actors can play by the present weights, as seen on the first tick of a batch: what the last update left
+    /// has not been used yet, and unrolls with other logits would be refused for ever.
+    fn acts(&self, frames: &Frames) -> bool {
+        let _no_grad = tch::no_grad_guard();
+        let envs = frames.envs as i64;
+        let (tokens, carry) = (
+            frames.tokens.narrow(0, 0, envs),
+            frames.carries.narrow(1, 0, envs),
+        );
+        let decision = self.model.forward(&tokens, &carry, Gradient::None);
+        // Not a number where any of them is none.
+        let largest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
+        decision.segments.iter().all(|heads| {
+            largest(&heads.logits) <= f64::from(MAX_LOGIT) && largest(&heads.value).is_finite()
+        })
     }
 
     /// What the present weights say of a batch.

@@ -41,6 +41,8 @@ pub struct Admission {
     pub newest: watch::Receiver<Weights>,
     /// How long a peer may owe something: an unroll that the trainer waits for, or room for what is sent to it.
     pub patience: Duration,
+    /// Whether actors wait for newer weights after each unroll.
+    pub synchronous: bool,
 }
 
 /// How far an upload is.
@@ -49,6 +51,8 @@ struct Upload {
     session: Option<Arc<Session>>,
     unrolls: u64,
     frames: u64,
+    /// That the last unroll was played on.
+    version: u64,
 }
 
 impl Admission {
@@ -65,7 +69,7 @@ impl Admission {
             session.end_upload();
             self.sessions.close(session.id);
             tracing::info!(
-                actor = session.name,
+                actor = session.peer.name,
                 session = format_args!("{:016x}", session.id),
                 unrolls = upload.unrolls,
                 reason = end
@@ -75,8 +79,8 @@ impl Admission {
                 "actor left"
             );
         }
-        // The peer may be gone already; then nobody waits for the last word.
-        let _ = acks.send(end.map(|()| upload.ack())).await;
+        // The peer may be gone already, or not read; then nobody waits for the last word.
+        let _ = timeout(self.patience, acks.send(end.map(|()| upload.ack()))).await;
     }
 
     async fn receive(
@@ -89,17 +93,20 @@ impl Admission {
             let Some(message) = self.next(messages, upload, acks).await? else {
                 return Ok(());
             };
-            let frames = u64::from(message.ticks) * u64::from(message.envs);
+            // Not what it says of itself: nothing of it has been looked at.
+            let frames = self.expectation.shape.frames() as u64;
             names::LEARNER_UNROLLS_RECEIVED.get().increment(1);
             names::LEARNER_FRAMES_RECEIVED.get().increment(frames);
             names::LEARNER_RECEIVED_BYTES
                 .get()
                 .increment(prost::Message::encoded_len(&message) as u64);
+            let version = message.policy_versions.last().copied().unwrap_or(0);
             self.admit(message, frames, upload)
                 .await
                 .inspect_err(count_refused)?;
             upload.unrolls += 1;
             upload.frames += frames;
+            upload.version = version;
         }
     }
 
@@ -139,7 +146,13 @@ impl Admission {
         }
         self.sessions.find(session.id)?;
         // A token that was taken out is no good for the rest of a session either.
-        self.access.let_in(&session.caller, Role::Actor)?;
+        self.access.let_in(&session.peer.caller, Role::Actor)?;
+        if session.peer.wire_minor >= 1 && message.sha256.is_empty() {
+            return Err(Refusal::field(
+                "sha256",
+                "missing, and actors of wire 1.1 send it",
+            ));
+        }
         let newest = self.newest.borrow().version;
         let unroll = wire::decode(message, &self.expectation, newest)?;
         self.queue.send(unroll, session.clone()).await
@@ -166,13 +179,24 @@ impl Admission {
                 Err(_) => return Err(self.silent()),
             }
             // While the trainer has not taken what came, the actor owes nothing.
-            let owes = session.taken() >= upload.unrolls;
+            let taken = session.taken() >= upload.unrolls;
+            let mut newest = self.newest.clone();
+            let owed = async {
+                // Nor, in a synchronous run, before there are weights to play on; whoever keeps the trainer from
+                // making them is the one that owes.
+                let newer = newest.wait_for(|w| !self.synchronous || w.version > upload.version);
+                if newer.await.is_err() {
+                    // No more come: the run ends, and so does the session.
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(self.patience).await;
+            };
             tokio::select! {
                 message = &mut message => return message,
                 // Its sender lives in the session that is held here.
                 _ = takes.changed() => {}
                 () = session.ended() => return Err(Refusal::Session { session: session.id }.into()),
-                () = tokio::time::sleep(self.patience), if owes => return Err(self.silent()),
+                () = owed, if taken => return Err(self.silent()),
             }
         }
     }

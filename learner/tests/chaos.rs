@@ -2,6 +2,8 @@
 //!
 //! Each of these ends with the books balanced and the run complete.
 
+#[path = "support/fleet.rs"]
+mod fleet;
 mod support;
 
 use std::{
@@ -12,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use fleet::{ends_well, free_address, serve_four_rooms, start_actor};
 use hrm_learner::{
     checkpoint::{self, Checkpoint},
     evaluate::WalkBy,
@@ -21,9 +24,7 @@ use hrm_learner::{
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use support::{
-    Process, address_in, client, command,
-    fleet::{ends_well, free_address, serve_four_rooms, start_actor, trains_on},
-    ledger,
+    Process, address_in, client, command, ledger,
     relay::{Fault, Relay},
     tiny_args, until, until_status,
 };
@@ -75,6 +76,16 @@ impl Learner<'_> {
     fn start(&self) -> Process {
         self.serving().0
     }
+}
+
+/// Waits until the learner there has trained on `frames` more than when it was first asked; the version then.
+async fn trains_on(address: SocketAddr, frames: u64) -> u64 {
+    let mut learner = client(address).await;
+    let now = until_status(&mut learner, "it answers", |_| true)
+        .await
+        .frames;
+    let later = until_status(&mut learner, "it trains", |s| s.frames >= now + frames).await;
+    later.version
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -207,13 +218,23 @@ fn actors_killed_one_after_the_other_stop_nobody() {
     }
 }
 
-/// Unrolls that an actor has sent, by its own count.
-fn sent(metrics: SocketAddr) -> u64 {
+/// What a process counts under this name; 0 before the first.
+fn counted(metrics: SocketAddr, name: &str) -> u64 {
     let page = support::get(metrics, "/metrics");
     let value = page
         .lines()
-        .find_map(|line| line.strip_prefix("hrm_actor_unrolls_sent_total "));
-    value.expect("it counts them").parse().expect("a number")
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().expect("a number"))
+}
+
+/// Unrolls that an actor has sent, by its own count.
+fn sent(metrics: SocketAddr) -> u64 {
+    counted(metrics, "hrm_actor_unrolls_sent_total")
+}
+
+/// Times it lost its learner.
+fn lost(metrics: SocketAddr) -> u64 {
+    counted(metrics, "hrm_actor_reconnects_total")
 }
 
 #[test]
@@ -243,12 +264,19 @@ fn a_network_that_fails_in_every_way_loses_nothing_that_was_good() {
             Fault::Partition,
         ] {
             println!("{fault:?}");
+            let lost_before = lost(metrics);
             relay.set(fault);
             // The one that is not behind it goes on all the while.
             trains_on(learner.address, 100 * BATCH).await;
             if fault == Fault::Partition {
                 // So long that it is given up.
                 until_status(&mut status, "one is left", |s| s.sessions == 1).await;
+            }
+            if !matches!(fault, Fault::Delay(_) | Fault::Throttle(_)) {
+                until("the actor behind it notices", async || {
+                    (lost(metrics) > lost_before).then_some(())
+                })
+                .await;
             }
             relay.set(Fault::None);
             let before = sent(metrics);
@@ -396,13 +424,8 @@ fn a_full_disk_and_a_read_only_one_stop_nothing_but_the_saving() {
     };
     let (process, metrics) = learner.serving();
     let failures = || {
-        let page = support::get(metrics, "/metrics");
-        let name = "hrm_learner_write_failures_total{file=\"checkpoint\"} ";
-        let value = page.lines().find_map(|line| line.strip_prefix(name));
-        value
-            .expect("it counts them")
-            .parse::<u64>()
-            .expect("a number")
+        let name = "hrm_learner_write_failures_total{file=\"checkpoint\"}";
+        counted(metrics, name)
     };
     let actor = start_actor(learner.address);
     runtime().block_on(async {

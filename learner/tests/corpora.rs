@@ -161,6 +161,7 @@ fn seed() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let state = RunState {
+        restarts: 0,
         run_id: "0123456789abcdef".into(),
         frames: 512,
         updates: 8,

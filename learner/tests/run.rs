@@ -14,11 +14,11 @@ use hrm_common::{
     shutdown::Shutdown,
 };
 use hrm_learner::{
-    access::Caller,
     checkpoint::{self, Checkpoint},
     evaluate::WalkBy,
     metrics_log::Record,
     run::Summary,
+    sessions::{Peer, Sessions},
 };
 use serde_json::Value;
 use support::{client, join, relay::Relay, start, status, tiny, try_start, until, until_status};
@@ -155,17 +155,54 @@ async fn a_synchronous_run_repeats_itself_bit_for_bit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_identity_was_lost_is_still_the_same_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("run");
+    run(&dir, false, &[]).await;
+    let before = newest(&dir).state;
+    std::fs::remove_file(dir.join("run.json")).expect("removed");
+    let longer = ("learner.total_frames", "512");
+    run(&dir, true, &[longer]).await;
+    let after = newest(&dir).state;
+    assert_eq!(after.run_id, before.run_id);
+    assert!(after.restarts > before.restarts, "no version repeats");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_its_checkpoints_does_not_begin_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("run");
+    let interval = ("checkpoint.interval_frames", "64");
+    run(&dir, false, &[interval]).await;
+    let log = std::fs::read(dir.join("metrics.jsonl")).expect("a log");
+    let (here, away) = (dir.join("checkpoints"), folder.path().join("away"));
+    std::fs::rename(&here, &away).expect("moved");
+    for resume in [true, false] {
+        let error = try_start(&tiny(&dir, &[interval]), resume, &Shutdown::new())
+            .await
+            .expect_err("they are somewhere else");
+        let message = format!("{error:#}");
+        assert!(message.contains("256 frames"), "{message}");
+        assert!(message.contains("remedy: "), "{message}");
+    }
+    assert_eq!(
+        std::fs::read(dir.join("metrics.jsonl")).expect("a log"),
+        log
+    );
+    std::fs::rename(&away, &here).expect("moved back");
+    run(&dir, true, &[interval, ("learner.total_frames", "512")]).await;
+    assert_eq!(newest(&dir).state.frames, 512);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_run_goes_on_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, whole) = (folder.path().join("two"), folder.path().join("one"));
     run(&dir, false, &[]).await;
     let before = newest(&dir);
     let seed_of_next = {
-        let sessions = hrm_learner::sessions::Sessions::new(1, before.state.sessions_joined, 9);
-        sessions
-            .join(1, String::new(), Caller::default())
-            .expect("room")
-            .1
+        let sessions = Sessions::new(1, before.state.sessions_joined, 9);
+        sessions.join(1, Peer::default()).expect("room").1
     };
 
     // What the service says before anything more is trained.
@@ -234,6 +271,7 @@ async fn the_curriculum_and_the_optimiser_go_on_too() {
     let json = |c: &Checkpoint| serde_json::to_value(&c.state).expect("JSON");
     let (mut before_state, after_state) = (json(&before), json(&after));
     before_state["seconds"] = after_state["seconds"].clone();
+    before_state["restarts"] = (before.state.restarts + 1).into();
     assert_eq!(before_state, after_state);
     assert!(weights(&before) == weights(&after));
     let tensors = |c: &Checkpoint| {

@@ -503,6 +503,63 @@ async fn uploads_of_nobody_take_no_more_places_than_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let mut client = support::client(running.address).await;
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(support::open_upload(&mut client).await);
+    }
+    // One more waits for one of them to end.
+    let mut ninth = client.clone();
+    let ninth = tokio::spawn(async move { ninth.status(StatusRequest {}).await });
+    let mut other = support::client(running.address).await;
+    for _ in 0..20 {
+        status(&mut other).await;
+    }
+    assert!(!ninth.is_finished());
+    open.pop();
+    ninth.await.expect("no panic").expect("its turn");
+
+    let mut request = Request::new(StatusRequest {});
+    let long = "x".repeat(17 << 10).parse().expect("a header");
+    request.metadata_mut().insert("long", long);
+    other.status(request).await.expect_err("too long");
+    drop((open, client, other));
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_does_not_begin_with_a_file_that_is_no_certificate_or_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = made(folder.path());
+    let config = secured(&folder.path().join("run"), &certs, &[]);
+    for (name, key) in [
+        (file::CA, "actor.tls_ca"),
+        (file::ACTOR, "actor.tls_certificate"),
+        (file::ACTOR_KEY, "actor.tls_private_key"),
+    ] {
+        let whole = fs::read(certs.join(name)).expect(name);
+        fs::write(certs.join(name), "not PEM").expect("a file");
+        let options = ActorOptions::of(&config.config, "elsewhere".into());
+        let error = session::run(options, Shutdown::new())
+            .await
+            .expect_err("unusable");
+        assert!(matches!(error, SessionError::File(_)), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains(key) && message.contains("remedy: "),
+            "{message}"
+        );
+        fs::write(certs.join(name), whole).expect("a file");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(

@@ -54,7 +54,7 @@ struct Trainer {
     position: Arc<Position>,
 }
 
-fn service(patience: Duration) -> (LearnerService, Trainer) {
+fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = support::tiny(folder.path(), &[]).config;
     let grid = config.env.grid();
@@ -73,6 +73,7 @@ fn service(patience: Duration) -> (LearnerService, Trainer) {
             queue: queue_tx,
             newest,
             patience,
+            synchronous,
         },
         position: position.clone(),
     };
@@ -88,11 +89,11 @@ fn service(patience: Duration) -> (LearnerService, Trainer) {
 }
 
 async fn listen() -> (SocketAddr, Trainer) {
-    listen_with(support::PATIENCE).await
+    listen_with(support::PATIENCE, false).await
 }
 
-async fn listen_with(patience: Duration) -> (SocketAddr, Trainer) {
-    let (service, trainer) = service(patience);
+async fn listen_with(patience: Duration, synchronous: bool) -> (SocketAddr, Trainer) {
+    let (service, trainer) = service(patience, synchronous);
     let listener = TcpListener::bind(support::ANY_PORT)
         .await
         .expect("a free port");
@@ -341,21 +342,17 @@ async fn a_session_has_one_upload_and_the_second_does_not_end_the_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_owes_an_unroll_is_closed_and_one_that_waits_is_not() {
-    let (address, trainer) = listen_with(Duration::from_millis(200)).await;
+    let (address, trainer) = listen_with(Duration::from_millis(200), false).await;
     let mut client = client(address).await;
     let owes = join(&mut client, 1).await.expect("room");
     let waits = join(&mut client, 2).await.expect("room");
+    // Before the uploads, which give them no more time than that.
+    let [of_waiting, of_owing] = [&waits, &owes].map(|joined| Player::new(joined).unroll(1));
     let (waiting, mut waiting_acks) = open_upload(&mut client).await;
-    waiting
-        .send(Player::new(&waits).unroll(1))
-        .await
-        .expect("open");
+    waiting.send(of_waiting).await.expect("open");
     ack(&mut waiting_acks, |ack| ack.unrolls_admitted == 1).await;
     let (owing, mut owing_acks) = open_upload(&mut client).await;
-    owing
-        .send(Player::new(&owes).unroll(1))
-        .await
-        .expect("open");
+    owing.send(of_owing).await.expect("open");
     ack(&mut owing_acks, |ack| ack.unrolls_admitted == 1).await;
 
     // The trainer takes the second one's only.
@@ -379,6 +376,26 @@ async fn a_session_that_owes_an_unroll_is_closed_and_one_that_waits_is_not() {
     );
     first.session.take();
     let status = refusal(&mut waiting_acks).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "now it owes one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_synchronous_run_nobody_owes_what_cannot_be_played_yet() {
+    let (address, trainer) = listen_with(Duration::from_millis(200), true).await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    // Before the upload, which gives it no more time than that.
+    let unroll = Player::new(&joined).unroll(1);
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls.send(unroll).await.expect("open");
+    let queued = trainer.queue.channel().recv().expect("one");
+    queued.session.take();
+    ack(&mut acks, |ack| ack.unrolls_taken == 1).await;
+    // The trainer waits for somebody else, far longer than anyone may owe something.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(trainer.sessions.find(joined.session).is_ok());
+    trainer.newest.send_replace(version_of(&trainer.model, 2));
+    let status = refusal(&mut acks).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "now it owes one");
 }
 
@@ -440,6 +457,30 @@ async fn fields_of_a_newer_actor_are_no_reason_to_refuse_it() {
         .expect("open")
         .into_inner();
     ack(&mut acks, |ack| ack.unrolls_admitted == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_knows_checksums_sends_them() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    for (wire_minor, admitted) in [(0, true), (1, false)] {
+        let request = JoinRequest {
+            actor_id: wire_minor.into(),
+            wire_major: WIRE_MAJOR,
+            wire_minor,
+            ..JoinRequest::default()
+        };
+        let joined = client.join(request).await.expect("room").into_inner();
+        let mut unroll = Player::new(&joined).unroll(1);
+        unroll.sha256.clear();
+        let (unrolls, mut acks) = open_upload(&mut client).await;
+        unrolls.send(unroll).await.expect("open");
+        match admitted {
+            true => drop(ack(&mut acks, |ack| ack.unrolls_admitted == 1).await),
+            false => assert!(refusal(&mut acks).await.message().contains("`sha256`")),
+        }
+    }
+    assert_eq!(trainer.queue.channel().len(), 1);
 }
 
 /// A message that is sent as it is.

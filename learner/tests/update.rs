@@ -406,6 +406,28 @@ fn a_batch_without_a_finite_gradient_changes_nothing() {
 }
 
 #[test]
+fn a_single_update_that_leaves_nothing_to_play_by_is_undone() {
+    // What comes out is no number; what comes out is one, and beyond what an unroll may hold.
+    for learning_rate in [1e25, 1e4] {
+        let model = model(&conv(CarryMode::Full));
+        let batch = stack(&unrolls(&model));
+        let loss = LossConfig {
+            passes: 1,
+            minibatch: batch.frames(),
+            ..as_in_a_run()
+        };
+        let optimizer = OptimizerConfig {
+            learning_rate,
+            ..memoryless()
+        };
+        let mut updater = Updater::new(model, loss, optimizer, 2, 1).expect("threads");
+        let bad = updater.update(&batch, 0.0, &mut learner_clock());
+        assert!(bad.rolled_back, "{learning_rate}");
+        assert_eq!((bad.updates, bad.skipped), (0, 1));
+    }
+}
+
+#[test]
 fn updates_that_spoil_the_weights_are_undone() {
     let optimizer = |learning_rate| OptimizerConfig {
         learning_rate,

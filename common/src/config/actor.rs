@@ -144,6 +144,7 @@ impl ActorConfig {
 
     pub(super) fn check(&self) -> Checked {
         self.check_connection()?;
+        rules::between("actor.drain_seconds", self.drain_seconds, 0, rules::DAY)?;
         rules::at_least("actor.backoff_min_ms", self.backoff_min_ms, 1)?;
         if self.backoff_max_ms < self.backoff_min_ms {
             return rules::conflict(

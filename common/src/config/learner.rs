@@ -129,6 +129,8 @@ impl LearnerConfig {
         /// Room is made for them in advance.
         const MAX_UNROLLS: usize = 1 << 16;
         const MAX_PEERS: usize = 1_000_000;
+        /// Each takes a core and a thread.
+        const MAX_LOCAL_ACTORS: usize = 4096;
         rules::between("learner.batch_unrolls", self.batch_unrolls, 1, MAX_UNROLLS)?;
         if self.queue_unrolls < self.batch_unrolls {
             return rules::conflict(
@@ -142,6 +144,13 @@ impl LearnerConfig {
             );
         }
         rules::between("learner.queue_unrolls", self.queue_unrolls, 1, MAX_UNROLLS)?;
+        rules::between(
+            "learner.local_actors",
+            self.local_actors,
+            0,
+            MAX_LOCAL_ACTORS,
+        )?;
+        rules::between("learner.drain_seconds", self.drain_seconds, 0, rules::DAY)?;
         rules::between("learner.max_sessions", self.max_sessions, 1, MAX_PEERS)?;
         rules::between(
             "learner.max_connections",

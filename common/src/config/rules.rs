@@ -4,6 +4,9 @@ use std::{fmt::Display, path::PathBuf};
 
 use super::error::InvalidValue;
 
+/// Seconds of a day: the most that a shutdown may take.
+pub(super) const DAY: u64 = 24 * 60 * 60;
+
 pub(super) type Checked = Result<(), InvalidValue>;
 
 /// Refuses `value` unless `allowed`; `range` follows "it must be" and "set it to".

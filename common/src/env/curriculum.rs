@@ -121,7 +121,7 @@ impl DistanceCurriculum {
             config: config.clone(),
             longest: env.longest_distance(),
             level: config.start.max(env.min_distance),
-            outcomes: VecDeque::with_capacity(config.window),
+            outcomes: VecDeque::new(),
         })
     }
 

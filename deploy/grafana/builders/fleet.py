@@ -19,7 +19,7 @@ from .panels import (
     row,
     rows,
 )
-from .queries import Query, actor, learner, process, rate, recorded
+from .queries import Query, actor, learner, process, rate, recorded, unfinished
 
 BEHIND = "instance:hrm_actor_weights_version:behind"
 EITHER = "hrm-learner|hrm-actor"
@@ -60,7 +60,7 @@ def health():
     yield light(
         "Actors joined",
         "Actors that say that they are joined. Fewer than run: read the log of the others for why they cannot join.",
-        Query("joined", f"sum({actor('hrm_actor_connected')})"),
+        Query("joined", f"sum({unfinished(actor('hrm_actor_connected'))})"),
         "short",
         [(None, "red"), (1, "green")],
         none="none",
@@ -71,7 +71,7 @@ def health():
         " 100% what it plays is dropped: see the table for which it is.",
         Query(
             "of the bound",
-            f"max({actor(BEHIND)}) / min({learner('hrm_learner_max_policy_lag_versions')})",
+            f"max({unfinished(actor(BEHIND))}) / min({learner('hrm_learner_max_policy_lag_versions')})",
         ),
         "percentunit",
         rising(0.5, 1),

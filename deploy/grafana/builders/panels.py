@@ -73,8 +73,8 @@ def light(
     )
 
 
-def name(title: str, description: str, query: Query, steps: Steps, span: int = 3, none: str = "none") -> stat.Panel:
-    """What is there now, by name; its value only gives the colour."""
+def name(title: str, description: str, query: Query, steps: Steps, span: int = 3) -> stat.Panel:
+    """What is there now, by name; its value only gives the colour. Nothing would be a nameless tile: see `or_named`."""
     return (
         _common(stat.Panel(), title, description, "short", span, height=4)
         .with_target(instant_query(query, "A"))
@@ -84,7 +84,6 @@ def name(title: str, description: str, query: Query, steps: Steps, span: int = 3
         .graph_mode(shared.BigValueGraphMode.NONE)
         .text_mode(shared.BigValueTextMode.NAME)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
-        .no_value(none)
     )
 
 

@@ -19,7 +19,7 @@ from .panels import (
     rising,
     row,
 )
-from .queries import Query, actor, learner, rate, recorded
+from .queries import Query, actor, learner, or_named, rate, recorded, unfinished
 
 
 def build() -> dashboard.Dashboard:
@@ -47,10 +47,12 @@ def health():
         "The stage that takes longest on the side that waits least: what has to become faster for more frames a second."
         " learner passes, recompute: more learner.threads, fewer loss.passes, a GPU, or fewer actors. actor infer: more"
         " actors.",
-        Query("{{part}}: {{stage}}", recorded("namespace:hrm_bottleneck:rate1m")),
+        Query(
+            "{{part}}: {{stage}}",
+            or_named(recorded("namespace:hrm_bottleneck:rate1m"), part="none", stage="nothing moves"),
+        ),
         NEUTRAL,
         span=4,
-        none="nothing moves",
     )
     yield light(
         "Learner busy",
@@ -72,9 +74,10 @@ def health():
         "Frames trained",
         "What comes out at the end of the pipeline, frames a second. At 0 nothing is learnt: see Frames at each step"
         " for where they stay.",
-        Query("frames", f"sum({rate(learner('hrm_learner_frames_trained_total'))})"),
+        Query("frames", f"sum({unfinished(rate(learner('hrm_learner_frames_trained_total')))})"),
         FRAMES_PER_SECOND,
         [(None, "red"), (1, "green")],
+        none="not training",
     )
     yield light(
         "Queue full",

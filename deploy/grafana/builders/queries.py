@@ -37,6 +37,19 @@ def process(job: str, metric: str) -> str:
     return _selector(metric, f'job=~"{job}"', f'instance=~"{address}"')
 
 
+def unfinished(expr: str) -> str:
+    """Of something of learners or actors, what belongs to a run that is not complete yet."""
+    return f"({expr} unless on (namespace) {learner('hrm_learner_run_complete')} == 1)"
+
+
+def or_named(expr: str, **labels: str) -> str:
+    """What an expression returns or, where that is nothing, a 0 with these labels for every start there is of a run."""
+    instead = f"0 * max({learner('hrm_learner_starts')})"
+    for label, value in labels.items():
+        instead = f'label_replace({instead}, "{label}", "{value}", "", "")'
+    return f"{expr} or on () {instead}"
+
+
 def of_run(expr: str) -> str:
     """Something of a learner, labelled with the run and the maze that it trains."""
     return f'{expr} * on (job, instance) group_left (maze, run) hrm_learner_run_info{{run=~"$run"}}'

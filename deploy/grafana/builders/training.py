@@ -19,13 +19,20 @@ from .panels import (
     rising,
     row,
 )
-from .queries import Query, learner, of_run, process, rate
+from .queries import Query, learner, of_run, or_named, process, rate, unfinished
 
 RUN = "{{run}} on {{maze}}"
 EVALUATED = f"{RUN}, evaluated"
 
 # A run that has not got there yet is not ill: nothing is red.
 GOOD = [(None, "blue"), (0.9, "green")]
+
+# What a tile says that only a run in training has something for.
+IDLE = "not training"
+
+SAVED = (
+    f"({learner('hrm_learner_checkpoint_timestamp_seconds')} or {process('hrm-learner', 'process_start_time_seconds')})"
+)
 
 # One curve: where several learners are chosen, the largest value of any.
 FRAMES_SO_FAR = f"max({learner('hrm_learner_run_frames')})"
@@ -51,17 +58,28 @@ def health():
     goal = learner("hrm_learner_run_frames_goal")
     yield name(
         "Alerts",
-        "The project's alerts that fire now. The alert's runbook line in Prometheus says what to do.",
-        Query("{{alertname}}", 'ALERTS{alertname=~"Hrm.+", alertstate="firing", namespace=~"$namespace"}'),
+        "The project's warnings and critical alerts that fire now. The alert's runbook line in Prometheus says what to "
+        "do.",
+        Query(
+            "{{alertname}}",
+            or_named(
+                'ALERTS{alertname=~"Hrm.+", severity!="info", alertstate="firing", namespace=~"$namespace"}',
+                alertname="none",
+            ),
+        ),
         [(None, "green"), (1, "red")],
     )
     yield light(
         "Actors",
         "Actors that have joined and not left. Without any, training stands still: start some, or read their log.",
         # The gauge is not there until the first one joins.
-        Query("actors", f"sum({learner('hrm_learner_actors')} or {learner('hrm_learner_joins_total')})"),
+        Query(
+            "actors",
+            f"sum({unfinished(learner('hrm_learner_actors') + ' or ' + learner('hrm_learner_joins_total'))})",
+        ),
         "short",
         [(None, "red"), (1, "green")],
+        none=IDLE,
     )
     yield light(
         "Progress",
@@ -82,9 +100,10 @@ def health():
     yield light(
         "Frames trained",
         "Frames a second that the learner trains on. At 0 nothing is learnt: see Actors, then the Pipeline dashboard.",
-        Query("frames", f"sum({rate(learner('hrm_learner_frames_trained_total'))})"),
+        Query("frames", f"sum({unfinished(rate(learner('hrm_learner_frames_trained_total')))})"),
         FRAMES_PER_SECOND,
         [(None, "red"), (1, "green")],
+        none=IDLE,
     )
     yield light(
         "Too old to train on",
@@ -101,11 +120,11 @@ def health():
         "checkpoint.interval_frames, or look in its log and for room in run.dir.",
         Query(
             "age",
-            f"max(time() - ({learner('hrm_learner_checkpoint_timestamp_seconds')}"
-            f" or {process('hrm-learner', 'process_start_time_seconds')}))",
+            f"max(time() - {unfinished(SAVED)})",
         ),
         "s",
         rising(900, 1800),
+        none=IDLE,
     )
     yield light(
         "Updates skipped",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Callable
 
 import grpc
 from compose import Failure, run
-from watched import Cluster, crash
+from watched import Cluster, until
 
 CERTS = "/var/lib/hrm/certs"
 # hrm.v1.JoinRequest: an actor id and the wire's major version.
@@ -28,8 +29,8 @@ def answer(channel: grpc.Channel, call: tuple[str, bytes], token: str = "") -> g
     return grpc.StatusCode.OK
 
 
-def callers(cluster: Cluster, port: int) -> None:
-    """Makes sure who may call what at the published port."""
+def callers(cluster: Cluster, port: int) -> list[str]:
+    """Makes sure who may call what at the published port; with the secrets that this took."""
     with tempfile.TemporaryDirectory() as folder:
         run("docker", "cp", f"{cluster.learner_container()}:{CERTS}/.", folder)
 
@@ -64,6 +65,17 @@ def callers(cluster: Cluster, port: int) -> None:
         if found != expected:
             raise Failure(f"{what}: answered {found}, not {expected}")
         print(f"cluster: {what}: {found.name}", flush=True)
+    return [actor, viewer, *key.decode().splitlines()[1:-1]]
+
+
+def silent(cluster: Cluster, secrets: list[str]) -> None:
+    """Makes sure that no secret stands in a log or in what the engine tells of a container."""
+    for service in (cluster.learner, cluster.actor):
+        for container in cluster.project.containers(service):
+            logged = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
+            told = logged.stdout + logged.stderr + run("docker", "inspect", container)
+            if any(secret in told for secret in secrets):
+                raise Failure(f"{service}: a secret got out")
 
 
 def story(cluster: Cluster, port: int) -> None:
@@ -71,6 +83,8 @@ def story(cluster: Cluster, port: int) -> None:
     cluster.up(actors=2)
     cluster.confined()
     cluster.trains()
-    callers(cluster, port)
-    crash(cluster.learner_container())
-    cluster.resumes("killed", 2)
+    secrets = callers(cluster, port)
+    run("docker", "restart", "--time", "60", cluster.learner_container())
+    cluster.resumes("restarted", 2)
+    until("2 actors are joined", lambda: cluster.value("hrm_learner_actors") == 2)
+    silent(cluster, secrets)

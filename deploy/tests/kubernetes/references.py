@@ -8,7 +8,9 @@ from typing import Any
 from manifests import Manifest, Overlay, Workload
 
 # Of other projects: what our network policies name and no overlay holds.
-STRANGERS = ({"app.kubernetes.io/name": "prometheus"}, {"k8s-app": "kube-dns"})
+STRANGERS = ({"app.kubernetes.io/name": "prometheus"},)
+# Ports at which names are served, wherever that is.
+NAMES = {53, 5353}
 
 
 def faults(overlay: Overlay) -> Iterator[str]:
@@ -71,7 +73,11 @@ def _policy(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
         yield from _found(overlay, own, [port["port"] for port in rule["ports"]])
         yield from _peers(overlay, rule["from"], [])
     for rule in manifest.spec.get("egress", []):
-        yield from _peers(overlay, rule["to"], [port["port"] for port in rule["ports"]])
+        ports = [port["port"] for port in rule["ports"]]
+        if "to" in rule:
+            yield from _peers(overlay, rule["to"], ports)
+        elif not NAMES.issuperset(ports):
+            yield f"it lets everything reach everybody at {ports}"
 
 
 def _peers(overlay: Overlay, peers: list[dict[str, Any]], ports: list[Any]) -> Iterator[str]:

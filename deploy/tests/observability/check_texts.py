@@ -26,7 +26,7 @@ COMMON = REPOSITORY / "common/src"
 SECTIONS = "run|env|curriculum|model|rollout|actor|learner|loss|optimizer|checkpoint|eval|telemetry"
 KEY = re.compile(rf"\b({SECTIONS})\.([a-z_]+)\b")
 REQUIRED = ("summary", "description", "runbook")
-SEVERITIES = ("critical", "warning")
+SEVERITIES = ("critical", "warning", "info")
 
 
 def keys() -> set[str]:

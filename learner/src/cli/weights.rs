@@ -86,6 +86,7 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
         config.run.dir.display()
     );
     let state = RunState {
+        restarts: 0,
         run_id: Identity::begin().run_id,
         frames: 0,
         updates: 0,

@@ -7,7 +7,7 @@ use std::{
 
 use hrm_learner::ledger::Entry;
 
-use super::{ANY_PORT, Process, client, command, ledger, tiny_args, until_status};
+use crate::support::{ANY_PORT, Process, command, ledger, tiny_args};
 
 /// `hrm-actor`, which make builds beside the learner.
 fn actor_program() -> PathBuf {
@@ -55,16 +55,6 @@ pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Proce
     let process = Process::start(&mut command);
     process.line("training");
     process
-}
-
-/// Waits until the learner there has trained on `frames` more than when it was first asked; the version then.
-pub async fn trains_on(address: SocketAddr, frames: u64) -> u64 {
-    let mut learner = client(address).await;
-    let now = until_status(&mut learner, "it answers", |_| true)
-        .await
-        .frames;
-    let later = until_status(&mut learner, "it trains", |s| s.frames >= now + frames).await;
-    later.version
 }
 
 /// Waits for the end of a learner and of its actors, which end by themselves when the run does or were asked to.

@@ -3,7 +3,6 @@
 // Every test program uses its own part of it.
 #![allow(dead_code)]
 
-pub mod fleet;
 pub mod ledger;
 pub mod relay;
 

@@ -35,9 +35,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Peers of one trouble.
 const CROWD: u64 = 20;
 
-/// How much more memory may be held in the last third of the time than in the middle one: what an allocator moves
-/// by. Something that is kept of each of the hundreds of sessions and thousands of unrolls would be more.
-const MEMORY_SLACK_MB: f64 = 16.0;
+/// How much more memory may be held in the last sixth of the time than in the one before: what an allocator moves by.
+/// Something that is kept of each unroll or of the dozens of sessions of that time would be more. The two thirds
+/// before are left out: an allocator keeps for every thread what its largest piece of work took, and the largest, an
+/// evaluation, comes rarely.
+const MEMORY_SLACK_MB: f64 = 8.0;
 
 /// The same for threads and files: one more of each trouble would be dozens.
 const COUNT_SLACK: f64 = 4.0;
@@ -241,9 +243,9 @@ fn what_is_held_stays_level() {
     assert!(left.files <= empty.files + COUNT_SLACK, "{left:?}");
     assert!(samples.is_sorted_by_key(|sample| sample.frames));
     for (of, what, slack, value) in measures() {
-        let (middle, last) = (third(&samples, 1, value), third(&samples, 2, value));
-        println!("{of}, {what}: {middle:.1} in the middle third, {last:.1} in the last");
-        assert!(last <= middle + slack, "{of}, {what}: {middle} and {last}");
+        let (before, last) = (sixth(&samples, 4, value), sixth(&samples, 5, value));
+        println!("{of}, {what}: {before:.1} in the sixth before the last, {last:.1} in the last");
+        assert!(last <= before + slack, "{of}, {what}: {before} and {last}");
     }
 }
 
@@ -268,9 +270,9 @@ fn measures() -> [(&'static str, &'static str, f64, Value); 7] {
     ]
 }
 
-/// The median over one third of the time.
-fn third(samples: &[Sample], index: usize, value: Value) -> f64 {
-    let size = samples.len() / 3;
+/// The median over one sixth of the time.
+fn sixth(samples: &[Sample], index: usize, value: Value) -> f64 {
+    let size = samples.len() / 6;
     let mut values: Vec<f64> = samples[index * size..][..size].iter().map(value).collect();
     values.sort_by(f64::total_cmp);
     values[size / 2]

@@ -1,13 +1,21 @@
 //! Stopping on request: the first signal asks, the second one insists.
 
-use std::{io, process};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
+use signal_hook::low_level;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// The exit status after a second signal: 128 + SIGINT, as a shell has it.
 const EXIT_INSISTED: i32 = 130;
+
+/// The same signal again within so short a time is the same wish: `timeout` and shells send it to a process and to its
+/// group.
+const ECHO: Duration = Duration::from_millis(500);
 
 /// A request to stop that everything in a process can see. Clones share one state; blocking threads
 /// look at [`is_tripped`](Self::is_tripped), tasks wait for [`tripped`](Self::tripped).
@@ -36,12 +44,18 @@ impl Shutdown {
         let mut signals = Signals::new()?;
         let tripped = shutdown.clone();
         tokio::spawn(async move {
-            let name = signals.next().await;
-            info!(signal = name, "stopping; a second signal exits at once");
+            let (first, asked) = (signals.next().await, Instant::now());
+            info!(signal = first, "stopping; a second signal exits at once");
             tripped.trip();
-            let name = signals.next().await;
-            warn!(signal = name, "exiting at once");
-            process::exit(EXIT_INSISTED);
+            let insisted = loop {
+                let name = signals.next().await;
+                if name != first || asked.elapsed() >= ECHO {
+                    break name;
+                }
+            };
+            warn!(signal = insisted, "exiting at once");
+            // Without what is done at an orderly exit: libtorch would take down what its threads still work on.
+            low_level::exit(EXIT_INSISTED);
         });
         Ok(shutdown)
     }

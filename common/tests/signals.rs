@@ -70,6 +70,19 @@ fn the_first_signal_lets_the_process_finish() {
 }
 
 #[test]
+fn what_is_sent_to_the_process_and_to_its_group_is_one_signal() {
+    let (mut child, mut lines) = start(true);
+    wait_for(&mut lines, "listening");
+    send("-TERM", &child);
+    wait_for(&mut lines, "stopping");
+    send("-TERM", &child);
+    send("-CONT", &child);
+    assert!(child.try_wait().expect("its status").is_none(), "it stays");
+    send("-INT", &child);
+    assert_eq!(child.wait().expect("its status").code(), Some(130));
+}
+
+#[test]
 fn the_second_signal_ends_it_with_130() {
     let (mut child, mut lines) = start(true);
     wait_for(&mut lines, "listening");

@@ -245,7 +245,19 @@ impl Trainer {
     }
 
     fn finished(&self, began: Instant) -> Option<End> {
-        (self.done(began) >= 1.0).then_some(End::Complete)
+        if self.done(began) < 1.0 {
+            return None;
+        }
+        let (frames, total_frames) = (self.frames, self.config.learner.total_frames);
+        if frames < total_frames {
+            tracing::warn!(
+                frames,
+                total_frames,
+                max_minutes = self.config.learner.max_minutes,
+                "learner.max_minutes is over before learner.total_frames; to go on, raise it and resume"
+            );
+        }
+        Some(End::Complete)
     }
 
     fn interval(&self) -> Interval {

@@ -37,8 +37,8 @@ const CROWD: u64 = 20;
 
 /// How much more memory may be held in the last sixth of the time than in the one before: what an allocator moves by.
 /// Something that is kept of each unroll or of the dozens of sessions of that time would be more. The two thirds
-/// before are left out: an allocator keeps for every thread what its largest piece of work took, and the largest, an
-/// evaluation, comes rarely.
+/// before are left out: an allocator keeps what the largest piece of work took, and the largest, an evaluation, comes
+/// rarely.
 const MEMORY_SLACK_MB: f64 = 8.0;
 
 /// The same for threads and files: one more of each trouble would be dozens.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, model::Hrm};
 use hrm_learner::evaluate::{WalkBy, evaluate};
 use tch::Device;
@@ -25,7 +25,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Episodes to walk [default: eval.final_episodes].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     episodes: Option<usize>,
     /// Seed of the episodes [default: eval.seed].
     #[arg(long, value_name = "N")]

@@ -52,6 +52,9 @@ pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Proce
     for setting in always.iter().chain(more) {
         command.args(["--set", setting]);
     }
+    // Two pools of memory for all threads, instead of one for each that grows to the largest work which that thread ever
+    // did: what is held is then nearly what is used.
+    command.env("MALLOC_ARENA_MAX", "2");
     let process = Process::start(&mut command);
     process.line("training");
     process

@@ -53,7 +53,7 @@ pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Proce
         command.args(["--set", setting]);
     }
     // Two pools of memory for all threads, instead of one for each that grows to the largest work which that thread ever
-    // did: what is held is then nearly what is used.
+    // did: what is held then settles sooner.
     command.env("MALLOC_ARENA_MAX", "2");
     let process = Process::start(&mut command);
     process.line("training");

@@ -39,7 +39,8 @@ def process(job: str, metric: str) -> str:
 
 def unfinished(expr: str) -> str:
     """Of something of learners or actors, what belongs to a run that is not complete yet."""
-    return f"({expr} unless on (namespace) {learner('hrm_learner_run_complete')} == 1)"
+    # `unless` binds closer than the `or` that may stand in it.
+    return f"(({expr}) unless on (namespace) {learner('hrm_learner_run_complete')} == 1)"
 
 
 def or_named(expr: str, **labels: str) -> str:

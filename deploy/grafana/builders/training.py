@@ -31,7 +31,7 @@ GOOD = [(None, "blue"), (0.9, "green")]
 IDLE = "not training"
 
 SAVED = (
-    f"({learner('hrm_learner_checkpoint_timestamp_seconds')} or {process('hrm-learner', 'process_start_time_seconds')})"
+    f"{learner('hrm_learner_checkpoint_timestamp_seconds')} or {process('hrm-learner', 'process_start_time_seconds')}"
 )
 
 # One curve: where several learners are chosen, the largest value of any.

@@ -9,7 +9,10 @@ use hrm_actor::{
     session::{self, ActorOptions, Outcome, SessionError},
 };
 use hrm_common::{config::Effective, shutdown::Shutdown, token};
-use hrm_learner::certs::{self, file};
+use hrm_learner::{
+    certs::{self, file},
+    run::Running,
+};
 use hrm_proto::v1::{StatusRequest, SubscribeRequest, learner_client::LearnerClient};
 use support::{
     Process, address_in, command, join, start, status, tiny, tiny_args, try_start, until_status,
@@ -49,6 +52,25 @@ fn secured(dir: &Path, certs: &Path, more: &[(&str, &str)]) -> Effective {
         dir,
         &settings.chain(more.iter().copied()).collect::<Vec<_>>(),
     )
+}
+
+/// A learner that goes on until it is stopped.
+struct Waiting {
+    running: Running,
+    shutdown: Shutdown,
+}
+
+impl Waiting {
+    async fn start(config: &Effective) -> Self {
+        let shutdown = Shutdown::new();
+        let running = start(config, false, &shutdown).await;
+        Self { running, shutdown }
+    }
+
+    async fn stop(self) {
+        self.shutdown.trip();
+        self.running.finish().await.expect("it stops");
+    }
 }
 
 fn made(folder: &Path) -> std::path::PathBuf {
@@ -140,9 +162,8 @@ async fn every_caller_may_do_what_its_token_says() {
         &certs,
         &[ENDLESS, ("learner.local_actors", "0")],
     );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let channel = connect(running.address, &certs, Some(&certs))
+    let learner = Waiting::start(&config).await;
+    let channel = connect(learner.running.address, &certs, Some(&certs))
         .await
         .expect("let in");
     let token = |name: &str| certs.join(name);
@@ -173,7 +194,7 @@ async fn every_caller_may_do_what_its_token_says() {
     // A token that is changed counts at once, and an old one no more.
     let other = token("other");
     fs::write(&other, "another-token-0123456789abcdef\n").expect("a file");
-    let channel = connect(running.address, &certs, Some(&certs))
+    let channel = connect(learner.running.address, &certs, Some(&certs))
         .await
         .expect("let in");
     let mut changed = client(channel, Some(&other));
@@ -185,8 +206,7 @@ async fn every_caller_may_do_what_its_token_says() {
     assert_eq!(refused.code(), Code::Unauthenticated);
 
     drop((nobody, viewer, actor, changed));
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,13 +219,12 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
         &certs,
         &[ENDLESS, ("learner.local_actors", "0")],
     );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
+    let learner = Waiting::start(&config).await;
     let heard = async |channel: Result<Channel, transport::Error>| match channel {
         Ok(channel) => healthy(&channel).await,
         Err(_) => false,
     };
-    let address = running.address;
+    let address = learner.running.address;
     assert!(heard(connect(address, &certs, Some(&certs)).await).await);
     assert!(!heard(connect(address, &certs, None).await).await, "none");
     assert!(
@@ -239,8 +258,7 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
     let outcome = actor.await.expect("no panic").expect("not fatal");
     assert_eq!(outcome, Outcome::Stopped);
 
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,9 +280,8 @@ async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
         &live,
         &[ENDLESS, ("learner.local_actors", "0")],
     );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let address = running.address;
+    let learner = Waiting::start(&config).await;
+    let address = learner.running.address;
     let let_in = async |ca: &Path, identity: &Path| match connect(address, ca, Some(identity)).await
     {
         Ok(channel) => healthy(&channel).await,
@@ -282,8 +299,7 @@ async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
     assert!(healthy(&before).await, "who is in stays in");
 
     drop(before);
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,8 +311,7 @@ async fn a_token_that_is_taken_out_ends_what_was_joined_by_it() {
         &certs,
         &[ENDLESS, ("learner.local_actors", "0")],
     );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
+    let learner = Waiting::start(&config).await;
     let own = folder.path().join("token-of-the-actor");
     fs::copy(certs.join(file::ACTOR_TOKENS), &own).expect("copied");
     let credentials = Credentials {
@@ -304,13 +319,13 @@ async fn a_token_that_is_taken_out_ends_what_was_joined_by_it() {
         ..Credentials::of(&config.config.actor)
     };
     let options = ActorOptions {
-        learner: format!("https://{}", running.address),
+        learner: format!("https://{}", learner.running.address),
         credentials,
         ..ActorOptions::of(&config.config, "elsewhere".into())
     };
     let stop = Shutdown::new();
     let actor = tokio::spawn(session::run(options, stop.clone()));
-    let channel = connect(running.address, &certs, Some(&certs))
+    let channel = connect(learner.running.address, &certs, Some(&certs))
         .await
         .expect("let in");
     let mut viewer = client(channel, Some(&certs.join(file::VIEWER_TOKENS)));
@@ -333,8 +348,7 @@ async fn a_token_that_is_taken_out_ends_what_was_joined_by_it() {
     let outcome = actor.await.expect("no panic").expect("it was let in again");
     assert_eq!(outcome, Outcome::Stopped);
     drop(viewer);
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -450,9 +464,8 @@ async fn as_many_actors_join_as_the_learner_takes() {
             ("learner.max_sessions", "2"),
         ],
     );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let mut client = support::client(running.address).await;
+    let learner = Waiting::start(&config).await;
+    let mut client = support::client(learner.running.address).await;
     for actor in [1, 2] {
         join(&mut client, actor).await.expect("room");
     }
@@ -464,8 +477,7 @@ async fn as_many_actors_join_as_the_learner_takes() {
     );
     assert_eq!(status(&mut client).await.sessions, 2);
     drop(client);
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -479,9 +491,8 @@ async fn uploads_of_nobody_take_no_more_places_than_there_are() {
             ("learner.max_sessions", "2"),
         ],
     );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let mut client = support::client(running.address).await;
+    let learner = Waiting::start(&config).await;
+    let mut client = support::client(learner.running.address).await;
     let mut open = Vec::new();
     for _ in 0..4 {
         open.push(support::open_upload(&mut client).await);
@@ -498,17 +509,15 @@ async fn uploads_of_nobody_take_no_more_places_than_there_are() {
     })
     .await;
     drop(client);
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let mut client = support::client(running.address).await;
+    let learner = Waiting::start(&config).await;
+    let mut client = support::client(learner.running.address).await;
     let mut open = Vec::new();
     for _ in 0..8 {
         open.push(support::open_upload(&mut client).await);
@@ -516,7 +525,7 @@ async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
     // One more waits for one of them to end.
     let mut ninth = client.clone();
     let ninth = tokio::spawn(async move { ninth.status(StatusRequest {}).await });
-    let mut other = support::client(running.address).await;
+    let mut other = support::client(learner.running.address).await;
     for _ in 0..20 {
         status(&mut other).await;
     }
@@ -529,8 +538,7 @@ async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
     request.metadata_mut().insert("long", long);
     other.status(request).await.expect_err("too long");
     drop((open, client, other));
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -570,11 +578,10 @@ async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
             ("learner.max_connections", "1"),
         ],
     );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let mut first = support::client(running.address).await;
+    let learner = Waiting::start(&config).await;
+    let mut first = support::client(learner.running.address).await;
     until_status(&mut first, "it answers", |_| true).await;
-    let url = format!("http://{}", running.address);
+    let url = format!("http://{}", learner.running.address);
     let connected = LearnerClient::connect(url.clone()).await;
     let heard = match connected {
         Ok(mut second) => second.status(StatusRequest {}).await.is_ok(),
@@ -587,6 +594,5 @@ async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
         next.status(StatusRequest {}).await.ok()
     })
     .await;
-    shutdown.trip();
-    running.finish().await.expect("it stops");
+    learner.stop().await;
 }

@@ -76,18 +76,17 @@ impl Credentials {
             None => None,
             Some(ca) => {
                 // Looked at here, where it is known which file it is.
-                pem::certificates("actor.tls_ca", ca)?;
-                let authority = Certificate::from_pem(read_file("actor.tls_ca", ca)?);
+                let authority = read_file("actor.tls_ca", ca)?;
+                pem::certificates("actor.tls_ca", ca, &authority)?;
                 let mut tls = ClientTlsConfig::new()
-                    .ca_certificate(authority)
+                    .ca_certificate(Certificate::from_pem(authority))
                     .timeout(HANDSHAKE);
                 if let Some((certificate, key)) = &self.identity {
-                    pem::certificates("actor.tls_certificate", certificate)?;
-                    pem::private_key("actor.tls_private_key", key)?;
-                    tls = tls.identity(Identity::from_pem(
-                        read_file("actor.tls_certificate", certificate)?,
-                        read_file("actor.tls_private_key", key)?,
-                    ));
+                    let chain = read_file("actor.tls_certificate", certificate)?;
+                    pem::certificates("actor.tls_certificate", certificate, &chain)?;
+                    let secret = read_file("actor.tls_private_key", key)?;
+                    pem::private_key("actor.tls_private_key", key, &secret)?;
+                    tls = tls.identity(Identity::from_pem(chain, secret));
                 }
                 Some(tls)
             }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use hrm_common::{
-    config::{FileError, LearnerConfig},
+    config::{FileError, LearnerConfig, read_file},
     pem,
 };
 use tokio_rustls::rustls::{
@@ -57,8 +57,12 @@ fn server_config(
         Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
         None => builder.with_no_client_auth(),
     };
-    let chain = pem::certificates(CERTIFICATE, certificate)?;
-    let secret = pem::private_key(PRIVATE_KEY, key)?;
+    let chain = pem::certificates(
+        CERTIFICATE,
+        certificate,
+        &read_file(CERTIFICATE, certificate)?,
+    )?;
+    let secret = pem::private_key(PRIVATE_KEY, key, &read_file(PRIVATE_KEY, key)?)?;
     let mut config = builder.with_single_cert(chain, secret).map_err(|reason| {
         let remedy = format!("give the certificate whose private key is {PRIVATE_KEY}'s");
         FileError::new(CERTIFICATE, certificate, reason, remedy)
@@ -77,7 +81,7 @@ fn verifier(
         FileError::new(CLIENT_CA, path, reason.to_string(), remedy)
     };
     let mut roots = RootCertStore::empty();
-    for authority in pem::certificates(CLIENT_CA, path)? {
+    for authority in pem::certificates(CLIENT_CA, path, &read_file(CLIENT_CA, path)?)? {
         roots.add(authority).map_err(|reason| wrong(&reason))?;
     }
     WebPkiClientVerifier::builder_with_provider(roots.into(), provider)

@@ -16,6 +16,8 @@ FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
 # All but learner-cuda, which takes ten times the room.
 IMAGES       ?= actor learner
+# No registry has this name: what is built under it can only come from this machine.
+REGISTRY     ?= registry.invalid
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),.tools/bin/cargo-cyclonedx)
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
@@ -88,15 +90,15 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check deploy/: rules, dash
 	$(DEPLOY_PYTHON) deploy/tests/kubernetes/check_manifests.py --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) deploy/tests/observability/live.py --bin-dir target/debug
 
-images: ## Build the container images (IMAGES="actor learner learner-cuda"; ARGS= is handed on to docker build)
+images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= is handed on to docker build)
 	for target in $(IMAGES); do \
-		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag hrm-impala/$$target:$(VERSION) \
+		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag $(REGISTRY)/hrm-impala/$$target:$(VERSION) \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(ARGS) . || exit 1; \
 	done
 
 cluster-test: $(DEPLOY_STAMP) ## Bring docker-compose.yml up for real, on base images made here (needs root and an engine)
 	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)
-	$(MAKE) images ARGS="--build-arg RUST_IMAGE=hrm-test/rust --build-arg RUNTIME_IMAGE=hrm-test/runtime"
+	$(MAKE) images ARGS="--build-arg RUST_IMAGE=registry.invalid/hrm-test/rust --build-arg RUNTIME_IMAGE=registry.invalid/hrm-test/runtime"
 	$(DEPLOY_PYTHON) deploy/tests/engine/cluster.py
 
 chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; needs root and Debian's faketime)

@@ -2,12 +2,12 @@
 # Makes local stand-ins for the images that the Dockerfile and docker-compose.yml begin with, for where none can be
 # pulled: out of Debian's packages, and of this machine's own Rust.
 #
-#   hrm-test/rust              Debian 12 with g++, pip and this machine's toolchain; for RUST_IMAGE
-#   hrm-test/runtime           glibc and libstdc++ and nothing else, so no shell; for RUNTIME_IMAGE
-#   PROMETHEUS (an argument)   Debian's Prometheus, under the name that docker-compose.yml asks for
+#   registry.invalid/hrm-test/rust      Debian 12 with g++, pip and this machine's toolchain; for RUST_IMAGE
+#   registry.invalid/hrm-test/runtime   glibc and libstdc++ and nothing else, so no shell; for RUNTIME_IMAGE
+#   PROMETHEUS (an argument)            Debian's Prometheus, under the name that docker-compose.yml asks for
 #
 # Needs root, debootstrap and a Docker engine. Where a proxy inspects TLS, the certificates that SSL_CERT_FILE names go
-# into hrm-test/rust, and from there into no other image.
+# into the first, and from there into no other image.
 set -eu
 
 prometheus=$1
@@ -38,7 +38,7 @@ furnish() {
     printf 'root:x:0:\nnogroup:x:65534:\n' >"$1/etc/group"
 }
 
-if ! exists hrm-test/rust; then
+if ! exists registry.invalid/hrm-test/rust; then
     debootstrap --variant=minbase --include=ca-certificates,g++,libc6-dev,make,python3-pip bookworm "$work/rust" "$mirror"
     rm -rf "$work/rust/var/cache/apt/archives" "$work/rust/var/lib/apt/lists"
     toolchain=$(dirname "$(dirname "$(rustup which cargo)")")
@@ -52,13 +52,13 @@ if ! exists hrm-test/rust; then
         --change 'ENV CARGO_HOME=/usr/local/cargo' \
         --change 'ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt' \
         --change 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' \
-        - hrm-test/rust
+        - registry.invalid/hrm-test/rust
 fi
 
-if ! exists hrm-test/runtime; then
+if ! exists registry.invalid/hrm-test/runtime; then
     unpack "$work/runtime" libc6 libgcc-s1 libstdc++6
     furnish "$work/runtime"
-    tar -C "$work/runtime" -c . | docker import - hrm-test/runtime
+    tar -C "$work/runtime" -c . | docker import - registry.invalid/hrm-test/runtime
 fi
 
 if ! exists "$prometheus"; then

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Checks docker-compose.yml against what it is made of. Needs no engine.
 
-.env.example names exactly what can be set, with the same defaults; ports are published on loopback only; our programs
-take the environment of image and service; Prometheus asks services that are there, at the ports they have.
+.env.example names exactly what can be set, with the same defaults; ports are published on loopback only; our images
+are built here and asked of no registry; our programs take the environment of image and service; Prometheus asks services
+that are there, at the ports they have.
 
     pip install -r requirements.txt
     cargo build --workspace --bins
@@ -25,7 +26,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kubernetes"))
 
-from settings import REPOSITORY, image_environment  # noqa: E402
+from settings import REPOSITORY, faults_of_registry, image_environment, image_of_ours  # noqa: E402
 
 COMPOSE = REPOSITORY / "docker-compose.yml"
 EXAMPLE = REPOSITORY / ".env.example"
@@ -79,10 +80,36 @@ def faults_of_services(services: dict[str, Any], bin_dir: Path) -> Iterator[str]
                 yield f"{name}: drain_seconds = {drain} is not below stop_grace_period"
 
 
+def faults_of_images(services: dict[str, Any]) -> Iterator[str]:
+    """Where an image of ours would come from somewhere else than from here."""
+    builders: dict[str, list[str]] = {}
+    for name, service in services.items():
+        image = service["image"]
+        target, _ = image_of_ours(image)
+        if not target:
+            continue
+        yield from (f"{name}: {fault}" for fault in faults_of_registry(image))
+        builders.setdefault(image, [])
+        policy = service.get("pull_policy")
+        if "build" in service:
+            builders[image].append(name)
+            if service["build"].get("target") != target:
+                yield f"{name}: image {image} is built from target {service['build'].get('target')}"
+        elif not builders[image]:
+            yield f"{name}: no service before it builds {image}, and Compose 1.29 takes them in the order of the file"
+        # Without either, Compose pulls before it builds.
+        wanted = "build" if "build" in service else "never"
+        if policy != wanted:
+            yield f"{name}: pull_policy is {policy}, not {wanted}"
+    for image, names in builders.items():
+        if len(names) != 1:
+            yield f"image {image} is built by {len(names)} services ({', '.join(names)}), not by one"
+
+
 def configuration(service: dict[str, Any], program: Path) -> dict[str, Any] | str:
     """The effective configuration of a service, or why there is none."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HRM__")}
-    environment |= image_environment(service["build"]["target"]) | service.get("environment", {})
+    environment |= image_environment(image_of_ours(service["image"])[0]) | service.get("environment", {})
     arguments = [str(program), "config", "--print"]
     if "command" in service:
         inside = service["command"][service["command"].index("--config") + 1]
@@ -100,7 +127,7 @@ def faults_of_scraping(services: dict[str, Any]) -> Iterator[str]:
                 if name not in services:
                     yield f"{SCRAPE.name}: there is no service {name}"
                     continue
-                listen = image_environment(services[name]["build"]["target"])[f"HRM__{section}__METRICS_LISTEN"]
+                listen = image_environment(image_of_ours(services[name]["image"])[0])[f"HRM__{section}__METRICS_LISTEN"]
                 if listen != f"0.0.0.0:{target['port']}":
                     yield f"{SCRAPE.name}: {name} is asked at port {target['port']} and serves metrics on {listen}"
 
@@ -113,7 +140,8 @@ def main() -> int:
 
     text = COMPOSE.read_text(encoding="utf-8")
     services = yaml.safe_load(filled(text))["services"]
-    faults = [*faults_of_variables(text), *faults_of_services(services, bin_dir), *faults_of_scraping(services)]
+    faults = [*faults_of_variables(text), *faults_of_images(services)]
+    faults += [*faults_of_services(services, bin_dir), *faults_of_scraping(services)]
     for fault in faults:
         print(f"check_compose: {fault}", file=sys.stderr)
     if not faults:

@@ -6,7 +6,7 @@ away and killed; the learner is killed and resumes from its volume; everything i
 up again. Then the same with profile tls: who shows no certificate or no token stays out. What is asked, Prometheus
 answers, which found learner and actors by their names. Grafana is left out.
 
-Needs the images hrm-impala/actor and hrm-impala/learner (make images), Prometheus's under the name that
+Needs the images of actor and learner (make images), Prometheus's under the name that
 docker-compose.yml has for it, and about a core for each of the five.
 
     python3 cluster.py
@@ -36,7 +36,7 @@ LARGEST_IMAGE = 600_000_000
 def images() -> None:
     """What can be seen of the images without running them."""
     for name in ("actor", "learner"):
-        (image,) = inspect(f"hrm-impala/{name}:0.1.0")
+        (image,) = inspect(f"registry.invalid/hrm-impala/{name}:0.1.0")
         config = image["Config"]
         if image["Size"] > LARGEST_IMAGE:
             raise Failure(f"{name}: {image['Size']} bytes are more than {LARGEST_IMAGE}")

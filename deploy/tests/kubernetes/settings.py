@@ -16,6 +16,8 @@ from manifests import Overlay, Workload
 REPOSITORY = Path(__file__).resolve().parents[3]
 DOCKERFILE = REPOSITORY / "deploy/docker/Dockerfile"
 VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))["workspace"]["package"]["version"]
+# The registry of our images until somebody names one.
+PLACEHOLDER = "registry.invalid"
 # Which port of a container each address of the configuration is.
 ADDRESSES = {
     "hrm-learner": {"listen": "grpc", "metrics_listen": "metrics", "health_listen": "health"},
@@ -28,9 +30,12 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
     for workload in overlay.workloads:
         program = workload.manifest.name
         container = workload.containers[0]
-        target, _, tag = container["image"].removeprefix("hrm-impala/").partition(":")
+        target, tag = image_of_ours(container["image"])
         if tag != VERSION:
             yield f"{workload.manifest}: image {container['image']}, and this is version {VERSION}"
+        yield from (f"{workload.manifest}: {fault}" for fault in faults_of_registry(container["image"]))
+        if overlay.name == "local" and container.get("imagePullPolicy") != "Never":
+            yield f"{workload.manifest}: a node that lacks the image would ask a registry (imagePullPolicy: Never)"
         try:
             config = _configuration(overlay, workload, bin_dir / program, image_environment(target))
         except ValueError as error:
@@ -46,6 +51,21 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
             yield from _learner(config, workload)
         else:
             yield from _actor(config, overlay)
+
+
+def image_of_ours(image: str) -> tuple[str, str]:
+    """The Dockerfile's target and the tag of one of our images, from whatever registry; empty for others."""
+    match = re.fullmatch(r"(?:.*/)?hrm-impala/([a-z-]+):(\S+)", image)
+    return (match[1], match[2]) if match else ("", "")
+
+
+def faults_of_registry(image: str) -> Iterator[str]:
+    """Where a registry that anybody could fill would be asked for one of our images."""
+    target, _ = image_of_ours(image)
+    registry = image.partition("/")[0]
+    # RFC 2606 keeps this domain from ever resolving.
+    if target and not registry.endswith(".invalid"):
+        yield f"image {image}: write {PLACEHOLDER}/hrm-impala/{target}, which no registry answers for"
 
 
 def image_environment(target: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-//! Evaluation on held-out episodes: success, path ratio, length.
+//! Evaluation on held-out episodes: success, path ratio, length, and the length over the oracle's.
 //!
 //! Episode i of an evaluation depends on its seed and i alone, so every policy walks the same episodes,
 //! and adding episodes leaves the first ones as they were. The recurrent state is carried as in
@@ -11,14 +11,18 @@ use std::{
 };
 
 use hrm_actor::act::{Choice, Network, Policy, action_rng};
-use hrm_common::env::{
-    ACTIONS, EnvConfig, EnvConfigError, EpisodeSummary, Maze, Position, env_seed, render,
+use hrm_common::{
+    env::{ACTIONS, EnvConfig, EnvConfigError, EpisodeSummary, Maze, Position, env_seed, render},
+    model::Hrm,
 };
 use rand::Rng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
-use crate::stats::path_ratio;
+use crate::{
+    paired::{LengthRatio, VersusOracle},
+    stats::path_ratio,
+};
 
 /// Keeps the seeds of evaluation apart from those of training.
 const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
@@ -40,11 +44,25 @@ pub enum WalkBy {
     Random,
 }
 
+impl fmt::Display for WalkBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Greedy => "greedy",
+            Self::Sampled => "sampled",
+            Self::Oracle => "oracle",
+            Self::Random => "random",
+        })
+    }
+}
+
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Who walked.
     pub policy: WalkBy,
+    /// Seed of the held-out episodes; `None` in files from before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Episodes walked.
     pub episodes: usize,
     /// Share of them that reached the goal.
@@ -57,6 +75,10 @@ pub struct Evaluation {
     pub mean_length: f64,
     /// Mean undiscounted return.
     pub mean_return: f64,
+    /// The lengths over the oracle's on the same episodes; `None` for the oracle itself, and in files from
+    /// before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versus_oracle: Option<VersusOracle>,
 }
 
 impl fmt::Display for Evaluation {
@@ -75,7 +97,32 @@ impl fmt::Display for Evaluation {
             Some(ratio) => write!(f, "path ratio {ratio:.3}, ")?,
             None => write!(f, "no path ratio, ")?,
         }
-        write!(f, "mean length {:.1}", self.mean_length)
+        write!(f, "mean length {:.1}", self.mean_length)?;
+        let Some(versus) = &self.versus_oracle else {
+            return Ok(());
+        };
+        write!(f, "\n  length over the oracle's: ")?;
+        let shown = |ratio: LengthRatio| {
+            let LengthRatio {
+                ratio,
+                ci95: [low, high],
+            } = ratio;
+            format!("{ratio:.3} (95% interval {low:.3} to {high:.3})")
+        };
+        match versus.on_both {
+            Some(ratio) => write!(
+                f,
+                "{} on the {} episodes that both solve, ",
+                shown(ratio),
+                versus.both_solve
+            )?,
+            None => write!(f, "no episode that both solve, ")?,
+        }
+        write!(
+            f,
+            "{} on all with failures counted at env.max_steps",
+            shown(versus.on_all)
+        )
     }
 }
 
@@ -116,88 +163,145 @@ struct Lane {
     steps: Vec<DumpStep>,
 }
 
-/// Walks `episodes` episodes of the mazes that `env` describes. `network` is asked for once a group of
-/// episodes and may be `None` for policies that need no model. Ends early, with `None`, when
-/// `stop` is set. `dump` receives one JSON object a line for each episode, in their order.
-///
-/// # Errors
-///
-/// When `env` is impossible or `dump` cannot be written.
-pub fn evaluate<N: Network>(
-    env: &EnvConfig,
-    by: WalkBy,
-    episodes: usize,
-    seed: u64,
-    network: impl Fn() -> Option<N>,
-    stop: &AtomicBool,
-    mut dump: Option<&mut dyn Write>,
-) -> Result<Option<Evaluation>, EvaluateError> {
-    let mut summaries = Vec::new();
-    for first in (0..episodes).step_by(LANES) {
-        let mut lanes = (first..episodes.min(first + LANES))
+/// Held-out episodes: every policy walks the same ones.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldOut<'a> {
+    /// The mazes.
+    pub env: &'a EnvConfig,
+    /// How many episodes.
+    pub episodes: usize,
+    /// Their seed.
+    pub seed: u64,
+}
+
+impl HeldOut<'_> {
+    /// Walks the episodes and returns one record for each, in their order. `network` is asked for once a
+    /// group of episodes and may be `None` for policies that need no model. Returns `None` when `stop` is
+    /// set before the end. `dump` receives one JSON object a line for each episode, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When the mazes are impossible or `dump` cannot be written.
+    pub fn walk<N: Network>(
+        &self,
+        by: WalkBy,
+        network: impl Fn() -> Option<N>,
+        stop: &AtomicBool,
+        mut dump: Option<&mut dyn Write>,
+    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+        let mut summaries = Vec::new();
+        for first in (0..self.episodes).step_by(LANES) {
+            let lanes = self.lanes(first)?;
+            let walker = Walker::new(by, network(), lanes.len())?;
+            let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), stop) else {
+                return Ok(None);
+            };
+            summaries.extend(ended.iter().map(|lane| lane.maze.summary()));
+            if let Some(out) = dump.as_deref_mut() {
+                for lane in &ended {
+                    write_dump(out, lane)?;
+                }
+            }
+        }
+        Ok(Some(summaries))
+    }
+
+    /// Walks the episodes as the replanning oracle does; `None` when `stop` is set before the end.
+    ///
+    /// # Errors
+    ///
+    /// When the mazes are impossible.
+    pub fn oracle(&self, stop: &AtomicBool) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+        self.walk(WalkBy::Oracle, || None::<Hrm>, stop, None)
+    }
+
+    /// The figures of a walk, paired with the oracle's by episode.
+    pub fn evaluation(
+        &self,
+        by: WalkBy,
+        walked: &[EpisodeSummary],
+        oracle: &[EpisodeSummary],
+    ) -> Evaluation {
+        let n = walked.len();
+        let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
+            walked.iter().map(value).sum::<f64>() / n.max(1) as f64
+        };
+        let successes = walked.iter().filter(|e| e.success).count();
+        Evaluation {
+            policy: by,
+            seed: Some(self.seed),
+            episodes: n,
+            success: mean(&|e| f64::from(u8::from(e.success))),
+            success_ci95: wilson(successes, n),
+            path_ratio: path_ratio(walked.iter()),
+            mean_length: mean(&|e| e.length.into()),
+            mean_return: mean(&|e| e.episode_return.into()),
+            versus_oracle: match by {
+                WalkBy::Oracle => None,
+                _ => VersusOracle::new(walked, oracle, self.env.max_steps),
+            },
+        }
+    }
+
+    /// The group of episodes that begins with episode `first`.
+    fn lanes(&self, first: usize) -> Result<Vec<Lane>, EnvConfigError> {
+        (first..self.episodes.min(first + LANES))
             .map(|index| {
-                let seed = held_out(seed, index);
-                let (maze, rng) = (Maze::new(env, seed)?, action_rng(seed));
+                let seed = held_out(self.seed, index);
                 Ok(Lane {
                     index,
-                    maze,
+                    maze: Maze::new(self.env, seed)?,
                     seed,
-                    rng,
+                    rng: action_rng(seed),
                     steps: Vec::new(),
                 })
             })
-            .collect::<Result<Vec<_>, EnvConfigError>>()?;
-        let mut walker = match (by, network()) {
-            (WalkBy::Oracle, _) => Walker::Oracle,
-            (WalkBy::Random, _) => Walker::Random,
-            (_, None) => return Err(EvaluateError::NoModel),
-            (WalkBy::Greedy, Some(n)) => Walker::Model(Policy::new(n, lanes.len()), Choice::Greedy),
-            (WalkBy::Sampled, Some(n)) => {
-                Walker::Model(Policy::new(n, lanes.len()), Choice::Sampled)
-            }
-        };
-        let keep_steps = dump.is_some();
-        let mut ended = vec![];
-        while !lanes.is_empty() {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let actions = walker.actions(&mut lanes);
-            let mut going_on = vec![];
-            let mut rows = vec![];
-            for (row, (mut lane, action)) in lanes.into_iter().zip(actions).enumerate() {
-                let tokens = keep_steps.then(|| rows_of_text(&lane.maze));
-                let step = lane.maze.step(action);
-                if let Some(tokens) = tokens {
-                    lane.steps.push(DumpStep {
-                        tokens,
-                        action,
-                        reward: step.reward,
-                    });
-                }
-                if step.flags == 0 {
-                    going_on.push(lane);
-                    rows.push(row as i64);
-                } else {
-                    ended.push(lane);
-                }
-            }
-            if let Walker::Model(policy, _) = &mut walker
-                && !rows.is_empty()
-            {
-                policy.retain(&rows);
-            }
-            lanes = going_on;
-        }
-        ended.sort_by_key(|lane| lane.index);
-        summaries.extend(ended.iter().map(|lane| lane.maze.summary()));
-        if let Some(out) = dump.as_deref_mut() {
-            for lane in &ended {
-                write_dump(out, lane)?;
-            }
-        }
+            .collect()
     }
-    Ok(Some(summarise(by, &summaries)))
+}
+
+/// Walks a group side by side until every episode has ended, and returns it in the order of the episodes;
+/// `None` when `stop` is set before.
+fn walk_to_the_end<N: Network>(
+    mut walker: Walker<N>,
+    mut lanes: Vec<Lane>,
+    keep_steps: bool,
+    stop: &AtomicBool,
+) -> Option<Vec<Lane>> {
+    let mut ended = vec![];
+    while !lanes.is_empty() {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let actions = walker.actions(&mut lanes);
+        let mut going_on = vec![];
+        let mut rows = vec![];
+        for (row, (mut lane, action)) in lanes.into_iter().zip(actions).enumerate() {
+            let tokens = keep_steps.then(|| rows_of_text(&lane.maze));
+            let step = lane.maze.step(action);
+            if let Some(tokens) = tokens {
+                lane.steps.push(DumpStep {
+                    tokens,
+                    action,
+                    reward: step.reward,
+                });
+            }
+            if step.flags == 0 {
+                going_on.push(lane);
+                rows.push(row as i64);
+            } else {
+                ended.push(lane);
+            }
+        }
+        if let Walker::Model(policy, _) = &mut walker
+            && !rows.is_empty()
+        {
+            policy.retain(&rows);
+        }
+        lanes = going_on;
+    }
+    ended.sort_by_key(|lane| lane.index);
+    Some(ended)
 }
 
 /// The maze seed of held-out episode `index`.
@@ -220,6 +324,16 @@ pub enum EvaluateError {
 }
 
 impl<N: Network> Walker<N> {
+    fn new(by: WalkBy, network: Option<N>, lanes: usize) -> Result<Self, EvaluateError> {
+        match (by, network) {
+            (WalkBy::Oracle, _) => Ok(Self::Oracle),
+            (WalkBy::Random, _) => Ok(Self::Random),
+            (_, None) => Err(EvaluateError::NoModel),
+            (WalkBy::Greedy, Some(n)) => Ok(Self::Model(Policy::new(n, lanes), Choice::Greedy)),
+            (WalkBy::Sampled, Some(n)) => Ok(Self::Model(Policy::new(n, lanes), Choice::Sampled)),
+        }
+    }
+
     fn actions(&mut self, lanes: &mut [Lane]) -> Vec<u8> {
         match self {
             Self::Oracle => lanes.iter().map(|lane| lane.maze.oracle_action()).collect(),
@@ -269,23 +383,6 @@ fn write_dump(out: &mut dyn Write, lane: &Lane) -> Result<(), io::Error> {
     out.write_all(b"\n")
 }
 
-fn summarise(policy: WalkBy, episodes: &[EpisodeSummary]) -> Evaluation {
-    let n = episodes.len();
-    let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
-        episodes.iter().map(value).sum::<f64>() / n.max(1) as f64
-    };
-    let successes = episodes.iter().filter(|e| e.success).count();
-    Evaluation {
-        policy,
-        episodes: n,
-        success: mean(&|e| f64::from(u8::from(e.success))),
-        success_ci95: wilson(successes, n),
-        path_ratio: path_ratio(episodes.iter()),
-        mean_length: mean(&|e| e.length.into()),
-        mean_return: mean(&|e| e.episode_return.into()),
-    }
-}
-
 /// The 95% score interval of a proportion (Wilson 1927).
 pub(crate) fn wilson(successes: usize, n: usize) -> [f64; 2] {
     if n == 0 {
@@ -304,7 +401,6 @@ pub(crate) fn wilson(successes: usize, n: usize) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use hrm_common::model::Hrm;
     use serde_json::Value;
 
     use super::*;
@@ -313,10 +409,18 @@ mod tests {
         by: WalkBy,
         episodes: usize,
         dump: Option<&mut dyn Write>,
-    ) -> Result<Option<Evaluation>, EvaluateError> {
+    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         let going_on = AtomicBool::new(false);
         let env = EnvConfig::four_rooms();
-        evaluate(&env, by, episodes, 1, || None::<Hrm>, &going_on, dump)
+        held_out_episodes(&env, episodes).walk(by, || None::<Hrm>, &going_on, dump)
+    }
+
+    fn held_out_episodes(env: &EnvConfig, episodes: usize) -> HeldOut<'_> {
+        HeldOut {
+            env,
+            episodes,
+            seed: 1,
+        }
     }
 
     fn dumped(by: WalkBy, episodes: usize) -> Vec<Value> {
@@ -401,20 +505,68 @@ mod tests {
         for by in [WalkBy::Greedy, WalkBy::Sampled] {
             assert!(matches!(walk(by, 1, None), Err(EvaluateError::NoModel)));
         }
-        let oracle = walk(WalkBy::Oracle, 50, None).expect("possible mazes");
-        let oracle = oracle.expect("nobody stops it");
+        let walked = |by| {
+            let walked = walk(by, 50, None).expect("possible mazes");
+            walked.expect("nobody stops it")
+        };
+        let (walked_oracle, walked_random) = (walked(WalkBy::Oracle), walked(WalkBy::Random));
+        let env = EnvConfig::four_rooms();
+        let of = |by, walked| held_out_episodes(&env, 50).evaluation(by, walked, &walked_oracle);
+        let oracle = of(WalkBy::Oracle, &walked_oracle);
         assert_eq!((oracle.success, oracle.episodes), (1.0, 50));
         assert!(oracle.path_ratio >= Some(1.0));
+        assert_eq!((oracle.seed, oracle.versus_oracle), (Some(1), None));
+
+        // The oracle solves all, so the episodes that both solve are those of the random walk, whose
+        // failures are as long as an episode may be.
+        let random = of(WalkBy::Random, &walked_random);
+        let versus = random.versus_oracle.expect("both walked");
+        let solved = walked_random.iter().filter(|e| e.success).count();
+        assert!((1..50).contains(&solved), "{solved}");
+        assert_eq!(versus.both_solve, solved);
+        let ratio = random.mean_length / oracle.mean_length;
+        assert!((versus.on_all.ratio - ratio).abs() < 1e-12, "{versus:?}");
+        let both = || {
+            walked_random
+                .iter()
+                .zip(&walked_oracle)
+                .filter(|(r, _)| r.success)
+        };
+        let sum = |lengths: &mut dyn Iterator<Item = u32>| f64::from(lengths.sum::<u32>());
+        let ratio =
+            sum(&mut both().map(|(r, _)| r.length)) / sum(&mut both().map(|(_, o)| o.length));
+        assert_eq!(versus.on_both.expect("some").ratio, ratio);
+        let text = random.to_string();
+        let on_all = format!("{:.3} (95% interval ", versus.on_all.ratio);
+        for part in [
+            "length over the oracle's: ",
+            &format!("on the {solved} episodes that both solve"),
+            &on_all,
+            "failures counted at env.max_steps",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn figures_of_an_older_file_are_read_without_those_it_lacks() {
+        let old = r#"{"policy":"greedy","episodes":2,"success":1.0,"success_ci95":[0.3,1.0],
+            "path_ratio":1.5,"mean_length":9.0,"mean_return":1.0}"#;
+        let read: Evaluation = serde_json::from_str(old).expect("an evaluation");
+        assert_eq!((read.seed, read.versus_oracle), (None, None));
+        let again = serde_json::to_value(&read).expect("JSON");
+        let old: Value = serde_json::from_str(old).expect("JSON");
+        assert_eq!(again, old, "it does not claim what was not recorded");
     }
 
     #[test]
     fn it_stops_when_told_to() {
         let env = EnvConfig::four_rooms();
         let stopped = AtomicBool::new(true);
-        let no_model = || None::<Hrm>;
-        let by = WalkBy::Random;
-        let result = evaluate(&env, by, usize::MAX, 1, no_model, &stopped, None);
-        assert_eq!(result.expect("possible mazes"), None);
+        let endless = held_out_episodes(&env, usize::MAX);
+        let random = endless.walk(WalkBy::Random, || None::<Hrm>, &stopped, None);
+        assert_eq!(random.expect("possible mazes"), None);
+        assert_eq!(endless.oracle(&stopped).expect("possible mazes"), None);
     }
 
     #[test]
@@ -424,8 +576,7 @@ mod tests {
             ..EnvConfig::four_rooms()
         };
         let going_on = AtomicBool::new(false);
-        let by = WalkBy::Oracle;
-        let result = evaluate(&env, by, 1, 1, || None::<Hrm>, &going_on, None);
+        let result = held_out_episodes(&env, 1).oracle(&going_on);
         assert!(matches!(result, Err(EvaluateError::Env(_))));
     }
 }

@@ -11,13 +11,14 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use hrm_common::{
     config::Config,
+    env::EpisodeSummary,
     model::{Hrm, ModelConfigError},
     weights::{self, Weights},
 };
 use tch::Device;
 
 use crate::{
-    evaluate::{WalkBy, evaluate},
+    evaluate::{EvaluateError, Evaluation, HeldOut, WalkBy},
     metrics_log::EvalRecord,
 };
 
@@ -58,22 +59,18 @@ impl Evaluator {
         let stop = Arc::new(AtomicBool::new(false));
         let (env, eval, stopped) = (config.env.clone(), config.eval.clone(), stop.clone());
         let work = move || {
+            let held_out = HeldOut {
+                env: &env,
+                episodes: eval.episodes,
+                seed: eval.seed,
+            };
+            let mut oracle = None;
             for job in jobs {
                 if let Err(error) = weights::load(&mut model, &job.weights.body) {
                     tracing::error!(%error, "evaluation cannot load the weights");
                     continue;
                 }
-                let shared = &model;
-                let network = || Some(shared.share());
-                match evaluate(
-                    &env,
-                    WalkBy::Greedy,
-                    eval.episodes,
-                    eval.seed,
-                    network,
-                    &stopped,
-                    None,
-                ) {
+                match greedy(&held_out, &model, &mut oracle, &stopped) {
                     Ok(Some(evaluation)) => {
                         let record = EvalRecord {
                             frames: job.frames,
@@ -118,6 +115,23 @@ impl Evaluator {
     pub fn finished(&self) -> Option<EvalRecord> {
         self.done.try_recv().ok()
     }
+}
+
+/// Evaluates a model; `None` when it is stopped. The oracle's walk, always the same, is kept in `oracle`.
+fn greedy(
+    held_out: &HeldOut<'_>,
+    model: &Hrm,
+    oracle: &mut Option<Vec<EpisodeSummary>>,
+    stop: &AtomicBool,
+) -> Result<Option<Evaluation>, EvaluateError> {
+    if oracle.is_none() {
+        *oracle = held_out.oracle(stop)?;
+    }
+    let Some(oracle) = oracle else {
+        return Ok(None);
+    };
+    let walked = held_out.walk(WalkBy::Greedy, || Some(model.share()), stop, None)?;
+    Ok(walked.map(|walked| held_out.evaluation(WalkBy::Greedy, &walked, oracle)))
 }
 
 impl Drop for Evaluator {
@@ -186,16 +200,18 @@ mod tests {
                 (done.frames, done.seconds, done.updates),
                 (100 * seed, 1.5, 200 * seed)
             );
-            let here = evaluate(
-                &config.env,
-                WalkBy::Greedy,
-                10,
-                config.eval.seed,
-                || Some(model.share()),
-                &AtomicBool::new(false),
-                None,
+            let held_out = HeldOut {
+                env: &config.env,
+                episodes: 10,
+                seed: config.eval.seed,
+            };
+            let here = greedy(&held_out, &model, &mut None, &AtomicBool::new(false));
+            assert_eq!(
+                Some(&done.evaluation),
+                here.expect("possible mazes").as_ref()
             );
-            assert_eq!(Some(done.evaluation), here.expect("possible mazes"));
+            let versus = done.evaluation.versus_oracle.expect("both walked");
+            assert!(versus.on_all.ratio >= 1.0, "{versus:?}");
         }
         assert!(evaluator.finished().is_none());
     }

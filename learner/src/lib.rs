@@ -16,8 +16,8 @@
 //!   trainer     the loop around it: publish, checkpoint, evaluate, report
 //! ```
 //!
-//! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `stats`, `progress`,
-//! `metrics_log`, `ledger`, `plot`, `certs`; `run`, which boots and drains all of it; `analyse`, which looks into a checkpoint
+//! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `episodes`, `paired`, `stats`, `progress`,
+//! `metrics_log`, `ledger`, `plot`, `certs`; `run`, which boots and drains all of it; `conclude`, its end; `analyse`, which looks into a checkpoint
 //! afterwards; and `study`, which makes many runs and holds them against each other.
 
 pub mod access;
@@ -25,6 +25,8 @@ pub mod analyse;
 pub mod batch;
 pub mod certs;
 pub mod checkpoint;
+mod conclude;
+pub mod episodes;
 pub mod evaluate;
 pub mod evaluator;
 pub mod ledger;
@@ -32,6 +34,7 @@ pub mod listener;
 pub mod loss;
 pub mod metrics_log;
 pub mod optimizer;
+pub mod paired;
 pub mod plot;
 pub mod progress;
 pub mod queue;

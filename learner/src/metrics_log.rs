@@ -224,12 +224,14 @@ mod tests {
             updates: 8,
             evaluation: Evaluation {
                 policy: WalkBy::Greedy,
+                seed: Some(1),
                 episodes: 200,
                 success: 0.95,
                 success_ci95: [0.91, 0.97],
                 path_ratio: Some(1.4),
                 mean_length: 14.5,
                 mean_return: 0.93,
+                versus_oracle: None,
             },
         })
     }

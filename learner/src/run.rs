@@ -41,11 +41,11 @@ use crate::{
     access::Access,
     batch::{BatchLimits, Batcher},
     checkpoint,
-    evaluate::{Evaluation, WalkBy, evaluate},
+    conclude::Finished,
+    evaluate::Evaluation,
     evaluator::Evaluator,
     ledger::{self, Entry, LedgerFile},
-    metrics_log::{EvalRecord, MetricsLog, Record},
-    plot,
+    metrics_log::MetricsLog,
     progress::Progress,
     queue::queue,
     run_dir::RunDir,
@@ -490,87 +490,5 @@ impl Running {
         tokio::time::timeout_at(deadline.into(), empty)
             .await
             .is_ok()
-    }
-}
-
-/// What is left of a trainer once its streams are closed.
-#[derive(Debug)]
-struct Finished {
-    model: Hrm,
-    metrics: MetricsLog,
-    ledger: LedgerFile,
-    frames: u64,
-    updates: u64,
-    seconds: f64,
-    _run_dir: RunDir,
-}
-
-impl Finished {
-    fn of(mut trainer: Trainer) -> Self {
-        // Only now that the last word is out: who is refused leaves, and would come back for it otherwise.
-        trainer.batcher.close();
-        Self {
-            seconds: trainer.seconds_total(),
-            frames: trainer.frames,
-            updates: trainer.updater.updates,
-            model: trainer.updater.model,
-            metrics: trainer.metrics,
-            ledger: trainer.ledger,
-            _run_dir: trainer.run_dir,
-        }
-    }
-
-    /// The final evaluations of a complete run, the summary and the learning curve. `stop` ends the
-    /// evaluations without a result; the run is saved already.
-    fn conclude(
-        mut self,
-        end: End,
-        config: &Config,
-        run_dir: &std::path::Path,
-        stop: &AtomicBool,
-    ) -> anyhow::Result<Summary> {
-        let evaluations = match end {
-            End::Stopped => Vec::new(),
-            End::Complete => {
-                tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
-                self.evaluate(config, stop)?
-            }
-        };
-        // The greedy one; the others are no points of the learning curve.
-        if let Some(evaluation) = evaluations.first() {
-            self.metrics.append(&Record::Eval(EvalRecord {
-                frames: self.frames,
-                seconds: self.seconds,
-                updates: self.updates,
-                evaluation: evaluation.clone(),
-            }))?;
-        }
-        let summary = Summary {
-            complete: end == End::Complete,
-            frames: self.frames,
-            seconds: self.seconds,
-            updates: self.updates,
-            seed: config.run.seed,
-            evaluations,
-        };
-        let path = run_dir.join("summary.json");
-        std::fs::write(&path, serde_json::to_vec_pretty(&summary)?)
-            .with_context(|| format!("writing {}", path.display()))?;
-        plot::draw_run(run_dir)?;
-        Ok(summary)
-    }
-
-    /// The evaluations of [`Summary`]; none when `stop` was set meanwhile.
-    fn evaluate(&self, config: &Config, stop: &AtomicBool) -> anyhow::Result<Vec<Evaluation>> {
-        let mut evaluations = Vec::new();
-        for by in [WalkBy::Greedy, WalkBy::Sampled, WalkBy::Oracle] {
-            let (episodes, seed) = (config.eval.final_episodes, config.eval.seed);
-            let network = || Some(self.model.share());
-            match evaluate(&config.env, by, episodes, seed, network, stop, None)? {
-                Some(evaluation) => evaluations.push(evaluation),
-                None => return Ok(Vec::new()),
-            }
-        }
-        Ok(evaluations)
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -322,7 +322,13 @@ fn the_oracle_and_a_random_walk_are_the_ends_of_the_scale() {
         "{oracle}"
     );
 
+    assert!(oracle["versus_oracle"].is_null(), "{oracle}");
+
     let random = eval("random", "500");
+    let all = &random["versus_oracle"]["on_all"];
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let quotient = number(&random["mean_length"]) / number(&oracle["mean_length"]);
+    assert!((number(&all["ratio"]) - quotient).abs() < 1e-9, "{random}");
     assert!(ci(&random, 1) < Some(0.5), "{random}");
     assert!(random["mean_length"].as_f64() > oracle["mean_length"].as_f64());
     assert_eq!(eval("random", "500"), random, "the same seed");
@@ -355,6 +361,88 @@ fn every_policy_walks_the_same_episodes_and_dumps_them() {
         courses.push(episodes.iter().map(course).collect::<Vec<_>>());
     }
     assert!(courses.iter().all(|c| *c == courses[0]), "{courses:?}");
+}
+
+/// The rows of a CSV file by column.
+fn csv_rows(text: &str) -> Vec<BTreeMap<String, f64>> {
+    let mut lines = text.lines().map(|line| line.split(','));
+    let header: Vec<_> = lines.next().expect("a header").collect();
+    lines
+        .map(|line| {
+            let values = line.map(|value| value.parse().expect("a number"));
+            header
+                .iter()
+                .map(|&name| name.to_owned())
+                .zip(values)
+                .collect()
+        })
+        .collect()
+}
+
+/// The published ratios can be computed again from the episodes' records by whoever has the file.
+#[test]
+fn the_policy_is_paired_with_the_oracle_by_episode() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("some episodes.csv");
+    let arguments = ["eval", "--policy", "random", "--episodes", "200"];
+    let command = || {
+        let mut command = learner();
+        // Episodes that even the oracle does not solve.
+        command.args(arguments).args(["--set", "env.max_steps=12"]);
+        command
+    };
+    let json = json(&stdout(
+        command().arg("--json").arg("--episodes-out").arg(&file),
+    ));
+    let rows = csv_rows(&fs::read_to_string(&file).expect("a file"));
+    assert_eq!(rows.len(), 200);
+    for (i, row) in rows.iter().enumerate() {
+        assert_eq!(row["episode"], i as f64);
+        for walker in ["random", "oracle"] {
+            let (success, length) = (
+                row[&format!("{walker}_success")],
+                row[&format!("{walker}_length")],
+            );
+            match success {
+                1.0 => assert!((row["shortest_path"]..=12.0).contains(&length), "{row:?}"),
+                _ => assert_eq!((success, length), (0.0, 12.0), "{row:?}"),
+            }
+        }
+    }
+    let solved_by_both =
+        |row: &BTreeMap<String, f64>| row["random_success"] == 1.0 && row["oracle_success"] == 1.0;
+    let sum = |column: &str, both: bool| -> f64 {
+        let counted = rows.iter().filter(|row| !both || solved_by_both(row));
+        counted.map(|row| row[column]).sum()
+    };
+    let versus = &json["versus_oracle"];
+    let ratio = |both| sum("random_length", both) / sum("oracle_length", both);
+    for (key, ratio) in [("on_both", ratio(true)), ("on_all", ratio(false))] {
+        let found = |value: &Value| value.as_f64().expect("a number");
+        assert!(
+            (found(&versus[key]["ratio"]) - ratio).abs() < 1e-12,
+            "{key} in {json}"
+        );
+        let ci = &versus[key]["ci95"];
+        assert!(
+            found(&ci[0]) < ratio && ratio < found(&ci[1]),
+            "{key} in {json}"
+        );
+    }
+    let failed = |column: &str| rows.iter().filter(|row| row[column] == 0.0).count();
+    assert!(failed("oracle_success") > 0, "both must fail some");
+    let both = rows.iter().filter(|row| solved_by_both(row)).count();
+    assert_eq!(versus["both_solve"], both);
+
+    let text = stdout(&mut command());
+    let expected = format!(
+        "length over the oracle's: {:.3} (95% interval ",
+        ratio(true)
+    );
+    assert!(text.contains(&expected), "{text}");
+    let (output, _, stderr) = output(command().arg("--episodes-out").arg(folder.path()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("--episodes-out"), "{stderr}");
 }
 
 #[test]

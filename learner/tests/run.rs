@@ -100,6 +100,26 @@ async fn a_complete_run_leaves_everything_that_was_promised() {
     assert_eq!(written["frames"], 512);
     assert_eq!(written["evaluations"][0]["policy"], "greedy");
 
+    let oracle = &written["evaluations"][2];
+    assert!(oracle["versus_oracle"].is_null(), "{written}");
+    let episodes = fs::read_to_string(dir.join("episodes.csv")).expect("a record per episode");
+    let lines: Vec<&str> = episodes.lines().collect();
+    assert_eq!(
+        lines[0],
+        "episode,shortest_path,greedy_success,greedy_length,sampled_success,sampled_length,\
+         oracle_success,oracle_length"
+    );
+    assert_eq!(lines.len(), 1 + 8);
+    let sum = |column: usize| -> f64 {
+        let field = |line: &&str| line.split(',').nth(column)?.parse::<f64>().ok();
+        let fields: Option<Vec<f64>> = lines[1..].iter().map(field).collect();
+        fields.expect("numbers").iter().sum()
+    };
+    for (evaluation, column) in [(0, 3), (1, 5)] {
+        let found = &written["evaluations"][evaluation]["versus_oracle"]["on_all"]["ratio"];
+        assert_eq!(found.as_f64(), Some(sum(column) / sum(7)), "{written}");
+    }
+
     let again = Config::load(&Layers {
         file: Some(dir.join("config.toml")),
         ..Layers::default()

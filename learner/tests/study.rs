@@ -203,6 +203,15 @@ fn a_study_that_is_interrupted_goes_on_with_what_is_missing() {
         assert!(text.contains(part), "{part} in {text}");
     }
 
+    let episodes = fs::read_to_string(study.raw("reset", 2).join("episodes.csv"));
+    let episodes = episodes.expect("a record per episode").lines().count();
+    assert_eq!(episodes, 1 + 8);
+    assert!(text.contains("length over the oracle's, all"), "{text}");
+    let ratios = column(runs, "greedy_length_to_oracle_all");
+    let ratios: Option<Vec<f64>> = ratios.iter().map(|ratio| ratio.parse().ok()).collect();
+    let ratios = ratios.expect("numbers");
+    assert!(ratios.iter().all(|ratio| *ratio >= 1.0), "{ratios:?}");
+
     // The report is a function of the raw data.
     for name in files.keys() {
         fs::remove_file(study.results().join(name)).expect("a file");

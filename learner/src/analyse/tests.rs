@@ -9,7 +9,7 @@ use hrm_common::{
 use tch::{Device, Kind as Dtype, Tensor};
 
 use super::*;
-use crate::evaluate::{WalkBy, evaluate};
+use crate::evaluate::{HeldOut, WalkBy};
 
 /// Walks by breadth-first search around the doors that it knows of. What it carries is what it knows.
 struct Planner {
@@ -283,21 +283,20 @@ fn analysed(settings: &Settings, carry: CarryMode) -> Analysis {
 fn the_walk_is_the_one_that_is_evaluated() {
     let settings = briefly();
     let found = analysed(&settings, CarryMode::Full);
-    let evaluation = evaluate(
-        &settings.env,
-        WalkBy::Greedy,
-        settings.episodes,
-        settings.seed,
-        || Some(model(CarryMode::Full)),
-        &std::sync::atomic::AtomicBool::new(false),
-        None,
-    );
-    let evaluation = evaluation
-        .expect("possible mazes")
-        .expect("nobody stops it");
-    assert_eq!(found.success.share, Some(evaluation.success));
-    let steps = evaluation.mean_length * settings.episodes as f64;
-    assert_eq!(found.steps, steps.round() as usize);
+    let held_out = HeldOut {
+        env: &settings.env,
+        episodes: settings.episodes,
+        seed: settings.seed,
+    };
+    let network = || Some(model(CarryMode::Full));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let walked = held_out.walk(WalkBy::Greedy, network, &stop, None);
+    let walked = walked.expect("possible mazes").expect("nobody stops it");
+    let solved = walked.iter().filter(|episode| episode.success).count();
+    let success = solved as f64 / walked.len() as f64;
+    assert_eq!(found.success.share, Some(success));
+    let steps: u32 = walked.iter().map(|episode| episode.length).sum();
+    assert_eq!(found.steps, steps as usize);
 }
 
 #[test]

@@ -9,8 +9,11 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
-use hrm_common::{config::Override, model::Hrm};
-use hrm_learner::evaluate::{WalkBy, evaluate};
+use hrm_common::{config::Override, env::EpisodeSummary, model::Hrm};
+use hrm_learner::{
+    episodes,
+    evaluate::{HeldOut, WalkBy},
+};
 use tch::Device;
 
 use super::ConfigArgs;
@@ -39,6 +42,10 @@ pub struct EvalArgs {
     /// Write every episode to a file, one JSON object a line, complete enough to be replayed elsewhere.
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
+    /// Write a CSV file with one line for each episode: the shortest path, and whether the policy and the
+    /// oracle reached the goal and in how many moves.
+    #[arg(long, value_name = "FILE")]
+    episodes_out: Option<PathBuf>,
 }
 
 /// Evaluates and prints the result.
@@ -81,19 +88,32 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         )),
         None => None,
     };
-    let evaluation = evaluate(
-        &config.env,
+    let held_out = HeldOut {
+        env: &config.env,
+        episodes: config.eval.final_episodes,
+        seed: config.eval.seed,
+    };
+    let going_on = AtomicBool::new(false);
+    let walked = held_out.walk(
         args.policy,
-        config.eval.final_episodes,
-        config.eval.seed,
         || model.as_ref().map(Hrm::share),
-        &AtomicBool::new(false),
+        &going_on,
         dump.as_mut().map(|out| out as &mut dyn Write),
-    )?
-    .context("the evaluation was stopped")?;
+    )?;
     if let Some(mut out) = dump {
         out.flush().context("--dump")?;
     }
+    let walks = walked.zip(held_out.oracle(&going_on)?);
+    let (walked, oracle) = walks.context("the evaluation was stopped")?;
+    if let Some(path) = &args.episodes_out {
+        let walks: &[(WalkBy, &[EpisodeSummary])] = match args.policy {
+            WalkBy::Oracle => &[(WalkBy::Oracle, &oracle)],
+            policy => &[(policy, &walked), (WalkBy::Oracle, &oracle)],
+        };
+        std::fs::write(path, episodes::csv(walks))
+            .with_context(|| format!("--episodes-out {}", path.display()))?;
+    }
+    let evaluation = held_out.evaluation(args.policy, &walked, &oracle);
     if args.json {
         println!("{}", serde_json::to_string(&evaluation)?);
     } else {

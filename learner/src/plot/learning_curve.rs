@@ -293,12 +293,14 @@ mod tests {
                 updates: frames / 128,
                 evaluation: Evaluation {
                     policy: WalkBy::Greedy,
+                    seed: Some(1),
                     episodes: 200,
                     success,
                     success_ci95: [success - 0.05, success + 0.03],
                     path_ratio: Some(1.3 + 2.0 * (1.0 - share(frames as f64))),
                     mean_length: 20.0,
                     mean_return: 0.9,
+                    versus_oracle: None,
                 },
             })
         });

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     evaluate::{Evaluation, WalkBy},
     metrics_log::{EvalRecord, Record, TrainRecord},
+    paired::{LengthRatio, VersusOracle},
     run::Summary,
 };
 
@@ -45,12 +46,27 @@ pub fn train(frames: u64, episodes: usize, success: f64) -> Record {
 pub fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evaluation {
     Evaluation {
         policy,
+        seed: Some(1),
         episodes: 200,
         success,
         success_ci95: [success - 0.01, success],
         path_ratio: Some(path_ratio),
         mean_length: 15.0,
         mean_return: success,
+        versus_oracle: (policy != WalkBy::Oracle).then(|| versus_oracle(path_ratio)),
+    }
+}
+
+/// Lengths compared with an oracle whose path ratio is 1.3; failures add a tenth.
+pub fn versus_oracle(path_ratio: f64) -> VersusOracle {
+    let ratio = |ratio: f64| LengthRatio {
+        ratio,
+        ci95: [ratio - 0.01, ratio + 0.01],
+    };
+    VersusOracle {
+        both_solve: 190,
+        on_both: Some(ratio(path_ratio / 1.3)),
+        on_all: ratio(path_ratio / 1.3 + 0.1),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     evaluate::{Evaluation, WalkBy},
+    paired::VersusOracle,
     plot::Unit,
     run::Summary,
 };
@@ -77,8 +78,15 @@ impl Run {
         self.at_the_end(policy)?.path_ratio
     }
 
-    /// The final greedy path ratio over that of the oracle on the same episodes.
-    pub fn path_to_oracle(&self) -> Option<f64> {
+    /// The final greedy lengths over the oracle's, paired by episode; `None` in raw data from before
+    /// evaluations were paired.
+    pub fn versus_oracle(&self) -> Option<VersusOracle> {
+        self.at_the_end(WalkBy::Greedy)?.versus_oracle
+    }
+
+    /// The final greedy path ratio over the oracle's, each over its own successes. It divides sums over
+    /// different episodes, and is reported only where the raw data holds no paired ratios.
+    pub fn unpaired_path_to_oracle(&self) -> Option<f64> {
         Some(self.path_ratio(WalkBy::Greedy)? / self.path_ratio(WalkBy::Oracle)?)
     }
 }
@@ -156,7 +164,7 @@ impl Measure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::fixture::run;
+    use crate::study::fixture::{self, run};
 
     #[test]
     fn what_was_never_reached_ranks_last() {
@@ -173,8 +181,9 @@ mod tests {
     #[test]
     fn the_oracle_is_the_scale_of_the_paths() {
         let run = run(1, 0.0, 1.0);
-        let ratio = run.path_to_oracle().expect("both walked");
+        let ratio = run.unpaired_path_to_oracle().expect("both walked");
         assert!((ratio - 1.56 / 1.3).abs() < 1e-9, "{ratio}");
+        assert_eq!(run.versus_oracle(), Some(fixture::versus_oracle(1.56)));
         assert_eq!((FINAL_PATH.of)(&run), Some(1.56));
     }
 }

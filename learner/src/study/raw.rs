@@ -3,6 +3,7 @@
 //! ```text
 //!   config.toml     the effective configuration; `hrm-learner train --config` repeats the run with it
 //!   metrics.jsonl   what was recorded while it trained
+//!   episodes.csv    one line for each episode of the final evaluations; not in raw data of older releases
 //!   machine.json    where
 //!   summary.json    what came out; written last, so that a folder with it is whole
 //! ```
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{self, PlannedRun};
 use crate::{
-    checkpoint,
+    checkpoint, episodes,
     metrics_log::{self, Record},
     run::{self, Summary},
     run_dir::Identity,
@@ -116,7 +117,7 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
     let config = &run.effective.config;
     let (from, to) = (&config.run.dir, folder(results, &run.arm, run.seed));
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
-    for name in ["config.toml", "metrics.jsonl"] {
+    for name in ["config.toml", "metrics.jsonl", episodes::NAME] {
         fs::copy(from.join(name), to.join(name))
             .with_context(|| format!("copying {name} to {}", to.display()))?;
     }
@@ -249,6 +250,7 @@ mod tests {
         }
         fs::write(dir.join("config.toml"), raw.effective.to_toml()).expect("a file");
         fs::write(dir.join("run.json"), r#"{"run_id":"a","restarts":2}"#).expect("a file");
+        fs::write(dir.join(episodes::NAME), "episode\n0\n").expect("a file");
         let mut log = MetricsLog::open(&dir.join("metrics.jsonl"), 0).expect("a log");
         for record in &raw.records {
             log.append(record).expect("appended");
@@ -272,6 +274,8 @@ mod tests {
         assert_eq!(raw.effective.config, made.effective.config);
         assert_eq!(raw.summary.evaluations, made.summary.evaluations);
         assert_eq!(raw.machine.restarts, 2);
+        let kept = super::folder(&results, "full", 1).join(episodes::NAME);
+        assert_eq!(fs::read_to_string(kept).expect("a file"), "episode\n0\n");
         assert!(raw.machine.cores > 0 && !raw.machine.cpu.is_empty());
         let checkpoints = run.effective.config.run.dir.join("checkpoints");
         let left = checkpoint::list(&checkpoints).expect("a folder");

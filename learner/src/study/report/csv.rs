@@ -4,6 +4,7 @@
 use super::{Report, rank_tests};
 use crate::{
     evaluate::{Evaluation, WalkBy},
+    paired::{LengthRatio, VersusOracle},
     study::{
         curve::Acting,
         measures::{Run, THRESHOLDS},
@@ -44,7 +45,14 @@ pub fn runs(report: &Report<'_>) -> String {
         "sampled_path_ratio",
         "oracle_success",
         "oracle_path_ratio",
-        "greedy_path_ratio_to_oracle",
+        "greedy_path_ratio_to_oracle_unpaired",
+        "greedy_and_oracle_solve",
+        "greedy_length_to_oracle_both",
+        "greedy_length_to_oracle_both_low",
+        "greedy_length_to_oracle_both_high",
+        "greedy_length_to_oracle_all",
+        "greedy_length_to_oracle_all_low",
+        "greedy_length_to_oracle_all_high",
         "mean_sampled_success",
         "mean_greedy_success",
     ]
@@ -76,10 +84,10 @@ pub fn runs(report: &Report<'_>) -> String {
             field(run.path_ratio(WalkBy::Sampled)),
             end(WalkBy::Oracle, |e| e.success),
             field(run.path_ratio(WalkBy::Oracle)),
-            field(run.path_to_oracle()),
-            field(run.mean_success(Acting::Sampled)),
-            field(run.mean_success(Acting::Greedy)),
+            field(run.unpaired_path_to_oracle()),
         ];
+        row.extend(versus_oracle(run.versus_oracle()));
+        row.extend(Acting::ALL.map(|acting| field(run.mean_success(acting))));
         for acting in Acting::ALL {
             for percent in THRESHOLDS {
                 row.push(field(run.reached(acting, percent).map(|p| p.frames)));
@@ -88,6 +96,20 @@ pub fn runs(report: &Report<'_>) -> String {
         row
     });
     lines(&header, rows)
+}
+
+fn versus_oracle(versus: Option<VersusOracle>) -> Vec<String> {
+    let ratio = |ratio: Option<LengthRatio>| {
+        [
+            field(ratio.map(|r| r.ratio)),
+            field(ratio.map(|r| r.ci95[0])),
+            field(ratio.map(|r| r.ci95[1])),
+        ]
+    };
+    let mut fields = vec![field(versus.map(|v| v.both_solve))];
+    fields.extend(ratio(versus.and_then(|v| v.on_both)));
+    fields.extend(ratio(versus.map(|v| v.on_all)));
+    fields
 }
 
 pub fn curves(report: &Report<'_>) -> String {

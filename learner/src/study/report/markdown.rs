@@ -186,28 +186,48 @@ fn differences(arms: &[&ArmRuns<'_>]) -> String {
     table(&header, rows.collect())
 }
 
+/// Explains the columns of paired ratios.
+const PAIRED: &str = "The lengths over the oracle's are sums over the same episodes: those that both solve, and all \
+                      with a failure counted at `env.max_steps`. `runs.csv` holds their bootstrap intervals over \
+                      episodes.";
+
+/// Explains the column of unpaired ratios.
+const UNPAIRED: &str = "This raw data holds no record per episode, so the ratio over the oracle's is unpaired: it \
+                        divides two path ratios, each over its walker's own successes.";
+
 fn at_the_end(arms: &[&ArmRuns<'_>]) -> String {
-    let header = names(&[
-        "arm",
-        "greedy success",
-        "greedy path ratio",
-        "over the oracle's",
-        "sampled success",
-        "sampled path ratio",
-    ]);
+    // The same columns for all arms, so that they can be compared.
+    let paired = arms
+        .iter()
+        .flat_map(|arm| &arm.runs)
+        .all(|run| run.versus_oracle().is_some());
+    let mut header = names(&["arm", "greedy success", "greedy path ratio"]);
+    header.extend(match paired {
+        true => names(&[
+            "length over the oracle's, both solve",
+            "length over the oracle's, all",
+        ]),
+        false => names(&["over the oracle's, unpaired"]),
+    });
+    header.extend(names(&["sampled success", "sampled path ratio"]));
     let rows = arms.iter().map(|arm| {
-        let sampled = |run: &Run| Some(run.at_the_end(WalkBy::Sampled)?.success);
-        vec![
+        let ratio = |of: fn(&Run) -> Option<f64>| shown(over(arm, of), Unit::Ratio);
+        let mut row = vec![
             arm.arm.name.clone(),
             shown(over(arm, FINAL_SUCCESS.of), Unit::Share),
-            shown(over(arm, FINAL_PATH.of), Unit::Ratio),
-            shown(over(arm, Run::path_to_oracle), Unit::Ratio),
-            shown(over(arm, sampled), Unit::Share),
-            shown(
-                over(arm, |run| run.path_ratio(WalkBy::Sampled)),
-                Unit::Ratio,
-            ),
-        ]
+            ratio(FINAL_PATH.of),
+        ];
+        match paired {
+            true => {
+                row.push(ratio(|run| Some(run.versus_oracle()?.on_both?.ratio)));
+                row.push(ratio(|run| Some(run.versus_oracle()?.on_all.ratio)));
+            }
+            false => row.push(ratio(Run::unpaired_path_to_oracle)),
+        }
+        let sampled = |run: &Run| Some(run.at_the_end(WalkBy::Sampled)?.success);
+        row.push(shown(over(arm, sampled), Unit::Share));
+        row.push(ratio(|run| run.path_ratio(WalkBy::Sampled)));
+        row
     });
     let episodes = arms[0].runs[0]
         .at_the_end(WalkBy::Greedy)
@@ -224,7 +244,7 @@ fn at_the_end(arms: &[&ArmRuns<'_>]) -> String {
     let first = arms[0];
     format!(
         "On {episodes} held-out episodes. The oracle, which replans at every step, reaches the goal in {} of \
-         them with a path ratio of {}.\n\n{}",
+         them with a path ratio of {}. {}\n\n{}",
         oracle(
             over(first, |run| Some(run.at_the_end(WalkBy::Oracle)?.success)),
             Unit::Share
@@ -233,6 +253,10 @@ fn at_the_end(arms: &[&ArmRuns<'_>]) -> String {
             over(first, |run| run.path_ratio(WalkBy::Oracle)),
             Unit::Ratio
         ),
+        match paired {
+            true => PAIRED,
+            false => UNPAIRED,
+        },
         table(&header, rows.collect())
     )
 }

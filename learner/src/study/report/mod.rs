@@ -257,7 +257,8 @@ mod tests {
             "4 of 4 runs are finished",
             "a probability of 50% for 2 runs",
             "| `model.carry` | `\"full\"` | `\"reset\"` |",
-            "| full | 100.0% (100.0% to 100.0%) | 1.560 (1.560 to 1.560) | 1.200 (1.200 to 1.200) |",
+            "| full | 100.0% (100.0% to 100.0%) | 1.560 (1.560 to 1.560) | 1.200 (1.200 to 1.200) | 1.300 (1.300 to 1.300) |",
+            "length over the oracle's, both solve | length over the oracle's, all",
             "| reset | 65k (64k to 66k) | ",
             "never (74k to never; 1 of 2)",
             "reaches the goal in 100.0%",
@@ -270,6 +271,61 @@ mod tests {
             assert!(text.contains(&format!("]({picture})")), "{picture}");
             assert!(file(&files, picture).contains("(2 seeds)"), "{picture}");
         }
+    }
+
+    /// The values of a run's line in `runs.csv`, by column.
+    fn csv_fields(files: &[(String, String)], columns: &[&str]) -> Vec<String> {
+        let mut lines = file(files, "runs.csv").lines().map(|l| l.split(','));
+        let header: Vec<_> = lines.next().expect("a header").collect();
+        let first: Vec<_> = lines.next().expect("a run").collect();
+        assert_eq!(header.len(), first.len());
+        let value = |column: &&str| {
+            let at = header.iter().position(|of| of == column);
+            first[at.unwrap_or_else(|| panic!("{column} in {header:?}"))].to_owned()
+        };
+        columns.iter().map(value).collect()
+    }
+
+    /// Raw data of older releases holds no record per episode.
+    #[test]
+    fn ratios_without_records_per_episode_are_marked_as_unpaired() {
+        let study = study();
+        let columns = [
+            "greedy_path_ratio_to_oracle_unpaired",
+            "greedy_and_oracle_solve",
+            "greedy_length_to_oracle_both",
+            "greedy_length_to_oracle_all",
+            "greedy_length_to_oracle_all_high",
+        ];
+        let report = report_on(&study, made()).expect("sound");
+        let files = report.files().expect("drawn");
+        assert!(!file(&files, NAME).contains("unpaired"));
+        let paired = csv_fields(&files, &columns);
+        let versus = fixture::versus_oracle(1.56);
+        let all = versus.on_all;
+        let expected = [
+            (1.56_f64 / 1.3).to_string(),
+            versus.both_solve.to_string(),
+            versus.on_both.expect("some").ratio.to_string(),
+            all.ratio.to_string(),
+            all.ci95[1].to_string(),
+        ];
+        assert_eq!(paired, expected);
+
+        // One old run is enough: the columns of a table are the same for all.
+        let mut made = made();
+        made[0][0].summary.evaluations[0].versus_oracle = None;
+        let report = report_on(&study, made).expect("sound");
+        let files = report.files().expect("drawn");
+        let text = file(&files, NAME);
+        assert!(text.contains("over the oracle's, unpaired"), "{text}");
+        assert!(!text.contains("both solve"), "{text}");
+        assert!(
+            text.contains("| 1.560 (1.560 to 1.560) | 1.200 (1.200 to 1.200) | 100.0%"),
+            "{text}"
+        );
+        let old = csv_fields(&files, &columns);
+        assert_eq!(old, [expected[0].as_str(), "", "", "", ""]);
     }
 
     #[test]

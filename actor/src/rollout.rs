@@ -31,6 +31,8 @@ pub trait Environments {
     /// The summary and the final observation u8 `[S]` of each episode that ended in the last step,
     /// in the order of the environments.
     fn ended(&self) -> impl Iterator<Item = (EpisodeSummary, &[u8])>;
+    /// `[N]`: the curriculum's distance limit of the episode that each environment is in, 0 for a uniform one.
+    fn curriculum_distances(&self) -> impl Iterator<Item = u32>;
     /// The curriculum of the episodes from the next reset on.
     fn set_curriculum(&mut self, curriculum: Curriculum);
 }
@@ -53,6 +55,9 @@ impl Environments for VecEnv {
             .iter()
             .zip(self.final_observations())
             .map(|(finished, (_, observation))| (finished.summary, observation))
+    }
+    fn curriculum_distances(&self) -> impl Iterator<Item = u32> {
+        VecEnv::curriculum_distances(self)
     }
     fn set_curriculum(&mut self, curriculum: Curriculum) {
         VecEnv::set_curriculum(self, curriculum);
@@ -187,6 +192,7 @@ impl<E: Environments, N: Network> Rollout<E, N> {
             policy_versions: vec![version; ticks],
             final_tokens: Bytes::from(final_tokens),
             episodes,
+            running_distances: self.envs.curriculum_distances().collect(),
         })
     }
 }

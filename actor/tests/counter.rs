@@ -151,6 +151,10 @@ impl Environments for CounterEnvs {
             .map(|(summary, tokens)| (*summary, &tokens[..]))
     }
 
+    fn curriculum_distances(&self) -> impl Iterator<Item = u32> {
+        self.places.iter().map(|_| 0)
+    }
+
     fn set_curriculum(&mut self, _: Curriculum) {}
 }
 

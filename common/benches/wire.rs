@@ -90,6 +90,7 @@ fn unroll(env: &EnvConfig, expected: &Expectation) -> Unroll {
         policy_versions: vec![1; ticks],
         final_tokens: final_tokens.freeze(),
         episodes,
+        running_distances: mazes.curriculum_distances().collect(),
     }
 }
 

@@ -58,6 +58,9 @@ pub struct Unroll {
     pub final_tokens: Bytes,
     /// The episodes that ended, in the order of `flags`.
     pub episodes: Vec<EpisodeSummary>,
+    /// `[N]`: the curriculum's distance limit of the episode that each environment is in after the last tick,
+    /// 0 for a uniform one.
+    pub running_distances: Vec<u32>,
 }
 
 impl Unroll {

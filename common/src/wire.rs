@@ -57,7 +57,8 @@ impl Expectation {
             + envs * carry * self.carry_dtype.size()
             + frames * tokens // final tokens
             + ticks * 10 // versions as varints
-            + frames * 32; // episode summaries
+            + frames * 32 // episode summaries
+            + envs * 5; // running distances as varints
         arrays + 4096
     }
 }
@@ -83,6 +84,7 @@ pub fn encode(unroll: &Unroll) -> proto::UnrollBatch {
         policy_versions: unroll.policy_versions.clone(),
         final_tokens: unroll.final_tokens.clone(),
         episodes: unroll.episodes.iter().map(encode_episode).collect(),
+        running_distances: unroll.running_distances.clone(),
         sha256: Bytes::new(),
     };
     message.sha256 = checksum(&message).to_vec().into();
@@ -148,6 +150,9 @@ fn checksum(message: &proto::UnrollBatch) -> [u8; 32] {
         hasher.update(episode.shortest_path.to_le_bytes());
         hasher.update([u8::from(episode.success)]);
         hasher.update(episode.curriculum_distance.to_le_bytes());
+    }
+    for distance in &message.running_distances {
+        hasher.update(distance.to_le_bytes());
     }
     hasher.finalize().into()
 }
@@ -245,6 +250,11 @@ pub fn decode(
     check_versions(&message.policy_versions, shape.ticks, newest_version)?;
     let episodes = check_episodes(&message, expected.max_steps)?;
     check_lengths(&message, shape.envs)?;
+    let running = message.running_distances.len();
+    if running != shape.envs {
+        let detail = format!("{running} distances for {} environments", shape.envs);
+        return Err(Refusal::field("running_distances", detail));
+    }
     // Last, so that what is wrong in itself is named.
     if !message.sha256.is_empty() && message.sha256[..] != checksum(&message) {
         let detail = "does not match: the message was changed on its way";
@@ -266,6 +276,7 @@ pub fn decode(
         policy_versions: message.policy_versions,
         final_tokens: message.final_tokens,
         episodes,
+        running_distances: message.running_distances,
     })
 }
 

@@ -127,6 +127,7 @@ fn valid(expected: &Expectation, newest: u64, rng: &mut Xoshiro256PlusPlus) -> U
         policy_versions,
         final_tokens: final_tokens.into(),
         episodes,
+        running_distances: (0..shape.envs).map(|_| rng.random()).collect(),
         shape,
     }
 }
@@ -171,7 +172,7 @@ fn number() -> impl Strategy<Value = u64> {
 /// One way to damage a message: which part of it, where, and with what.
 fn damage() -> impl Strategy<Value = (u8, prop::sample::Index, u64, Vec<u8>)> {
     let bytes = vec(any::<u8>(), SizeRange::from(0..40));
-    (0_u8..40, any::<prop::sample::Index>(), number(), bytes)
+    (0_u8..42, any::<prop::sample::Index>(), number(), bytes)
 }
 
 fn spoil(
@@ -188,7 +189,7 @@ fn spoil(
         &mut message.final_tokens,
     ];
     // Every array in four ways, then every other field.
-    match (part % 40, usize::from(part) / 4) {
+    match (part, usize::from(part) / 4) {
         (0..28, array) => {
             let mut content = arrays[array].to_vec();
             match part % 4 {
@@ -215,6 +216,8 @@ fn spoil(
         }
         (34, _) => message.episodes.push(proto::EpisodeSummary::default()),
         (35, _) => drop(message.episodes.pop()),
+        (40, _) => message.running_distances.push(number as u32),
+        (41, _) => drop(message.running_distances.pop()),
         (part, _) => {
             let count = message.episodes.len();
             if count == 0 {
@@ -260,6 +263,7 @@ proptest! {
             let truncated = admitted.flags.iter().filter(|&&f| f == flag::TRUNCATED).count();
             prop_assert_eq!(admitted.episodes.len(), ends);
             prop_assert_eq!(admitted.final_tokens.len(), truncated * shape.tokens);
+            prop_assert_eq!(admitted.running_distances.len(), shape.envs);
             prop_assert!(admitted.oldest_version() <= newest);
         }
     }
@@ -306,6 +310,7 @@ fn sample(carry_dtype: Dtype) -> (Expectation, proto::UnrollBatch) {
                 curriculum_distance: 3,
             },
         ],
+        running_distances: vec![0, 3],
     };
     (expected, wire::encode(&unroll))
 }
@@ -402,7 +407,10 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
     ("sha256", "does not match", |m| m.sequence = 1),
     ("sha256", "does not match", |m| m.session = 2),
     ("sha256", "does not match", |m| m.episodes[1].curriculum_distance = 4),
+    ("sha256", "does not match", |m| m.running_distances[1] = 4),
     ("sha256", "does not match", |m| m.sha256.truncate(31)),
+    ("running_distances", "0 distances for 2 environments", |m| m.running_distances.clear()),
+    ("running_distances", "3 distances for 2 environments", |m| m.running_distances.push(0)),
     ("episodes", "episode 0: return NaN", |m| m.episodes[0].episode_return = f32::NAN),
     ("episodes", "episode 0: return 1.5", |m| m.episodes[0].episode_return = 1.5),
     ("episodes", "episode 1: return -5.5", |m| m.episodes[1].episode_return = -5.5),
@@ -499,6 +507,7 @@ fn largest(expected: &Expectation) -> proto::UnrollBatch {
     unroll.final_tokens = observation.repeat(frames).into();
     unroll.policy_versions = vec![u64::MAX; frames / envs];
     unroll.sequence = u64::MAX;
+    unroll.running_distances = vec![u32::MAX; envs];
     unroll.episodes = vec![
         EpisodeSummary {
             episode_return: -0.5,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, select};
 use hrm_common::{
-    env::{ACTIONS, EpisodeSummary, flag},
+    env::{ACTIONS, flag},
     stage::{LearnerStage, StageClock},
     telemetry::names::{self, DropReason},
     trajectory::{Unroll, floats},
@@ -12,6 +12,7 @@ use hrm_common::{
 use tch::{Device, Kind, Tensor};
 
 use crate::{
+    cohorts::Played,
     queue::{QueueReceiver, Queued},
     sessions::{Session, Sessions},
 };
@@ -39,8 +40,8 @@ pub struct Batch {
     pub final_tokens: Tensor,
     /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index; ascending.
     pub final_indices: Vec<usize>,
-    /// The episodes that ended within the batch.
-    pub episodes: Vec<EpisodeSummary>,
+    /// What each unroll says of the episodes in it.
+    pub played: Vec<Played>,
     /// Policy lag of each unroll, in versions.
     pub lags: Vec<u64>,
 }
@@ -115,10 +116,7 @@ impl Batch {
             )
             .to_device(device),
             final_indices,
-            episodes: unrolls
-                .iter()
-                .flat_map(|u| u.episodes.iter().cloned())
-                .collect(),
+            played: unrolls.iter().map(Played::new).collect(),
             lags: unrolls
                 .iter()
                 .map(|u| newest_version.saturating_sub(u.oldest_version()))
@@ -343,6 +341,7 @@ mod tests {
                 .flat_map(|((t, n), _)| [code(t, n) + 1; TOKENS])
                 .collect(),
             episodes: Vec::new(),
+            running_distances: vec![0; envs],
             flags: flags.into(),
         }
     }

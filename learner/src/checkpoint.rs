@@ -14,7 +14,7 @@ use std::{
 
 use hrm_common::{
     config::Config,
-    env::DistanceCurriculum,
+    env::CurriculumState,
     model::{
         Hrm, LoadError, ModelConfigError,
         state::{self, StateError},
@@ -59,8 +59,8 @@ pub struct RunState {
     pub sessions_joined: u64,
     /// Seconds of training so far, over all restarts.
     pub seconds: f64,
-    /// The distance curriculum.
-    pub curriculum: DistanceCurriculum,
+    /// Level and outcomes of the distance curriculum.
+    pub curriculum: CurriculumState,
     /// The generator that shuffles minibatches.
     pub rng: Xoshiro256PlusPlus,
 }
@@ -415,7 +415,7 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
-    use hrm_common::model::ModelConfig;
+    use hrm_common::{env::DistanceCurriculum, model::ModelConfig};
     use rand::SeedableRng as _;
     use tch::Kind;
 
@@ -442,7 +442,9 @@ mod tests {
             optimizer_steps: 2,
             sessions_joined: 3,
             seconds: 0.1 + 0.2,
-            curriculum: DistanceCurriculum::new(&config.curriculum, &config.env).expect("one"),
+            curriculum: DistanceCurriculum::new(&config.curriculum, &config.env)
+                .expect("one")
+                .state(),
             rng: Xoshiro256PlusPlus::seed_from_u64(u64::MAX),
         }
     }

@@ -16,7 +16,7 @@
 //!   trainer     the loop around it: publish, checkpoint, evaluate, report
 //! ```
 //!
-//! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `episodes`, `paired`, `stats`, `progress`,
+//! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `cohorts`, `episodes`, `paired`, `stats`, `progress`,
 //! `metrics_log`, `ledger`, `plot`, `certs`; `run`, which boots and drains all of it; `conclude`, its end; `analyse`, which looks into a checkpoint
 //! afterwards; and `study`, which makes many runs and holds them against each other.
 
@@ -25,6 +25,7 @@ pub mod analyse;
 pub mod batch;
 pub mod certs;
 pub mod checkpoint;
+pub mod cohorts;
 mod conclude;
 pub mod episodes;
 pub mod evaluate;

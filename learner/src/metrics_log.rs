@@ -31,8 +31,8 @@ impl Record {
     }
 }
 
-/// How training goes. What concerns episodes is over the last uniform ones and `None` before the
-/// first; a number that is not finite is `null` in the file and NaN when read back.
+/// How training goes. What concerns episodes is over the last settled uniform ones ([`crate::stats`]) and `None`
+/// before there are enough; a number that is not finite is `null` in the file and NaN when read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainRecord {
     /// Frames of the run so far.

@@ -17,8 +17,8 @@ use std::{
 use hrm_common::config::{LogFormat, TelemetryConfig};
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-/// Where a run stands. What concerns episodes is over the last uniform ones, and `None` before the
-/// first.
+/// Where a run stands. What concerns episodes is over the last settled uniform ones ([`crate::stats`]), and `None`
+/// before there are enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     /// Frames of the run so far.

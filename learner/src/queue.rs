@@ -158,6 +158,7 @@ mod tests {
             policy_versions: Vec::new(),
             final_tokens: Bytes::new(),
             episodes: Vec::new(),
+            running_distances: Vec::new(),
         }
     }
 

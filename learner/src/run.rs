@@ -171,7 +171,7 @@ pub async fn start(
         let state = &checkpoint.state;
         updater.rng = state.rng.clone();
         updater.updates = state.updates;
-        curriculum = state.curriculum.clone();
+        curriculum.restore(&state.curriculum);
         (frames, seconds_before, joined) = (state.frames, state.seconds, state.sessions_joined);
         tracing::info!(frames, updates = state.updates, "resumed");
     }

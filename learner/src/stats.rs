@@ -10,16 +10,19 @@ use hrm_common::{
 /// Uniform episodes that the success, return, length and path ratio are taken over.
 pub const WINDOW: usize = 500;
 
-/// The last uniform episodes. Those that the curriculum made easier do not count: they say how hard the
-/// curriculum is, not how good the agent is.
+/// Fewer uniform episodes than this say little; there is no figure before.
+pub const FEWEST: usize = 100;
+
+/// The last settled uniform episodes, in the order in which they began ([`crate::cohorts`]). Those that the
+/// curriculum made easier do not count: they say how hard the curriculum is, not how good the agent is.
 #[derive(Debug, Default)]
 pub struct EpisodeWindow {
     episodes: VecDeque<EpisodeSummary>,
 }
 
 impl EpisodeWindow {
-    /// Takes in an episode that ended.
-    pub fn record(&mut self, episode: &EpisodeSummary) {
+    /// Takes in an episode that is settled.
+    pub fn settle(&mut self, episode: &EpisodeSummary) {
         let outcome = if episode.success {
             Outcome::Success
         } else {
@@ -34,12 +37,18 @@ impl EpisodeWindow {
         }
     }
 
+    /// They, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &EpisodeSummary> {
+        self.episodes.iter()
+    }
+
     /// How many there are.
     pub fn episodes(&self) -> usize {
         self.episodes.len()
     }
 
-    /// Share of episodes that reached the goal; `None` before the first.
+    /// Share of episodes that reached the goal. This figure and the next three are `None` before there are
+    /// [`FEWEST`] episodes.
     pub fn success(&self) -> Option<f64> {
         self.mean(|e| f64::from(u8::from(e.success)))
     }
@@ -56,12 +65,12 @@ impl EpisodeWindow {
 
     /// Sum of lengths over sum of shortest paths of the episodes that reached the goal.
     pub fn path_ratio(&self) -> Option<f64> {
-        path_ratio(self.episodes.iter())
+        (self.episodes.len() >= FEWEST).then(|| path_ratio(self.episodes.iter()))?
     }
 
     fn mean(&self, value: impl Fn(&EpisodeSummary) -> f64) -> Option<f64> {
         let n = self.episodes.len();
-        (n > 0).then(|| self.episodes.iter().map(value).sum::<f64>() / n as f64)
+        (n >= FEWEST).then(|| self.episodes.iter().map(value).sum::<f64>() / n as f64)
     }
 }
 
@@ -96,23 +105,31 @@ mod tests {
     #[test]
     fn only_uniform_episodes_and_only_the_newest_count() {
         let mut window = EpisodeWindow::default();
-        assert_eq!((window.success(), window.path_ratio()), (None, None));
-        assert_eq!(window.episodes(), 0);
-        window.record(&episode(80, 5, false, 0));
-        assert_eq!((window.success(), window.path_ratio()), (Some(0.0), None));
-        window.record(&episode(3, 3, true, 4));
+        for _ in 0..FEWEST - 1 {
+            window.settle(&episode(80, 5, false, 0));
+        }
+        window.settle(&episode(3, 3, true, 4));
         assert_eq!(
             window.success(),
-            Some(0.0),
+            None,
             "a curriculum episode does not count"
         );
-        window.record(&episode(10, 8, true, 0));
-        window.record(&episode(20, 12, true, 0));
-        assert_eq!(window.path_ratio(), Some(1.5));
-        assert_eq!(window.length(), Some(110.0 / 3.0));
-        assert_eq!(window.episode_return(), Some(0.5));
+        assert_eq!((window.length(), window.episode_return()), (None, None));
+        assert_eq!(window.episodes(), FEWEST - 1);
+        window.settle(&episode(80, 5, false, 0));
+        assert_eq!((window.success(), window.path_ratio()), (Some(0.0), None));
+        assert_eq!(window.length(), Some(80.0));
+        for _ in 0..FEWEST / 2 {
+            window.settle(&episode(10, 8, true, 0));
+            window.settle(&episode(20, 12, true, 0));
+        }
+        assert_eq!(
+            (window.success(), window.path_ratio()),
+            (Some(0.5), Some(1.5))
+        );
+        assert_eq!(window.episode_return(), Some(0.25));
         for _ in 0..WINDOW {
-            window.record(&episode(8, 8, true, 0));
+            window.settle(&episode(8, 8, true, 0));
         }
         assert_eq!(
             (window.success(), window.path_ratio()),

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use crate::{
     batch::{Batch, Batcher, Next},
     checkpoint::{self, CheckpointError, RunState},
+    cohorts::Cohorts,
     evaluator::{Evaluator, Job},
     ledger::{Entry, LedgerFile},
     metrics_log::{MetricsLog, Record, TrainRecord},
@@ -125,6 +126,7 @@ impl Trainer {
         let began = Instant::now();
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
         let mut window = EpisodeWindow::default();
+        let mut cohorts = Cohorts::new(self.config.env.max_steps);
         let mut interval = self.interval();
         let mut not_finite = 0;
         let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
@@ -134,7 +136,7 @@ impl Trainer {
                 break end;
             }
             self.collect_evaluations();
-            self.book_sessions();
+            self.book_sessions(&mut cohorts);
             let (batch, sessions) = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
                 Next::Batch(batch, sessions) => (batch, sessions),
                 Next::Idle => {
@@ -170,11 +172,11 @@ impl Trainer {
             clock.enter(LearnerStage::Publish);
             if trained {
                 self.frames += batch.frames() as u64;
-                for episode in &batch.episodes {
-                    window.record(episode);
-                    self.curriculum.record(episode);
-                }
             }
+            for played in &batch.played {
+                cohorts.play(played, &mut self.curriculum, &mut window);
+            }
+            self.curriculum.judge();
             // Also where nothing was learnt: a synchronous actor waits for a newer version.
             self.publish(false);
             tolerate(RunFile::Ledger, self.ledger.mark(self.frames));
@@ -398,9 +400,10 @@ impl Trainer {
     }
 
     /// Writes the lines of the sessions that have ended and of which nothing is on its way.
-    fn book_sessions(&mut self) {
+    fn book_sessions(&mut self, cohorts: &mut Cohorts) {
         let mut settled = self.sessions.settled().into_iter();
         while let Some(session) = settled.next() {
+            cohorts.forget(session.id, &mut self.curriculum);
             if !tolerate(RunFile::Ledger, self.ledger.append(&Entry::of(&session))) {
                 // The rest would fare no better.
                 self.sessions.put_back(once(session).chain(settled));
@@ -418,7 +421,7 @@ impl Trainer {
             optimizer_steps: self.updater.optimizer.state().0,
             sessions_joined: self.sessions.joined(),
             seconds: self.seconds(began),
-            curriculum: self.curriculum.clone(),
+            curriculum: self.curriculum.state(),
             rng: self.updater.rng.clone(),
         };
         checkpoint::save(

@@ -168,7 +168,9 @@ fn seed() {
         optimizer_steps: 8,
         sessions_joined: 2,
         seconds: 1.5,
-        curriculum: DistanceCurriculum::new(&config.curriculum, &config.env).expect("one"),
+        curriculum: DistanceCurriculum::new(&config.curriculum, &config.env)
+            .expect("one")
+            .state(),
         rng: Xoshiro256PlusPlus::seed_from_u64(1),
     };
     let adam = Adam::new(config.optimizer.clone(), model.flat_parameters());

@@ -1,7 +1,7 @@
 //! The distance curriculum: the goal starts near and moves away as the agent succeeds.
 //!
 //! A share of the episodes is uniform; the others put the goal within K steps of the start. K rises
-//! whenever success over the last of them passes a threshold. Rewards are left alone. Without it
+//! whenever success over a number of them, begun one after another, passes a threshold. Rewards are left alone. Without it
 //! the sparse reward of these mazes is found too seldom to learn from in a short run.
 
 use std::collections::VecDeque;
@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::config::{EnvConfig, EnvConfigError, refuse};
-use super::episode::EpisodeSummary;
 use super::rng::{Chance, Rng};
 
 /// What an environment needs of the curriculum to draw an episode.
@@ -41,7 +40,7 @@ pub struct CurriculumConfig {
     pub start: u32,
     /// By how much K rises.
     pub step: u32,
-    /// Over how many of the last curriculum episodes success is measured.
+    /// Over how many curriculum episodes, begun one after another, success is measured.
     pub window: usize,
     /// The share of successes that has to be passed for K to rise, 0 to below 1.
     pub threshold: f64,
@@ -99,15 +98,41 @@ impl CurriculumConfig {
     }
 }
 
-/// The curriculum as it stands: run by the learner, kept in its checkpoints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a checkpoint keeps of a curriculum. Its configuration is the run's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CurriculumState {
+    /// K, in steps.
+    pub level: u32,
+    /// Successes of the last settled episodes at this level, in the order in which they began.
+    pub outcomes: Vec<bool>,
+}
+
+/// An episode of the present level.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    /// Rises in the order in which episodes begin.
+    id: u64,
+    /// `None` while it is played.
+    success: Option<bool>,
+    /// Whether every episode begun at the same time has ended too.
+    settled: bool,
+}
+
+/// The distance curriculum at its present level, run by the learner.
+///
+/// Successes end early and failures late, so the order in which episodes *end* favours successes. This one
+/// judges episodes in the order in which they *begin*: K rises once more than `threshold` of `window`
+/// episodes begun one after another have succeeded. An episode that is still played counts as a failure, so
+/// the judgement never comes out better than it will when all of them have ended.
+#[derive(Clone, Debug)]
 pub struct DistanceCurriculum {
     config: CurriculumConfig,
     /// K from which on there is nothing farther to reach.
     longest: u32,
     level: u32,
-    /// Successes of the last episodes at this level, oldest first, at most `window`.
-    outcomes: VecDeque<bool>,
+    /// Episodes begun at this level, oldest first: `window` of them, and those begun since the oldest that is
+    /// still played.
+    attempts: VecDeque<Attempt>,
 }
 
 impl DistanceCurriculum {
@@ -121,27 +146,87 @@ impl DistanceCurriculum {
             config: config.clone(),
             longest: env.longest_distance(),
             level: config.start.max(env.min_distance),
-            outcomes: VecDeque::new(),
+            attempts: VecDeque::new(),
         })
     }
 
-    /// Takes note of an episode that ended. Uniform ones, and those begun at another level, say
-    /// nothing about this one and are passed over.
-    pub fn record(&mut self, episode: &EpisodeSummary) {
-        if self.max_distance() == 0 || episode.curriculum_distance != self.level {
-            return;
+    /// Takes over the level and the outcomes of a checkpoint. The configuration stays this one's.
+    pub fn restore(&mut self, state: &CurriculumState) {
+        self.level = state.level;
+        let settled = |&success| Attempt {
+            id: 0,
+            success: Some(success),
+            settled: true,
+        };
+        self.attempts = state.outcomes.iter().map(settled).collect();
+    }
+
+    /// What a checkpoint keeps. Episodes that are not settled are left out: after a restart nobody would
+    /// report the long ones.
+    pub fn state(&self) -> CurriculumState {
+        let settled = self.attempts.iter().filter(|attempt| attempt.settled);
+        CurriculumState {
+            level: self.level,
+            outcomes: settled.filter_map(|attempt| attempt.success).collect(),
         }
-        if self.outcomes.len() == self.config.window {
-            self.outcomes.pop_front();
+    }
+
+    /// Takes note of an episode that began, drawn under a limit of `distance`. Uniform ones (0) and those of
+    /// another level say nothing about this level and are passed over. `id` rises from call to call.
+    pub fn begin(&mut self, id: u64, distance: u32) {
+        if self.max_distance() != 0 && distance == self.level {
+            self.attempts.push_back(Attempt {
+                id,
+                success: None,
+                settled: false,
+            });
         }
-        self.outcomes.push_back(episode.success);
-        let successes = self.outcomes.iter().filter(|&&success| success).count();
-        if self.outcomes.len() == self.config.window
-            && successes as f64 > self.config.threshold * self.config.window as f64
+    }
+
+    /// Takes note of how an episode ended.
+    pub fn end(&mut self, id: u64, success: bool) {
+        if let Some(attempt) = self.find(id) {
+            attempt.success = Some(success);
+        }
+    }
+
+    /// Takes note that all episodes which began with this one have ended.
+    pub fn settle(&mut self, id: u64) {
+        if let Some(attempt) = self.find(id) {
+            attempt.settled = true;
+        }
+    }
+
+    /// Forgets an episode, ended or not, of whose contemporaries some will never be reported.
+    pub fn lose(&mut self, id: u64) {
+        if let Ok(at) = self
+            .attempts
+            .binary_search_by_key(&id, |attempt| attempt.id)
+        {
+            self.attempts.remove(at);
+        }
+    }
+
+    /// Raises K if enough episodes succeeded, and says whether it did.
+    pub fn judge(&mut self) -> bool {
+        let window = self.config.window;
+        let needed = self.config.threshold * window as f64;
+        let successes = sums(self.attempts.iter().map(|a| a.success == Some(true)));
+        let playing = sums(self.attempts.iter().map(|a| a.success.is_none()));
+        let firsts = 0..(self.attempts.len() + 1).saturating_sub(window);
+        let within = |sums: &[usize], first: usize| sums[first + window] - sums[first];
+        if firsts
+            .clone()
+            .any(|first| within(&successes, first) as f64 > needed)
         {
             self.level = self.level.saturating_add(self.config.step);
-            self.outcomes.clear();
+            self.attempts.clear();
+            return true;
         }
+        // Windows in which all episodes have ended cannot pass any more.
+        let decided = firsts.take_while(|&first| within(&playing, first) == 0);
+        self.attempts.drain(..decided.count());
+        false
     }
 
     /// K, or 0 when the curriculum is off: not enabled, or past the longest distance there is.
@@ -152,6 +237,23 @@ impl DistanceCurriculum {
             0
         }
     }
+
+    fn find(&mut self, id: u64) -> Option<&mut Attempt> {
+        let at = self
+            .attempts
+            .binary_search_by_key(&id, |attempt| attempt.id);
+        at.ok().and_then(|at| self.attempts.get_mut(at))
+    }
+}
+
+/// How many of the first 0, 1, 2, ... hold.
+fn sums(holds: impl Iterator<Item = bool>) -> Vec<usize> {
+    let mut sum = 0;
+    let running = holds.map(|holds| {
+        sum += usize::from(holds);
+        sum
+    });
+    std::iter::once(0).chain(running).collect()
 }
 
 #[cfg(test)]
@@ -167,72 +269,103 @@ mod tests {
         DistanceCurriculum::new(&config, &EnvConfig::four_rooms()).expect("valid")
     }
 
-    fn episode(curriculum_distance: u32, success: bool) -> EpisodeSummary {
-        EpisodeSummary {
-            episode_return: 0.0,
-            length: 1,
-            shortest_path: 1,
-            success,
-            curriculum_distance,
+    /// Episodes of one distance that begin, end and are settled one after the other.
+    fn play(it: &mut DistanceCurriculum, next: &mut u64, distance: u32, successes: &[bool]) {
+        for &success in successes {
+            *next += 1;
+            it.begin(*next, distance);
+            it.end(*next, success);
+            it.settle(*next);
+            it.judge();
         }
     }
 
     #[test]
     fn rises_only_when_a_full_window_passes_the_threshold() {
-        let mut it = curriculum(20, 1);
-        for _ in 0..2 {
-            it.record(&episode(3, false));
-        }
+        let (mut it, mut next) = (curriculum(20, 1), 0);
+        play(&mut it, &mut next, 3, &[false; 2]);
         // 18 of 20 are 0.9: not past it.
         for _ in 0..18 {
-            it.record(&episode(3, true));
+            play(&mut it, &mut next, 3, &[true]);
             assert_eq!(it.max_distance(), 3);
         }
         // The oldest failure leaves the window: 19 of 20.
-        it.record(&episode(3, true));
+        play(&mut it, &mut next, 3, &[true]);
         assert_eq!(it.max_distance(), 4);
         // The window was cleared: it takes a full one again.
         for _ in 0..19 {
-            it.record(&episode(4, true));
+            play(&mut it, &mut next, 4, &[true]);
             assert_eq!(it.max_distance(), 4);
         }
-        it.record(&episode(4, true));
+        play(&mut it, &mut next, 4, &[true]);
         assert_eq!(it.max_distance(), 5);
     }
 
     #[test]
-    fn uniform_episodes_and_other_levels_do_not_count() {
-        let mut it = curriculum(2, 1);
-        let untouched = it.clone();
-        for distance in [0, 1, 2, 4, 5] {
-            for _ in 0..10 {
-                it.record(&episode(distance, true));
-            }
-        }
-        assert_eq!(it, untouched);
-        it.record(&episode(3, true));
-        it.record(&episode(3, true));
+    fn an_episode_that_is_played_counts_as_a_failure_until_it_ends() {
+        let mut it = curriculum(20, 1);
+        (1..=40).for_each(|id| it.begin(id, 3));
+        // Every second one succeeds at once; the others are still played.
+        (1..=40).step_by(2).for_each(|id| it.end(id, true));
+        assert!(!it.judge(), "20 successes, but of 40 begun");
+        // 18 of those begun as 5th to 24th have succeeded, then a 19th, where the last is still played.
+        (6..=20).step_by(2).for_each(|id| it.end(id, true));
+        assert!(!it.judge());
+        it.end(22, true);
+        assert!(it.judge(), "whatever becomes of the last");
         assert_eq!(it.max_distance(), 4);
-        let risen = it.clone();
-        it.record(&episode(3, true));
-        assert_eq!(it, risen);
+    }
+
+    #[test]
+    fn lost_episodes_leave_no_trace() {
+        let mut it = curriculum(3, 1);
+        (1..=6).for_each(|id| it.begin(id, 3));
+        [1, 3, 5].iter().for_each(|&id| it.end(id, true));
+        [2, 4, 6].iter().for_each(|&id| it.lose(id));
+        assert!(it.judge());
+        it.begin(7, 4);
+        it.lose(7);
+        it.end(7, true);
+        assert!(it.state().outcomes.is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_window_and_what_is_played() {
+        let (mut it, mut next) = (curriculum(20, 1), 0);
+        play(&mut it, &mut next, 3, &[true, false].repeat(500));
+        assert!(it.attempts.len() < 20, "{}", it.attempts.len());
+        assert_eq!(it.state().outcomes.len(), it.attempts.len());
+    }
+
+    #[test]
+    fn uniform_episodes_and_other_levels_do_not_count() {
+        let (mut it, mut next) = (curriculum(2, 1), 0);
+        for distance in [0, 1, 2, 4, 5] {
+            play(&mut it, &mut next, distance, &[true; 10]);
+        }
+        assert_eq!((it.max_distance(), it.attempts.len()), (3, 0));
+        play(&mut it, &mut next, 3, &[true; 2]);
+        assert_eq!(it.max_distance(), 4);
+        play(&mut it, &mut next, 3, &[true; 2]);
+        assert_eq!((it.max_distance(), it.attempts.len()), (4, 0));
     }
 
     #[test]
     fn is_off_from_the_longest_distance_on() {
-        let mut it = curriculum(1, 5);
+        let (mut it, mut next) = (curriculum(1, 5), 0);
         let mut seen = Vec::new();
         while it.max_distance() > 0 {
             seen.push(it.max_distance());
-            it.record(&episode(it.max_distance(), true));
+            let distance = it.max_distance();
+            play(&mut it, &mut next, distance, &[true]);
         }
         // Four rooms' longest distance is 20.
         assert_eq!(seen, [3, 8, 13, 18]);
-        let off = it.clone();
+        let off = it.state();
         for distance in [0, 18, 23] {
-            it.record(&episode(distance, true));
+            play(&mut it, &mut next, distance, &[true]);
         }
-        assert_eq!(it, off);
+        assert_eq!(it.state(), off);
     }
 
     #[test]
@@ -246,10 +379,10 @@ mod tests {
             window: 1,
             ..CurriculumConfig::default()
         };
-        let mut it = DistanceCurriculum::new(&config, &env).expect("valid");
+        let (mut it, mut next) = (DistanceCurriculum::new(&config, &env).expect("valid"), 0);
         assert_eq!(it.max_distance(), 6);
         for level in 6..9 {
-            it.record(&episode(level, true));
+            play(&mut it, &mut next, level, &[true]);
         }
         assert_eq!(it.max_distance(), 0);
         config.enabled = false;
@@ -263,13 +396,41 @@ mod tests {
 
     #[test]
     fn continues_from_its_serialised_state() {
+        let (mut it, mut next) = (curriculum(5, 1), 0);
+        play(&mut it, &mut next, 3, &[true; 5]);
+        play(&mut it, &mut next, 4, &[true, false, true]);
+        it.begin(100, 4);
+        it.begin(101, 4);
+        it.end(101, true);
+        let json = serde_json::to_string(&it.state()).expect("json");
+        let state: CurriculumState = serde_json::from_str(&json).expect("state");
+        let expected = CurriculumState {
+            level: 4,
+            outcomes: vec![true, false, true],
+        };
+        assert_eq!(state, expected, "what is not settled is left out");
+        let mut back = curriculum(5, 1);
+        back.restore(&state);
+        assert_eq!(back.state(), state);
+        next = 0;
+        play(&mut back, &mut next, 4, &[true; 3]);
+        assert_eq!(back.max_distance(), 4, "one failure in five");
+        play(&mut back, &mut next, 4, &[true]);
+        assert_eq!(back.max_distance(), 5);
+    }
+
+    #[test]
+    fn the_configuration_of_a_restored_curriculum_is_its_own() {
         let mut it = curriculum(5, 1);
-        for success in [true, false, true] {
-            it.record(&episode(3, success));
-        }
-        let json = serde_json::to_string(&it).expect("json");
-        let back: DistanceCurriculum = serde_json::from_str(&json).expect("state");
-        assert_eq!(back, it);
+        let mut next = 0;
+        play(&mut it, &mut next, 3, &[true; 5]);
+        let config = CurriculumConfig {
+            enabled: false,
+            ..CurriculumConfig::default()
+        };
+        let mut off = DistanceCurriculum::new(&config, &EnvConfig::four_rooms()).expect("valid");
+        off.restore(&it.state());
+        assert_eq!(off.max_distance(), 0);
     }
 
     #[test]

@@ -206,6 +206,11 @@ impl Episode {
         }
     }
 
+    /// The curriculum's distance limit that it was drawn under, 0 for a uniform one.
+    pub fn curriculum_distance(&self) -> u32 {
+        self.curriculum_distance
+    }
+
     pub fn summary(&self) -> EpisodeSummary {
         EpisodeSummary {
             episode_return: self.episode_return,

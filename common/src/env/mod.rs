@@ -48,7 +48,7 @@ mod tests;
 mod vec_env;
 
 pub use config::{DoorProcess, EnvConfig, EnvConfigError, MazeKind};
-pub use curriculum::{Curriculum, CurriculumConfig, DistanceCurriculum};
+pub use curriculum::{Curriculum, CurriculumConfig, CurriculumState, DistanceCurriculum};
 pub use episode::{EpisodeSummary, Step};
 pub use map::{Grid, Position};
 pub use maze::Maze;

@@ -145,6 +145,11 @@ impl VecEnv {
             .map(|(finished, row)| (finished.env, row))
     }
 
+    /// `[N]`: the curriculum's distance limit of the episode that each environment is in, 0 for a uniform one.
+    pub fn curriculum_distances(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.episodes.iter().map(Episode::curriculum_distance)
+    }
+
     /// N.
     pub fn envs(&self) -> usize {
         self.episodes.len()

@@ -461,15 +461,15 @@ metrics! {
     LEARNER_RUN_FRAMES_GOAL: Gauge<Unlabelled> = "hrm_learner_run_frames_goal", Count;
     /// 1 once the run is complete, 0 before.
     LEARNER_RUN_COMPLETE: Gauge<Unlabelled> = "hrm_learner_run_complete", Count;
-    /// Episodes that ended, by outcome.
+    /// Episodes settled, by outcome: an episode counts once the longest one begun at the same time has ended.
     LEARNER_EPISODES: Counter<Outcome> = "hrm_learner_episodes_total", Count;
-    /// Share of the last uniform episodes that reached the goal.
+    /// Share of the last settled uniform episodes that reached the goal; absent before there are 100.
     LEARNER_SUCCESS: Gauge<Unlabelled> = "hrm_learner_episode_success_ratio", Count;
-    /// Mean return of the last uniform episodes.
+    /// Mean return of the last settled uniform episodes.
     LEARNER_EPISODE_RETURN: Gauge<Unlabelled> = "hrm_learner_episode_return", Count;
-    /// Mean length of the last uniform episodes, in steps.
+    /// Mean length of the last settled uniform episodes, in steps.
     LEARNER_EPISODE_LENGTH: Gauge<Unlabelled> = "hrm_learner_episode_length_steps", Count;
-    /// Steps over shortest paths, summed over the last uniform episodes that reached the goal.
+    /// Steps over shortest paths, summed over the last settled uniform episodes that reached the goal.
     LEARNER_PATH_RATIO: Gauge<Unlabelled> = "hrm_learner_episode_path_ratio", Count;
     /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
     LEARNER_CURRICULUM_DISTANCE: Gauge<Unlabelled> = "hrm_learner_curriculum_distance_steps", Count;

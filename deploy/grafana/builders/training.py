@@ -278,7 +278,8 @@ def learning():
     )
     yield curve(
         "Episodes",
-        "Episodes that ended, by outcome. Truncated ones ran out of steps. None at all: no frames arrive.",
+        "Episodes settled, by outcome: an episode counts once the longest one begun at the same time has ended. Truncated "
+        "ones ran out of steps. None at all: no frames arrive.",
         Query("{{outcome}}", f"sum by (outcome) ({rate(learner('hrm_learner_episodes_total'))})"),
         unit=PER_SECOND,
         low=0,

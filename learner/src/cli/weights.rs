@@ -93,7 +93,7 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
         optimizer_steps: 0,
         sessions_joined: 0,
         seconds: 0.0,
-        curriculum: DistanceCurriculum::new(&config.curriculum, &config.env)?,
+        curriculum: DistanceCurriculum::new(&config.curriculum, &config.env)?.state(),
         rng: Xoshiro256PlusPlus::seed_from_u64(config.run.seed),
     };
     let optimizer = Adam::new(config.optimizer.clone(), model.flat_parameters());

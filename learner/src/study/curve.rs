@@ -3,11 +3,8 @@
 use crate::{
     evaluate::{Evaluation, WalkBy},
     metrics_log::Record,
-    stats::WINDOW,
+    stats::{FEWEST, WINDOW},
 };
-
-/// Sampled success over fewer episodes than this says little and is left out.
-const FEWEST_EPISODES: usize = 100;
 
 /// A policy and how it was measured: greedily in the evaluations, sampled over the last uniform training
 /// episodes.
@@ -55,11 +52,11 @@ pub fn of(records: &[Record], acting: Acting) -> Vec<Point> {
     }
 }
 
-/// After a restart all episodes begin at once, and the short ones, which succeed, end first: a success
-/// then counts only once the window is full again.
+/// Logs of before episodes were counted in the order of their beginning: after a restart all began at once, and
+/// the short ones, which succeed, ended first. A success then counts only once the window is full again.
 fn sampled(records: &[Record]) -> Vec<Point> {
     let mut curve = Vec::new();
-    let (mut fewest, mut before) = (FEWEST_EPISODES, 0);
+    let (mut fewest, mut before) = (FEWEST, 0);
     for record in records {
         let Record::Train(record) = record else {
             continue;

@@ -134,7 +134,7 @@ fn the_curriculum_rises_with_a_walker_that_succeeds_until_it_is_off() {
     let mut curriculum = DistanceCurriculum::new(&rising, &config).expect("valid");
     let mut maze = maze(&config, 8);
     let mut levels = Vec::new();
-    for _ in 0..2_000 {
+    for id in 1..=2_000 {
         let level = curriculum.max_distance();
         if level == 0 {
             break;
@@ -143,8 +143,11 @@ fn the_curriculum_rises_with_a_walker_that_succeeds_until_it_is_off() {
             levels.push(level);
         }
         maze.reset(Some(level));
+        curriculum.begin(id, maze.summary().curriculum_distance);
         while maze.step(maze.oracle_action()).flags == 0 {}
-        curriculum.record(&maze.summary());
+        curriculum.end(id, maze.summary().success);
+        curriculum.settle(id);
+        curriculum.judge();
     }
     assert_eq!(levels, (3..config.longest_distance()).collect::<Vec<_>>());
     assert_eq!(curriculum.max_distance(), 0);

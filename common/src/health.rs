@@ -5,13 +5,14 @@
 //! asks for. Whether the process can do its work is what the named ones say: [`LEARNER`], [`JOINED`].
 
 use std::{
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use thiserror::Error;
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Server};
 use tonic_health::{
     ServingStatus,
@@ -22,7 +23,10 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use crate::listen::{self, ListenError};
+use crate::{
+    connections::{Connection, Connections, HEADERS, Limits, STREAMS},
+    listen::{self, ListenError},
+};
 
 /// Serving while a learner takes actors.
 pub const LEARNER: &str = "hrm.v1.Learner";
@@ -31,6 +35,13 @@ pub const JOINED: &str = "joined";
 
 /// How long the answer to a health check may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of a health check's message: the name of a service.
+const REQUEST: usize = 16 << 10;
+
+/// HTTP/2 asks a connection for a sign of life this often, and closes it when none comes within as long again: both
+/// within the port's limit for silence.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
 /// What a process says about its health. Clones share one state.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +59,8 @@ impl Health {
 
     /// The service, to be added to a server.
     pub fn service(&self) -> HealthServer<HealthService> {
-        HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
+        let service = HealthService::from_health_reporter(self.0.clone());
+        HealthServer::new(service).max_decoding_message_size(REQUEST)
     }
 
     /// Serves the health service alone at `address`, which is `key` in the configuration: probes then
@@ -63,9 +75,14 @@ impl Health {
         key: &'static str,
     ) -> Result<HealthEndpoint, ListenError> {
         let (listener, address) = listen::bind(address, key).await?;
+        let connections = Connections::new(listener, key, Limits::SIDE_PORT);
         let server = Server::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .max_concurrent_streams(STREAMS)
+            .http2_max_header_list_size(HEADERS)
             .add_service(self.service())
-            .serve_with_incoming(TcpListenerStream::new(listener));
+            .serve_with_incoming(stream(connections));
         let task = tokio::spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "health service failed");
@@ -74,6 +91,24 @@ impl Health {
         tracing::info!(%address, "serving health");
         Ok(HealthEndpoint { address, task })
     }
+}
+
+/// Those connections for which there is room. Ends when the stream is dropped.
+fn stream(mut connections: Connections) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, stream) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = connections.next() => accepted,
+                () = sender.closed() => return,
+            };
+            if let Ok(connection) = accepted {
+                // Closed where the service has ended.
+                drop(sender.send(Ok(connection)).await);
+            }
+        }
+    });
+    ReceiverStream::new(stream)
 }
 
 /// A health service on an address of its own; it stops when dropped.

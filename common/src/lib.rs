@@ -10,10 +10,12 @@
 //! ```
 //!
 //! and beside it what every process needs: [`config`], [`token`], [`telemetry`], [`health`], [`listen`],
-//! [`stage`], [`shutdown`], [`backoff`].
+//! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`].
 
 pub mod backoff;
 pub mod config;
+pub mod connections;
+pub mod descriptors;
 pub mod env;
 pub mod error;
 pub mod health;

@@ -28,7 +28,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::reload::Reloaded;
+use crate::reload::{Refresh, Reloaded};
 
 /// What a call other than an upload may send in all, in bytes: a few numbers and names. Health is everyone's, so
 /// this is what a stranger can make the learner hold.
@@ -104,6 +104,17 @@ impl Access {
                 .map(|path| open("learner.viewer_tokens_file", path))
                 .transpose()?,
         })
+    }
+
+    /// The files of tokens.
+    pub fn files(&self) -> Vec<Arc<dyn Refresh>> {
+        match self {
+            Self::Open | Self::Only(_) => Vec::new(),
+            Self::Files { actors, viewers } => std::iter::once(actors)
+                .chain(viewers)
+                .map(|file| file.clone() as Arc<dyn Refresh>)
+                .collect(),
+        }
     }
 
     /// Whether a call with these headers may go through, and whose it is.
@@ -184,7 +195,7 @@ pub(crate) async fn guard(
 }
 
 /// Digests of the tokens in a file.
-type TokenFile = Box<Reloaded<Vec<Digest>>>;
+type TokenFile = Arc<Reloaded<Vec<Digest>>>;
 
 /// SHA-256 of a token: what is kept and compared in its place.
 type Digest = [u8; 32];
@@ -194,7 +205,7 @@ fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
     Reloaded::new(key, vec![path.to_owned()], move || {
         Ok(token::read(key, &file)?.iter().map(Token::digest).collect())
     })
-    .map(Box::new)
+    .map(Arc::new)
 }
 
 /// Whether a token with this digest is among them. Takes as long whichever it is.
@@ -306,11 +317,13 @@ mod tests {
         let path = folder.path().join("actors");
         let good = |token: &str| access.check(JOIN, &with(token)).is_ok();
         assert!(good(ACTOR) && !good(ACTOR_NEXT));
+        let refresh = || access.files().iter().for_each(|file| file.refresh());
         // As Kubernetes does it: another file under the same name.
         let replace = |text: &str| {
             let fresh = folder.path().join("fresh");
             fs::write(&fresh, text).expect("a file");
             fs::rename(&fresh, &path).expect("renamed");
+            refresh();
         };
         replace(&format!("{ACTOR}\n{ACTOR_NEXT}\n"));
         assert!(good(ACTOR) && good(ACTOR_NEXT));
@@ -320,6 +333,7 @@ mod tests {
         replace("half");
         assert!(!good(ACTOR) && good(ACTOR_NEXT) && !good("half"));
         fs::remove_file(&path).expect("removed");
+        refresh();
         assert!(good(ACTOR_NEXT));
         let caller = access.check(JOIN, &with(ACTOR_NEXT)).expect("let in");
         assert_eq!(access.let_in(&caller, Role::Actor), Ok(()));

@@ -153,14 +153,15 @@ mod tests {
         make(&folder, &["learner".into(), "10.0.0.7".into()], 30).expect("made");
         assert!(complete(&folder));
         let at = |name: &str| Some(folder.join(name));
-        let door = Door::of(&LearnerConfig {
+        let config = LearnerConfig {
             tls_certificate: at(file::LEARNER),
             tls_private_key: at(file::LEARNER_KEY),
             tls_client_ca: at(file::CA),
             actor_tokens_file: at(file::ACTOR_TOKENS),
             viewer_tokens_file: at(file::VIEWER_TOKENS),
             ..LearnerConfig::default()
-        });
+        };
+        let door = Door::of(&config, 1);
         assert!(door.expect("usable").tls.is_some());
         for (name, mode) in [
             (file::CA, 0o644),
@@ -203,7 +204,7 @@ mod tests {
                 tls_client_ca: client_ca,
                 ..LearnerConfig::default()
             };
-            Door::of(&config).expect_err("unusable")
+            Door::of(&config, 1).expect_err("unusable")
         };
         for (error, key) in [
             (

@@ -48,6 +48,7 @@ use crate::{
     metrics_log::MetricsLog,
     progress::Progress,
     queue::queue,
+    reload::Poller,
     run_dir::RunDir,
     server::{self, Door},
     service::{LearnerService, Position},
@@ -116,6 +117,8 @@ pub fn expectation(config: &Config, model: &Hrm) -> Expectation {
 pub struct Running {
     /// Where the service listens, with the port that was given or found.
     pub address: SocketAddr,
+    /// Token and certificate files of the main port.
+    pub credentials: Poller,
     config: Config,
     trainer: tokio::task::JoinHandle<(Result<End, TrainError>, Trainer)>,
     servers: JoinSet<Result<(), transport::Error>>,
@@ -202,7 +205,9 @@ pub async fn start(
         curriculum.max_distance(),
         false,
     ));
-    let door = Door::of(&config.learner)?;
+    let max_connections = server::max_connections(&config.learner)?;
+    let door = Door::of(&config.learner, max_connections)?;
+    let credentials = Poller::start(door.files());
     let service = LearnerService {
         run_id: run_dir.identity.run_id.clone(),
         spec: config.spec().to_json()?,
@@ -332,6 +337,7 @@ pub async fn start(
     );
     Ok(Running {
         address,
+        credentials,
         run_dir: config.run.dir.clone(),
         config,
         trainer,

@@ -6,9 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use axum::middleware;
 use hrm_common::{
     config::{FileError, LearnerConfig},
+    connections::{Connections, HEADERS, Limits, STREAMS},
+    descriptors::Descriptors,
     health::Health,
     shutdown::Shutdown,
 };
@@ -22,6 +25,7 @@ use tonic::{
 use crate::{
     access::{self, Access},
     listener,
+    reload::Refresh,
     service::LearnerService,
     tls::{self, Tls},
 };
@@ -33,12 +37,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// is for those that never get as far as speaking HTTP/2, and for those that do not read.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Calls of one connection at a time. An actor makes two, an upload and a subscription; each may make the
-/// learner hold one message.
-const STREAMS: u32 = 8;
-
-/// Bytes of the headers of one call: ours are a token and a few names.
-const HEADERS: u32 = 16 << 10;
+/// A connection on which nothing has arrived yet is closed after so long.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
 
 /// Who is let in at a door, and how.
 #[derive(Debug)]
@@ -52,18 +52,48 @@ pub struct Door {
 }
 
 impl Door {
-    /// The one that the configuration describes.
+    /// The one that the configuration describes, for so many connections.
     ///
     /// # Errors
     ///
     /// When a file that it names cannot be used.
-    pub fn of(config: &LearnerConfig) -> Result<Self, FileError> {
+    pub fn of(config: &LearnerConfig, max_connections: usize) -> Result<Self, FileError> {
         Ok(Self {
             tls: tls::of(config)?,
             access: Arc::new(Access::of(config)?),
-            max_connections: config.max_connections,
+            max_connections,
         })
     }
+
+    /// The files of tokens and certificates that it uses.
+    pub fn files(&self) -> Vec<Arc<dyn Refresh>> {
+        let mut files = self.access.files();
+        files.extend(self.tls.clone().map(|tls| tls as Arc<dyn Refresh>));
+        files
+    }
+}
+
+/// Connections that the main port may hold: those of the configuration, or as many as the file descriptors of this
+/// process allow.
+///
+/// # Errors
+///
+/// When they allow none.
+pub fn max_connections(config: &LearnerConfig) -> anyhow::Result<usize> {
+    let descriptors =
+        Descriptors::of_process().context("counting the open files of this process")?;
+    // Each local actor has a connection with two ends, and another one while it reconnects.
+    let possible = descriptors.for_connections(4 * config.local_actors)?;
+    if possible < config.max_connections {
+        tracing::warn!(
+            connections = possible,
+            max_connections = config.max_connections,
+            ulimit = descriptors.limit,
+            "learner.max_connections is out of reach: the limit for open files (ulimit -n) is too low for it and for \
+             what is kept for checkpoints"
+        );
+    }
+    Ok(possible.min(config.max_connections))
 }
 
 /// Serves at one door until `stop` trips.
@@ -90,6 +120,12 @@ pub async fn serve(
         .add_service(learner)
         .into_axum_router()
         .layer(middleware::from_fn_with_state(door.access, access::guard));
+    let limits = Limits {
+        most: door.max_connections,
+        first_byte: FIRST_BYTE,
+        silence: SILENCE,
+    };
+    let connections = Connections::new(listener, "learner.listen", limits);
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
@@ -100,9 +136,8 @@ pub async fn serve(
         .initial_stream_window_size(2 << 20)
         .initial_connection_window_size(4 << 20)
         .add_routes(router.into())
-        .serve_with_incoming_shutdown(
-            listener::accept(listener, door.tls, door.max_connections, SILENCE),
-            async move { stop.tripped().await },
-        )
+        .serve_with_incoming_shutdown(listener::accept(connections, door.tls), async move {
+            stop.tripped().await
+        })
         .await
 }

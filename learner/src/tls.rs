@@ -22,7 +22,7 @@ const CLIENT_CA: &str = "learner.tls_client_ca";
 const PROTOCOL: &[u8] = b"h2";
 
 /// Made of the files that a configuration names, and made anew when they change.
-pub type Tls = Reloaded<ServerConfig>;
+pub type Tls = Arc<Reloaded<ServerConfig>>;
 
 /// That of the configuration; `None` for plaintext.
 ///
@@ -40,7 +40,8 @@ pub fn of(config: &LearnerConfig) -> Result<Option<Tls>, FileError> {
     let files = [Some(&certificate), Some(&key), client_ca.as_ref()];
     let files = files.into_iter().flatten().cloned().collect();
     let make = move || server_config(&certificate, &key, client_ca.as_deref());
-    Reloaded::new("certificates", files, make).map(Some)
+    let made = Reloaded::new("certificates", files, make)?;
+    Ok(Some(Arc::new(made)))
 }
 
 /// TLS 1.2 and 1.3 with this certificate chain; asks for certificates of `client_ca`, if any.

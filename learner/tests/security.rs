@@ -2,13 +2,17 @@
 
 mod support;
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::Path,
+};
 
 use hrm_actor::{
     connect::{Credentials, TokenSource},
     session::{self, ActorOptions, Outcome, SessionError},
 };
-use hrm_common::{config::Effective, shutdown::Shutdown, token};
+use hrm_common::{config::Effective, descriptors::Descriptors, health, shutdown::Shutdown, token};
 use hrm_learner::{
     certs::{self, file},
     run::Running,
@@ -191,7 +195,7 @@ async fn every_caller_may_do_what_its_token_says() {
     let health = HealthClient::new(channel).check(request).await;
     health.expect("health is for everyone");
 
-    // A token that is changed counts at once, and an old one no more.
+    // A changed token counts from the next look at the file, and the old one no more.
     let other = token("other");
     fs::write(&other, "another-token-0123456789abcdef\n").expect("a file");
     let channel = connect(learner.running.address, &certs, Some(&certs))
@@ -201,6 +205,7 @@ async fn every_caller_may_do_what_its_token_says() {
     let refused = changed.status(StatusRequest {}).await.expect_err("unknown");
     assert_eq!(refused.code(), Code::Unauthenticated);
     fs::rename(&other, token(file::ACTOR_TOKENS)).expect("renamed");
+    learner.running.credentials.refresh();
     changed.status(StatusRequest {}).await.expect("known now");
     let refused = actor.status(StatusRequest {}).await.expect_err("taken out");
     assert_eq!(refused.code(), Code::Unauthenticated);
@@ -271,6 +276,10 @@ async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
     let put = |from: &Path, name: &str| {
         fs::copy(from.join(name), live.join(name)).expect(name);
     };
+    let put_live = |learner: &Waiting, name: &str| {
+        put(&new, name);
+        learner.running.credentials.refresh();
+    };
     fs::create_dir(&live).expect("a folder");
     for entry in fs::read_dir(&old).expect("a folder") {
         put(&old, &entry.expect("a file").file_name().to_string_lossy());
@@ -290,11 +299,11 @@ async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
     let before = connect(address, &old, Some(&old)).await.expect("let in");
     assert!(healthy(&before).await && !let_in(&new, &old).await);
 
-    put(&new, file::LEARNER);
+    put_live(&learner, file::LEARNER);
     assert!(let_in(&old, &old).await, "its key is not there yet");
-    put(&new, file::LEARNER_KEY);
+    put_live(&learner, file::LEARNER_KEY);
     assert!(let_in(&new, &old).await && !let_in(&old, &old).await);
-    put(&new, file::CA);
+    put_live(&learner, file::CA);
     assert!(let_in(&new, &new).await && !let_in(&new, &old).await);
     assert!(healthy(&before).await, "who is in stays in");
 
@@ -595,4 +604,88 @@ async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
     })
     .await;
     learner.stop().await;
+}
+
+/// Idle connections, which stay open as long as this is kept.
+fn idle(address: SocketAddr) -> Vec<TcpStream> {
+    let connect = |_| TcpStream::connect(address).expect("a listener");
+    (0..300).map(connect).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_take_descriptors_from_neither_checkpoints_nor_actors() {
+    // This process holds the other ends.
+    Descriptors::of_process().expect("a limit");
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("run").display().to_string();
+    let settings = [
+        ENDLESS,
+        ("run.dir", dir.as_str()),
+        ("learner.metrics_listen", "127.0.0.1:0"),
+        ("learner.health_listen", "127.0.0.1:0"),
+        ("checkpoint.interval_frames", "256"),
+    ];
+    let limited = [
+        "-c",
+        "ulimit -n 256 && exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_hrm-learner"),
+        "train",
+    ];
+    let mut learner = Process::start(command("sh").args(limited).args(tiny_args(&settings)));
+    let metrics = address_in(&learner.line("serving /metrics"));
+    let bound = learner.line(
+        "learner.max_connections is out of reach: the limit for open files (ulimit -n) is too low for it and for what \
+         is kept for checkpoints",
+    );
+    let bound = bound["connections"].as_u64().expect("a number");
+    let health = address_in(&learner.line("serving health"));
+    let main = address_in(&learner.line("training"));
+    assert!((32..200).contains(&bound), "{bound}");
+
+    let mut actor = support::client(main).await;
+    let before = until_status(&mut actor, "it trains", |status| status.frames > 0).await;
+    let idle = [idle(main), idle(metrics), idle(health)];
+    let page = support::until("a scrape", async || {
+        let page = support::try_get(metrics, "/metrics").ok()?;
+        page.contains("hrm_learner_run_frames").then_some(page)
+    })
+    .await;
+    let value = |page: &str, name: &str| -> f64 {
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect(name).trim().parse().expect("a number")
+    };
+    support::until("a probe", async || {
+        health::check(health, health::LEARNER).await.ok()
+    })
+    .await;
+    support::until("a new actor", async || {
+        let mut next = LearnerClient::connect(format!("http://{main}"))
+            .await
+            .ok()?;
+        next.status(StatusRequest {}).await.ok()
+    })
+    .await;
+    let saved = value(&page, "hrm_learner_checkpoint_frames");
+    let later = support::until("another checkpoint", async || {
+        let page = support::try_get(metrics, "/metrics").ok()?;
+        (value(&page, "hrm_learner_checkpoint_frames") > saved).then_some(page)
+    })
+    .await;
+    until_status(&mut actor, "it trains on", |status| {
+        status.frames > before.frames
+    })
+    .await;
+    for file in ["checkpoint", "metrics", "ledger"] {
+        let failures = format!("hrm_learner_write_failures_total{{file=\"{file}\"}}");
+        assert_eq!(value(&later, &failures), 0.0, "{file}");
+    }
+    drop(idle);
+
+    learner.send("-TERM");
+    for line in learner.rest() {
+        assert_ne!(line["message"], "cannot accept connections", "{line}");
+        assert_ne!(line["level"], "ERROR", "{line}");
+    }
 }

@@ -3,12 +3,23 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
-use tokio::{task::JoinHandle, time};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time,
+};
 
 use super::names::{self, Role};
-use crate::listen::{self, ListenError};
+use crate::{
+    connections::{Connection, Connections, HEADERS, Limits},
+    listen::{self, ListenError},
+};
 
 /// From a tenth of a tick of the small model to the save of a large one, in seconds.
 const STAGE_BUCKETS: [f64; 14] = [
@@ -63,7 +74,8 @@ impl Exporter {
             process.collect();
             ([(CONTENT_TYPE, TEXT_FORMAT)], scraped.render())
         };
-        let server = axum::serve(listener, Router::new().route("/metrics", get(render)));
+        let connections = Connections::new(listener, key, Limits::SIDE_PORT);
+        let server = answer_all(connections, Router::new().route("/metrics", get(render)));
         let upkeep = async move {
             let mut interval = time::interval(UPKEEP_INTERVAL);
             loop {
@@ -73,11 +85,37 @@ impl Exporter {
         };
         let task = tokio::spawn(async move {
             tokio::select! {
-                _ = server.into_future() => {}
+                () = server => {}
                 () = upkeep => {}
             }
         });
         Ok(Self { address, task })
+    }
+}
+
+/// Answers what comes in at these connections, for ever.
+async fn answer_all(mut connections: Connections, pages: Router) {
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = connections.next() => if let Ok(connection) = accepted {
+                open.spawn(answer(connection, pages.clone()));
+            },
+            Some(_) = open.join_next() => {}
+        }
+    }
+}
+
+/// Answers the requests of one connection. The headers of each must arrive within the limit for silence.
+async fn answer(connection: Connection, pages: Router) {
+    let answered = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Limits::SIDE_PORT.silence)
+        .max_buf_size(HEADERS as usize)
+        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(pages))
+        .await;
+    if let Err(error) = answered {
+        tracing::debug!(%error, "a connection for metrics ended");
     }
 }
 

@@ -1,0 +1,103 @@
+//! File descriptors: how many connections a process may hold and still open its files.
+
+use std::{fs, io};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+
+use crate::connections::Limits;
+
+/// Descriptors kept back from the connections of a main port: for checkpoints, logs and evaluations, and for the ports
+/// for metrics and health.
+const RESERVE: usize = 64 + 2 * Limits::SIDE_PORT.most;
+
+/// Descriptors of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptors {
+    /// The most that it may have, `ulimit -n`.
+    pub limit: usize,
+    /// Those that it has open.
+    pub open: usize,
+}
+
+/// Too few descriptors for a single connection.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "this process may open {} files (ulimit -n), of which {} are open and {kept} are kept for checkpoints, metrics, \
+     health and local actors: none is left for connections\n  remedy: raise the limit to {} or more",
+    .found.limit, .found.open, .found.open + kept + 1
+)]
+pub struct TooFew {
+    found: Descriptors,
+    kept: usize,
+}
+
+impl Descriptors {
+    /// Those of this process, once its limit is as high as it may set it.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not say how many are open.
+    pub fn of_process() -> io::Result<Self> {
+        let found = getrlimit(Resource::Nofile);
+        // Where it cannot be raised, what there is counts.
+        let raised = Rlimit {
+            current: found.maximum,
+            ..found
+        };
+        let limit = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => found.maximum,
+            Err(_) => found.current,
+        };
+        Ok(Self {
+            limit: limit.map_or(usize::MAX, |limit| limit as usize),
+            open: fs::read_dir("/dev/fd")?.count(),
+        })
+    }
+
+    /// Connections that a main port may hold at most, beside `others` that the process needs for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFew`] when that is none.
+    pub fn for_connections(self, others: usize) -> Result<usize, TooFew> {
+        let kept = RESERVE + others;
+        match self.limit.saturating_sub(self.open + kept) {
+            0 => Err(TooFew { found: self, kept }),
+            left => Ok(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_get_what_the_reserve_leaves() {
+        let of = |limit| Descriptors { limit, open: 30 };
+        assert_eq!(of(256).for_connections(4), Ok(256 - 30 - 4 - RESERVE));
+        assert_eq!(
+            of(usize::MAX).for_connections(0),
+            Ok(usize::MAX - 30 - RESERVE)
+        );
+        let least = 30 + 4 + RESERVE + 1;
+        assert_eq!(of(least).for_connections(4), Ok(1));
+        let error = of(least - 1).for_connections(4).expect_err("none left");
+        let remedy = format!("remedy: raise the limit to {least} or more");
+        assert!(error.to_string().contains(&remedy), "{error}");
+    }
+
+    #[test]
+    fn an_open_file_is_counted() {
+        let before = Descriptors::of_process().expect("a count");
+        assert!(before.limit > before.open && before.open >= 3);
+        // More than other tests close meanwhile.
+        let files: Vec<_> = (0..100)
+            .map(|_| fs::File::open("/dev/null").expect("a file"))
+            .collect();
+        let after = Descriptors::of_process().expect("a count");
+        assert!(after.open >= before.open + 50, "{before:?} {after:?}");
+        drop(files);
+    }
+}

@@ -7,5 +7,7 @@ fn main() {
     if let Some(libtorch) = std::env::var_os("LIBTORCH") {
         let lib = std::path::Path::new(&libtorch).join("lib");
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+        // So that LD_LIBRARY_PATH comes before it: another libtorch, such as one for CUDA, can be put there.
+        println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
     }
 }

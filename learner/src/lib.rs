@@ -18,7 +18,7 @@
 //!
 //! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `cohorts`, `episodes`, `paired`, `stats`, `progress`,
 //! `metrics_log`, `ledger`, `plot`, `certs`; `run`, which boots and drains all of it; `conclude`, its end; `analyse`, which looks into a checkpoint
-//! afterwards; and `study`, which makes many runs and holds them against each other.
+//! afterwards; and `study`, which makes many runs and holds them against each other. `device` finds the GPU for `run`.
 
 pub mod access;
 pub mod analyse;
@@ -27,6 +27,7 @@ pub mod certs;
 pub mod checkpoint;
 pub mod cohorts;
 mod conclude;
+pub mod device;
 pub mod episodes;
 pub mod evaluate;
 pub mod evaluator;
@@ -46,6 +47,7 @@ pub mod run_dir;
 pub mod server;
 pub mod service;
 pub mod sessions;
+mod shared_library;
 pub mod stats;
 pub mod study;
 pub mod tls;

@@ -22,7 +22,7 @@ use hrm_actor::{
     session::{self, ActorOptions, unroll_shape},
 };
 use hrm_common::{
-    config::{Config, DeviceChoice, Effective},
+    config::{Config, Effective},
     env::DistanceCurriculum,
     health::{self, Health, HealthEndpoint},
     model::{Hrm, state},
@@ -33,7 +33,6 @@ use hrm_common::{
     wire::Expectation,
 };
 use serde::{Deserialize, Serialize};
-use tch::Device;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tonic::transport;
 
@@ -42,6 +41,7 @@ use crate::{
     batch::{BatchLimits, Batcher},
     checkpoint,
     conclude::Finished,
+    device,
     evaluate::Evaluation,
     evaluator::Evaluator,
     ledger::{self, Entry, LedgerFile},
@@ -74,32 +74,6 @@ pub struct Summary {
     /// The final evaluations, all on the same episodes: greedy, sampled, and the replanning oracle for
     /// scale. Empty when the run, or an evaluation, was stopped.
     pub evaluations: Vec<Evaluation>,
-}
-
-/// The device of the configuration.
-///
-/// # Errors
-///
-/// When a GPU is asked for and there is none.
-pub fn device(choice: DeviceChoice) -> anyhow::Result<Device> {
-    let cuda = tch::Cuda::is_available();
-    match choice {
-        DeviceChoice::Auto if cuda => Ok(Device::Cuda(0)),
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Cuda if cuda => Ok(Device::Cuda(0)),
-        DeviceChoice::Cuda => bail!(
-            "run.device = \"cuda\": this libtorch sees no CUDA device; build with LIBTORCH pointing at \
-             a CUDA libtorch 2.11.0 on a machine with a GPU, or set run.device = \"cpu\""
-        ),
-    }
-}
-
-/// Threads that share a minibatch on this device.
-pub fn update_threads(config: &Config, device: Device) -> usize {
-    match device {
-        Device::Cpu => config.learner.resolved_threads(),
-        _ => 1,
-    }
 }
 
 /// What a valid unroll of this configuration looks like.
@@ -144,7 +118,9 @@ pub async fn start(
     shutdown: Shutdown,
 ) -> anyhow::Result<Running> {
     let config = effective.config.clone();
-    let device = device(config.run.device)?;
+    let choice = device::choose(effective)?;
+    choice.log();
+    let device = choice.device;
     let mut run_dir = RunDir::open(&config.run.dir, resume)?;
 
     let mut model = Hrm::new(&config.model, config.env.grid(), config.run.seed, device)?;
@@ -159,7 +135,7 @@ pub async fn start(
     }
     std::fs::write(run_dir.file("config.toml"), effective.to_toml())
         .with_context(|| format!("writing {}", run_dir.file("config.toml").display()))?;
-    let threads = update_threads(&config, device);
+    let threads = device::update_threads(&config, device);
     let mut updater = Updater::new(
         model,
         config.loss.clone(),
@@ -295,7 +271,9 @@ pub async fn start(
     names::LEARNER_WEIGHTS_VERSION
         .get()
         .set(newest.borrow().version as f64);
-    names::LEARNER_RUN_INFO.with(effective.run_info()).set(1.0);
+    names::LEARNER_RUN_INFO
+        .with(effective.run_info(device::label(device)))
+        .set(1.0);
     names::LEARNER_STARTS.get().set(starts as f64);
     names::LEARNER_MAX_POLICY_LAG
         .get()
@@ -329,7 +307,7 @@ pub async fn start(
     }
     tracing::info!(
         %address,
-        device = ?device,
+        device = device::label(device),
         threads,
         local_actors = config.learner.local_actors,
         run_dir = %config.run.dir.display(),

@@ -156,7 +156,7 @@ fn the_printed_configuration_shows_origins_and_feeds_back() {
 fn a_signal_saves_and_exits_0() {
     for (signal, subcommand) in [("-TERM", "train"), ("-INT", "train"), ("-TERM", "serve")] {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut command = training(folder.path(), subcommand, &[ENDLESS]);
+        let mut command = training(folder.path(), subcommand, &[ENDLESS, ("run.device", "cpu")]);
         let process = Process::start(command.args(["--metrics-listen", "127.0.0.1:0"]));
         let metrics = address_in(&process.line("serving /metrics"));
         process.line("training");
@@ -164,6 +164,7 @@ fn a_signal_saves_and_exits_0() {
         for part in [
             "\nhrm_learner_updates_total ",
             "\nhrm_learner_run_info{run=\"four-rooms\",maze=\"four-rooms\",preset=\"small\",carry=\"full\"",
+            ",device=\"cpu\"} 1\n",
             "\nhrm_learner_max_policy_lag_versions 256\n",
             "\nhrm_learner_starts 1\n",
             "\nprocess_cpu_seconds_total ",

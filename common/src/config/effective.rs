@@ -49,8 +49,8 @@ impl Effective {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
     }
 
-    /// What a metric is labelled with to say what is being trained.
-    pub fn run_info(&self) -> RunInfo {
+    /// The labels of the metric that says what is being trained, and on which device.
+    pub fn run_info(&self, device: String) -> RunInfo {
         let text = |key| match keys::get(&self.tree, key) {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
@@ -62,6 +62,7 @@ impl Effective {
             preset: text(keys::PRESET),
             carry: text("model.carry"),
             synchronous: self.config.rollout.synchronous,
+            device,
         }
     }
 

@@ -10,11 +10,11 @@ use super::rules::{self, Checked};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceChoice {
-    /// CUDA where libtorch finds it, otherwise the CPU.
+    /// The first CUDA device where one can be used, otherwise the CPU; the log says which, and why.
     Auto,
     /// The CPU.
     Cpu,
-    /// The first CUDA device; an error where there is none.
+    /// The first CUDA device; where none can be used, an error that says why.
     Cuda,
 }
 

@@ -233,6 +233,8 @@ pub struct RunInfo {
     pub carry: String,
     /// `rollout.synchronous`: whether the learner waits while actors act.
     pub synchronous: bool,
+    /// Where the learner's tensors live: `cpu`, or `cuda:0`.
+    pub device: String,
 }
 
 impl Labelled for RunInfo {
@@ -243,6 +245,7 @@ impl Labelled for RunInfo {
             ("preset", &self.preset),
             ("carry", &self.carry),
             ("synchronous", &self.synchronous.to_string()),
+            ("device", &self.device),
         ]
         .map(|(key, value)| Label::new(key, value.clone()))
         .into()

@@ -278,7 +278,8 @@ def processes():
     )
     yield facts(
         "Runs",
-        "What every learner trains. The wrong maze or preset here is a configuration that was not mounted.",
+        "What every learner trains, and on which device. The wrong maze or preset here is a configuration that was not"
+        " mounted; `cpu` in place of `cuda:0` is explained by the learner's log line `device chosen`.",
         Query("", learner("hrm_learner_run_info")),
         "instance",
         "run",
@@ -286,4 +287,5 @@ def processes():
         "preset",
         "carry",
         "synchronous",
+        "device",
     )

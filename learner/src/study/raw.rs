@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{self, PlannedRun};
 use crate::{
-    checkpoint, episodes,
+    checkpoint, device, episodes,
     metrics_log::{self, Record},
-    run::{self, Summary},
+    run::Summary,
     run_dir::Identity,
 };
 
@@ -122,7 +122,7 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
             .with_context(|| format!("copying {name} to {}", to.display()))?;
     }
     let identity: Identity = json(&from.join("run.json"))?;
-    let machine = machine(config, &identity)?;
+    let machine = machine(&run.effective, &identity)?;
     write_json(&to.join("machine.json"), &machine)?;
     write_json(&to.join("summary.json"), summary)?;
     let mut checkpoints = checkpoint::list(&from.join("checkpoints"))?;
@@ -195,12 +195,12 @@ fn configuration(path: &Path) -> anyhow::Result<Effective> {
     })?)
 }
 
-fn machine(config: &Config, identity: &Identity) -> anyhow::Result<Machine> {
-    let device = run::device(config.run.device)?;
+fn machine(effective: &Effective, identity: &Identity) -> anyhow::Result<Machine> {
+    let device = device::choose(effective)?.device;
     Ok(Machine {
         cpu: cpu().unwrap_or_else(|_| "unknown".to_owned()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
-        threads: run::update_threads(config, device),
+        threads: device::update_threads(&effective.config, device),
         device: format!("{device:?}"),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         restarts: identity.restarts,

@@ -10,6 +10,7 @@ use super::{
     raw::{self, RawRun},
 };
 use crate::{
+    device,
     progress::{Progress, Screen},
     run,
 };
@@ -52,6 +53,10 @@ pub async fn missing(
             Some(raw) => times.add(run, &raw),
             None => {
                 raw::refuse_another_configuration(&run.effective.config.run.dir, run)?;
+                // Before anything is trained: a later run may be the first to need CUDA, which cannot be loaded any more
+                // once libtorch has been used without it.
+                device::choose(&run.effective)
+                    .with_context(|| format!("{} cannot be made", run.name()))?;
                 left.push(run);
             }
         }

@@ -11,6 +11,7 @@
 //!   batch       drops fenced and stale unrolls, stacks the rest (trainer thread from here on)
 //!   recompute   forward over time on the learner's own weights
 //!   vtrace      targets and advantages
+//!   advantage   normalises advantages and applies the importance weights
 //!   loss        policy gradient, value, entropy
 //!   update      passes of minibatches over worker threads; optimizer
 //!   trainer     the loop around it: publish, checkpoint, evaluate, report
@@ -21,6 +22,7 @@
 //! afterwards; and `study`, which makes many runs and holds them against each other. `device` finds the GPU for `run`.
 
 pub mod access;
+pub mod advantage;
 pub mod analyse;
 pub mod batch;
 pub mod certs;

@@ -23,6 +23,7 @@ use tch::{Kind, Tensor, no_grad};
 use thiserror::Error;
 
 use crate::{
+    advantage,
     batch::Batch,
     loss::{Targets, loss},
     optimizer::Adam,
@@ -56,9 +57,9 @@ pub struct Report {
     pub entropy: f64,
     /// Gradient norm before clipping.
     pub grad_norm: f64,
-    /// Share of frames whose importance weight met rho-bar.
+    /// Share of frames whose importance weight exceeds rho-bar by more than rounding.
     pub rho_clip: f64,
-    /// Share of frames whose importance weight met c-bar.
+    /// Share of frames whose importance weight exceeds c-bar by more than rounding.
     pub c_clip: f64,
     /// Learning rate of the last update.
     pub learning_rate: f64,
@@ -313,11 +314,9 @@ impl Updater {
         let device = self.model.device();
         let frames = batch.frames() as i64;
         let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
-        let advantages = Tensor::from_slice(&traced.advantages).to_device(device);
-        let advantages = if self.loss.normalize_advantages {
-            (&advantages - advantages.mean(Kind::Float)) / (advantages.std(false) + 1e-8)
-        } else {
-            advantages
+        let advantages = match self.loss.normalize_advantages {
+            true => advantage::normalized(&traced.advantages, &traced.rhos, device),
+            false => advantage::weighted(&traced.advantages, &traced.rhos, device),
         };
         Frames {
             envs: batch.envs,
@@ -378,10 +377,10 @@ fn shard_gradients(
     let device = model.device();
     let envs = frames.envs as i64;
     let ticks = config.bptt_ticks as i64;
-    let gradient = if ticks > 1 {
-        Gradient::Full
-    } else {
-        Gradient::OneStep
+    let gradient = match (ticks, config.deep_supervision) {
+        (1, true) => Gradient::OneStep,
+        (1, false) => Gradient::LastStep,
+        _ => Gradient::Full,
     };
     let mut carry = frames
         .carries

@@ -7,12 +7,16 @@
 //!   delta_t = rho_t (r_t + gamma V'_t - V_t)
 //!   v_t     = V_t + delta_t + gamma c_t (v_{t+1} - V_{t+1})      while the episode goes on
 //!   v_t     = V_t + delta_t                                      at its last tick
-//!   A_t     = rho_t (r_t + gamma v'_t - V_t)
+//!   A_t     = r_t + gamma v'_t - V_t
 //! ```
 //!
 //! where `V'_t` values the observation that follows tick t *in the same episode*: `V_{t+1}` while it goes
 //! on, 0 where it terminated, the value of the final observation where it was truncated; and `v'_t` is
-//! `v_{t+1}` while it goes on and `V'_t` at the episode's last tick and at the end of the unroll.
+//! `v_{t+1}` while it goes on and `V'_t` at the episode's last tick and at the end of the unroll. The policy
+//! gradient uses `rho_t A_t`; [`crate::advantage`] normalises `A_t` before it multiplies by `rho_t`.
+
+/// Excess over a bar, relative, that counts as rounding and not as a clip.
+const ROUNDING: f32 = 1e-3;
 
 /// The constants of V-trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,11 +53,13 @@ pub struct VTraceInput<'a> {
 pub struct VTrace {
     /// Regression targets of the value head.
     pub targets: Vec<f32>,
-    /// Advantages of the policy gradient, importance weight included.
+    /// Advantages of the policy gradient, without the importance weight.
     pub advantages: Vec<f32>,
-    /// Share of ticks whose weight met `rho_bar`.
+    /// Importance weights of the policy gradient, clipped at `rho_bar`.
+    pub rhos: Vec<f32>,
+    /// Share of ticks whose importance weight exceeds `rho_bar` by more than rounding.
     pub rho_clipped: f32,
-    /// Share of ticks whose weight met `c_bar`.
+    /// Share of ticks whose importance weight exceeds `c_bar` by more than rounding.
     pub c_clipped: f32,
 }
 
@@ -86,11 +92,12 @@ pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
     }
     let mut targets = vec![0.0; n];
     let mut advantages = vec![0.0; n];
+    let mut rhos = vec![0.0; n];
     let (mut rho_clipped, mut c_clipped) = (0_u32, 0_u32);
     for i in (0..n).rev() {
         let ratio = log_rhos[i].exp();
-        rho_clipped += u32::from(ratio > config.rho_bar);
-        c_clipped += u32::from(ratio > config.c_bar);
+        rho_clipped += u32::from(ratio > config.rho_bar * (1.0 + ROUNDING));
+        c_clipped += u32::from(ratio > config.c_bar * (1.0 + ROUNDING));
         let rho = ratio.min(config.rho_bar);
         let c = config.lambda * ratio.min(config.c_bar);
 
@@ -106,12 +113,14 @@ pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
             )
         };
         targets[i] = values[i] + delta + carried;
-        advantages[i] = rho * (rewards[i] + config.gamma * next_target - values[i]);
+        advantages[i] = rewards[i] + config.gamma * next_target - values[i];
+        rhos[i] = rho;
     }
     let share = |count: u32| count as f32 / n.max(1) as f32;
     VTrace {
         targets,
         advantages,
+        rhos,
         rho_clipped: share(rho_clipped),
         c_clipped: share(c_clipped),
     }
@@ -159,22 +168,25 @@ mod tests {
                 let trace: f64 = (s..t)
                     .map(|i| lambda * self.ratios[i].min(f64::from(k.c_bar)))
                     .product();
-                let rho = self.ratios[t].min(f64::from(k.rho_bar));
-                let delta = rho * (self.rewards[t] + gamma * self.following(t) - self.values[t]);
+                let delta =
+                    self.rho(t, k) * (self.rewards[t] + gamma * self.following(t) - self.values[t]);
                 v += discount * trace * delta;
             }
             v
         }
 
-        /// rho_s (r_s + gamma v_{s+1} - V_s)
+        fn rho(&self, s: usize, k: VTraceConfig) -> f64 {
+            self.ratios[s].min(f64::from(k.rho_bar))
+        }
+
+        /// r_s + gamma v_{s+1} - V_s
         fn advantage(&self, s: usize, k: VTraceConfig) -> f64 {
             let next = if self.ends[s].is_some() || s + 1 == self.values.len() {
                 self.following(s)
             } else {
                 self.target(s + 1, k)
             };
-            let rho = self.ratios[s].min(f64::from(k.rho_bar));
-            rho * (self.rewards[s] + f64::from(k.gamma) * next - self.values[s])
+            self.rewards[s] + f64::from(k.gamma) * next - self.values[s]
         }
     }
 
@@ -261,6 +273,8 @@ mod tests {
                     let scale = 1e-4 * (1.0 + target.abs() + advantage.abs());
                     prop_assert!((f64::from(result.targets[s * batch + b]) - target).abs() < scale);
                     prop_assert!((f64::from(result.advantages[s * batch + b]) - advantage).abs() < scale);
+                    let rho = literal.rho(s, config);
+                    prop_assert!((f64::from(result.rhos[s * batch + b]) - rho).abs() < 1e-6 * (1.0 + rho));
                 }
             }
         }
@@ -294,6 +308,34 @@ mod tests {
             );
         }
         assert_eq!((result.rho_clipped, result.c_clipped), (0.0, 0.0));
+    }
+
+    #[test]
+    fn rounding_above_a_bar_is_no_clip() {
+        let clipped = |log_rho: f32, bar: f32| {
+            let result = vtrace(
+                VTraceInput {
+                    batch: 1,
+                    log_rhos: &[log_rho],
+                    rewards: &[0.0],
+                    values: &[0.0],
+                    next_values: &[0.0],
+                    ended: &[false],
+                },
+                VTraceConfig {
+                    gamma: 0.9,
+                    lambda: 1.0,
+                    rho_bar: bar,
+                    c_bar: bar,
+                },
+            );
+            assert_eq!(result.rhos, [log_rho.exp().min(bar)]);
+            (result.rho_clipped, result.c_clipped)
+        };
+        for bar in [1.0_f32, 1.2] {
+            assert_eq!(clipped(bar.ln() + 1e-5, bar), (0.0, 0.0));
+            assert_eq!(clipped(bar.ln() + 0.1, bar), (1.0, 1.0));
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use hrm_common::{
     model::{CarryMode, Dtype, Hrm, ModelConfig},
 };
 use hrm_learner::{batch::Batch, recompute::Recomputed, update::Updater};
-use mazes::{Actors, Frame, attention, conv, nudge, opinionated, short_episodes, walk};
+use mazes::{
+    Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
+};
 use tch::Device;
 
 const TICKS: usize = 10;
@@ -132,4 +134,65 @@ fn random_maze_with_convolutions() {
 #[test]
 fn random_maze_with_attention() {
     agree(EnvConfig::random_maze(), attention);
+}
+
+/// At lag 0 every importance weight is 1 but for rounding, which the shares of clipped weights leave out.
+#[test]
+fn rounding_is_not_counted_as_a_clip() {
+    tch::set_num_threads(1);
+    let env = short_episodes(EnvConfig::four_rooms());
+    for form in [conv, attention] {
+        for dtype in [Dtype::F32, Dtype::Bf16] {
+            let config = ModelConfig {
+                dtype,
+                ..form(CarryMode::Full)
+            };
+            let model = opinionated(&config, &env, 3);
+            let mut actors = Actors::new(ACTORS, &model, &env, [TICKS, ENVS], dtype);
+            let batch = Batch::stack(&actors.play(0), 0, Device::Cpu);
+            let mut updater = updater(&model, 1, false);
+            let recomputed = updater.recompute(&batch);
+            let log_pi = Vec::<f32>::try_from(recomputed.log_probs.view(-1)).expect("floats");
+            let log_rhos = log_pi
+                .iter()
+                .zip(&batch.behaviour_log_probs)
+                .map(|(pi, mu)| pi - mu);
+            let above = log_rhos.clone().filter(|log_rho| *log_rho > 0.0).count();
+            let largest = log_rhos.fold(0.0, f32::max);
+            println!("{dtype:?}: {above} weights above 1, by {largest:.1e} at most");
+            if dtype == Dtype::F32 {
+                assert!(above > 0, "nothing is rounded");
+            }
+            if dtype == Dtype::Bf16 {
+                let wide = Hrm::new(
+                    &ModelConfig {
+                        dtype: Dtype::F32,
+                        ..config.clone()
+                    },
+                    env.grid(),
+                    0,
+                    Device::Cpu,
+                )
+                .expect("x");
+                let mut wide = wide;
+                wide.load(&model.named_tensors()).expect("y");
+                let r = self::updater(&wide, 1, false).recompute(&batch);
+                let pi = Vec::<f32>::try_from(r.log_probs.view(-1)).expect("floats");
+                let mut all: Vec<f32> = pi
+                    .iter()
+                    .zip(&batch.behaviour_log_probs)
+                    .map(|(pi, mu)| (pi - mu).abs())
+                    .collect();
+                all.sort_by(f32::total_cmp);
+                println!(
+                    "bf16 against f32: median {:.1e} p90 {:.1e} worst {:.1e}",
+                    all[all.len() / 2],
+                    all[all.len() * 9 / 10],
+                    all[all.len() - 1]
+                );
+            }
+            let report = updater.update(&batch, 0.0, &mut learner_clock());
+            assert_eq!((report.rho_clip, report.c_clip), (0.0, 0.0));
+        }
+    }
 }

@@ -235,6 +235,129 @@ fn off_policy_the_gradient_is_weighted_and_clipped_as_v_trace_says() {
     );
 }
 
+/// Log-weights of -20 for every other frame, and 0 for the rest.
+fn half_unlikely(model: &Hrm, batch: &mut Batch) -> Vec<bool> {
+    let recomputed = updater(model.share(), one_step(), 1).recompute(batch);
+    let log_probs: Vec<f32> = Vec::try_from(recomputed.log_probs.view(-1)).expect("one segment");
+    // An odd number of environments: every environment and every tick holds both kinds.
+    let unlikely: Vec<bool> = (0..batch.frames()).map(|i| i % 2 == 0).collect();
+    batch.behaviour_log_probs = log_probs
+        .iter()
+        .zip(&unlikely)
+        .map(|(log_pi, &unlikely)| log_pi + if unlikely { 20.0 } else { 0.0 })
+        .collect();
+    unlikely
+}
+
+/// One plain step of the policy loss alone.
+fn policy_only() -> LossConfig {
+    LossConfig {
+        entropy_cost: 0.0,
+        value_cost: 0.0,
+        normalize_advantages: true,
+        ..one_step()
+    }
+}
+
+fn step(model: &Hrm, batch: &Batch, loss: &LossConfig) -> Tensor {
+    let mut copy = Hrm::new(model.config(), model.grid(), 0, Device::Cpu).expect("as valid");
+    copy.load(&model.named_tensors()).expect("the same shape");
+    let mut updater = updater(copy, loss.clone(), 2);
+    updater.update(batch, 0.0, &mut learner_clock());
+    updater.optimizer.state().1.copy()
+}
+
+/// Frames that the present policy would hardly play change neither the others' advantages nor the policy.
+#[test]
+fn frames_without_weight_train_nothing() {
+    let model = model(&conv(CarryMode::Full));
+    let unrolls = unrolls(&model);
+    let mut batch = Batch::stack(&unrolls[..1], 0, Device::Cpu);
+    assert_eq!(batch.envs % 2, 1);
+    let unlikely = half_unlikely(&model, &mut batch);
+    let loss = LossConfig {
+        minibatch: batch.frames(),
+        ..policy_only()
+    };
+    let found = step(&model, &batch, &loss);
+
+    let norm = |tensor: &Tensor| tensor.norm().double_value(&[]);
+    for replacement in [-1.0_f32, 1.0, 5.0] {
+        let mut other = batch_with_rewards(&unrolls[..1], &batch, |i, reward| match unlikely[i] {
+            true => replacement,
+            false => reward,
+        });
+        other
+            .behaviour_log_probs
+            .clone_from(&batch.behaviour_log_probs);
+        assert_ne!(other.rewards, batch.rewards);
+        let apart = norm(&(step(&model, &other, &loss) - &found)) / norm(&found);
+        assert!(apart < 1e-6, "{apart:e} by rewards of {replacement}");
+    }
+
+    // Nor by their share in the mean: what remains is the gradient of the other frames alone.
+    let columns = walk(&model, &unrolls[..1]);
+    let expected = by_hand_of_half(&model, &columns, &loss, |t, b| {
+        !unlikely[t * batch.envs + b]
+    });
+    assert_close("half of the frames", &found, &expected);
+}
+
+fn batch_with_rewards(
+    unrolls: &[Unroll],
+    batch: &Batch,
+    reward: impl Fn(usize, f32) -> f32,
+) -> Batch {
+    let mut other = Batch::stack(unrolls, 0, Device::Cpu);
+    other.rewards = batch
+        .rewards
+        .iter()
+        .enumerate()
+        .map(|(i, &r)| reward(i, r))
+        .collect();
+    other
+}
+
+/// The policy gradient of the frames that are `likely`, all of weight 1, by advantages normalised over those alone.
+fn by_hand_of_half(
+    model: &Hrm,
+    columns: &[Vec<Frame>],
+    config: &LossConfig,
+    likely: impl Fn(usize, usize) -> bool,
+) -> Tensor {
+    let mut of_likely = Vec::new();
+    for (b, column) in columns.iter().enumerate() {
+        let mut target = f64::NAN;
+        for (t, frame) in column.iter().enumerate().rev() {
+            let last = frame.flags != 0 || t + 1 == column.len();
+            let next = if last { frame.next_value } else { target };
+            let weight = f64::from(u8::from(likely(t, b)));
+            let delta = frame.reward + config.gamma * frame.next_value - frame.value;
+            let ahead = if last { 0.0 } else { target - frame.next_value };
+            target = frame.value + weight * (delta + config.gamma * config.lambda * ahead);
+            if weight > 0.0 {
+                of_likely.push((frame, frame.reward + config.gamma * next - frame.value));
+            }
+        }
+    }
+    let n = of_likely.len() as f64;
+    let mean = of_likely.iter().map(|(_, a)| a).sum::<f64>() / n;
+    let variance = of_likely
+        .iter()
+        .map(|(_, a)| (a - mean).powi(2))
+        .sum::<f64>()
+        / n;
+    let mut total = Tensor::from(0.0_f32);
+    for (frame, advantage) in of_likely {
+        let decision = model.forward(&frame.tokens, &frame.carry, Gradient::OneStep);
+        let heads = decision.segments.last().expect("a segment");
+        let log_pi = heads.logits.log_softmax(-1, Kind::Float).view(-1);
+        total += log_pi.get(frame.action) * (-(advantage - mean) / variance.sqrt());
+    }
+    let frames = columns.len() * columns[0].len();
+    model.gradient(&(total / frames as f64))
+}
+
 #[test]
 fn deep_supervision_trains_every_segment() {
     let [_, _, form] = forms();

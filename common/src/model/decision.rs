@@ -10,6 +10,8 @@ pub enum Gradient {
     /// The last L call and the last H call of every segment, with everything before them detached:
     /// HRM's one-step gradient.
     OneStep,
+    /// As [`Gradient::OneStep`], in the last segment alone; the earlier segments record no graph.
+    LastStep,
     /// Everything, through all segments and into the incoming carry (back-propagation through time).
     Full,
 }

@@ -144,8 +144,8 @@ impl Hrm {
         self.parameters.flat()
     }
 
-    /// Gradient of a scalar that was computed with [`Gradient::OneStep`] or [`Gradient::Full`], f32 in the
-    /// order of [`Hrm::flat_parameters`]; zero for parameters that it does not depend on. Frees the graph.
+    /// Gradient of a scalar that was computed with any [`Gradient`] but [`Gradient::None`], f32 in the order
+    /// of [`Hrm::flat_parameters`]; zero for parameters that it does not depend on. Frees the graph.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
         let parameters = self.parameters();
         let gradients = Tensor::run_backward(&[loss], parameters, false, false);
@@ -245,10 +245,13 @@ impl Hrm {
             self.config
                 .carry
                 .open(&rows, &carry.to_kind(kind), &self.initial());
-        let one_step = gradient == Gradient::OneStep;
+        let one_step = matches!(gradient, Gradient::OneStep | Gradient::LastStep);
         let (h, l) = (&self.network.h, &self.network.l);
         let places = &self.places;
-        for _ in 0..self.config.segments {
+        for segment in 1..=self.config.segments {
+            let last_segment = segment == self.config.segments;
+            let without_graph = gradient == Gradient::LastStep && !last_segment;
+            let _earlier = without_graph.then(tch::no_grad_guard);
             if one_step {
                 (z_h, z_l) = (z_h.detach(), z_l.detach());
             }

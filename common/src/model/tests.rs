@@ -318,7 +318,7 @@ fn gradient_modes_compute_the_same_numbers() {
         let carry = some_carry(&model);
         let none = model.forward(&tokens(), &carry, Gradient::None);
         assert!(!none.segments[0].logits.requires_grad());
-        for gradient in [Gradient::OneStep, Gradient::Full] {
+        for gradient in [Gradient::OneStep, Gradient::LastStep, Gradient::Full] {
             let other = model.forward(&tokens(), &carry, gradient);
             assert_same_decision(&other, &none);
             assert_close("carry", &other.carry, &none.carry);
@@ -372,6 +372,50 @@ fn one_step_gradient_is_that_of_the_last_l_and_h_call() {
             full.iter().zip(&expected).any(differs),
             "and not the full gradient"
         );
+    }
+}
+
+/// Segments are detached from each other, so that the last one's loss reaches no earlier graph.
+#[test]
+fn the_last_step_alone_has_a_graph_and_the_same_gradient_bits() {
+    let three = |config: ModelConfig| ModelConfig {
+        segments: 3,
+        h_cycles: 2,
+        ..config
+    };
+    let forms = [CarryMode::Full, CarryMode::Last, CarryMode::Reset].map(|carry| ModelConfig {
+        carry,
+        ..three(small())
+    });
+    let bf16 = ModelConfig {
+        dtype: Dtype::Bf16,
+        ..three(paper())
+    };
+    for config in forms.into_iter().chain([three(paper()), bf16]) {
+        let model = model(&config);
+        let carry = some_carry(&model);
+        let run = |gradient| model.trace(&tokens(), &carry, gradient);
+        let (every, last) = (run(Gradient::OneStep), run(Gradient::LastStep));
+        let gradient =
+            |trace: &Trace| model.gradient(&loss(std::slice::from_ref(&trace.segments[2].heads)));
+        for (index, (a, b)) in every.segments.iter().zip(&last.segments).enumerate() {
+            let tensors = |s: &Segment| {
+                [&s.z_h, &s.z_l, &s.heads.logits, &s.heads.value].map(Tensor::shallow_clone)
+            };
+            assert_eq!(
+                tensors(a).map(|t| t.detach()),
+                tensors(b).map(|t| t.detach())
+            );
+            assert!(tensors(a).iter().all(Tensor::requires_grad));
+            for tensor in tensors(b) {
+                assert_eq!(tensor.requires_grad(), index == 2, "segment {index}");
+            }
+        }
+        assert_eq!(every.carry, last.carry);
+        assert!(!last.carry.requires_grad());
+        let (every, last) = (gradient(&every), gradient(&last));
+        assert!(every.abs().max().double_value(&[]) > 1e-3);
+        assert_eq!(every, last);
     }
 }
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use hrm_common::{
     config::{ActorConfig, FileError, read_file},
+    error::causes,
     pem,
     token::{self, Token},
 };
@@ -132,9 +133,9 @@ impl Interceptor for Bearer {
 pub(crate) async fn connect(url: &str, credentials: &Credentials) -> Result<Client, SessionError> {
     let (tls, bearer) = credentials.read()?;
     let mut endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|source| SessionError::Url {
+        .map_err(|error| SessionError::Url {
             url: url.to_owned(),
-            source,
+            reason: causes(&error),
         })?
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)

@@ -22,7 +22,7 @@ use hrm_common::{
     backoff::Backoff,
     config::{Config, FileError, Spec, SpecError},
     env::{Curriculum, EnvConfigError, VecEnv},
-    error::Refusal,
+    error::{Refusal, causes},
     model::{Hrm, ModelConfigError},
     shutdown::Shutdown,
     stage::{ActorStage, StageClock},
@@ -105,19 +105,19 @@ pub enum Outcome {
 #[derive(Debug, Error)]
 pub enum SessionError {
     /// The URL is no URL.
-    #[error("actor.learner = {url:?} is not a URL such as http://127.0.0.1:50051: {source}")]
+    #[error("actor.learner = {url:?} is not a URL such as http://127.0.0.1:50051: {reason}")]
     Url {
         /// What was configured.
         url: String,
         /// What the parser says.
-        source: tonic::transport::Error,
+        reason: String,
     },
     /// A certificate, key or token that cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
     /// The learner cannot be reached, or the connection broke.
     #[error("connection to the learner: {}", causes(.0))]
-    Transport(#[from] tonic::transport::Error),
+    Transport(tonic::transport::Error),
     /// The learner ended a call.
     #[error("the learner answered {}: {}", .0.code(), .0.message())]
     Status(Box<Status>),
@@ -129,16 +129,16 @@ pub enum SessionError {
     Damaged,
     /// Damaged or foreign weights.
     #[error("weights: {0}")]
-    Weights(#[from] WeightsError),
+    Weights(WeightsError),
     /// The learner asks for a configuration that this actor cannot run.
     #[error("the learner's specification: {0}")]
-    Spec(#[from] SpecError),
+    Spec(SpecError),
     /// The mazes of the specification cannot be played.
     #[error("the learner's mazes: {0}")]
-    Env(#[from] EnvConfigError),
+    Env(EnvConfigError),
     /// The model of the specification cannot be built.
     #[error("the learner's model: {0}")]
-    Model(#[from] ModelConfigError),
+    Model(ModelConfigError),
     /// The same specification gives another model here: the two programs are of different releases.
     #[error(
         "the learner's model has fingerprint {learner:016x}, this actor builds {actor:016x} from the \
@@ -155,19 +155,13 @@ pub enum SessionError {
     Panicked,
     /// The operating system gave no thread.
     #[error("starting the rollout thread: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
 }
 
-/// An error and its causes: the transport's own says next to nothing.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+impl From<tonic::transport::Error> for SessionError {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self::Transport(error)
     }
-    text
 }
 
 impl From<Status> for SessionError {
@@ -292,7 +286,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
     let credits = Arc::new(Semaphore::new(in_flight));
     let stop = Arc::new(AtomicBool::new(false));
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
-    let thread = std::thread::Builder::new().name("rollout".into()).spawn({
+    let spawned = std::thread::Builder::new().name("rollout".into()).spawn({
         let (stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
         let credits = credits.clone();
         move || {
@@ -300,7 +294,8 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
             // The supervisor may have left already; then nobody waits for the result.
             let _ = rollout_done_tx.send(result);
         }
-    })?;
+    });
+    let thread = spawned.map_err(SessionError::Thread)?;
     let mut sync = Box::pin(weight_sync(client.clone(), session, fingerprint, newest_tx));
     let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone(), in_flight));
 
@@ -392,9 +387,10 @@ async fn join(client: &mut Client, options: &ActorOptions) -> Result<Joined, Ses
         };
         return Err(Status::from(refusal).into());
     }
-    let spec = Spec::from_json(&spec)?;
+    let spec = Spec::from_json(&spec).map_err(SessionError::Spec)?;
     // The weights that count arrive on the subscription; the seed of these never shows.
-    let model = Hrm::new(&spec.model, spec.env.grid(), 0, tch::Device::Cpu)?;
+    let model =
+        Hrm::new(&spec.model, spec.env.grid(), 0, tch::Device::Cpu).map_err(SessionError::Model)?;
     if model.fingerprint() != model_fingerprint {
         return Err(SessionError::Fingerprint {
             learner: model_fingerprint,
@@ -426,7 +422,7 @@ fn rollout_thread(
         model,
     } = joined;
     let fingerprint = model.fingerprint();
-    let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed)?;
+    let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed).map_err(SessionError::Env)?;
     let shape = unroll_shape(&spec, &model);
     let frames = shape.frames() as u64;
     let policy = Policy::new(model, spec.rollout.envs);
@@ -462,7 +458,8 @@ fn rollout_thread(
         };
         let Some(weights) = weights else { continue };
         if version != Some(weights.version) {
-            rollout.policy().load(&weights.body)?;
+            let loaded = rollout.policy().load(&weights.body);
+            loaded.map_err(SessionError::Weights)?;
             if version.is_none() {
                 // The vectors that a carry starts from are fixed tensors of the weights: until now the
                 // environments held those of a model that nobody trains.

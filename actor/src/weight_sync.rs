@@ -31,7 +31,7 @@ pub(crate) async fn weight_sync(
         .into_inner();
     let mut assembler = Assembler::new(model_fingerprint);
     while let Some(chunk) = stream.message().await? {
-        let Some(weights) = assembler.push(chunk)? else {
+        let Some(weights) = assembler.push(chunk).map_err(SessionError::Weights)? else {
             continue;
         };
         names::ACTOR_WEIGHTS_RECEIVED.get().increment(1);

@@ -1,9 +1,27 @@
 //! Why the learner refuses something that came over the wire, and the one place where a refusal
 //! becomes a gRPC status.
+//!
+//! An error of this project has its cause either in its text or as its `source`, never both: who prints the
+//! whole chain would say it twice.
 
 use bytes::Bytes;
 use thiserror::Error;
 use tonic::{Code, Status};
+
+/// An error with its causes in one line, each once. For errors of other crates whose text leaves the cause out.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
 
 /// Something an actor sent that the learner does not admit.
 ///
@@ -230,6 +248,38 @@ mod tests {
                 assert!(status.message().contains(word), "{status:?}: {word}");
             }
         }
+    }
+
+    /// No cause may stand in the text of the error that it belongs to.
+    fn assert_said_once(error: &dyn std::error::Error) {
+        let text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let said = error.to_string();
+            assert!(!text.contains(&said), "{text:?} and its cause {said:?}");
+            cause = error.source();
+        }
+        assert_eq!(causes(error).matches(&text).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn errors_say_their_cause_once() {
+        use crate::{config::Spec, model::state, telemetry::ExporterError, weights::WeightsError};
+
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = closed.local_addr().expect("an address");
+        drop(closed);
+        let unreachable = crate::health::check(address, "").await.expect_err("closed");
+        assert!(unreachable.to_string().contains("refused"), "{unreachable}");
+        assert_said_once(&unreachable);
+        assert_said_once(&Spec::from_json("{").expect_err("half"));
+        let invalid = Spec::from_json("{}").expect_err("empty");
+        assert_said_once(&invalid);
+        let format = state::decode(b"x").expect_err("no tensors");
+        assert_said_once(&format);
+        assert_said_once(&WeightsError::from(format));
+        let buckets = metrics_exporter_prometheus::PrometheusBuilder::new().set_buckets(&[]);
+        assert_said_once(&ExporterError::from(buckets.map(drop).expect_err("none")));
     }
 
     #[test]

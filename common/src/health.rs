@@ -25,6 +25,7 @@ use tonic_health::{
 
 use crate::{
     connections::{Connection, Connections, HEADERS, Limits, STREAMS},
+    error::causes,
     listen::{self, ListenError},
 };
 
@@ -135,12 +136,12 @@ impl Drop for HealthEndpoint {
 #[derive(Debug, Error)]
 pub enum Unhealthy {
     /// Nobody answers.
-    #[error("no health service answers at {address}: {source}")]
+    #[error("no health service answers at {address}: {reason}")]
     Unreachable {
         /// Where it was asked for.
         address: SocketAddr,
-        /// What the transport says.
-        source: tonic::transport::Error,
+        /// What the transport says, with its causes.
+        reason: String,
     },
     /// The service is not known there, or the answer was no answer.
     #[error("asked for {service:?}, {address} answers {}: {}", .status.code(), .status.message())]
@@ -170,7 +171,10 @@ pub enum Unhealthy {
 /// When it is not, or says nothing.
 pub async fn check(address: SocketAddr, service: &str) -> Result<(), Unhealthy> {
     let address = reachable(address);
-    let unreachable = |source| Unhealthy::Unreachable { address, source };
+    let unreachable = |error: tonic::transport::Error| Unhealthy::Unreachable {
+        address,
+        reason: causes(&error),
+    };
     let channel = Endpoint::from_shared(format!("http://{address}"))
         .map_err(unreachable)?
         .connect_timeout(PATIENCE)

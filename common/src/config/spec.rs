@@ -32,10 +32,22 @@ pub enum SpecError {
     #[error(
         "the learner's spec cannot be read: {0}\n  remedy: run the same release of actor and learner"
     )]
-    Malformed(#[from] serde_json::Error),
+    Malformed(serde_json::Error),
     /// A value is out of range.
     #[error("the learner's spec: {0}")]
-    Invalid(#[from] InvalidValue),
+    Invalid(InvalidValue),
+}
+
+impl From<serde_json::Error> for SpecError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<InvalidValue> for SpecError {
+    fn from(error: InvalidValue) -> Self {
+        Self::Invalid(error)
+    }
 }
 
 impl Spec {

@@ -4,6 +4,8 @@
 //! are [`VOCABULARY`] kinds of token and four moves. Rows without a counterpart are written as zero and
 //! not read.
 
+use std::collections::HashMap;
+
 use tch::{Kind, Tensor};
 
 use super::config::{Mixing, Position};
@@ -29,6 +31,9 @@ const CHARACTERS: [u8; VOCABULARY] = {
 };
 
 const SECOND_WALL: u8 = b'-';
+
+/// The part of a name that stands for a compiled PyTorch module, wherever in the module tree that is.
+const COMPILED: &str = "_orig_mod";
 
 /// Name of our value head in the published scheme, which has none.
 const VALUE_HEAD: &str = "model.inner.value_head.weight";
@@ -61,20 +66,28 @@ pub fn to_published(model: &Hrm) -> Result<Vec<(String, Tensor)>, PublishedError
 }
 
 /// Loads tensors with published names into a model; all of them or, on an error, none. A value head that
-/// is absent stays as it is.
+/// is absent stays as it is. Names of compiled modules are read as those of plain ones.
 ///
 /// # Errors
-/// When the model is not of the published form, or a tensor is missing, unknown or of another shape.
+/// When the model is not of the published form, or a tensor is missing, unknown, there twice or of another
+/// shape.
 pub fn load_published(
     model: &mut Hrm,
     published: &[(String, Tensor)],
 ) -> Result<(), PublishedError> {
     check(model)?;
+    let mut plain = HashMap::new();
+    for (name, tensor) in published {
+        let name = plain_name(name);
+        if plain.contains_key(&name) {
+            return Err(LoadError::Twice { name }.into());
+        }
+        plain.insert(name, tensor);
+    }
     let mut ours = Vec::new();
-    let mut known = Vec::new();
     for (name, tensor) in model.named_tensors() {
         let theirs = published_name(&name);
-        let Some((_, source)) = published.iter().find(|(published, _)| *published == theirs) else {
+        let Some(source) = plain.remove(&theirs) else {
             if theirs != VALUE_HEAD {
                 return Err(LoadError::Missing { name: theirs }.into());
             }
@@ -92,9 +105,10 @@ pub fn load_published(
         }
         let source = narrow(&name, source);
         ours.push((name, source));
-        known.push(theirs);
     }
-    if let Some((name, _)) = published.iter().find(|(name, _)| !known.contains(name)) {
+    if let Some((name, _)) =
+        (published.iter()).find(|(name, _)| plain.contains_key(&plain_name(name)))
+    {
         return Err(LoadError::Unknown { name: name.clone() }.into());
     }
     Ok(model.load(&ours)?)
@@ -110,6 +124,12 @@ fn check(model: &Hrm) -> Result<(), PublishedError> {
     } else {
         Err(PublishedError::Configuration)
     }
+}
+
+/// The name without the parts that stand for compiled modules.
+fn plain_name(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').filter(|&part| part != COMPILED).collect();
+    parts.join(".")
 }
 
 fn published_name(ours: &str) -> String {

@@ -13,7 +13,7 @@ use super::hrm::Hrm;
 pub enum StateError {
     /// They are not in the safetensors format, or cut short.
     #[error("not safetensors: {0}; the file or message is damaged or something else")]
-    Format(#[from] SafeTensorError),
+    Format(SafeTensorError),
     /// A tensor is neither f32 nor bf16.
     #[error("tensor {name} is {found:?}; convert it to F32 or BF16")]
     Dtype {
@@ -22,6 +22,12 @@ pub enum StateError {
         /// What it is.
         found: Dtype,
     },
+}
+
+impl From<SafeTensorError> for StateError {
+    fn from(error: SafeTensorError) -> Self {
+        Self::Format(error)
+    }
 }
 
 /// All tensors of a model, bit for bit.

@@ -991,3 +991,57 @@ fn published_weights_are_checked_and_the_value_head_is_optional() {
     assert!(published::to_published(&other).is_err());
     assert!(published::load_published(&mut other, &published()).is_err());
 }
+
+/// `torch.compile` puts `_orig_mod` into the names of whatever it wraps: the loss head, the model in it, or a part.
+#[test]
+fn names_of_compiled_modules_are_read_as_plain_ones() {
+    let source = Hrm::new(&paper(), GRID, 5, Device::Cpu).expect("valid");
+    let plain = published::to_published(&source).expect("the published form");
+    type Rename = fn(&str) -> String;
+    let compiled: [Rename; 4] = [
+        |name| format!("_orig_mod.{name}"),
+        |name| name.replace("model.", "model._orig_mod."),
+        |name| name.replace("model.inner.", "model.inner._orig_mod."),
+        |name| {
+            format!(
+                "_orig_mod.{}",
+                name.replace("H_level.", "H_level._orig_mod.")
+            )
+        },
+    ];
+    for rename in compiled {
+        let named: Vec<(String, Tensor)> = (plain.iter())
+            .map(|(name, tensor)| (rename(name), tensor.shallow_clone()))
+            .collect();
+        let mut target = model(&paper());
+        assert_ne!(state::encode(&target), state::encode(&source));
+        published::load_published(&mut target, &named).expect("the same tensors");
+        assert_eq!(state::encode(&target), state::encode(&source));
+    }
+
+    let mut target = model(&paper());
+    let before = state::encode(&target);
+    let refused = |target: &mut Hrm, name: &str, tensor: &Tensor| {
+        let mut named: Vec<_> = plain
+            .iter()
+            .map(|(n, t)| (n.clone(), t.shallow_clone()))
+            .collect();
+        named.push((name.to_owned(), tensor.shallow_clone()));
+        let error = published::load_published(target, &named).expect_err("one too many");
+        error.to_string()
+    };
+    let (name, tensor) = &plain[0];
+    let error = refused(&mut target, &format!("_orig_mod.{name}"), tensor);
+    assert_eq!(error, format!("tensor {name} occurs twice"));
+    let error = refused(&mut target, "_orig_mod.model.more", tensor);
+    assert!(
+        error.starts_with("tensor _orig_mod.model.more is unknown"),
+        "{error}"
+    );
+    let error = refused(&mut target, "x_orig_mod.model.inner.H_init", tensor);
+    assert!(
+        error.contains("is unknown"),
+        "only a whole part of a name counts: {error}"
+    );
+    assert_eq!(state::encode(&target), before);
+}

@@ -45,7 +45,13 @@ pub enum ExporterError {
     Listen(#[from] ListenError),
     /// The recorder cannot be built, or another one has been installed before.
     #[error("metrics cannot be recorded: {0}")]
-    Recorder(#[from] BuildError),
+    Recorder(BuildError),
+}
+
+impl From<BuildError> for ExporterError {
+    fn from(error: BuildError) -> Self {
+        Self::Recorder(error)
+    }
 }
 
 /// A running endpoint; it stops when dropped.

@@ -17,7 +17,7 @@ const OWN_TARGETS: &str = "hrm";
 /// Logging has been set up before.
 #[derive(Debug, Error)]
 #[error("logging cannot be set up: {0}")]
-pub struct LoggingError(#[from] tracing_subscriber::util::TryInitError);
+pub struct LoggingError(tracing_subscriber::util::TryInitError);
 
 /// Writes this process's log lines to `writer` from now on: `std::io::stderr`, or something that
 /// knows how not to tear what is drawn there.
@@ -32,7 +32,9 @@ where
     // https://no-color.org
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = config.log_format == LogFormat::Auto && io::stderr().is_terminal() && !plain;
-    Ok(subscriber(config, writer, colour).try_init()?)
+    subscriber(config, writer, colour)
+        .try_init()
+        .map_err(LoggingError)
 }
 
 fn subscriber<W>(

@@ -163,34 +163,6 @@ fn rounding_is_not_counted_as_a_clip() {
             if dtype == Dtype::F32 {
                 assert!(above > 0, "nothing is rounded");
             }
-            if dtype == Dtype::Bf16 {
-                let wide = Hrm::new(
-                    &ModelConfig {
-                        dtype: Dtype::F32,
-                        ..config.clone()
-                    },
-                    env.grid(),
-                    0,
-                    Device::Cpu,
-                )
-                .expect("x");
-                let mut wide = wide;
-                wide.load(&model.named_tensors()).expect("y");
-                let r = self::updater(&wide, 1, false).recompute(&batch);
-                let pi = Vec::<f32>::try_from(r.log_probs.view(-1)).expect("floats");
-                let mut all: Vec<f32> = pi
-                    .iter()
-                    .zip(&batch.behaviour_log_probs)
-                    .map(|(pi, mu)| (pi - mu).abs())
-                    .collect();
-                all.sort_by(f32::total_cmp);
-                println!(
-                    "bf16 against f32: median {:.1e} p90 {:.1e} worst {:.1e}",
-                    all[all.len() / 2],
-                    all[all.len() * 9 / 10],
-                    all[all.len() - 1]
-                );
-            }
             let report = updater.update(&batch, 0.0, &mut learner_clock());
             assert_eq!((report.rho_clip, report.c_clip), (0.0, 0.0));
         }

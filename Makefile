@@ -40,10 +40,10 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in their order; cargo uses all the cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build train study test verify cluster-check images cluster-test chaos soak fuzz generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build train study test verify cluster-check cuda-check cuda-image-check images cluster-test chaos soak fuzz generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 libtorch: ## Fetch libtorch for the CPU into .libtorch/, unless LIBTORCH is set (544 MB, once)
 	@command -v python3 >/dev/null || { echo "libtorch: Python 3.9 or later is needed to fetch it (on Debian: sudo apt install python3 python3-pip), or set LIBTORCH" >&2; exit 1; }
@@ -101,6 +101,13 @@ cluster-test: $(DEPLOY_STAMP) ## Bring docker-compose.yml up for real, on base i
 	$(MAKE) images ARGS="--build-arg RUST_IMAGE=registry.invalid/hrm-test/rust --build-arg RUNTIME_IMAGE=registry.invalid/hrm-test/runtime"
 	$(DEPLOY_PYTHON) deploy/tests/engine/cluster.py
 
+cuda-check: libtorch $(DEPLOY_STAMP) ## Check with the real CUDA libtorch, and no GPU, that the learner finds CUDA (2.7 GB to download, once)
+	cargo build --package hrm-learner --bin hrm-learner --locked
+	$(DEPLOY_PYTHON) deploy/tests/engine/check_cuda.py --bin-dir target/debug --libtorch .tools/cuda/torch
+
+cuda-image-check: $(DEPLOY_STAMP) ## The same on the image that `make images IMAGES=learner-cuda` built (needs an engine)
+	$(DEPLOY_PYTHON) deploy/tests/engine/check_cuda.py --image hrm-impala/learner-cuda:$(VERSION)
+
 chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked
 	cargo test --package hrm-learner --locked --test chaos -- --ignored --nocapture --test-threads 1 $(ARGS)
@@ -109,7 +116,7 @@ soak: libtorch ## Half an hour of trouble, in which memory, threads and files mu
 	cargo build --workspace --bins --locked
 	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package hrm-learner --locked --test soak -- --ignored --nocapture
 
-# No sanitizer: they need a nightly compiler, and there is no unsafe code of ours.
+# No sanitizer: they need a nightly compiler, and no unsafe code of ours takes part.
 fuzz: libtorch $(CARGO_FUZZ) ## Fuzz what comes from outside, a minute each (TARGETS=, FUZZ_SECONDS=)
 	@for target in $(TARGETS); do \
 		mkdir -p fuzz/grown/$$target && \

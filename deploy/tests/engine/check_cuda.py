@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Checks, without a GPU, that the learner finds CUDA: with the real libtorch for CUDA, or in the image learner-cuda.
+
+The learner must load libtorch_cuda.so and libtorch must ask the driver that is put there: none, one that counts no
+device, and one that is too old. `run.device = "cuda"` must end with an error that says so; `auto` must say so and train
+on the CPU.
+
+    python3 check_cuda.py --bin-dir target/debug --libtorch .tools/cuda/torch      fetches it there, 2.7 GB, once
+    python3 check_cuda.py --image hrm-impala/learner-cuda:0.1.0                    no driver only; needs an engine
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PINS = REPOSITORY / "deploy/docker/libtorch-cuda.txt"
+DRIVER_SOURCE = Path(__file__).with_name("stub_driver.c")
+DRIVER = "libcuda.so.1"
+# Those that the pinned wheels carry; pip takes them literally.
+PLATFORMS = [f"manylinux_2_{glibc}_x86_64" for glibc in (28, 27, 25, 18)] + ["manylinux2014_x86_64"]
+
+NO_DRIVER = "libtorch's CUDA library is loaded, but there is no NVIDIA driver: "
+NO_DEVICE = "libtorch's CUDA library and the NVIDIA driver's are loaded, but no CUDA device can be used: "
+
+# A run that takes a moment.
+SETTINGS = {
+    "model.hidden": "8",
+    "model.inter_multiple": "8",
+    "rollout.envs": "4",
+    "rollout.unroll_length": "8",
+    "learner.listen": "127.0.0.1:0",
+    "learner.metrics_listen": "",
+    "learner.health_listen": "",
+    "learner.threads": "1",
+    "learner.batch_unrolls": "1",
+    "learner.total_frames": "32",
+    "loss.passes": "1",
+    "loss.minibatch": "16",
+    "eval.interval_frames": "0",
+    "eval.final_episodes": "1",
+    "telemetry.log_format": "json",
+}
+
+
+class Failure(Exception):
+    """The check has failed, and why."""
+
+
+@dataclass
+class Ended:
+    """How a run of the learner ended."""
+
+    status: int
+    log: str
+
+    def refuses(self, cause: str) -> None:
+        """Requires the error of `run.device = "cuda"` with this cause and a remedy."""
+        error = f'hrm-learner: run.device = "cuda" (from --set): {cause}'
+        if self.status != 1 or error not in self.log or "\n  remedy: " not in self.log:
+            raise Failure(f"expected exit status 1 and {error!r}, found {self.status} and\n{self.log}")
+        print(next(line for line in self.log.splitlines() if line.startswith("hrm-learner: ")), flush=True)
+
+    def falls_back(self, cause: str) -> None:
+        """Requires training on the CPU, after a warning with this cause."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        choices = [line for line in lines if line["message"] == "device chosen"]
+        if self.status != 0 or len(choices) != 1:
+            raise Failure(f"expected exit status 0 and one `device chosen`, found {self.status} and\n{self.log}")
+        (choice,) = choices
+        found = (choice["level"], choice["device"], cause in choice["reason"])
+        if found != ("WARN", "cpu", True):
+            raise Failure(f"expected a warning, the CPU and {cause!r}, found {choice}")
+        print(f"{choice['level']} device={choice['device']} {choice['reason']}", flush=True)
+
+
+def train(program: list[str], device: str, run_dir: str, environment: dict[str, str] | None = None) -> Ended:
+    """A moment of training."""
+    command = [*program, "train", "--local-actors=1", "--run-dir", run_dir, "--set", f"run.device={device}"]
+    for key, value in SETTINGS.items():
+        command += ["--set", f"{key}={value}"]
+    made = subprocess.run(
+        command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+    )
+    return Ended(made.returncode, made.stderr)
+
+
+def fetch(libtorch: Path) -> None:
+    """Puts the pinned wheels there, as the Dockerfile does."""
+    stamp = libtorch.parent / "complete"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == PINS.read_text(encoding="utf-8"):
+        return
+    shutil.rmtree(libtorch.parent, ignore_errors=True)
+    print(f"check_cuda: fetching libtorch for CUDA into {libtorch.parent} (2.7 GB; 3.8 GB on disk)", flush=True)
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    command += ["--no-cache-dir", "--quiet", "--disable-pip-version-check", "--target", str(libtorch.parent)]
+    command += ["--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=none"]
+    command += [f"--platform={platform}" for platform in PLATFORMS]
+    if subprocess.run([*command, "--requirement", str(PINS)], check=False).returncode != 0:
+        raise Failure("pip could not fetch the wheels; its own message is above")
+    stamp.write_text(PINS.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def loaded_libraries(log: Path) -> set[str]:
+    """What the dynamic loader initialised, as LD_DEBUG tells it."""
+    text = "".join(part.read_text(encoding="utf-8", errors="replace") for part in log.parent.glob(f"{log.name}.*"))
+    return {line.split("calling init: ")[1].strip() for line in text.splitlines() if "calling init: " in line}
+
+
+def on_this_machine(program: Path, libtorch: Path) -> None:
+    """The program with the real libtorch for CUDA, and drivers of three kinds."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        broken, stub = folder / "broken", folder / "stub"
+        for place in (broken, stub):
+            place.mkdir()
+        # On a machine with a driver it hides that one.
+        (broken / DRIVER).write_text("no shared library", encoding="utf-8")
+        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER}", "-o", stub / DRIVER, DRIVER_SOURCE], check=True)
+
+        def run(device: str, driver: Path, **environment: str) -> Ended:
+            path = f"{libtorch / 'lib'}:{driver}"
+            run_dir = tempfile.mkdtemp(dir=folder)
+            return train([str(program)], device, f"{run_dir}/run", {"LD_LIBRARY_PATH": path, **environment})
+
+        log = folder / "loader"
+        run("cuda", broken, LD_DEBUG="files", LD_DEBUG_OUTPUT=str(log)).refuses(NO_DRIVER)
+        library = str((libtorch / "lib/libtorch_cuda.so").resolve())
+        if library not in loaded_libraries(log):
+            raise Failure(f"the dynamic loader did not initialise {library}")
+        print(f"check_cuda: loaded {library}", flush=True)
+        run("auto", broken).falls_back(NO_DRIVER)
+        run("cuda", stub).refuses(NO_DEVICE + "No CUDA GPUs are available")
+        run("auto", stub).falls_back(NO_DEVICE + "No CUDA GPUs are available")
+        too_old = NO_DEVICE + "The NVIDIA driver on your system is too old (found version 12040)"
+        run("cuda", stub, STUB_DRIVER_VERSION="12040").refuses(too_old)
+
+        unused = folder / "unused"
+        chosen = run("cpu", stub, LD_DEBUG="files", LD_DEBUG_OUTPUT=str(unused))
+        if chosen.status != 0 or library in loaded_libraries(unused):
+            raise Failure(f"run.device = cpu loads {library}, or fails:\n{chosen.log}")
+
+
+def in_the_image(image: str) -> None:
+    """The image as it is, on an engine that gives it no GPU."""
+    # No shell in it: each run is a container of its own, and its folder goes with it.
+    program = ["docker", "run", "--rm", "--network=none", image]
+    run_dir = "/var/lib/hrm/runs/check"
+    train(program, "cuda", run_dir).refuses(NO_DRIVER)
+    train(program, "auto", run_dir).falls_back(NO_DRIVER)
+
+
+def main() -> int:
+    """Runs what the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin-dir", type=Path, help="where hrm-learner is")
+    parser.add_argument("--libtorch", type=Path, help="the folder `torch` of the wheels; fetched if it is not there")
+    parser.add_argument("--image", help="check this image instead")
+    arguments = parser.parse_args()
+    try:
+        if arguments.image:
+            in_the_image(arguments.image)
+        elif arguments.bin_dir and arguments.libtorch:
+            libtorch = arguments.libtorch.resolve()
+            fetch(libtorch)
+            on_this_machine(arguments.bin_dir.resolve() / "hrm-learner", libtorch)
+        else:
+            parser.error("--bin-dir and --libtorch, or --image")
+    except Failure as failure:
+        print(f"check_cuda: {failure}", file=sys.stderr)
+        return 1
+    print("check_cuda: passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

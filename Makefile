@@ -106,7 +106,7 @@ cuda-check: libtorch $(DEPLOY_STAMP) ## Check with the real CUDA libtorch, and n
 	$(DEPLOY_PYTHON) deploy/tests/engine/check_cuda.py --bin-dir target/debug --libtorch .tools/cuda/torch
 
 cuda-image-check: $(DEPLOY_STAMP) ## The same on the image that `make images IMAGES=learner-cuda` built (needs an engine)
-	$(DEPLOY_PYTHON) deploy/tests/engine/check_cuda.py --image hrm-impala/learner-cuda:$(VERSION)
+	$(DEPLOY_PYTHON) deploy/tests/engine/check_cuda.py --image $(REGISTRY)/hrm-impala/learner-cuda:$(VERSION)
 
 chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked

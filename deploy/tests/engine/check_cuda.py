@@ -6,7 +6,7 @@ device, and one that is too old. `run.device = "cuda"` must end with an error th
 on the CPU.
 
     python3 check_cuda.py --bin-dir target/debug --libtorch .tools/cuda/torch      fetches it there, 2.7 GB, once
-    python3 check_cuda.py --image hrm-impala/learner-cuda:0.1.0                    no driver only; needs an engine
+    python3 check_cuda.py --image registry.invalid/hrm-impala/learner-cuda:0.1.0   no driver only; needs an engine
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ use std::{
 };
 
 use hrm_common::{
-    config::Config,
+    config::{Config, ConfigError, Saved, SavedUse},
     env::CurriculumState,
     model::{
         Hrm, LoadError, ModelConfigError,
@@ -72,6 +72,8 @@ pub struct Checkpoint {
     pub config: Config,
     /// Where the run stood.
     pub state: RunState,
+    /// The file that it was read from.
+    pub path: PathBuf,
     tensors: Vec<(String, Tensor)>,
 }
 
@@ -355,7 +357,17 @@ impl Checkpoint {
             config: serde_json::from_str(part(CONFIG)?).map_err(|e| unreadable(CONFIG, e))?,
             state: serde_json::from_str(part(STATE)?).map_err(|e| unreadable(STATE, e))?,
             tensors: state::decode(&bytes).map_err(format)?,
+            path: path.to_owned(),
         })
+    }
+
+    /// Its configuration as a layer under those of this process.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written as TOML.
+    pub fn saved(&self, usage: SavedUse) -> Result<Saved, ConfigError> {
+        Saved::new(&self.config, &self.path, usage)
     }
 
     /// The model, with the stored weights.

@@ -130,7 +130,8 @@ impl fmt::Display for Evaluation {
 #[derive(Debug, Serialize)]
 struct Dump<'a> {
     maze: String,
-    seed: u64,
+    /// As text: it has 64 bits, and readers of JSON round numbers above 2^53.
+    seed: String,
     start: [usize; 2],
     goal: [usize; 2],
     shortest_path: u32,
@@ -370,7 +371,7 @@ fn write_dump(out: &mut dyn Write, lane: &Lane) -> Result<(), io::Error> {
     let at = |p: Position| [p.row, p.col];
     let line = Dump {
         maze: lane.maze.config().maze.to_string(),
-        seed: lane.seed,
+        seed: lane.seed.to_string(),
         start: at(lane.maze.start()),
         goal: at(lane.maze.goal()),
         shortest_path: summary.shortest_path,
@@ -466,7 +467,10 @@ mod tests {
             let many = dumped(by, LANES + 2);
             assert_eq!((few.len(), many.len()), (3, LANES + 2));
             assert_eq!(few[..], many[..3]);
-            let seeds = many.iter().map(|episode| episode["seed"].as_u64());
+            let seeds = many.iter().map(|episode| {
+                let seed = episode["seed"].as_str().expect("text");
+                seed.parse::<u64>().expect("a number")
+            });
             let seeds: std::collections::HashSet<_> = seeds.collect();
             assert_eq!(seeds.len(), many.len(), "no episode twice");
         }

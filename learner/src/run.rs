@@ -22,7 +22,7 @@ use hrm_actor::{
     session::{self, ActorOptions, unroll_shape},
 };
 use hrm_common::{
-    config::{Config, Effective},
+    config::{Change, Config, ConfigError, Effective, SavedUse},
     env::DistanceCurriculum,
     health::{self, Health, HealthEndpoint},
     model::{Hrm, state},
@@ -39,7 +39,7 @@ use tonic::transport;
 use crate::{
     access::Access,
     batch::{BatchLimits, Batcher},
-    checkpoint,
+    checkpoint::{self, Checkpoint},
     conclude::Finished,
     device,
     evaluate::Evaluation,
@@ -126,6 +126,7 @@ pub async fn start(
     let mut model = Hrm::new(&config.model, config.env.grid(), config.run.seed, device)?;
     let checkpoint = checkpoint::resume(&run_dir.checkpoints())?;
     if let Some(checkpoint) = &checkpoint {
+        note_changes(effective, checkpoint)?;
         checkpoint
             .restore_model(&mut model)
             .context("resuming with another [model] or [env] than the run began with")?;
@@ -328,6 +329,28 @@ pub async fn start(
         shutdown,
         sessions,
     })
+}
+
+/// Logs each setting that is another than in the checkpoint, and refuses those that a run cannot change.
+fn note_changes(effective: &Effective, checkpoint: &Checkpoint) -> Result<(), ConfigError> {
+    let saved = checkpoint.saved(SavedUse::Resume)?;
+    effective.refuse_changes(&saved)?;
+    for change in effective.changes(&saved) {
+        let Change {
+            key,
+            old,
+            new,
+            source,
+        } = change;
+        tracing::info!(
+            key,
+            old,
+            new,
+            source,
+            "setting changed since the checkpoint"
+        );
+    }
+    Ok(())
 }
 
 /// Makes sure that a run without a checkpoint may begin: that there was none yet, and not that they are somewhere else.

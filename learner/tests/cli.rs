@@ -152,6 +152,346 @@ fn the_printed_configuration_shows_origins_and_feeds_back() {
     assert_eq!(values(&print(&again, &[], None)), values(&printed));
 }
 
+/// The line of a printed configuration that begins so.
+fn line_of(printed: &str, start: &str) -> String {
+    let line = printed.lines().find(|line| line.starts_with(start));
+    line.unwrap_or_else(|| panic!("{start} in {printed}"))
+        .to_owned()
+}
+
+/// `train --resume` on the run in `dir`, and nothing else of what it began with.
+fn resuming(dir: &Path, more: &[&str]) -> Command {
+    let mut command = learner();
+    command.args(["train", "--resume", "--run-dir"]).arg(dir);
+    command.args(more);
+    command
+}
+
+/// Exits with 64 and says all of it.
+fn assert_refused(command: &mut Command, parts: &[&str]) {
+    let (output, _, stderr) = output(command);
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
+#[test]
+fn a_resumed_run_keeps_what_nobody_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (began, dir) = (folder.path().join("began"), folder.path().join("moved"));
+    let settings = [
+        ("run.name", "mine"),
+        ("run.seed", "2"),
+        ("env.max_steps", "20"),
+        ("loss.gamma", "0.9"),
+        ("loss.lambda", "0.5"),
+    ];
+    stdout(&mut training(&began, "train", &settings));
+    fs::rename(&began, &dir).expect("moved");
+
+    let identity = fs::read_to_string(dir.join("run.json")).expect("a file");
+    let file = folder.path().join("new.toml");
+    fs::write(&file, "[env]\nmax_steps = 80\n").expect("a file");
+    let file = file.display().to_string();
+    for (arguments, parts) in [
+        (["--seed", "3"], ["run.seed = 3", "2", "--seed"]),
+        (
+            ["--set", "model.carry=reset"],
+            ["model.carry = \"reset\"", "\"full\"", "--set"],
+        ),
+        (
+            ["--config", file.as_str()],
+            ["env.max_steps = 80", "20", "new.toml"],
+        ),
+    ] {
+        let mut command = resuming(&dir, &arguments);
+        assert_refused(&mut command, &parts);
+        assert_refused(&mut command, &["remedy", "--run-dir", "checkpoint"]);
+    }
+    let mut command = resuming(&dir, &[]);
+    command.env("HRM__MODEL__READOUT", "prefix");
+    assert_refused(&mut command, &["model.readout", "HRM__MODEL__READOUT"]);
+    assert_eq!(
+        fs::read_to_string(dir.join("run.json")).expect("a file"),
+        identity,
+        "nothing was started"
+    );
+
+    let more = ["--total-frames", "512", "--set", "loss.lambda=0.6"];
+    let mut print = learner();
+    print.args(["config", "--print", "--resume", "--run-dir"]);
+    let printed = stdout(print.arg(&dir).args(more));
+    let (result, _, stderr) = output(resuming(&dir, &more).arg("--seed").arg("2"));
+    assert!(result.status.success(), "{stderr}");
+    let written = fs::read_to_string(dir.join("config.toml")).expect("a file");
+    for text in [&printed, &written] {
+        for (start, source) in [
+            ("name = \"mine\"", "# checkpoint "),
+            ("max_steps = 20", "# checkpoint "),
+            ("gamma = 0.9", "# checkpoint "),
+            ("lambda = 0.6", "# --set"),
+            ("total_frames = 512", "# --total-frames"),
+            ("hidden = 8", "# checkpoint "),
+            ("metrics_listen = \"\"", "# checkpoint "),
+        ] {
+            let line = line_of(text, start);
+            assert!(line.contains(source), "{line}");
+        }
+        let dir = format!("dir = {:?}", dir.display().to_string());
+        assert!(line_of(text, "dir = ").starts_with(&dir), "{text}");
+        line_of(text, "seed = 2 ");
+    }
+    let summary = fs::read_to_string(dir.join("summary.json")).expect("a summary");
+    for part in ["\"seed\": 2", "\"frames\": 512"] {
+        assert!(summary.contains(part), "{part} in {summary}");
+    }
+    let changed: Vec<_> = stderr
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["message"] == "setting changed since the checkpoint")
+        .map(|line| ["key", "old", "new", "source"].map(|part| line[part].clone()))
+        .collect();
+    for change in [
+        ["loss.lambda", "0.5", "0.6", "--set"],
+        ["learner.total_frames", "256", "512", "--total-frames"],
+    ] {
+        let change = change.map(Value::from);
+        assert!(changed.contains(&change), "{change:?} in {changed:?}");
+    }
+    let keys: Vec<_> = changed.iter().map(|change| &change[0]).collect();
+    assert_eq!(keys, ["run.dir", "learner.total_frames", "loss.lambda"]);
+}
+
+#[test]
+fn an_imported_run_keeps_what_nobody_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (weights, dir) = (
+        folder.path().join("w.safetensors"),
+        folder.path().join("run"),
+    );
+    let mut export = learner();
+    export.args(["export", "--checkpoint"]).arg(trained());
+    stdout(export.arg("--out").arg(&weights));
+    let settings = [
+        ("env.max_steps", "20"),
+        ("learner.health_listen", "127.0.0.1:1"),
+    ];
+    let mut import = training(&dir, "import", &settings);
+    stdout(import.arg("--weights").arg(&weights));
+
+    let mut command = resuming(&dir, &["--set", "model.carry=last"]);
+    assert_refused(&mut command, &["model.carry", "\"full\"", "remedy"]);
+    let mut print = learner();
+    print.args(["config", "--print", "--resume", "--run-dir"]);
+    let printed = stdout(print.arg(&dir));
+    assert!(line_of(&printed, "max_steps = 20").contains("# checkpoint "));
+
+    let setting = format!("run.dir={}", dir.display());
+    for (more, address) in [(&["--resume"][..], "127.0.0.1:1"), (&[], "127.0.0.1:50051")] {
+        let mut health = learner();
+        health.args(["health", "--set", &setting]).args(more);
+        let (output, _, stderr) = output(&mut health);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.contains(&format!("{address}:")),
+            "{address} in {stderr}"
+        );
+    }
+}
+
+#[test]
+fn train_starts_actors_for_a_run_that_serve_began() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::start(&mut training(folder.path(), "serve", &[ENDLESS]));
+    process.line("training");
+    process.send("-TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+    let mut print = learner();
+    print.args(["config", "--print", "--resume", "--run-dir"]);
+    let printed = stdout(print.arg(folder.path()));
+    assert!(line_of(&printed, "local_actors = 2").contains("# default"));
+}
+
+#[test]
+fn weights_are_judged_as_their_run_was_but_for_what_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    stdout(&mut training(dir, "train", &[("env.max_steps", "20")]));
+    let eval = |more: &[&str], variable: Option<(&str, &str)>| {
+        let mut command = learner();
+        command.args(["eval", "--json", "--policy", "random", "--episodes", "60"]);
+        command.arg("--checkpoint").arg(dir).args(more);
+        let (result, stdout, stderr) = output(command.envs(variable));
+        assert!(result.status.success(), "{stderr}");
+        (json(&stdout), stderr)
+    };
+    let (as_it_was, said) = eval(&[], None);
+    let length = |evaluation: &Value| evaluation["mean_length"].as_f64().expect("a number");
+    assert!((10.1..=20.0).contains(&length(&as_it_was)), "{as_it_was}");
+    assert_eq!(said, "");
+    assert_eq!(eval(&["--set", "loss.gamma=0.9"], None).0, as_it_was);
+    assert_eq!(eval(&[], Some(("HRM__LOSS__GAMMA", "0.9"))).0, as_it_was);
+    let (shorter, said) = eval(&[], Some(("HRM__ENV__MAX_STEPS", "10")));
+    assert!(length(&shorter) <= 10.0, "{shorter}");
+    for part in ["env.max_steps = 10", "HRM__ENV__MAX_STEPS", "20"] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    let (longer, _) = eval(
+        &["--set", "env.max_steps=30"],
+        Some(("HRM__ENV__MAX_STEPS", "10")),
+    );
+    assert!(length(&longer) > 20.0, "{longer}");
+    assert_ne!(eval(&[], Some(("HRM__EVAL__SEED", "7"))).0, as_it_was);
+
+    let analyse = |more: &[&str], variable: Option<(&str, &str)>| {
+        let mut command = learner();
+        command.args(["analyse", "--json", "--episodes", "6", "--segments", "2"]);
+        command
+            .arg("--checkpoint")
+            .arg(dir)
+            .arg("--out")
+            .arg(dir.join("figures"));
+        json(&stdout(command.args(more).envs(variable)))
+    };
+    let other_seed = analyse(&["--seed", "7"], None);
+    assert_eq!(analyse(&[], Some(("HRM__EVAL__SEED", "7"))), other_seed);
+    assert_ne!(analyse(&[], None), other_seed);
+
+    // The model is that of the weights, whatever reads them.
+    let (tokens, out) = (dir.join("tokens.jsonl"), dir.join("w.safetensors"));
+    fs::write(&tokens, "").expect("a file");
+    let more: [(&str, Vec<&std::ffi::OsStr>); 4] = [
+        ("eval", vec![]),
+        ("analyse", vec![]),
+        ("forward", vec!["--tokens".as_ref(), tokens.as_ref()]),
+        ("export", vec!["--out".as_ref(), out.as_ref()]),
+    ];
+    for (subcommand, more) in more {
+        let mut command = learner();
+        command
+            .args([subcommand, "--checkpoint"])
+            .arg(dir)
+            .args(more);
+        command.env("HRM__MODEL__SEGMENTS", "2");
+        assert_refused(
+            &mut command,
+            &["model.segments = 2", "HRM__MODEL__SEGMENTS", "set it to 1"],
+        );
+    }
+}
+
+#[test]
+fn seeds_have_one_range_in_every_subcommand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = trained().display().to_string();
+    for arguments in [
+        &["train"][..],
+        &["serve"],
+        &["config", "--print"],
+        &["eval", "--policy", "oracle"],
+        &["eval", "--checkpoint", &run],
+        &["analyse", "--checkpoint", &run],
+    ] {
+        for seed in ["9007199254740992", "18446744073709551615", "-1"] {
+            let mut command = learner();
+            command.current_dir(folder.path());
+            let command = command.args(arguments).args(["--seed", seed]);
+            assert_refused(
+                command,
+                &["seed", seed, "--seed", "from 0 to 9007199254740991"],
+            );
+        }
+    }
+    let dump = folder.path().join("dump");
+    let mut command = learner();
+    command.args(["eval", "--policy", "oracle", "--episodes", "3"]);
+    command.args(["--seed", "9007199254740991", "--dump"]);
+    stdout(command.arg(&dump));
+    for episode in replay(&dump) {
+        let seed = episode["seed"]
+            .as_str()
+            .expect("text, which no reader rounds");
+        seed.parse::<u64>().expect("a number");
+    }
+}
+
+#[test]
+fn commands_that_are_printed_can_be_pasted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("it's two words");
+    let printed = stdout(&mut training(&dir, "train", &[]));
+    let command = printed.lines().find_map(|line| {
+        let (command, _) = line.trim().split_once("     watch it walk")?;
+        Some(command.to_owned())
+    });
+    let pasted = Command::new("sh")
+        .current_dir(folder.path())
+        .args(["-c", &command.expect("a command")])
+        .status();
+    assert!(pasted.expect("a shell").success(), "{printed}");
+    assert!(folder.path().join("episodes.jsonl").exists());
+
+    let certs = folder.path().join("my certs");
+    let printed = stdout(learner().arg("certs").arg(&certs));
+    for key in ["learner.tls_certificate", "actor.token_file"] {
+        let line = printed.lines().find(|line| line.contains(key));
+        let words = shlex::split(line.expect(key)).expect("words of a shell");
+        let path = words[1].split_once('=').expect("a setting").1;
+        assert_eq!(words.len(), 2, "{printed}");
+        assert!(Path::new(path).exists(), "{printed}");
+    }
+}
+
+#[test]
+fn a_folder_is_the_one_that_was_named_or_none() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let inside = || fs::read_dir(folder.path()).expect("a folder").count();
+    let latin = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    let file = folder.path().join("weights");
+    fs::write(&file, "").expect("a file");
+    let weights = file.display().to_string();
+    for arguments in [
+        &["train"][..],
+        &["serve", "--resume"],
+        &["config", "--print"],
+        &["import", "--weights", &weights],
+    ] {
+        let mut command = learner();
+        command.current_dir(folder.path()).args(arguments);
+        let command = command.arg("--run-dir").arg(latin);
+        assert_refused(command, &["run.dir", "caf\\xE9", "--run-dir", "UTF-8"]);
+    }
+    let (certs, _, stderr) = output(learner().current_dir(folder.path()).arg("certs").arg(latin));
+    assert_eq!(certs.status.code(), Some(1));
+    assert!(stderr.contains("UTF-8"), "{stderr}");
+    let (empty, _, stderr) =
+        output(
+            learner()
+                .current_dir(folder.path())
+                .args(["train", "--run-dir", ""]),
+        );
+    assert_eq!(empty.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--run-dir"), "{stderr}");
+    for (name, key) in [("HRM__RUN__DIR", "run.dir"), ("HRM__RUN__NAME", "run.name")] {
+        let mut command = learner();
+        command
+            .current_dir(folder.path())
+            .arg("train")
+            .env(name, "");
+        assert_refused(&mut command, &[key, name, "remedy"]);
+    }
+    assert_eq!(inside(), 1, "nothing was begun");
+
+    // Places that no configuration holds are used exactly.
+    let dump = folder.path().join(latin);
+    let mut command = learner();
+    command.args(["eval", "--policy", "oracle", "--episodes", "1", "--dump"]);
+    stdout(command.arg(&dump));
+    assert!(dump.exists());
+}
+
 #[test]
 fn a_signal_saves_and_exits_0() {
     for (signal, subcommand) in [("-TERM", "train"), ("-INT", "train"), ("-TERM", "serve")] {

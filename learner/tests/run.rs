@@ -308,6 +308,30 @@ async fn the_curriculum_and_the_optimiser_go_on_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_curriculum_of_a_resumed_run_is_as_configured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(folder.path(), false, &[]).await;
+    for (setting, distance) in [
+        (("curriculum.enabled", "true"), 3),
+        (("curriculum.enabled", "false"), 0),
+        (("curriculum.start", "8"), 8),
+    ] {
+        let shutdown = Shutdown::new();
+        let serve = tiny(
+            folder.path(),
+            &[ENDLESS, ("learner.local_actors", "0"), setting],
+        );
+        let running = start(&serve, true, &shutdown).await;
+        let mut learner = client(running.address).await;
+        let status = status(&mut learner).await;
+        assert_eq!(status.curriculum_distance, distance, "{setting:?}");
+        drop(learner);
+        shutdown.trip();
+        running.finish().await.expect("it stops");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_belongs_to_one_run_and_one_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
@@ -342,14 +366,23 @@ async fn a_folder_belongs_to_one_run_and_one_process() {
 async fn another_model_cannot_resume() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), false, &[]).await;
-    let wider = tiny(folder.path(), &[("model.hidden", "16")]);
-    let error = try_start(&wider, true, &Shutdown::new())
-        .await
-        .expect_err("another model");
-    assert!(
-        format!("{error:#}").contains("another [model]"),
-        "{error:#}"
-    );
+    for (setting, what) in [
+        (("model.hidden", "16"), "another [model]"),
+        // Of the same shape.
+        (("model.carry", "reset"), "another [model]"),
+        (("env.max_steps", "20"), "another [env]"),
+        (("run.seed", "2"), "another seed"),
+    ] {
+        let other = tiny(folder.path(), &[setting]);
+        let error = try_start(&other, true, &Shutdown::new())
+            .await
+            .expect_err("another");
+        let message = format!("{error:#}");
+        for part in [what, setting.0, setting.1, "remedy: "] {
+            assert!(message.contains(part), "{part:?} in {message}");
+        }
+    }
+    assert_eq!(newest(folder.path()).state.frames, 256, "untouched");
 }
 
 #[tokio::test(flavor = "multi_thread")]

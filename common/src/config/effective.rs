@@ -1,8 +1,7 @@
 //! A loaded configuration together with where each of its values came from.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{collections::HashMap, fmt::Write as _, path::PathBuf};
 
-use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::{
@@ -10,9 +9,10 @@ use super::{
     error::ConfigError,
     keys,
     layers::{DEFAULT, Layers},
-    presets::{self, Preset},
+    presets,
+    saved::{Change, Saved},
 };
-use crate::{env::MazeKind, model::Dtype, telemetry::names::RunInfo};
+use crate::{model::Dtype, telemetry::names::RunInfo};
 
 /// A checked [`Config`], and the origin of every value in it.
 #[derive(Debug, Clone)]
@@ -29,22 +29,69 @@ impl Effective {
     /// Merges the layers, fills in what depends on the preset and the maze, and checks everything.
     pub(super) fn load(layers: &Layers) -> Result<Self, ConfigError> {
         let defaults = keys::defaults().map_err(ConfigError::merge)?;
-        let merged = layers.merge(&defaults)?;
-        let mut this = Self {
-            config: Config::default(),
-            tree: merged.tree,
-            origins: merged.origins,
-        };
-        this.refuse_unknown_keys(&defaults)?;
-        this.refuse_wrong_types(&defaults)?;
-        this.resolve().map_err(ConfigError::merge)?;
+        let this = Self::resolved(layers, &defaults)?;
+        if let Some(saved) = &layers.checkpoint {
+            this.refuse_changes(saved)?;
+        }
         this.config
             .validate()
             .map_err(|fault| this.blame(fault, &defaults))?;
         Ok(this)
     }
 
-    /// Where a value came from: `default`, a file, a variable, a flag, a preset or a maze.
+    /// See [`Config::run_dir`].
+    pub(super) fn run_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
+        let defaults = keys::defaults().map_err(ConfigError::merge)?;
+        let this = Self::resolved(layers, &defaults)?;
+        let run = &this.config.run;
+        run.check().map_err(|fault| this.blame(fault, &defaults))?;
+        Ok(run.dir.clone())
+    }
+
+    /// Merges the layers and fills in what depends on the preset and the maze.
+    fn resolved(layers: &Layers, defaults: &Table) -> Result<Self, ConfigError> {
+        let merged = layers.merge(defaults)?;
+        let mut this = Self {
+            config: Config::default(),
+            tree: merged.tree,
+            origins: merged.origins,
+        };
+        this.refuse_unknown_keys(defaults)?;
+        this.refuse_wrong_types(defaults)?;
+        this.resolve(layers.checkpoint.as_ref())
+            .map_err(ConfigError::merge)?;
+        Ok(this)
+    }
+
+    /// Refuses what a checkpoint has fixed and this configuration has otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The first such key, with both values, its source and a remedy.
+    pub fn refuse_changes(&self, saved: &Saved) -> Result<(), ConfigError> {
+        let changed = self
+            .changes(saved)
+            .into_iter()
+            .find(|change| saved.fixes(&change.key));
+        match changed {
+            Some(change) => Err(saved.refusal(change)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is another value here than in a checkpoint, in the order of declaration.
+    pub fn changes(&self, saved: &Saved) -> Vec<Change> {
+        keys::differences(&self.tree, saved.tree())
+            .map(|(key, new, old)| Change {
+                old: old.to_string(),
+                new: new.to_string(),
+                source: self.origin(&key).to_owned(),
+                key,
+            })
+            .collect()
+    }
+
+    /// Where a value came from: `default`, a checkpoint, a file, a variable, a flag, a preset or a maze.
     pub fn origin(&self, key: &str) -> &str {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
     }
@@ -128,7 +175,7 @@ impl Effective {
             if let Err(reason) = keys::fits(&key, &value) {
                 let fault = InvalidValue {
                     value: value.to_string(),
-                    reason: format!("it has the wrong type or form: {reason}"),
+                    reason,
                     remedy: "correct it".to_owned(),
                     key,
                 };
@@ -139,67 +186,77 @@ impl Effective {
     }
 
     /// Replaces what stands for "take it from elsewhere" by what stands there, then reads the whole.
-    fn resolve(&mut self) -> Result<(), toml::de::Error> {
-        let value = |key: &str| {
-            keys::get(&self.tree, key)
-                .cloned()
-                .unwrap_or(Value::from(""))
-        };
-        let (preset, maze, name) = (value(keys::PRESET), value("env.maze"), value("run.name"));
-        let shown = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-
-        let native = Value::try_from(Dtype::native()).map_err(serde::de::Error::custom)?;
-        let source = Config {
-            env: presets::maze_env(MazeKind::deserialize(maze.clone())?),
-            model: Preset::deserialize(preset.clone())?.model(),
-            ..Config::default()
-        };
-        let source = Table::try_from(source).map_err(serde::de::Error::custom)?;
+    fn resolve(&mut self, saved: Option<&Saved>) -> Result<(), toml::de::Error> {
         for (key, value) in keys::leaves(&self.tree) {
-            let (new, origin) = match key.as_str() {
-                "run.name" if value.as_str() == Some("") => {
-                    (Some(maze.clone()), format!("maze {}", shown(&maze)))
-                }
-                "run.dir" if value.as_str() == Some("") => {
-                    let name = if shown(&name).is_empty() {
-                        shown(&maze)
-                    } else {
-                        shown(&name)
-                    };
-                    (
-                        Some(Value::from(format!("runs/{name}"))),
-                        "run.name".to_owned(),
-                    )
-                }
-                "model.dtype" if value.as_str() == Some(keys::NATIVE) => {
-                    (Some(native.clone()), "this processor".to_owned())
-                }
-                _ if value.as_str() != Some(keys::AUTO) => continue,
-                // [model] comes before [rollout], so this is resolved already.
-                "rollout.carry_dtype" => (
-                    keys::get(&self.tree, "model.dtype").cloned(),
-                    "model.dtype".to_owned(),
-                ),
-                _ if keys::derives_from_preset(&key) => (
-                    keys::get(&source, &key).cloned(),
-                    format!("preset {}", shown(&preset)),
-                ),
-                _ if keys::derives_from_maze(&key) => (
-                    keys::get(&source, &key).cloned(),
-                    format!("maze {}", shown(&maze)),
-                ),
-                _ => continue,
-            };
-            if let Some(new) = new {
+            if let Some((new, origin)) = self.stands_for(&key, &value, saved)? {
                 keys::set(&mut self.tree, &key, new);
                 self.origins.insert(key, origin);
             }
         }
-        let mut resolved = self.tree.clone();
-        keys::remove(&mut resolved, keys::PRESET);
-        self.config = resolved.try_into()?;
-        self.tree = keys::tree(&self.config, &preset).map_err(serde::de::Error::custom)?;
+        self.config = keys::config(self.tree.clone())?;
+        self.tree = keys::tree(&self.config).map_err(serde::de::Error::custom)?;
         Ok(())
+    }
+
+    /// The value that stands elsewhere for that of `key`, and its source; `None` where the value is its own.
+    fn stands_for(
+        &self,
+        key: &str,
+        value: &Value,
+        saved: Option<&Saved>,
+    ) -> Result<Option<(Value, String)>, toml::de::Error> {
+        let get = |key| keys::get(&self.tree, key);
+        let maze = get("env.maze").cloned().unwrap_or_else(|| Value::from(""));
+        let shown = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let from_maze = || format!("maze {}", shown(&maze));
+        let auto = value.as_str() == Some(keys::AUTO);
+        let unset = value.as_str() == Some("") && self.origin(key) == DEFAULT;
+        Ok(match key {
+            "run.name" if unset => Some((maze.clone(), from_maze())),
+            "run.dir" if unset => {
+                let name = get("run.name").map(shown).filter(|name| !name.is_empty());
+                let dir = format!("runs/{}", name.unwrap_or_else(|| shown(&maze)));
+                let dir = Value::from(dir);
+                Some((dir, "run.name".to_owned()))
+            }
+            // What is fast here need not be what was fast where the run began; the model is the same one.
+            "model.dtype" if value.as_str() == Some(keys::NATIVE) => match saved {
+                Some(saved) => {
+                    let dtype = keys::get(saved.tree(), key).cloned();
+                    dtype.map(|dtype| (dtype, saved.origin().to_owned()))
+                }
+                None => {
+                    let native = Value::try_from(Dtype::native());
+                    let native = native.map_err(serde::de::Error::custom)?;
+                    Some((native, "this processor".to_owned()))
+                }
+            },
+            // [model] comes before [rollout], so this is resolved already.
+            "rollout.carry_dtype" if auto => {
+                let dtype = get("model.dtype").cloned();
+                dtype.map(|dtype| (dtype, "model.dtype".to_owned()))
+            }
+            _ if keys::derives_from_preset(key) && auto => {
+                let preset = get(keys::PRESET)
+                    .cloned()
+                    .unwrap_or_else(|| Value::from(""));
+                let value = keys::get(&presets::preset_tree(&preset)?, key).cloned();
+                value.map(|value| (value, format!("preset {}", shown(&preset))))
+            }
+            _ if keys::derives_from_maze(key) => {
+                let follows = match saved {
+                    Some(saved) if self.origin(key) == saved.origin() => {
+                        saved.follows_maze(key, &maze)?
+                    }
+                    _ => auto,
+                };
+                let given = presets::maze_tree(&maze)?;
+                keys::get(&given, key)
+                    .filter(|_| follows)
+                    .map(|value| (value.clone(), from_maze()))
+            }
+            _ => None,
+        })
     }
 
     /// Adds to a fault where the value came from and what the default is.

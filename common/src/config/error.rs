@@ -38,12 +38,14 @@ pub enum ConfigError {
     },
 
     /// The file is not TOML.
-    #[error("{path} is not valid TOML: {reason}\n  remedy: correct the line named above")]
+    #[error("{path} is not valid TOML: {reason}\n  remedy: {remedy}")]
     Malformed {
         /// The file as it was named.
         path: String,
         /// The parser's message, with line and column.
-        reason: toml::de::Error,
+        reason: Box<toml::de::Error>,
+        /// What to do about it.
+        remedy: String,
     },
 
     /// A setting on the command line is not of the form `section.key=value`.

@@ -52,14 +52,17 @@ pub fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
 pub(super) mod or_none {
     use std::path::PathBuf;
 
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer, ser};
 
     pub fn serialize<S: Serializer>(
         path: &Option<PathBuf>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match path {
-            Some(path) => serializer.collect_str(&path.display()),
+            Some(path) => match path.to_str() {
+                Some(path) => serializer.serialize_str(path),
+                None => Err(ser::Error::custom(format!("{path:?} is not UTF-8"))),
+            },
             None => serializer.serialize_str(""),
         }
     }

@@ -1,9 +1,8 @@
 //! The keys there are, as a TOML tree: which values a key can hold, and which key was meant.
 
-use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, presets::Preset};
+use super::{Config, rules};
 
 /// The value that stands for "take it from another key": the preset, the maze, the model's dtype.
 pub(super) const AUTO: &str = "auto";
@@ -12,22 +11,35 @@ pub(super) const NATIVE: &str = "native";
 /// The one key that is a choice of values for others and no value of its own.
 pub(super) const PRESET: &str = "model.preset";
 
-/// The tree of a configuration, with the preset it was made from; sections and keys in the order
-/// in which they are declared.
-pub(super) fn tree(config: &Config, preset: &Value) -> Result<Table, toml::ser::Error> {
+/// The name that [`PRESET`] has in a [`Config`] and in its own section.
+const PRESET_NAME: &str = "preset";
+
+/// The tree of a configuration; sections and keys in the order in which they are declared.
+pub(super) fn tree(config: &Config) -> Result<Table, toml::ser::Error> {
     let mut tree = Table::try_from(config)?;
-    if let Some(Value::Table(model)) = tree.get_mut("model") {
-        let mut with_preset = Table::from_iter([("preset".to_owned(), preset.clone())]);
+    let preset = tree.remove(PRESET_NAME);
+    if let (Some(preset), Some(Value::Table(model))) = (preset, tree.get_mut("model")) {
+        let mut with_preset = Table::from_iter([(PRESET_NAME.to_owned(), preset)]);
         with_preset.extend(std::mem::take(model));
         *model = with_preset;
     }
     Ok(tree)
 }
 
+/// The configuration of a tree: the reverse of [`tree`].
+pub(super) fn config(mut tree: Table) -> Result<Config, toml::de::Error> {
+    if let Some(Value::Table(model)) = tree.get_mut("model")
+        && let Some(preset) = model.remove(PRESET_NAME)
+    {
+        tree.insert(PRESET_NAME.to_owned(), preset);
+    }
+    tree.try_into()
+}
+
 /// The default tree: what no layer has touched. Values that depend on others stand as `auto`
 /// (or `""`, for names and paths).
 pub(super) fn defaults() -> Result<Table, toml::ser::Error> {
-    let mut tree = tree(&Config::default(), &Value::from("small"))?;
+    let mut tree = tree(&Config::default())?;
     for (key, _) in leaves(&tree) {
         if can_be_auto(&key) {
             set(&mut tree, &key, Value::from(AUTO));
@@ -110,6 +122,17 @@ pub(super) fn remove(tree: &mut Table, key: &str) {
     }
 }
 
+/// The keys in which two resolved trees differ, in order.
+pub(super) fn differences<'a>(
+    first: &'a Table,
+    second: &'a Table,
+) -> impl Iterator<Item = (String, &'a Value, &'a Value)> {
+    leaves(first).into_iter().filter_map(|(key, _)| {
+        let (a, b) = (get(first, &key)?, get(second, &key)?);
+        (a != b).then_some((key, a, b))
+    })
+}
+
 /// Whether the key can hold the value, judged by its type alone: everything else in the
 /// configuration is at its default, so that the message is about this key and no other.
 pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
@@ -117,17 +140,16 @@ pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
     if value.as_str().is_some_and(|value| words.contains(&value)) {
         return Ok(());
     }
-    let outcome = if key == PRESET {
-        Preset::deserialize(value.clone()).map(drop)
-    } else {
-        let mut tree = Table::try_from(Config::default()).map_err(|e| e.to_string())?;
-        set(&mut tree, key, value.clone());
-        tree.try_into::<Config>().map(drop)
-    };
-    outcome.map_err(|e| {
-        let or: String = words.iter().map(|word| format!(", or {word:?}")).collect();
-        format!("{}{or}", e.message())
-    })
+    let or: String = words.iter().map(|word| format!(", or {word:?}")).collect();
+    let mut tree = tree(&Config::default()).map_err(|e| e.to_string())?;
+    let whole = matches!(get(&tree, key), Some(Value::Integer(_)));
+    if whole && !value.as_integer().is_some_and(rules::is_whole) {
+        return Err(format!("it must be {}{or}", rules::whole_range()));
+    }
+    set(&mut tree, key, value.clone());
+    config(tree)
+        .map(drop)
+        .map_err(|e| format!("it has the wrong type or form: {}{or}", e.message()))
 }
 
 /// The value that a text stands for where there is no TOML syntax around it, as in a variable or on
@@ -222,6 +244,20 @@ mod tests {
             ("run.seed", Value::from(vec![1, 2])),
         ] {
             assert!(fits(key, &value).is_err(), "{key} = {value}");
+        }
+        let largest = Value::from(9_007_199_254_740_991_i64);
+        for key in ["run.seed", "eval.seed", "learner.total_frames"] {
+            assert_eq!(fits(key, &largest), Ok(()), "{key}");
+            for value in [
+                Value::from(9_007_199_254_740_992_i64),
+                Value::from(-1),
+                Value::from("18446744073709551615"),
+                Value::from(1.0),
+            ] {
+                let reason = fits(key, &value).expect_err("out of range");
+                let range = "it must be a whole number from 0 to 9007199254740991";
+                assert_eq!(reason, range, "{key} = {value}");
+            }
         }
         assert_eq!(
             fits("loss.gamma", &Value::from(1)),

@@ -1,11 +1,16 @@
 //! The layers of a configuration and where each value came from.
 
-use std::{collections::HashMap, ffi::OsString, fs, path::PathBuf};
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use config::{Map, Source, ValueKind};
 use toml::{Table, Value};
 
-use super::{error::ConfigError, keys};
+use super::{error::ConfigError, keys, rules, saved::Saved};
 
 /// Variables that begin with this are part of the configuration: `HRM__SECTION__KEY`.
 pub const ENVIRONMENT_PREFIX: &str = "HRM__";
@@ -35,6 +40,24 @@ impl Override {
         }
     }
 
+    /// The same for a path.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`] where the path is not UTF-8: files of configurations are, so they could not name it.
+    pub fn path(flag: &str, key: &str, path: &Path) -> Result<Self, ConfigError> {
+        match path.to_str() {
+            Some(path) => Ok(Self::new(flag, key, path)),
+            None => Err(ConfigError::Invalid {
+                key: key.to_owned(),
+                value: format!("{path:?}"),
+                origin: flag.to_owned(),
+                reason: "it is not UTF-8".to_owned(),
+                remedy: "choose a path of UTF-8 text".to_owned(),
+            }),
+        }
+    }
+
     /// Reads `section.key=value`, the argument of a flag that can set any key.
     ///
     /// # Errors
@@ -42,7 +65,11 @@ impl Override {
     /// [`ConfigError::NotASetting`] without an equals sign.
     pub fn parse(flag: &str, text: &str) -> Result<Self, ConfigError> {
         match text.split_once('=') {
-            Some((key, value)) => Ok(Self::new(flag, key.trim(), value.trim())),
+            // In `key = value` the spaces are for looks; in `key=value` they are part of the value.
+            Some((key, value)) if key.ends_with(char::is_whitespace) => {
+                Ok(Self::new(flag, key.trim(), value.trim()))
+            }
+            Some((key, value)) => Ok(Self::new(flag, key.trim(), value)),
             None => Err(ConfigError::NotASetting {
                 flag: flag.to_owned(),
                 text: text.to_owned(),
@@ -51,9 +78,11 @@ impl Override {
     }
 }
 
-/// What lies over the defaults, lowest first: a file, the environment, the command line.
+/// What lies over the defaults, lowest first: a checkpoint, a file, the environment, the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
+    /// The configuration that a checkpoint holds. A key that no layer above it names keeps its value.
+    pub checkpoint: Option<Saved>,
     /// A TOML file.
     pub file: Option<PathBuf>,
     /// Variables, of which those count that begin with [`ENVIRONMENT_PREFIX`].
@@ -80,6 +109,7 @@ impl Layers {
             .collect::<Result<Vec<_>, _>>()?;
         command_line.extend(flags.into_iter().flatten());
         Ok(Self {
+            checkpoint: None,
             file,
             environment: std::env::vars_os().collect(),
             command_line,
@@ -89,6 +119,9 @@ impl Layers {
     /// Lays everything over the defaults.
     pub(super) fn merge(&self, defaults: &Table) -> Result<Merged, ConfigError> {
         let mut builder = config::Config::builder().add_source(Layer::from_toml(defaults, DEFAULT));
+        if let Some(saved) = &self.checkpoint {
+            builder = builder.add_source(Layer::from_toml(saved.tree(), saved.origin()));
+        }
         if let Some(path) = &self.file {
             let name = path.display().to_string();
             let text = fs::read_to_string(path).map_err(|reason| ConfigError::Unreadable {
@@ -99,7 +132,8 @@ impl Layers {
                 .parse::<Table>()
                 .map_err(|reason| ConfigError::Malformed {
                     path: name.clone(),
-                    reason,
+                    remedy: rules::toml_remedy(&text, &reason),
+                    reason: Box::new(reason),
                 })?;
             builder = builder.add_source(Layer::from_toml(&table, &name));
         }

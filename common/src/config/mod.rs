@@ -1,11 +1,12 @@
 //! Configuration: loaded in layers, checked once, and never looked at by key again.
 //!
 //! ```text
-//!  defaults  <  FILE.toml  <  HRM__SECTION__KEY  <  --set section.key=value
-//!      └───────────┴───────┬────────┴────────────────────┘
+//!  defaults  <  checkpoint  <  FILE.toml  <  HRM__SECTION__KEY  <  --set section.key=value
+//!      └────────────┴──────┬──────┴────────────────┴────────────────────┘
 //!                  layers  │  one tree, and where each value came from
 //!                    keys  │  is there such a key, and can it hold this?
 //!                 presets  │  `auto` takes its value from the preset or the maze
+//!                   saved  │  what a checkpoint has fixed, and what changed since
 //!                   rules  │  ranges, and keys that must agree
 //!               effective  ▼
 //!                       Config ──spec──▶ what an actor is told
@@ -25,9 +26,12 @@ mod learner;
 mod presets;
 mod rules;
 mod run;
+mod saved;
 mod spec;
 mod telemetry;
 mod training;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +42,10 @@ pub use self::{
     file::{FileError, read as read_file},
     layers::{ENVIRONMENT_PREFIX, Layers, Override},
     learner::LearnerConfig,
+    presets::Preset,
+    rules::{LARGEST_WHOLE, toml_remedy, whole_range},
     run::{CheckpointConfig, DeviceChoice, EvalConfig, RunConfig},
+    saved::{Change, Saved, SavedUse},
     spec::{Spec, SpecError},
     telemetry::{LogFormat, LogLevel, TelemetryConfig},
     training::{LossConfig, OptimizerConfig},
@@ -57,6 +64,9 @@ pub struct Config {
     pub env: EnvConfig,
     /// The distance curriculum.
     pub curriculum: CurriculumConfig,
+    /// The set of values that `[model]` began from; `model.preset` in a file.
+    #[serde(default)]
+    pub preset: Preset,
     /// The model.
     pub model: ModelConfig,
     /// How actors act.
@@ -84,6 +94,7 @@ impl Default for Config {
             run: RunConfig::default(),
             env: EnvConfig::four_rooms(),
             curriculum: CurriculumConfig::default(),
+            preset: Preset::default(),
             model: ModelConfig::small(),
             rollout: RolloutConfig::default(),
             actor: ActorConfig::default(),
@@ -106,6 +117,16 @@ impl Config {
     /// with [`EXIT_CONFIG`].
     pub fn load(layers: &Layers) -> Result<Effective, ConfigError> {
         Effective::load(layers)
+    }
+
+    /// The folder of the run that the layers are about, which may hold the checkpoint that is one of them. Only what
+    /// names the folder is checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn run_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
+        Effective::run_dir(layers)
     }
 
     /// Checks a configuration that was put together in code. A loaded one has been checked.

@@ -2,6 +2,7 @@
 //! under the configuration's own key names, and where `auto` takes its values from.
 
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use super::{error::InvalidValue, rules::Checked};
 use crate::{
@@ -10,17 +11,18 @@ use crate::{
 };
 
 /// A named set of values for `[model]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Preset {
+pub enum Preset {
     /// What learns fastest on a CPU.
+    #[default]
     Small,
     /// As published.
     Paper,
 }
 
 impl Preset {
-    pub(super) fn model(self) -> ModelConfig {
+    fn model(self) -> ModelConfig {
         match self {
             Self::Small => ModelConfig::small(),
             Self::Paper => ModelConfig::paper(),
@@ -29,11 +31,26 @@ impl Preset {
 }
 
 /// The published values of a maze.
-pub(super) fn maze_env(maze: MazeKind) -> EnvConfig {
+fn maze_env(maze: MazeKind) -> EnvConfig {
     match maze {
         MazeKind::FourRooms => EnvConfig::four_rooms(),
         MazeKind::RandomMaze => EnvConfig::random_maze(),
     }
+}
+
+/// The published values of a maze that is named as in a file, as a tree with `[env]`.
+pub(super) fn maze_tree(maze: &Value) -> Result<Table, toml::de::Error> {
+    section("env", &maze_env(MazeKind::deserialize(maze.clone())?))
+}
+
+/// The values of a preset that is named as in a file, as a tree with `[model]`.
+pub(super) fn preset_tree(preset: &Value) -> Result<Table, toml::de::Error> {
+    section("model", &Preset::deserialize(preset.clone())?.model())
+}
+
+fn section(name: &str, values: &impl Serialize) -> Result<Table, toml::de::Error> {
+    let values = Value::try_from(values).map_err(serde::de::Error::custom)?;
+    Ok(Table::from_iter([(name.to_owned(), values)]))
 }
 
 pub(super) fn check_env(env: &EnvConfig) -> Checked {

@@ -7,7 +7,40 @@ use super::error::InvalidValue;
 /// Seconds of a day: the most that a shutdown may take.
 pub(super) const DAY: u64 = 24 * 60 * 60;
 
+/// The largest whole number that a value can be, and so the largest seed: readers of JSON that keep every number as a
+/// 64-bit float take it as it is.
+pub const LARGEST_WHOLE: u64 = (1 << 53) - 1;
+
 pub(super) type Checked = Result<(), InvalidValue>;
+
+/// Whether a number is in the range of [`whole_range`].
+pub(super) fn is_whole(number: i64) -> bool {
+    u64::try_from(number).is_ok_and(|number| number <= LARGEST_WHOLE)
+}
+
+/// The range of whole numbers, as it follows "it must be" and "set it to".
+pub fn whole_range() -> String {
+    format!("a whole number from 0 to {LARGEST_WHOLE}")
+}
+
+/// What to do about a text that is not the TOML it should be.
+pub fn toml_remedy(text: &str, error: &toml::de::Error) -> String {
+    let blamed = error.span().and_then(|span| text.get(span));
+    let number = blamed.is_some_and(|blamed| {
+        let digits = blamed.trim_start_matches(['+', '-']);
+        digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits.chars().all(|c| c.is_ascii_digit() || c == '_')
+    });
+    match number {
+        true => format!("set it to {}", whole_range()),
+        false => "correct the line named above".to_owned(),
+    }
+}
+
+/// A seed, in a configuration that was put together in code.
+pub(super) fn seed(key: &str, value: u64) -> Checked {
+    require(value <= LARGEST_WHOLE, key, value, &whole_range())
+}
 
 /// Refuses `value` unless `allowed`; `range` follows "it must be" and "set it to".
 fn require(allowed: bool, key: &str, value: impl Display, range: &str) -> Checked {

@@ -25,7 +25,7 @@ pub struct RunConfig {
     pub name: String,
     /// The folder the run writes to; by default `runs/NAME`.
     pub dir: PathBuf,
-    /// Seeds the weights, the shuffling and, through the learner, every actor's environments.
+    /// Seeds the weights, the shuffling and, through the learner, every actor's environments; at most 2^53 - 1.
     pub seed: u64,
     /// Where the learner's tensors live.
     pub device: DeviceChoice,
@@ -65,7 +65,7 @@ impl RunConfig {
                 "set it to a path such as runs/NAME",
             );
         }
-        Ok(())
+        rules::seed("run.seed", self.seed)
     }
 }
 
@@ -103,7 +103,7 @@ pub struct EvalConfig {
     pub episodes: usize,
     /// Episodes of the evaluation at the end of a run.
     pub final_episodes: usize,
-    /// Seeds the held-out episodes.
+    /// Seeds the held-out episodes; at most 2^53 - 1.
     pub seed: u64,
 }
 
@@ -121,6 +121,7 @@ impl Default for EvalConfig {
 impl EvalConfig {
     pub(super) fn check(&self) -> Checked {
         rules::at_least("eval.episodes", self.episodes, 1)?;
-        rules::at_least("eval.final_episodes", self.final_episodes, 1)
+        rules::at_least("eval.final_episodes", self.final_episodes, 1)?;
+        rules::seed("eval.seed", self.seed)
     }
 }

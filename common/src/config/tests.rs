@@ -1,6 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::*;
 use crate::{env::MazeKind, model::Dtype};
@@ -197,6 +201,215 @@ fn the_carry_travels_in_the_models_dtype_unless_it_is_set() {
     );
 }
 
+/// The configuration that a checkpoint holds, as the layer of a run that resumes.
+fn saved(settings: &[&str], usage: SavedUse) -> Saved {
+    let config = Config::load(&flags(settings)).unwrap().config;
+    Saved::new(
+        &config,
+        Path::new("runs/x/checkpoints/1.safetensors"),
+        usage,
+    )
+    .unwrap()
+}
+
+const CHECKPOINT: &str = "checkpoint runs/x/checkpoints/1.safetensors";
+
+#[test]
+fn a_checkpoint_lies_between_the_defaults_and_the_file() {
+    let began = [
+        "run.name=mine",
+        "run.seed=5",
+        "model.preset=paper",
+        "model.segments=2",
+        "env.max_steps=20",
+        "loss.gamma=0.5",
+        "loss.lambda=0.5",
+        "loss.clip=0.5",
+        "loss.rho_bar=0.5",
+        "learner.listen=127.0.0.1:7",
+        "optimizer.learning_rate=1e-12",
+    ];
+    let mut bench = file("[loss]\nlambda = 0.6\nclip = 0.6\nrho_bar = 0.6");
+    let layers = &mut bench.layers;
+    layers.checkpoint = Some(saved(&began, SavedUse::Resume));
+    layers.environment =
+        variables(&[("HRM__LOSS__CLIP", "0.7"), ("HRM__LOSS__RHO_BAR", "0.7")]).environment;
+    layers.command_line = flags(&["loss.rho_bar=0.8"]).command_line;
+    let path = layers.file.clone().unwrap().display().to_string();
+    let effective = Config::load(layers).unwrap();
+
+    let Config { run, loss, .. } = &effective.config;
+    for (key, value, expected, origin) in [
+        // The checkpoint has all keys, also those that were at their default.
+        ("loss.value_cost", loss.value_cost, 16.0, CHECKPOINT),
+        ("loss.gamma", loss.gamma, 0.5, CHECKPOINT),
+        ("loss.lambda", loss.lambda, 0.6, path.as_str()),
+        ("loss.clip", loss.clip, 0.7, "HRM__LOSS__CLIP"),
+        ("loss.rho_bar", loss.rho_bar, 0.8, "--set"),
+    ] {
+        assert_eq!((value, effective.origin(key)), (expected, origin), "{key}");
+    }
+    assert_eq!((run.name.as_str(), run.seed), ("mine", 5));
+    assert_eq!(effective.config.preset, Preset::Paper);
+    let expected = ModelConfig {
+        segments: 2,
+        ..ModelConfig::paper()
+    };
+    assert_eq!(effective.config.model, expected);
+    assert_eq!(effective.config.env.max_steps, 20);
+    assert_eq!(effective.config.learner.listen.port(), 7);
+    assert_eq!(effective.config.optimizer.learning_rate, 1e-12);
+    assert!(effective.to_toml().contains(CHECKPOINT));
+
+    let old = saved(&began, SavedUse::Resume);
+    let changes = effective.changes(&old);
+    let shown = |key: &str, old: &str, new: &str, source: &str| Change {
+        key: key.to_owned(),
+        old: old.to_owned(),
+        new: new.to_owned(),
+        source: source.to_owned(),
+    };
+    let expected = [
+        shown("loss.lambda", "0.5", "0.6", &path),
+        shown("loss.rho_bar", "0.5", "0.8", "--set"),
+        shown("loss.clip", "0.5", "0.7", "HRM__LOSS__CLIP"),
+    ];
+    assert_eq!(changes, expected);
+}
+
+#[test]
+fn a_run_keeps_mazes_model_and_seed() {
+    let began = ["run.seed=5", "env.max_steps=20", "model.carry=last"];
+    for (setting, old, what) in [
+        ("run.seed=6", "5", "another seed"),
+        ("env.max_steps=21", "20", "another [env]"),
+        ("env.maze=random-maze", "\"four-rooms\"", "another [env]"),
+        ("env.p_change=0.5", "0.05", "another [env]"),
+        ("model.carry=reset", "\"last\"", "another [model]"),
+        ("model.readout=prefix", "\"agent\"", "another [model]"),
+        ("model.segments=2", "1", "another [model]"),
+        ("model.h_cycles=3", "2", "another [model]"),
+        ("model.preset=paper", "\"small\"", "another [model]"),
+    ] {
+        let mut layers = flags(&[setting]);
+        layers.checkpoint = Some(saved(&began, SavedUse::Resume));
+        let (key, value, origin, message) = blamed(&layers);
+        let (expected, new) = setting.split_once('=').unwrap();
+        assert_eq!((key.as_str(), origin.as_str()), (expected, "--set"));
+        assert_eq!(value.trim_matches('"'), new, "{message}");
+        for part in [old, what, CHECKPOINT, "remedy: ", "--run-dir"] {
+            assert!(message.contains(part), "{part:?} in {message}");
+        }
+    }
+    // The same values, however they are written, are no change.
+    let mut layers = flags(&[
+        "run.seed=5",
+        "env.max_steps=20",
+        "env.doors=auto",
+        "model.carry=last",
+        "model.hidden=auto",
+        "model.preset=small",
+    ]);
+    layers.checkpoint = Some(saved(&began, SavedUse::Resume));
+    let effective = Config::load(&layers).unwrap();
+    assert_eq!(effective.changes(&saved(&began, SavedUse::Resume)), []);
+}
+
+#[test]
+fn weights_walk_through_other_mazes_but_stay_of_one_model() {
+    let mut layers = flags(&["env.maze=random-maze", "run.seed=6"]);
+    layers.checkpoint = Some(saved(&["env.max_steps=20"], SavedUse::Weights));
+    let env = Config::load(&layers).unwrap().config.env;
+    let random = EnvConfig {
+        max_steps: 20,
+        ..EnvConfig::random_maze()
+    };
+    assert_eq!(env, random, "its own doors and walls");
+    layers.checkpoint = Some(saved(&["env.doors=2"], SavedUse::Weights));
+    let env = Config::load(&layers).unwrap().config.env;
+    assert_eq!(env.doors, 2, "chosen for the run, and not by its maze");
+
+    layers = flags(&["model.segments=4"]);
+    layers.checkpoint = Some(saved(&[], SavedUse::Weights));
+    let (key, _, _, message) = blamed(&layers);
+    assert_eq!(key, "model.segments");
+    for part in [CHECKPOINT, "another [model]", "set it to 1"] {
+        assert!(message.contains(part), "{part:?} in {message}");
+    }
+}
+
+#[test]
+fn a_run_that_moves_resumes_where_it_is() {
+    // To another folder.
+    let layers = flags(&["run.dir=/elsewhere"]);
+    let dir = Config::run_dir(&layers).unwrap();
+    assert_eq!(dir, Path::new("/elsewhere"));
+    let began = saved(&["run.name=mine"], SavedUse::Resume).at(&dir);
+    let run = Config::load(&Layers {
+        checkpoint: Some(began.clone()),
+        ..layers
+    });
+    let run = run.unwrap().config.run;
+    assert_eq!((run.name.as_str(), run.dir), ("mine", dir.clone()));
+    let named = Layers {
+        checkpoint: Some(began),
+        ..flags(&["run.name=other", "run.dir=/third"])
+    };
+    let run = Config::load(&named).unwrap().config.run;
+    assert_eq!((run.name.as_str(), run.dir), ("other", "/third".into()));
+
+    // To a processor with another native dtype.
+    let slow = match Dtype::native() {
+        Dtype::F32 => "bf16",
+        Dtype::Bf16 => "f32",
+    };
+    let began = [format!("model.dtype={slow}")];
+    let began = began.each_ref().map(String::as_str);
+    let mut bench = file("[model]\ndtype = \"native\"");
+    bench.layers.checkpoint = Some(saved(&began, SavedUse::Resume));
+    let effective = Config::load(&bench.layers).unwrap();
+    assert_ne!(effective.config.model.dtype, Dtype::native());
+    assert_eq!(
+        effective.config.rollout.carry_dtype,
+        effective.config.model.dtype
+    );
+    assert_eq!(effective.origin("model.dtype"), CHECKPOINT);
+}
+
+#[test]
+fn a_key_can_be_taken_out_of_a_checkpoint() {
+    let began = saved(&["learner.local_actors=0"], SavedUse::Resume);
+    assert_eq!(began.local_actors(), 0);
+    let layers = Layers {
+        checkpoint: Some(began.without("learner.local_actors")),
+        ..Layers::default()
+    };
+    let effective = Config::load(&layers).unwrap();
+    assert_eq!(effective.config.learner.local_actors, 2);
+    assert_eq!(effective.origin("learner.local_actors"), "default");
+}
+
+#[test]
+fn a_run_has_a_name_and_a_folder() {
+    for key in ["run.name", "run.dir"] {
+        let (section, name) = key.split_once('.').unwrap();
+        let variable = format!("HRM__{}", key.replace('.', "__").to_uppercase());
+        let bench = file(&format!("[{section}]\n{name} = \"\""));
+        let in_file = bench.layers.file.clone().unwrap().display().to_string();
+        let setting = format!("{key}=");
+        for (layers, source) in [
+            (&bench.layers, in_file.as_str()),
+            (&variables(&[(&variable, "")]), variable.as_str()),
+            (&flags(&[&setting]), "--set"),
+        ] {
+            let (blamed_key, value, origin, _) = blamed(layers);
+            assert_eq!((blamed_key.as_str(), value.as_str()), (key, "\"\""));
+            assert_eq!(origin, source);
+            assert!(Config::run_dir(layers).is_err(), "{key} from {source}");
+        }
+    }
+}
+
 #[test]
 fn auto_may_be_written_out() {
     let bench = file(
@@ -235,7 +448,7 @@ fn the_effective_configuration_can_be_fed_back_in() {
         "learner.metrics_listen=",
         "run.name=a \"quoted\" name #1",
         "optimizer.epsilon=1e-12",
-        "run.seed=9223372036854775807",
+        "run.seed=9007199254740991",
     ]);
     let effective = Config::load(&layers).unwrap();
     let printed = effective.to_toml();
@@ -335,6 +548,44 @@ fn wrong_types_are_refused_with_all_four_facts() {
         message.contains("small") && message.contains("paper"),
         "{message}"
     );
+}
+
+#[test]
+fn whole_numbers_have_one_range_wherever_they_stand() {
+    for key in ["run.seed", "eval.seed", "learner.total_frames"] {
+        let (section, name) = key.split_once('.').unwrap();
+        let variable = format!("HRM__{}", key.replace('.', "__").to_uppercase());
+        for value in [
+            "9007199254740992",
+            "18446744073709551615",
+            "99999999999999999999",
+            "-1",
+        ] {
+            let setting = format!("{key}={value}");
+            for layers in [flags(&[&setting]), variables(&[(&variable, value)])] {
+                let (blamed_key, blamed_value, _, message) = blamed(&layers);
+                assert_eq!(
+                    (blamed_key.as_str(), blamed_value.trim_matches('"')),
+                    (key, value)
+                );
+                let range = "it must be a whole number from 0 to 9007199254740991";
+                assert!(message.contains(range), "{message}");
+            }
+            let bench = file(&format!("[{section}]\n{name} = {value}"));
+            let message = refused(&bench.layers).to_string();
+            for part in ["from 0 to 9007199254740991", value, "x.toml"] {
+                assert!(message.contains(part), "{part:?} in {message}");
+            }
+        }
+        let largest = flags(&[&format!("{key}=9007199254740991")]);
+        Config::load(&largest).unwrap();
+    }
+    let mut in_code = Config::default();
+    in_code.run.seed = LARGEST_WHOLE + 1;
+    assert_eq!(in_code.validate().unwrap_err().key, "run.seed");
+    in_code = Config::default();
+    in_code.eval.seed = LARGEST_WHOLE + 1;
+    assert_eq!(in_code.validate().unwrap_err().key, "eval.seed");
 }
 
 #[test]
@@ -487,11 +738,32 @@ fn a_setting_needs_an_equals_sign() {
         error.to_string().contains("--set section.key=value"),
         "{error}"
     );
-    let setting = Override::parse("--set", "run.name=a=b").unwrap();
-    assert_eq!(
-        (setting.key.as_str(), setting.value.as_str()),
-        ("run.name", "a=b")
-    );
+    for (text, key, value) in [
+        ("run.name=a=b", "run.name", "a=b"),
+        ("run.name = a b ", "run.name", "a b"),
+        ("run.dir= a ", "run.dir", " a "),
+    ] {
+        let setting = Override::parse("--set", text).unwrap();
+        assert_eq!((setting.key.as_str(), setting.value.as_str()), (key, value));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_is_taken_as_it_is_or_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = Path::new("runs/ two  words ");
+    let layers = Layers {
+        command_line: vec![Override::path("--run-dir", "run.dir", path).unwrap()],
+        ..Layers::default()
+    };
+    assert_eq!(Config::load(&layers).unwrap().config.run.dir, path);
+    let path = Path::new(std::ffi::OsStr::from_bytes(b"runs/caf\xe9"));
+    let error = Override::path("--run-dir", "run.dir", path).unwrap_err();
+    let message = error.to_string();
+    for part in ["run.dir", "caf\\xE9", "--run-dir", "not UTF-8", "remedy: "] {
+        assert!(message.contains(part), "{part:?} in {message}");
+    }
 }
 
 #[cfg(unix)]

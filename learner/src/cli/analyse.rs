@@ -7,13 +7,15 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use hrm_common::shutdown::Shutdown;
+use hrm_common::{config::Override, shutdown::Shutdown};
 use hrm_learner::{
     analyse::{Probe, Settings, analyse, report},
     plot,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::Device;
+
+use super::ConfigArgs;
 
 /// Segments of a probe unless the model itself runs more.
 const SEGMENTS: usize = 16;
@@ -24,12 +26,14 @@ pub struct AnalyseArgs {
     /// A run's folder, its checkpoints folder, or a checkpoint file.
     #[arg(long, value_name = "DIR_OR_FILE")]
     checkpoint: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Held-out episodes to walk.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     episodes: usize,
     /// Seed of the episodes [default: eval.seed].
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<String>,
     /// Segments of the decisions that are measured [default: 16, or the model's own if more]. The agent
     /// itself walks with the model's own.
     #[arg(long, value_name = "N")]
@@ -45,15 +49,17 @@ pub struct AnalyseArgs {
 /// Analyses, prints the result, and writes tables and figures.
 pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     let checkpoint = super::checkpoint(&args.checkpoint)?;
+    let seed = args.seed.map(|n| Override::new("--seed", "eval.seed", n));
+    let config = super::load_for_walk(args.config, &checkpoint, [seed])?;
     let model = checkpoint.model(Device::Cpu)?;
     let segments = args
         .segments
         .unwrap_or(SEGMENTS.max(model.config().segments));
     let probe = Probe::new(&model, segments).context("--segments")?;
     let settings = Settings {
-        env: checkpoint.config.env,
+        env: config.env,
         episodes: args.episodes,
-        seed: args.seed.unwrap_or(checkpoint.config.eval.seed),
+        seed: config.eval.seed,
     };
     let out = args.out.unwrap_or_else(|| beside(&args.checkpoint));
     // Before the work, so that nobody waits for a folder that cannot be.

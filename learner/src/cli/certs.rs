@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use hrm_learner::certs::{self, file};
 
@@ -35,36 +35,42 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
         );
         return Ok(());
     }
+    let Some(_) = folder.to_str() else {
+        bail!(
+            "DIR = {folder:?}: it is not UTF-8, and no setting could name the files in it\n  remedy: choose a path \
+             of UTF-8 text"
+        );
+    };
     certs::make(folder, host, *days).context(
         "nothing that exists is overwritten: name another folder, remove the old one, or add --if-missing",
     )?;
-    let at = |name: &str| folder.join(name).display().to_string();
+    let set = |key: &str, name: &str| {
+        let setting = format!("{key}={}", folder.join(name).display());
+        println!("  --set {}", super::word(&setting));
+    };
     let name = host.first().map_or("localhost", String::as_str);
     println!(
         "Wrote an authority, certificates and tokens into {}, valid for {days} days.",
         folder.display()
     );
     println!("The learner:");
-    println!("  --set learner.tls_certificate={}", at(file::LEARNER));
-    println!("  --set learner.tls_private_key={}", at(file::LEARNER_KEY));
-    println!("  --set learner.tls_client_ca={}", at(file::CA));
-    println!(
-        "  --set learner.actor_tokens_file={}",
-        at(file::ACTOR_TOKENS)
-    );
-    println!(
-        "  --set learner.viewer_tokens_file={}",
-        at(file::VIEWER_TOKENS)
-    );
+    set("learner.tls_certificate", file::LEARNER);
+    set("learner.tls_private_key", file::LEARNER_KEY);
+    set("learner.tls_client_ca", file::CA);
+    set("learner.actor_tokens_file", file::ACTOR_TOKENS);
+    set("learner.viewer_tokens_file", file::VIEWER_TOKENS);
     println!("Each actor, with copies of these files:");
-    println!("  --learner https://{name}:50051");
-    println!("  --set actor.tls_ca={}", at(file::CA));
-    println!("  --set actor.tls_certificate={}", at(file::ACTOR));
-    println!("  --set actor.tls_private_key={}", at(file::ACTOR_KEY));
-    println!("  --set actor.token_file={}", at(file::ACTOR_TOKENS));
+    println!(
+        "  --learner {}",
+        super::word(&format!("https://{name}:50051"))
+    );
+    set("actor.tls_ca", file::CA);
+    set("actor.tls_certificate", file::ACTOR);
+    set("actor.tls_private_key", file::ACTOR_KEY);
+    set("actor.token_file", file::ACTOR_TOKENS);
     println!(
         "Keep {} to yourself: who has it can make more.",
-        at(file::CA_KEY)
+        folder.join(file::CA_KEY).display()
     );
     Ok(())
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::train::TrainArgs;
 
-/// Flags of `config`: those of `train`, so that what is shown is what `train` would use.
+/// Flags of `config`: those of `train`, so that what is shown is what `train` would use, `--resume` included.
 #[derive(Debug, Args)]
 pub struct PrintArgs {
     /// Print the effective configuration as TOML, each value with where it came from.

@@ -24,15 +24,14 @@ pub struct EvalArgs {
     /// A run's folder, its checkpoints folder, or a checkpoint file.
     #[arg(long, value_name = "DIR_OR_FILE")]
     checkpoint: Option<PathBuf>,
-    /// The mazes are those of the checkpoint unless a configuration is given here.
     #[command(flatten)]
     config: ConfigArgs,
     /// Episodes to walk [default: eval.final_episodes].
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     episodes: Option<usize>,
     /// Seed of the episodes [default: eval.seed].
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<String>,
     /// Who walks.
     #[arg(long, value_enum, default_value = "greedy")]
     policy: WalkBy,
@@ -54,34 +53,19 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         Some(place) => Some(super::checkpoint(place)?),
         None => None,
     };
-    let own_mazes = args.config.config.is_some() || !args.config.set.is_empty();
-    let mut config = match &checkpoint {
-        Some(checkpoint) if !own_mazes => checkpoint.config.clone(),
-        _ => {
-            args.config
-                .load([
-                    args.episodes
-                        .map(|n| Override::new("--episodes", "eval.final_episodes", n)),
-                    args.seed.map(|n| Override::new("--seed", "eval.seed", n)),
-                ])?
-                .config
-        }
+    let flags = [
+        args.episodes
+            .map(|n| Override::new("--episodes", "eval.final_episodes", n)),
+        args.seed.map(|n| Override::new("--seed", "eval.seed", n)),
+    ];
+    let config = match &checkpoint {
+        Some(checkpoint) => super::load_for_walk(args.config, checkpoint, flags)?,
+        None => args.config.load(flags)?.config,
     };
-    config.eval.final_episodes = args.episodes.unwrap_or(config.eval.final_episodes);
-    config.eval.seed = args.seed.unwrap_or(config.eval.seed);
     let model = checkpoint
         .as_ref()
         .map(|c| c.model(Device::Cpu))
         .transpose()?;
-    if let Some(model) = &model {
-        anyhow::ensure!(
-            model.grid() == config.env.grid(),
-            "the checkpoint's model reads observations of {:?}, these mazes give {:?}; leave --config out \
-             or name that of the run",
-            model.grid(),
-            config.env.grid()
-        );
-    }
     let mut dump = match &args.dump {
         Some(path) => Some(BufWriter::new(
             File::create(path).with_context(|| format!("--dump {}", path.display()))?,

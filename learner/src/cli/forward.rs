@@ -12,6 +12,8 @@ use hrm_common::{
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+use super::ConfigArgs;
+
 /// Flags of `forward`.
 #[derive(Debug, Args)]
 pub struct ForwardArgs {
@@ -40,7 +42,10 @@ struct Segment {
 
 /// Runs the decisions and prints them.
 pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
-    let model = super::checkpoint(&args.checkpoint)?.model(Device::Cpu)?;
+    let checkpoint = super::checkpoint(&args.checkpoint)?;
+    // Nothing of it but the model counts here, which is the checkpoint's.
+    super::load_over(ConfigArgs::default(), &checkpoint, [])?;
+    let model = checkpoint.model(Device::Cpu)?;
     let name = args.tokens.display();
     let text = fs::read_to_string(&args.tokens).with_context(|| format!("--tokens {name}"))?;
     let mut carry = model.initial_carry(1);

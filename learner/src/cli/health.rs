@@ -11,6 +11,9 @@ pub struct HealthArgs {
     /// What to ask for: "hrm.v1.Learner" whether it takes actors, "" whether the process lives.
     #[arg(long, value_name = "NAME", default_value = health::LEARNER)]
     service: String,
+    /// Ask the learner that was started with --resume: settings that are not given are those of its run.
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -18,7 +21,11 @@ pub struct HealthArgs {
 /// Asks where the configuration says that the health service is: `learner.health_listen`, or else
 /// `learner.listen`.
 pub fn run(args: HealthArgs) -> anyhow::Result<()> {
-    let learner = args.config.load([])?.config.learner;
+    let effective = match args.resume {
+        true => args.config.load_resumed([], |saved| saved)?,
+        false => args.config.load([])?,
+    };
+    let learner = effective.config.learner;
     let address = match (learner.health_listen, &learner.tls_certificate) {
         (Some(address), _) => address,
         (None, None) => learner.listen,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use hrm_common::{
-    config::{ConfigError, Effective, Override},
+    config::{Effective, Override, Saved},
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
@@ -21,8 +21,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Seed of the weights, the mazes and the shuffling; the same as --set run.seed=N.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<String>,
     /// Folder of the run [default: runs/NAME]; the same as --set run.dir=DIR.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -30,31 +30,33 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     local_actors: Option<usize>,
     /// Environment steps to train for; the same as --set learner.total_frames=N.
-    #[arg(long, value_name = "N")]
-    total_frames: Option<u64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    total_frames: Option<String>,
     /// Where actors connect; the same as --set learner.listen=ADDR.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Where to serve Prometheus metrics, "" for nowhere; the same as --set learner.metrics_listen=ADDR.
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<String>,
-    /// Continue the run in the folder from its newest checkpoint; begin it when there is none.
+    /// Continue the run in the folder from its newest checkpoint; begin it when there is none. Settings that are not
+    /// given keep the run's values. Those of [env] and [model] and the seed cannot change.
     #[arg(long)]
     resume: bool,
 }
 
 impl TrainArgs {
     /// The effective configuration; `local_actors` stands unless the flag says otherwise.
-    pub fn load(self, local_actors: Option<usize>) -> Result<Effective, ConfigError> {
+    pub fn load(self, local_actors: Option<usize>) -> anyhow::Result<Effective> {
         let local_actors = match (self.local_actors, local_actors) {
             (Some(n), _) => Some(Override::new("--local-actors", "learner.local_actors", n)),
             (None, Some(n)) => Some(Override::new("serve", "learner.local_actors", n)),
             (None, None) => None,
         };
-        self.config.load([
+        let flags = [
             self.seed.map(|v| Override::new("--seed", "run.seed", v)),
             self.run_dir
-                .map(|v| Override::new("--run-dir", "run.dir", v.display())),
+                .map(|v| Override::path("--run-dir", "run.dir", &v))
+                .transpose()?,
             local_actors,
             self.total_frames
                 .map(|v| Override::new("--total-frames", "learner.total_frames", v)),
@@ -62,7 +64,20 @@ impl TrainArgs {
                 .map(|v| Override::new("--listen", "learner.listen", v)),
             self.metrics_listen
                 .map(|v| Override::new("--metrics-listen", "learner.metrics_listen", v)),
-        ])
+        ];
+        match self.resume {
+            true => self.config.load_resumed(flags, without_serve),
+            false => Ok(self.config.load(flags)?),
+        }
+    }
+}
+
+/// Takes the local actors out of a run that `serve` trained: that there were none was said by the subcommand, and
+/// `train` starts some.
+fn without_serve(saved: Saved) -> Saved {
+    match saved.local_actors() {
+        0 => saved.without("learner.local_actors"),
+        _ => saved,
     }
 }
 
@@ -105,7 +120,10 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
 /// What came out, and what to look at next: standard output.
 fn report(summary: &Summary, run_dir: &str) {
     // As it was called, so that what is printed can be pasted.
-    let program = std::env::args().next().unwrap_or("hrm-learner".to_owned());
+    let program = std::env::args_os().next();
+    let program = program.and_then(|program| program.into_string().ok());
+    let program = super::word(program.as_deref().unwrap_or("hrm-learner"));
+    let checkpoint = super::word(run_dir);
     let Summary {
         frames,
         seconds,
@@ -116,7 +134,7 @@ fn report(summary: &Summary, run_dir: &str) {
     if summary.evaluations.is_empty() {
         println!("Stopped and saved after {frames} frames ({minutes:.1} min).");
         println!("  continue      the same command with --resume");
-        println!("  evaluate      {program} eval --checkpoint {run_dir}");
+        println!("  evaluate      {program} eval --checkpoint {checkpoint}");
         return;
     }
     println!(
@@ -128,6 +146,6 @@ fn report(summary: &Summary, run_dir: &str) {
     }
     println!("Look at next:");
     println!("  {run_dir}/learning-curve.svg");
-    let eval = format!("{program} eval --checkpoint {run_dir}");
+    let eval = format!("{program} eval --checkpoint {checkpoint}");
     println!("  {eval} --dump episodes.jsonl     watch it walk");
 }

@@ -52,7 +52,10 @@ pub struct ImportArgs {
 
 /// Writes a checkpoint's weights, without optimiser and run state.
 pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
-    let model = super::checkpoint(&args.checkpoint)?.model(Device::Cpu)?;
+    let checkpoint = super::checkpoint(&args.checkpoint)?;
+    // Nothing of it but the model counts here, which is the checkpoint's.
+    super::load_over(ConfigArgs::default(), &checkpoint, [])?;
+    let model = checkpoint.model(Device::Cpu)?;
     let named = match args.published {
         true => published::to_published(&model)?,
         false => model.named_tensors(),
@@ -64,7 +67,7 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
 
 /// Makes a checkpoint of weights: a run that has not begun yet.
 pub fn import(args: ImportArgs) -> anyhow::Result<()> {
-    let run_dir = Override::new("--run-dir", "run.dir", args.run_dir.display());
+    let run_dir = Override::path("--run-dir", "run.dir", &args.run_dir)?;
     let config = args.config.load([Some(run_dir)])?.config;
     let name = args.weights.display();
     let bytes = fs::read(&args.weights).with_context(|| format!("--weights {name}"))?;

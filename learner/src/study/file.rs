@@ -26,6 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hrm_common::config::{LARGEST_WHOLE, toml_remedy, whole_range};
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Table;
@@ -93,12 +94,14 @@ pub enum StudyFileError {
         reason: io::Error,
     },
     /// It is not TOML, or has other keys than a study has.
-    #[error("{path} is no study: {reason}\n  remedy: correct the line named above")]
+    #[error("{path} is no study: {reason}\n  remedy: {remedy}")]
     Malformed {
         /// The file as it was named.
         path: String,
         /// The parser's message, with line and column.
         reason: Box<toml::de::Error>,
+        /// What to do about it.
+        remedy: String,
     },
     /// A value cannot be.
     #[error("{key} = {value} (from {path}) is not possible: {reason}\n  remedy: {remedy}")]
@@ -156,6 +159,7 @@ impl StudyFile {
     fn parse(text: &str, path: &str) -> Result<Self, StudyFileError> {
         let study: Self = toml::from_str(text).map_err(|reason| StudyFileError::Malformed {
             path: path.to_owned(),
+            remedy: toml_remedy(text, &reason),
             reason: Box::new(reason),
         })?;
         match study.check() {
@@ -188,6 +192,15 @@ impl StudyFile {
                 "[]",
                 "no run would be made",
                 "give each arm a few, such as [1, 2, 3, 4, 5]",
+            );
+        }
+        if let Some(seed) = self.seeds.iter().find(|&&seed| seed > LARGEST_WHOLE) {
+            let range = whole_range();
+            return fault(
+                "seeds",
+                seed,
+                format!("a seed must be {range}"),
+                format!("set it to {range}"),
             );
         }
         distinct("seeds", self.seeds.iter())?;
@@ -317,6 +330,30 @@ mod tests {
             (("[1, 2]", "[]"), ["some.toml", "seeds", "no run"]),
             (("[1, 2]", "[1, 1]"), ["seeds", "1", "twice"]),
             (("[1, 2]", "[-1]"), ["some.toml", "-1", "line 3"]),
+            (
+                ("[1, 2]", "[-1]"),
+                ["some.toml", "-1", "from 0 to 9007199254740991"],
+            ),
+            (
+                ("[1, 2]", "[1, 9007199254740992]"),
+                ["seeds", "9007199254740992", "from 0 to 9007199254740991"],
+            ),
+            (
+                ("[1, 2]", "[18446744073709551615]"),
+                [
+                    "seeds",
+                    "18446744073709551615",
+                    "from 0 to 9007199254740991",
+                ],
+            ),
+            (
+                ("[1, 2]", "[99999999999999999999]"),
+                [
+                    "some.toml",
+                    "99999999999999999999",
+                    "from 0 to 9007199254740991",
+                ],
+            ),
             (("\"some\"", "\"../some\""), ["name", "../some", "folder"]),
             (("\"full\"", "\"a/b\""), ["arm.name", "a/b", "folder"]),
             (("\"full\"", "\"..\""), ["arm.name", "..", "folder"]),

@@ -82,20 +82,20 @@ fn effective(
     }
     let run_dir = study_dir.join("runs").join(place(&arm.name, seed));
     let own = [
-        ("run.seed", seed.to_string()),
-        ("run.dir", run_dir.display().to_string()),
-        ("learner.listen", "127.0.0.1:0".to_owned()),
-        ("learner.metrics_listen", String::new()),
+        Override::new("study", "run.seed", seed),
+        Override::path("study", "run.dir", &run_dir)?,
+        Override::new("study", "learner.listen", "127.0.0.1:0"),
+        Override::new("study", "learner.metrics_listen", ""),
     ];
     let command_line = settings
         .into_iter()
         .map(|(key, value)| Override::new(&file, key, value))
-        .chain(own.map(|(key, value)| Override::new("study", key, value)))
+        .chain(own)
         .collect();
     let effective = Config::load(&Layers {
         file: Some(tidy(&folder.join(&arm.config))),
-        environment: Vec::new(),
         command_line,
+        ..Layers::default()
     })?;
     let local_actors = effective.config.learner.local_actors;
     if local_actors == 0 {

@@ -73,7 +73,7 @@ lint: libtorch
 doc: libtorch ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check deploy/: rules, dashboards, manifests, then learner, actors and Prometheus for real
+cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy/: rules, dashboards, manifests, then learner, actors and Prometheus for real
 	@for tool in promtool prometheus prometheus-alertmanager; do command -v $$tool >/dev/null || { echo "cluster-check: no $$tool (on Debian: sudo apt install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
 	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy docker-compose.yml
 	.tools/deploy/bin/hadolint deploy/docker/Dockerfile
@@ -88,6 +88,8 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check deploy/: rules, dash
 	cargo build --workspace --bins --locked
 	$(DEPLOY_PYTHON) deploy/tests/engine/check_compose.py --bin-dir target/debug
 	$(DEPLOY_PYTHON) deploy/tests/kubernetes/check_manifests.py --kubectl $(KUBECTL) --bin-dir target/debug
+	BIN_DIR=target/debug KUBECTL=$(KUBECTL) $(DEPLOY_PYTHON) -m unittest discover --start-directory deploy/tests/documents
+	$(DEPLOY_PYTHON) deploy/tests/documents/check_documents.py --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) deploy/tests/observability/live.py --bin-dir target/debug
 
 images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= is handed on to docker build)

@@ -147,5 +147,5 @@ fn report(summary: &Summary, run_dir: &str) {
     println!("Look at next:");
     println!("  {run_dir}/learning-curve.svg");
     let eval = format!("{program} eval --checkpoint {checkpoint}");
-    println!("  {eval} --dump episodes.jsonl     watch it walk");
+    println!("  {eval} --dump episodes.jsonl     every step, one episode per line");
 }

@@ -1,0 +1,291 @@
+"""Commands that documents tell people to run.
+
+Flags of our programs, of make, cargo, kubectl and Compose are held against the real ones; what a document prints of
+`config` is run and compared; a `python3 -c` is run beside the episodes that `hrm-learner eval --dump` writes.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import yaml
+from markdown import INDENTED, REPOSITORY, Document, Piece
+from settings_stated import Program
+from shell import Command, Unreadable, commands
+
+SHELL = ("sh", "bash", "shell", "console")
+# Nothing of ours is named in them.
+OTHERS = {"sudo", "kind", "helm", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"}
+OURS = ("hrm-learner", "hrm-actor")
+# Their flags are settings of the configuration as well.
+CONFIGURED = ("train", "serve", "run", "health")
+COMPOSE = ("up", "down", "logs", "build", "ps", "config", "pull")
+# What a reader puts something else in place of.
+PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
+# Prefixes of inline code that is a command.
+INLINE = (*OURS, "make", "cargo", "kubectl", "docker compose", "docker-compose", "python3")
+
+
+@dataclass
+class Checker:
+    """What commands are held against."""
+
+    program: Program
+    kubectl: str
+
+    @property
+    def bin_dir(self) -> Path:
+        """Where our programs are."""
+        return self.program.path.parent
+
+    def document(self, document: Document) -> Iterator[str]:
+        """What is wrong with the commands of a document."""
+        for block in document.blocks:
+            yield from (f"{block.where}: {fault}" for fault in self._block(block))
+        for paragraph in document.paragraphs:
+            for span in paragraph.spans:
+                yield from (f"{paragraph.where}: `{span}`: {fault}" for fault in self._span(span))
+
+    def _block(self, block: Piece) -> Iterator[str]:
+        if block.language in SHELL or (block.language == INDENTED and is_shell(block.text)):
+            yield from self.shell(block.text)
+        elif block.language == INDENTED and block.text.startswith("--"):
+            yield from self.shell(f"hrm-learner serve {block.text}")
+        elif block.language == "text":
+            yield from self._session(block.text)
+
+    def _span(self, span: str) -> Iterator[str]:
+        if span.startswith("--"):
+            yield from self._flags(span)
+        elif span.startswith(tuple(f"{name} " for name in INLINE)) or re.match(r"[A-Z_]+=\S* make ", span):
+            yield from self.shell(span)
+
+    def shell(self, text: str) -> Iterator[str]:
+        """What is wrong with some lines of shell."""
+        try:
+            found = commands(text)
+            unbraced = commands(text, braces=False)
+        except Unreadable as fault:
+            yield str(fault)
+            return
+        for one, plain in zip(found, unbraced, strict=False):
+            if len(one.words) != len(plain.words):
+                yield f"{plain}: bash makes {len(one.words) - len(plain.words)} more words of the braces; write them out"
+                continue
+            yield from (f"{one}: {fault}" for fault in self.command(one))
+
+    def _flags(self, span: str) -> Iterator[str]:
+        """Flags by themselves, of whichever program."""
+        try:
+            words, plain = commands(f"_ {span}")[0].words[1:], commands(f"_ {span}", braces=False)[0].words[1:]
+        except Unreadable as fault:
+            yield str(fault)
+            return
+        if len(words) != len(plain):
+            yield f"bash makes {len(words) - len(plain)} more words of the braces; write them out"
+        settings = [plain[at + 1] for at in range(len(plain) - 1) if plain[at] == "--set"]
+        for setting in settings:
+            if setting.partition(".")[0] in self.program.sections and "=" in setting:
+                yield from self._refused("--set", setting)
+
+    def command(self, command: Command) -> Iterator[str]:
+        """What is wrong with one command."""
+        name, *arguments = command.words
+        if name == "docker" and arguments:
+            name, arguments = f"docker {arguments[0]}", arguments[1:]
+        if name in OURS:
+            yield from self._ours(name, arguments)
+        elif name == "make":
+            yield from self._make(arguments)
+        elif name == "cargo":
+            yield from self._cargo(arguments)
+        elif name == "kubectl":
+            yield from self._kubectl(arguments, command.text)
+        elif name in ("docker compose", "docker-compose"):
+            yield from self._compose(arguments)
+        elif name == "python3":
+            yield from self._python(arguments)
+        elif name not in OTHERS:
+            yield f"nobody knows the command {name}"
+
+    def _ours(self, name: str, arguments: Sequence[str]) -> Iterator[str]:
+        path = self.bin_dir / name
+        if not arguments:
+            return
+        named = [Path(value) for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--config"]
+        # A file of the reader's, or of a container.
+        elsewhere = any(path.is_absolute() or PLACEHOLDER.search(str(path)) for path in named)
+        arguments = ["1" if PLACEHOLDER.fullmatch(word) else word for word in arguments]
+        # Clap looks at every flag and value before it gives help.
+        if refused := failure([str(path), *arguments, "--help"]):
+            yield refused
+            return
+        subcommand, *rest = arguments
+        if elsewhere:
+            return
+        if subcommand in CONFIGURED:
+            flags = [word for word in rest if word != "--resume"]
+            if "--service" not in flags and (refused := failure([str(path), "config", "--print", *flags])):
+                yield refused
+        for flag, value in zip(rest, rest[1:], strict=False):
+            if flag == "--set" and subcommand not in CONFIGURED:
+                yield from self._refused("--set", value)
+            if flag == "--config" and subcommand not in CONFIGURED and not (REPOSITORY / value).exists():
+                yield f"there is no file {value}"
+
+    def _refused(self, *arguments: str) -> Iterator[str]:
+        refused = self.program.configuration(*arguments)
+        if isinstance(refused, str):
+            yield refused
+
+    @cached_property
+    def _makefile(self) -> tuple[set[str], set[str]]:
+        """Targets, and variables that may be set."""
+        text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+        targets = set(re.findall(r"^([a-z][\w-]*):", text, re.MULTILINE))
+        return targets, set(re.findall(r"^([A-Z_]+)\s*\?=", text, re.MULTILINE))
+
+    def _make(self, arguments: Sequence[str]) -> Iterator[str]:
+        targets, variables = self._makefile
+        wanted = [word for word in arguments if "=" not in word]
+        settings = dict(word.split("=", 1) for word in arguments if "=" in word)
+        yield from (f"there is no target {target}" for target in wanted if target not in targets)
+        yield from (f"there is no variable {name}" for name in settings if name not in variables)
+        for name in ("CONFIG", "STUDY"):
+            if name in settings and not (REPOSITORY / settings[name]).exists():
+                yield f"there is no file {settings[name]}"
+        if "train" in wanted:
+            more = shlex.split(settings.get("ARGS", ""))
+            yield from self._ours("hrm-learner", ["train", "--config", "configs/four-rooms.toml", *more])
+        if "study" in wanted:
+            yield from self._ours("hrm-learner", ["study", "FILE", *shlex.split(settings.get("ARGS", ""))])
+        for image in settings.get("IMAGES", "").split():
+            if not re.search(rf"^FROM \S+ AS {image}$", _read("deploy/docker/Dockerfile"), re.MULTILINE):
+                yield f"there is no image {image}"
+
+    @cached_property
+    def _packages(self) -> dict[str, set[str]]:
+        """The workspace's packages, and their tests and benchmarks."""
+        found = {}
+        for member in tomllib.loads(_read("Cargo.toml"))["workspace"]["members"]:
+            manifest = tomllib.loads(_read(f"{member}/Cargo.toml"))
+            names = {path.stem for path in (REPOSITORY / member / "tests").glob("*.rs")}
+            names |= {bench["name"] for bench in manifest.get("bench", [])}
+            found[manifest["package"]["name"]] = names
+        return found
+
+    def _cargo(self, arguments: Sequence[str]) -> Iterator[str]:
+        own = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+        package = ""
+        for flag, value in zip(own, own[1:], strict=False):
+            if flag in ("-p", "--package"):
+                package = value
+                if value not in self._packages:
+                    yield f"there is no package {value}"
+            if flag in ("--test", "--bench") and value not in self._packages.get(package, set()):
+                yield f"package {package or 'unnamed'} has no {flag.removeprefix('--')} {value}"
+
+    def _kubectl(self, arguments: Sequence[str], text: str) -> Iterator[str]:
+        own = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+        if refused := failure([self.kubectl, *own, "--help"]):
+            yield refused
+        for flag, value in zip(own, own[1:], strict=False):
+            if flag == "-k" and value.startswith("deploy/") and not (REPOSITORY / value).exists():
+                yield f"there is no folder {value}"
+        if text:
+            try:
+                list(yaml.safe_load_all(text))
+            except yaml.YAMLError as error:
+                yield " ".join(str(error).split())
+
+    def _compose(self, arguments: Sequence[str]) -> Iterator[str]:
+        text = re.sub(r"\$\{\w+(?::-([^}]*))?\}", r"\1", _read("docker-compose.yml"))
+        services = yaml.safe_load(text)["services"]
+        profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+        words, free = list(arguments), []
+        while words:
+            flag, _, value = words.pop(0).partition("=")
+            if flag not in ("--profile", "--scale", "--env-file", "--project-name"):
+                free += [] if flag.startswith("-") else [flag]
+                continue
+            value = value or (words.pop(0) if words else "")
+            if flag == "--profile" and value not in profiles:
+                yield f"there is no profile {value}"
+            if flag == "--scale" and value.partition("=")[0] not in services:
+                yield f"there is no service {value}"
+        if free and free[0] not in COMPOSE:
+            yield f"nobody knows its command {free[0]}"
+        yield from (f"there is no service {name}" for name in free[1:] if name not in services)
+
+    def _python(self, arguments: Sequence[str]) -> Iterator[str]:
+        if arguments[:1] != ["-c"]:
+            # A module, such as venv, is Python's own.
+            if arguments[:1] != ["-m"] and not (REPOSITORY / arguments[0]).exists():
+                yield f"there is no file {arguments[0]}"
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            walk = ["eval", "--config", "configs/four-rooms.toml", "--policy", "oracle", "--episodes", "2"]
+            dump = str(Path(folder) / "episodes.jsonl")
+            if refused := failure([str(self.program.path), *walk, "--dump", dump]):
+                yield refused
+                return
+            made = run(["python3", *arguments], folder)
+            if made.returncode != 0:
+                yield made.stderr.strip().splitlines()[-1]
+            elif not {"A", "G"} <= set(made.stdout):
+                yield "it shows no agent and no goal"
+
+    def _session(self, text: str) -> Iterator[str]:
+        """Commands after a `$`, and what the document says they print."""
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            line, _, stated = part.partition("\n")
+            words = shlex.split(line)
+            if words[0] in OURS and words[1:2] == ["config"]:
+                made = run([str(self.bin_dir / words[0]), *words[1:]], REPOSITORY)
+                if (made.stdout + made.stderr).strip() != stated.strip():
+                    yield f"{line}: it prints {(made.stdout + made.stderr).strip()!r}"
+            else:
+                yield from self.shell(line)
+
+
+def is_shell(text: str) -> bool:
+    """Whether an indented block begins with a command."""
+    first = text.split(maxsplit=1)[0].removeprefix("target/release/") if text.split() else ""
+    return first in {*OURS, *OTHERS, "make", "cargo", "kubectl", "docker", "docker-compose", "python3"} or "=" in first
+
+
+def run(command: Sequence[str], folder: Path | str) -> subprocess.CompletedProcess[str]:
+    """Runs it with none of our variables."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def failure(command: Sequence[str]) -> str:
+    """Why a command fails; empty when it does not."""
+    return _failure(tuple(command))
+
+
+@lru_cache(maxsize=None)
+def _failure(command: tuple[str, ...]) -> str:
+    made = run(command, REPOSITORY)
+    said = [line.strip() for line in made.stderr.splitlines() if line.strip()]
+    return "" if made.returncode == 0 else " ".join(said[:2]) or f"exit status {made.returncode}"
+
+
+def _read(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")

@@ -1,0 +1,144 @@
+"""Blocks that are not commands: TOML, YAML, JSON, and questions to Prometheus."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import promql_parser as promql
+import yaml
+from commands import SHELL, is_shell
+from markdown import INDENTED, REPOSITORY, Document, Piece
+
+sys.path.insert(0, str(REPOSITORY / "deploy/tests/observability"))
+
+import expressions  # noqa: E402
+from check_promql import recorded  # noqa: E402
+from exported import metrics  # noqa: E402
+from labels import Fault, Inference  # noqa: E402
+
+PROMQL = re.compile(r"\bhrm_(?:learner|actor)_\w+")
+RANGE = re.compile(r"\[(\d+)([smh])\]")
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+# A rate needs two samples at least, and with fewer than four a scrape that fails leaves a gap.
+SAMPLES = 4
+# Pictures, output, and languages that something else checks.
+SHOWN = ("text", "rust", "proto", "mermaid")
+
+
+@cache
+def inference() -> Inference:
+    """What is known of the labels of every metric."""
+    exported = metrics()
+    return Inference(exported, recorded(expressions.every(), exported))
+
+
+def is_promql(block: Piece) -> bool:
+    """Whether every line of a block asks for a metric of ours."""
+    lines = block.text.splitlines()
+    return block.language in ("promql", INDENTED) and not is_shell(block.text) and all(map(PROMQL.search, lines))
+
+
+def faults(document: Document) -> Iterator[str]:
+    """What is wrong with a document's blocks."""
+    for block in document.blocks:
+        yield from (f"{block.where}: {fault}" for fault in _of_block(block))
+    yield from _too_rarely(document)
+
+
+def _of_block(block: Piece) -> Iterator[str]:
+    try:
+        match block.language:
+            case "toml":
+                tomllib.loads(block.text)
+            case "json":
+                json.loads(block.text)
+            case "yaml" | "yml":
+                for content in yaml.safe_load_all(block.text):
+                    yield from _of_yaml(content, block.text)
+            case language if is_promql(block):
+                yield from _of_promql(block.text)
+            case language if language in (*SHELL, *SHOWN):
+                pass
+            case language if language == INDENTED and (is_shell(block.text) or block.text.startswith("--")):
+                pass
+            case language if language == INDENTED and "×" in block.text:
+                pass
+            case language:
+                yield f"nobody knows what this block is ({language or 'no language'}): give its fence a language"
+    except (ValueError, yaml.YAMLError) as error:
+        yield " ".join(str(error).split())
+
+
+def _of_promql(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        try:
+            inference().of(promql.parse(line))
+        except (Fault, ValueError) as fault:
+            yield f"{line.strip()}: {fault}"
+
+
+def _of_yaml(content: Any, text: str) -> Iterator[str]:
+    if not isinstance(content, dict):
+        return
+    if "scrape_configs" in content:
+        yield from promtool(text)
+    if content.get("kind") == "Kustomization":
+        base = (REPOSITORY / "deploy/k8s/base/kustomization.yaml").read_text(encoding="utf-8")
+        known = {image["name"] for image in yaml.safe_load(base)["images"]}
+        for image in content.get("images", []):
+            if image["name"] not in known:
+                yield f"the base has no image {image['name']}"
+
+
+def promtool(text: str) -> Iterator[str]:
+    """What Prometheus's own tool says of a configuration."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        command = ["promtool", "check", "config", "--syntax-only", file.name]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        yield (made.stderr or made.stdout).replace(Path(file.name).name, "this").strip()
+
+
+def _too_rarely(document: Document) -> Iterator[str]:
+    """Questions over a shorter time than the document's own scrapes leave four samples in."""
+    intervals = [
+        _seconds(content.get("global", {}).get("scrape_interval", "1m"))
+        for block in document.blocks
+        if block.language in ("yaml", "yml")
+        for content in [_loaded(block.text)]
+        if isinstance(content, dict) and "scrape_configs" in content
+    ]
+    if not intervals:
+        return
+    for block in filter(is_promql, document.blocks):
+        for number, unit in RANGE.findall(block.text):
+            span = int(number) * SECONDS[unit]
+            if span < SAMPLES * max(intervals):
+                yield (
+                    f"{block.where}: [{number}{unit}] holds fewer than {SAMPLES} samples: this document's "
+                    f"Prometheus scrapes every {max(intervals)} s"
+                )
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        # It is named as a fault of its block.
+        return None
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([smh])", text)
+    return int(match[1]) * SECONDS[match[2]] if match else 0

@@ -1,0 +1,106 @@
+"""Documents as the checks see them: blocks of code, and prose with spans of code in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+FENCE = re.compile(r"^ {0,3}```(\S*)\s*$")
+INDENT = "    "
+SPAN = re.compile(r"`([^`]+)`")
+INDENTED = "indented"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some text of a document, and where it stands."""
+
+    where: str
+    text: str
+    # Of a block: what its fence names, or INDENTED.
+    language: str = ""
+
+    @property
+    def spans(self) -> list[str]:
+        """The code within a paragraph, each on one line."""
+        return [" ".join(span.split()) for span in SPAN.findall(self.text)]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document."""
+
+    name: str
+    text: str
+    folder: Path = field(default=REPOSITORY)
+
+    @cached_property
+    def blocks(self) -> list[Piece]:
+        """Fenced and indented blocks of code."""
+        return [piece for piece, is_block in self._pieces if is_block]
+
+    @cached_property
+    def paragraphs(self) -> list[Piece]:
+        """Everything else: paragraphs, and rows of tables."""
+        return [piece for piece, is_block in self._pieces if not is_block]
+
+    @cached_property
+    def _pieces(self) -> list[tuple[Piece, bool]]:
+        return list(_pieces(self.name, self.text.splitlines()))
+
+
+def _pieces(name: str, lines: list[str]) -> Iterator[tuple[Piece, bool]]:
+    at, blank = 0, True
+    while at < len(lines):
+        line, first = lines[at], at
+        fence = FENCE.match(line)
+        if fence:
+            at += 1
+            while at < len(lines) and not FENCE.match(lines[at]):
+                at += 1
+            yield Piece(f"{name}:{first + 1}", "\n".join(lines[first + 1 : at]), fence[1]), True
+            at += 1
+        elif line.startswith(INDENT) and blank:
+            while at < len(lines) and (lines[at].startswith(INDENT) or not lines[at].strip()):
+                at += 1
+            text = "\n".join(inner.removeprefix(INDENT) for inner in lines[first:at]).rstrip()
+            yield Piece(f"{name}:{first + 1}", text, INDENTED), True
+            blank = True
+            continue
+        elif line.strip():
+            at += 1
+            # A row of a table, like an item of a list, speaks for itself.
+            while at < len(lines) and lines[at].strip() and not lines[at].startswith(("|", "- ", "```", "#")):
+                at += 1
+            yield Piece(f"{name}:{first + 1}", "\n".join(lines[first:at])), False
+        else:
+            at += 1
+            blank = True
+            continue
+        blank = False
+
+
+def tracked() -> list[str]:
+    """Every file of the repository that is not ignored."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return sorted(name for name in listed.stdout.splitlines() if (REPOSITORY / name).exists())
+
+
+def documents(files: list[str]) -> list[Document]:
+    """The repository's documents; comments of .env.example and docker-compose.yml are prose."""
+    found = []
+    for name in files:
+        path = REPOSITORY / name
+        if name.endswith(".md"):
+            found.append(Document(name, path.read_text(encoding="utf-8"), path.parent))
+        elif name in (".env.example", "docker-compose.yml"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            comments = [line.lstrip("# ") if line.startswith("#") else "" for line in lines]
+            found.append(Document(name, "\n".join(comments), path.parent))
+    return found

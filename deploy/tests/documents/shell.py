@@ -1,0 +1,73 @@
+"""The commands of a piece of shell, as bash would start them: expanded, and none of them run.
+
+Bash runs the text with nothing in its PATH, and a handler writes down what it was asked to start.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# A program by its path: one of ours as `make build` leaves it, or one that a reader has installed.
+PROGRAM = re.compile(r"(^|\s)(?:target/release|/[\w./-]*/bin)/([\w-]+)", re.MULTILINE)
+RECORDER = r"""
+record() {
+    local input=
+    [[ " $* " == *" - "* ]] && IFS= read -r -d '' input
+    printf '%s\0' "$#" "$@" "$input" >>"$RECORD"
+}
+command_not_found_handle() { record "$@"; }
+for builtin in cd export source kill wait exec; do eval "$builtin() { record $builtin \"\$@\"; }"; done
+PATH=/nonexistent
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What would be started."""
+
+    words: tuple[str, ...]
+    # What it would read, where it names standard input.
+    text: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+class Unreadable(Exception):
+    """Bash does not understand it, or cannot start what it names."""
+
+
+def commands(text: str, braces: bool = True) -> list[Command]:
+    """Every command, in the order in which it would be started."""
+    # Bash asks the handler for bare names only.
+    text = PROGRAM.sub(r"\1\2", text)
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record"
+        record.touch()
+        made = subprocess.run(
+            ["/bin/bash", "--norc", "--noprofile", "-c", f"{RECORDER}\nset {'-' if braces else '+'}B\n{text}\n"],
+            cwd=folder,
+            env={"HOME": folder, "RECORD": str(record)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if made.stderr:
+            raise Unreadable(made.stderr.strip().splitlines()[0])
+        return list(_recorded(record.read_text(encoding="utf-8")))
+
+
+def _recorded(text: str) -> list[Command]:
+    words = text.split("\0")[:-1]
+    found = []
+    while words:
+        count = int(words[0])
+        found.append(Command(tuple(words[1 : count + 1]), words[count + 1]))
+        words = words[count + 2 :]
+    return found

@@ -1,0 +1,193 @@
+"""Each check finds the faults that it is for, and leaves what is right alone.
+
+Needs the programs in the folder that BIN_DIR names, kubectl (KUBECTL) and promtool.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import unittest
+from pathlib import Path
+
+import check_documents
+from commands import Checker
+from markdown import REPOSITORY, Document, tracked
+from settings_stated import Program
+from shell import commands
+
+BIN_DIR = Path(os.environ.get("BIN_DIR", "target/debug"))
+KUBECTL = os.environ.get("KUBECTL", "kubectl")
+CHECKER = Checker(Program((REPOSITORY / BIN_DIR / "hrm-learner").resolve()), shutil.which(KUBECTL) or KUBECTL)
+FILES = tracked()
+
+SCRAPES = "```yaml\nglobal: {{scrape_interval: {}}}\nscrape_configs: [{{job_name: hrm-learner}}]\n```\n\n"
+RATE = "    rate(hrm_learner_run_frames[1m])\n"
+
+
+def faults(text: str) -> list[str]:
+    """What is wrong with a document of this text."""
+    return list(check_documents.faults(Document("a.md", text), CHECKER, FILES))
+
+
+class Statements(unittest.TestCase):
+    """Defaults, settings and keys."""
+
+    def test_what_is_so_is_no_fault(self) -> None:
+        for text in (
+            "`learner.max_policy_lag` (256 versions) drops",
+            "`learner.queue_unrolls`, 4, must",
+            "`learner.total_frames` (250,000)",
+            "`learner.local_actors` (default 2)",
+            "`learner.max_minutes` (7 in `configs/four-rooms.toml`, so",
+            "`rollout.synchronous` (false)",
+            '`model.preset` (`"small"`)',
+            "`batch_unrolls × envs × unroll_length` = 1,024",
+            "a batch of the defaults makes 32",
+            "`curriculum.enabled = false` and `loss.rs`, `run.json`",
+            "HRM__LOSS__GAMMA=0.97 and HRM__SECTION__KEY",
+            "`L / F × w` = 125 MB/s",
+            "For four-rooms-long set TOTAL_FRAMES=900000, for random-maze-long 600000",
+        ):
+            self.assertEqual(faults(text), [], text)
+
+    def test_what_is_not_so_is_named(self) -> None:
+        for text, said in (
+            ("`learner.max_policy_lag` (64 versions; a batch", "learner.max_policy_lag is 256 by default, not 64"),
+            ("`learner.queue_unrolls`, 8, must", "learner.queue_unrolls is 4 by default, not 8"),
+            ("`learner.max_minutes` (8 in `configs/four-rooms.toml`)", "7"),
+            ("`learner.max_minutes` of `configs/none.toml`, 7,", "none.toml"),
+            ("`rollout.synchronous` (true)", "is False by default"),
+            ('`model.preset` (`"paper"`)', "is small by default"),
+            ("| F | `batch_unrolls × envs × unroll_length` | 512 |", "is 1024 with the defaults, not 512"),
+            ("`loss.passes × rollout.env` = 2", "rollout.env is no key"),
+            ("a batch of the default configuration makes 8", "is 32 with the defaults, not 8"),
+            ("For four-rooms-long set TOTAL_FRAMES=800000", "learner.total_frames is 900000 in configs/four-rooms-long"),
+            ("`learner.treads`", "there is no key learner.treads"),
+            ("HRM__LEARNER__TREADS=3", "there is no key learner.treads"),
+            ("`learner.threads = many`", "learner.threads"),
+        ):
+            found = faults(text)
+            self.assertEqual(len(found), 1, (text, found))
+            self.assertIn(said, found[0], text)
+
+
+class Commands(unittest.TestCase):
+    """Commands, in blocks and in the text."""
+
+    def test_bash_expands_and_starts_nothing(self) -> None:
+        found = commands('A=1 hrm-learner x "a b" {c,d} # not e\ncat <<E | grep - \nf\nE\n')
+        self.assertEqual(sorted(one.words for one in found)[1:], [("grep", "-"), ("hrm-learner", "x", "a b", "c", "d")])
+
+    def test_what_works_is_no_fault(self) -> None:
+        for text in (
+            "    make train ARGS=\"--run-dir runs/b --seed 2\"\n",
+            "    hrm-learner certs certs --host LEARNER      # the learner's name\n",
+            "    target/release/hrm-learner eval --checkpoint runs/x --episodes 2\n",
+            "`hrm-learner train --config FILE` and `hrm-learner train --config raw/ARM/config.toml`",
+            "    python3 -m venv /opt/x\n    /opt/x/bin/pip install y\n",
+            "`hrm-learner study FILE --results DIR --report-only`",
+            "    --set learner.batch_unrolls=4 --set rollout.synchronous=false\n",
+            "    cargo bench -p hrm-common --bench env -- --quick\n",
+            "    docker compose --profile tls up --scale learner=0\n    docker compose logs --follow learner\n",
+            "    kubectl -n hrm exec look -- ls -l /runs\n",
+            "    kubectl apply -f - <<'POD'\n    a: b\n    POD\n",
+        ):
+            self.assertEqual(faults(text), [], text)
+
+    def test_what_does_not_work_is_named(self) -> None:
+        for text, said in (
+            ("    make trian\n", "there is no target trian"),
+            ("    make train CONFG=configs/four-rooms.toml\n", "there is no variable CONFG"),
+            ("    make train CONFIG=configs/none.toml\n", "there is no file configs/none.toml"),
+            ("    make train ARGS=\"--sed 2\"\n", "--sed"),
+            ("    hrm-learner eval --check runs/x\n", "--check"),
+            ("    hrm-learner eval --episodes many\n", "many"),
+            ("`hrm-actor run --leaner http://x:1`", "--leaner"),
+            ("    hrm-learner serve --set learner.treads=3\n", "learner.treads"),
+            ("    --set learner.treads=4\n", "learner.treads"),
+            ("    hrm-learner train --config configs/none.toml\n", "none.toml"),
+            ("    hrm-learner train --set 'a\n", "unexpected EOF"),
+            ("`--set a.{b,c}d=false`", "write them out"),
+            ("    helm install x --set a.{b,c}d=false\n", "write them out"),
+            ("    cargo bench -p hrm-common --bench none\n", "no bench none"),
+            ("    cargo test -p hrm-none\n", "no package hrm-none"),
+            ("    docker compose --profile none up\n", "no profile none"),
+            ("    docker compose up --scale none=2\n", "no service none"),
+            ("    kubectl get pods --alll\n", "--alll"),
+            ("    kubectl apply -k deploy/k8s/overlays/none\n", "no folder"),
+            ("    kubectl apply -f - <<'POD'\n    a: {b\n    POD\n", "flow mapping"),
+            ("    sudo true\n    nobody-knows this\n", "nobody knows the command nobody-knows"),
+            ("```text\n$ hrm-learner config --print --set learner.treads=3\nanother answer\n```\n", "it prints"),
+        ):
+            found = faults(text)
+            self.assertEqual(len(found), 1, (text, found))
+            self.assertIn(said, found[0], text)
+
+    def test_episodes_are_read_as_they_are_written(self) -> None:
+        read = "import json; print(json.loads(open('episodes.jsonl').readline())['{}'])"
+        self.assertEqual(faults(f'    python3 -c "{read.format("steps")}"\n'), [])
+        self.assertIn("KeyError", faults(f'    python3 -c "{read.format("observations")}"\n')[0])
+        self.assertIn("no agent", faults(f'    python3 -c "{read.format("seed")}"\n')[0])
+
+
+class Formats(unittest.TestCase):
+    """Blocks that are not commands."""
+
+    def test_what_parses_is_no_fault(self) -> None:
+        for text in (
+            "```toml\n[run]\nseed = 1\n```\n",
+            '```json\n{"a": 1}\n```\n',
+            SCRAPES.format("15s") + RATE,
+        ):
+            self.assertEqual(faults(text), [], text)
+
+    def test_what_does_not_is_named(self) -> None:
+        for text, said in (
+            ("```toml\n[run\n```\n", "a.md:1"),
+            ("```json\n{\n```\n", "a.md:1"),
+            ("```yaml\na: {\n```\n", "a.md:1"),
+            ("```\nwhat is this\n```\n", "give its fence a language"),
+            ("    what is this\n", "give its fence a language"),
+            ("```yaml\nscrape_configs: [{name: x}]\n```\n", "field name not found"),
+            (SCRAPES.format("30s") + RATE, "[1m] holds fewer than 4 samples"),
+            ("```yaml\nscrape_configs: [{job_name: x}]\n```\n\n" + RATE, "scrapes every 60 s"),
+            ("    rate(hrm_learner_run_frames[1m]\n", "hrm_learner_run_frames"),
+            ("    sum by (stge) (hrm_learner_stage_seconds_sum)\n", "stge"),
+            (
+                "```yaml\nkind: Kustomization\nimages: [{name: hrm-impala/learner, newTag: x}]\n```\n",
+                "the base has no image hrm-impala/learner",
+            ),
+        ):
+            found = faults(text)
+            self.assertEqual(len(found), 1, (text, found))
+            self.assertIn(said, found[0], text)
+
+
+class Names(unittest.TestCase):
+    """Paths, links and metrics."""
+
+    def test_what_is_there_is_no_fault(self) -> None:
+        for text in (
+            "`learner/src/run.rs`, `run.rs`, `configs/*.toml`, `deploy/k8s`, `runs/NAME/`, `config.toml`",
+            "[a](README.md) [b](https://example.com/x) [c](README.md#two-commands)",
+            "`hrm_learner_policy_lag_versions`, `hrm_learner_updates_total` and `namespace:hrm_learner_headroom:ratio`",
+        ):
+            self.assertEqual(faults(text), [], text)
+
+    def test_what_is_not_is_named(self) -> None:
+        for text, said in (
+            ("`learner/src/nothing.rs`", "there is no learner/src/nothing.rs"),
+            ("`nothing.rs`", "there is no file nothing.rs"),
+            ("[a](NOTHING.md)", "leads nowhere"),
+            ("[a](README.md#nothing)", "leads to no heading"),
+            ("`hrm_learner_nothing_total`", "hrm_learner_nothing_total"),
+            ("`namespace:hrm_nothing:ratio`", "namespace:hrm_nothing:ratio"),
+        ):
+            found = faults(text)
+            self.assertEqual(len(found), 1, (text, found))
+            self.assertIn(said, found[0], text)
+
+
+if __name__ == "__main__":
+    unittest.main()

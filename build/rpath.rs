@@ -1,6 +1,8 @@
 //! Shared build script: lets binaries, tests and benches find libtorch's shared objects at run time
 //! in the folder they were linked against, so that no LD_LIBRARY_PATH is needed.
 
+#![allow(clippy::print_stdout, reason = "cargo reads it")]
+
 fn main() {
     println!("cargo:rerun-if-changed=../build/rpath.rs");
     println!("cargo:rerun-if-env-changed=LIBTORCH");

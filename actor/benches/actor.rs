@@ -1,6 +1,8 @@
 //! Frames a second of one actor: whole unrolls of the default configuration, small model, on both mazes, and
 //! the share of that time that is spent in libtorch. Elements are frames.
 
+#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
+
 use std::{
     cell::Cell,
     rc::Rc,

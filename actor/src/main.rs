@@ -1,6 +1,12 @@
 //! `hrm-actor`: steps mazes with a local copy of the model and streams unrolls to a learner.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -8,6 +14,7 @@ use hrm_actor::session::{self, ActorOptions, Outcome, SessionError};
 use hrm_common::{
     config::{Config, ConfigError, EXIT_CONFIG, Effective, Layers, Override},
     health::{self, Health, HealthEndpoint},
+    output::{self, OutputError},
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
@@ -91,17 +98,33 @@ impl RunArgs {
     }
 }
 
+/// What the program is called where it complains.
+const NAME: &str = "hrm-actor";
+
 fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hrm-actor: {error:#}");
-            let file = matches!(error.downcast_ref(), Some(SessionError::File(_)));
-            match error.is::<ConfigError>() || file {
-                true => ExitCode::from(EXIT_CONFIG as u8),
-                false => ExitCode::FAILURE,
-            }
-        }
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(answer) => return say(&answer),
+    };
+    let error = match execute(command).map_err(anyhow::Error::downcast::<OutputError>) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Ok(output)) => return output::conclude(NAME, Err(output)),
+        Err(Err(error)) => error,
+    };
+    output::remark(format_args!("{NAME}: {error:#}"));
+    let file = matches!(error.downcast_ref(), Some(SessionError::File(_)));
+    match error.is::<ConfigError>() || file {
+        true => ExitCode::from(EXIT_CONFIG as u8),
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Prints the help or the version that was asked for, or what is wrong with the command line.
+fn say(answer: &clap::Error) -> ExitCode {
+    let printed = answer.print().and_then(|()| io::stdout().flush());
+    match answer.use_stderr() {
+        true => ExitCode::from(answer.exit_code() as u8),
+        false => output::conclude(NAME, printed.map_err(OutputError::from)),
     }
 }
 
@@ -111,8 +134,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Health(args) => health(&args.run.load()?.config, &args.service),
         Command::Config(args) => {
             debug_assert!(args.print, "clap requires it");
-            print!("{}", args.run.load()?.to_toml());
-            Ok(())
+            Ok(output::print(args.run.load()?.to_toml())?)
         }
     }
 }

@@ -96,6 +96,38 @@ fn the_printed_configuration_shows_origins() {
     assert!(line.ends_with("# --learner"), "{line}");
 }
 
+#[test]
+fn what_nobody_takes_is_no_panic() {
+    let full = || {
+        let device = std::fs::File::options().write(true).open("/dev/full");
+        std::process::Stdio::from(device.expect("/dev/full"))
+    };
+    for arguments in [&["--help"][..], &["--version"], &["config", "--print"]] {
+        let (reader, closed) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        for (stdout, code) in [(closed.into(), 0), (full(), 1)] {
+            let output = actor().args(arguments).stdout(stdout).output();
+            let output = output.expect("a process");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+            assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+            assert_eq!(stderr.contains("No space left"), code == 1, "{stderr}");
+        }
+    }
+    for (arguments, code) in [
+        (&["health"][..], 1),
+        (&["run", "--learner", "nonsense"], 64),
+        (&["fly"], 2),
+    ] {
+        let status = actor().args(arguments).stderr(full()).status();
+        assert_eq!(
+            status.expect("a process").code(),
+            Some(code),
+            "{arguments:?}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_waits_for_its_learner_and_leaves_when_the_run_is_complete() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -121,7 +153,7 @@ async fn a_signal_drains_it() {
     let shutdown = Shutdown::new();
     let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
     let mut learner = client(running.address).await;
-    for signal in ["-TERM", "-INT"] {
+    for signal in ["-TERM", "-INT", "-HUP"] {
         let process = run(&url(&running));
         let before = until_status(&mut learner, "it joined", |s| s.sessions == 1).await;
         until_status(&mut learner, "training", |s| s.frames > before.frames).await;

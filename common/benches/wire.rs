@@ -1,6 +1,8 @@
 //! An unroll through the wire contract: domain type to protobuf bytes, and protobuf bytes to a checked unroll.
 //! The default configuration on both mazes, random actions; elements are frames.
 
+#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
+
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hrm_common::{

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! and beside it what every process needs: [`config`], [`token`], [`telemetry`], [`health`], [`listen`],
-//! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`].
+//! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`], [`output`].
 
 pub mod backoff;
 pub mod config;
@@ -21,6 +21,7 @@ pub mod error;
 pub mod health;
 pub mod listen;
 pub mod model;
+pub mod output;
 pub mod pem;
 pub mod shutdown;
 pub mod stage;

@@ -1,7 +1,7 @@
 //! Stopping on request: the first signal asks, the second one insists.
 
 use std::{
-    io,
+    fs, io,
     time::{Duration, Instant},
 };
 
@@ -21,8 +21,8 @@ const ECHO: Duration = Duration::from_millis(500);
 /// look at [`is_tripped`](Self::is_tripped), tasks wait for [`tripped`](Self::tripped).
 ///
 /// ```text
-///  SIGINT, SIGTERM ──▶ trip() ──▶ everyone drains ──▶ the process exits by itself
-///  again           ──▶ exit status 130, at once
+///  SIGINT, SIGTERM, SIGHUP ──▶ trip() ──▶ everyone drains ──▶ the process exits by itself
+///  again                   ──▶ exit status 130, at once
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
@@ -33,8 +33,9 @@ impl Shutdown {
         Self::default()
     }
 
-    /// One that SIGINT and SIGTERM trip from now on; a second signal ends the process at once with
-    /// status 130. Must be called within a tokio runtime, which then handles the signals.
+    /// One that SIGINT, SIGTERM and SIGHUP trip from now on; a second signal ends the process at once with
+    /// status 130. A SIGHUP that the process was started to ignore, as by `nohup`, stays ignored. Must be called within
+    /// a tokio runtime, which then handles the signals.
     ///
     /// # Errors
     ///
@@ -79,6 +80,8 @@ impl Shutdown {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` where it is ignored.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -86,20 +89,56 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: match is_ignored(SignalKind::hangup()) {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
 
     async fn next(&mut self) -> &'static str {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+            _ = hangup => "SIGHUP",
         }
     }
+}
+
+/// Whether this process ignores a signal: one that it has not asked for anything yet was started so.
+fn is_ignored(signal: SignalKind) -> bool {
+    // Where /proc is not mounted, nothing says that it is.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&status, signal.as_raw_value())
+}
+
+/// Whether the mask of ignored signals in a `/proc/PID/status` holds this one.
+fn ignores(status: &str, signal: i32) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mask_says_which_signals_are_ignored() {
+        let status =
+            "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n";
+        assert!(!ignores(status, 1) && ignores(status, 13));
+        assert!(ignores("SigIgn:\t0000000000001001\n", 1));
+        assert!(!ignores("", 1));
+    }
 
     #[test]
     fn a_trip_reaches_every_clone() {

@@ -1,5 +1,10 @@
 //! Real signals to a real process: the first asks it to stop, the second one ends it.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the process under test speaks through it"
+)]
+
 use std::{
     env,
     io::{BufRead as _, BufReader, Lines},
@@ -17,6 +22,11 @@ fn process_under_test() {
         .build()
         .expect("runtime");
     runtime.block_on(async {
+        tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stdout)
+            .init();
         let shutdown = Shutdown::on_signals().expect("handlers");
         println!("\nlistening");
         shutdown.tripped().await;
@@ -27,8 +37,11 @@ fn process_under_test() {
     });
 }
 
-fn start(stay: bool) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut command = Command::new(env::current_exe().expect("this binary"));
+/// Starts it by `launcher`, whatever signals these tests were started to ignore.
+fn start_by(launcher: &[&str], stay: bool) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").args(launcher);
+    command.arg(env::current_exe().expect("this binary"));
     command.args(["--exact", "process_under_test", "--ignored", "--nocapture"]);
     if stay {
         command.env("STAY", "1");
@@ -36,6 +49,10 @@ fn start(stay: bool) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = command.stdout(Stdio::piped()).spawn().expect("a process");
     let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     (child, lines)
+}
+
+fn start(stay: bool) -> (Child, Lines<BufReader<ChildStdout>>) {
+    start_by(&[], stay)
 }
 
 fn wait_for(lines: &mut Lines<BufReader<ChildStdout>>, expected: &str) {
@@ -55,7 +72,7 @@ fn send(signal: &str, child: &Child) {
 
 #[test]
 fn the_first_signal_lets_the_process_finish() {
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-HUP"] {
         let (mut child, mut lines) = start(false);
         wait_for(&mut lines, "listening");
         send(signal, &child);
@@ -80,6 +97,20 @@ fn what_is_sent_to_the_process_and_to_its_group_is_one_signal() {
     assert!(child.try_wait().expect("its status").is_none(), "it stays");
     send("-INT", &child);
     assert_eq!(child.wait().expect("its status").code(), Some(130));
+}
+
+#[test]
+fn a_hangup_that_was_to_be_ignored_stays_ignored() {
+    let (mut child, mut lines) = start_by(&["nohup"], false);
+    wait_for(&mut lines, "listening");
+    send("-HUP", &child);
+    send("-TERM", &child);
+    let first = lines
+        .map(|line| line.expect("text"))
+        .find(|line| line.contains("a second signal exits at once"))
+        .expect("it says what stopped it");
+    assert!(first.contains(r#""signal":"SIGTERM""#), "{first}");
+    assert_eq!(child.wait().expect("its status").code(), Some(0));
 }
 
 #[test]

@@ -10,11 +10,15 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use hrm_common::config::{LogFormat, TelemetryConfig};
+use hrm_common::{
+    config::{LogFormat, TelemetryConfig},
+    output, telemetry,
+};
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 /// Where a run stands. What concerns episodes is over the last settled uniform ones ([`crate::stats`]), and `None`
@@ -62,9 +66,9 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// One with bars where standard error is a terminal and log lines are text.
+    /// One with bars where standard error is a terminal that redraws lines, and log lines are text.
     pub fn new(config: &TelemetryConfig) -> Self {
-        let draws = io::stderr().is_terminal() && config.log_format != LogFormat::Json;
+        let draws = telemetry::stderr_redraws() && config.log_format != LogFormat::Json;
         Self {
             bars: draws.then(MultiProgress::new),
         }
@@ -150,14 +154,85 @@ impl Drop for Progress {
 }
 
 fn bar(total_frames: u64) -> ProgressBar {
-    // The template is a constant; were it wrong, a test would say so and the bar would be plain.
-    let style = ProgressStyle::with_template(TEMPLATE)
+    ProgressBar::new(total_frames).with_style(style(TEMPLATE))
+}
+
+/// The style of a template. They are constants; were one wrong, a test would say so and the bar would be plain.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("█▉▊▋▌▍▎▏ ");
-    ProgressBar::new(total_frames).with_style(style)
+        .progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
 const TEMPLATE: &str = "{bar:24.cyan} {percent:>3}%  {prefix}\n{msg}";
+
+const WALK_TEMPLATE: &str = "{bar:24.cyan} {pos} / {len} episodes  ETA {eta}";
+
+/// Time between two lines about a walk.
+const WALK_LINES: Duration = Duration::from_secs(10);
+
+/// How far a walk of episodes is: a bar on a terminal, which goes away with it, and lines elsewhere.
+#[derive(Debug)]
+pub struct Walk {
+    bar: Option<ProgressBar>,
+    lines: Mutex<Lines>,
+}
+
+/// A walk without a bar.
+#[derive(Debug)]
+struct Lines {
+    pace: Pace,
+    ended: usize,
+    episodes: usize,
+}
+
+impl Walk {
+    /// A walk of so many episodes that begins now.
+    pub fn new(episodes: usize) -> Self {
+        let bar = telemetry::stderr_redraws().then(|| {
+            let bar = ProgressBar::new(episodes as u64).with_style(style(WALK_TEMPLATE));
+            bar.tick();
+            bar
+        });
+        Self {
+            bar,
+            lines: Mutex::new(Lines {
+                pace: Pace::new(WALK_LINES, Instant::now()),
+                ended: 0,
+                episodes,
+            }),
+        }
+    }
+
+    /// So many more episodes have ended.
+    pub fn ended(&self, episodes: usize) {
+        if let Some(bar) = &self.bar {
+            bar.inc(episodes as u64);
+            return;
+        }
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.ended(episodes, Instant::now()) {
+            output::remark(line);
+        }
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    /// So many more have ended; the line that is due then, if one is.
+    fn ended(&mut self, episodes: usize, now: Instant) -> Option<String> {
+        self.ended += episodes;
+        let due = self.pace.due(now);
+        due.then(|| format!("walked {} of {} episodes", self.ended, self.episodes))
+    }
+}
 
 /// What stands beside the bar.
 fn headline(snapshot: &Snapshot, total_frames: u64) -> String {
@@ -310,7 +385,22 @@ mod tests {
 
     #[test]
     fn the_template_is_one_that_indicatif_takes() {
-        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+        for template in [TEMPLATE, WALK_TEMPLATE] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_walk_without_a_bar_says_how_far_it_is() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut lines = Lines {
+            pace: Pace::new(10 * second, start),
+            ended: 0,
+            episodes: 1000,
+        };
+        assert_eq!(lines.ended(64, start + 5 * second), None);
+        let line = lines.ended(64, start + 10 * second).expect("it is due");
+        assert_eq!(line, "walked 128 of 1000 episodes");
     }
 
     #[test]

@@ -14,7 +14,9 @@ use hrm_common::env::{EnvConfig, Maze};
 use hrm_learner::checkpoint;
 use hrm_proto::v1::SubscribeRequest;
 use serde_json::Value;
-use support::{Player, Process, address_in, client, join, open_upload, tiny_args, until_status};
+use support::{
+    Player, Process, address_in, client, join, open_upload, tiny_args, until, until_status,
+};
 use tempfile::TempDir;
 
 /// More frames than any of these runs gets to.
@@ -494,7 +496,12 @@ fn a_folder_is_the_one_that_was_named_or_none() {
 
 #[test]
 fn a_signal_saves_and_exits_0() {
-    for (signal, subcommand) in [("-TERM", "train"), ("-INT", "train"), ("-TERM", "serve")] {
+    for (signal, subcommand) in [
+        ("-TERM", "train"),
+        ("-INT", "train"),
+        ("-HUP", "train"),
+        ("-TERM", "serve"),
+    ] {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = training(folder.path(), subcommand, &[ENDLESS, ("run.device", "cpu")]);
         let process = Process::start(command.args(["--metrics-listen", "127.0.0.1:0"]));

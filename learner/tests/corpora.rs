@@ -1,5 +1,7 @@
 //! The fuzz targets' corpora, replayed: real traffic, and what fuzzing found.
 
+#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
+
 #[allow(dead_code)]
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

@@ -2,6 +2,8 @@
 //! the wire, over episode ends, on both mazes, for every carry; and what follows each tick is valued in the
 //! episode it belongs to.
 
+#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
+
 mod mazes;
 
 use hrm_common::{

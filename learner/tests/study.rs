@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use hrm_common::shutdown::Shutdown;
@@ -278,6 +278,27 @@ fn a_run_that_fails_is_named_and_the_rest_is_kept() {
     fs::remove_file(&damaged).expect("a file");
     study.run(&["--only", "reset"]);
     assert_eq!(study.finished(), 3);
+}
+
+#[test]
+fn a_report_that_nobody_takes_is_written_all_the_same() {
+    let study = Study::new();
+    study.describe(64, "");
+    study.run(&["--only", "full"]);
+    for more in [&["--only", "full"][..], &["--report-only"]] {
+        let (reader, closed) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let full = fs::File::options().write(true).open("/dev/full");
+        for (stdout, code) in [
+            (closed.into(), 0),
+            (Stdio::from(full.expect("/dev/full")), 1),
+        ] {
+            let (output, _, stderr) = outcome(study.command(more).stdout(stdout));
+            assert_eq!(output.status.code(), Some(code), "{more:?}: {stderr}");
+            assert!(!stderr.contains("panicked"), "{more:?}: {stderr}");
+        }
+    }
+    assert!(report(&study.results()).contains_key("report.md"));
 }
 
 #[test]

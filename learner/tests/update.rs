@@ -1,6 +1,8 @@
 //! What a batch does to the weights, against the same worked out by hand, one environment and one tick at
 //! a time.
 
+#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
+
 mod mazes;
 
 use hrm_common::{

@@ -1,6 +1,9 @@
 //! Log lines, on standard error unless the caller has a better place.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    ffi::OsStr,
+    io::{self, IsTerminal as _},
+};
 
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
@@ -31,10 +34,23 @@ where
 {
     // https://no-color.org
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = config.log_format == LogFormat::Auto && io::stderr().is_terminal() && !plain;
+    let colour = config.log_format == LogFormat::Auto && stderr_redraws() && !plain;
     subscriber(config, writer, colour)
         .try_init()
         .map_err(LoggingError)
+}
+
+/// Whether standard error is a terminal that draws lines again and in colour.
+pub fn stderr_redraws() -> bool {
+    redraws(
+        io::stderr().is_terminal(),
+        std::env::var_os("TERM").as_deref(),
+    )
+}
+
+/// A terminal of unknown kind, or a dumb one, such as that of an editor, takes text and nothing else.
+fn redraws(terminal: bool, kind: Option<&OsStr>) -> bool {
+    terminal && kind.is_some_and(|kind| !kind.is_empty() && kind != "dumb")
 }
 
 fn subscriber<W>(
@@ -45,7 +61,11 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(writer).with_ansi(colour);
+    // Otherwise a line that cannot be written is told by `eprintln!`, which panics where standard error is full.
+    let layer = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colour)
+        .log_internal_errors(false);
     let layer = match config.log_format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Auto | LogFormat::Text => layer.boxed(),
@@ -106,6 +126,20 @@ mod tests {
         tracing::subscriber::with_default(subscriber, work);
         let bytes = page.0.lock().expect("not poisoned").clone();
         String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn only_a_terminal_that_is_not_dumb_redraws() {
+        let kind = |name: &'static str| Some(OsStr::new(name));
+        assert!(redraws(true, kind("xterm-256color")));
+        for (terminal, kind) in [
+            (false, kind("xterm-256color")),
+            (true, kind("dumb")),
+            (true, kind("")),
+            (true, None),
+        ] {
+            assert!(!redraws(terminal, kind), "{terminal} {kind:?}");
+        }
     }
 
     #[test]

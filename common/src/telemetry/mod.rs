@@ -13,5 +13,5 @@ pub mod names;
 
 pub use self::{
     exporter::{Exporter, ExporterError, install},
-    logging::{LoggingError, init_logging},
+    logging::{LoggingError, init_logging, stderr_redraws},
 };

@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use hrm_common::{config::Override, shutdown::Shutdown};
+use hrm_common::{config::Override, output, shutdown::Shutdown};
 use hrm_learner::{
     analyse::{Probe, Settings, analyse, report},
     plot,
+    progress::Walk,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use tch::Device;
 
 use super::ConfigArgs;
@@ -71,17 +71,16 @@ pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
-    eprintln!("walking {} held-out episodes", args.episodes);
-    let bar = bar(args.episodes);
-    bar.tick();
+    output::remark(format_args!("walking {} held-out episodes", args.episodes));
+    let walk = Walk::new(args.episodes);
     let analysis = analyse(
         &settings,
         &model,
         &probe,
         &|| shutdown.is_tripped(),
-        &|episodes| bar.inc(episodes as u64),
+        &|episodes| walk.ended(episodes),
     )?;
-    bar.finish_and_clear();
+    drop(walk);
     let Some(analysis) = analysis else {
         bail!("the analysis was stopped; nothing was written");
     };
@@ -100,10 +99,12 @@ pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         fs::write(&path, content).with_context(|| path.display().to_string())?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&analysis)?);
+        output::print_line(serde_json::to_string(&analysis)?)?;
     } else {
-        println!("{analysis}");
-        println!("Tables and figures: {}", out.display());
+        output::print_line(format_args!(
+            "{analysis}\nTables and figures: {}",
+            out.display()
+        ))?;
     }
     Ok(())
 }
@@ -113,13 +114,4 @@ fn beside(checkpoint: &Path) -> PathBuf {
         Some(folder) if checkpoint.is_file() => folder.join("analysis"),
         _ => checkpoint.join("analysis"),
     }
-}
-
-/// Drawn on a terminal only.
-fn bar(episodes: usize) -> ProgressBar {
-    // The template is a constant; were it wrong, the bar would be plain.
-    let style = ProgressStyle::with_template("{bar:24.cyan} {pos} / {len} episodes  ETA {eta}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("█▉▊▋▌▍▎▏ ");
-    ProgressBar::new(episodes as u64).with_style(style)
 }

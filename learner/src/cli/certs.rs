@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use hrm_common::output;
 use hrm_learner::certs::{self, file};
 
 /// Flags of `certs`.
@@ -29,11 +30,11 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
         folder, host, days, ..
     } = args;
     if args.if_missing && certs::complete(folder) {
-        println!(
+        let already = format_args!(
             "{} holds certificates and tokens already.",
             folder.display()
         );
-        return Ok(());
+        return Ok(output::print_line(already)?);
     }
     let Some(_) = folder.to_str() else {
         bail!(
@@ -46,31 +47,33 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
     )?;
     let set = |key: &str, name: &str| {
         let setting = format!("{key}={}", folder.join(name).display());
-        println!("  --set {}", super::word(&setting));
+        format!("  --set {}", super::word(&setting))
     };
     let name = host.first().map_or("localhost", String::as_str);
-    println!(
-        "Wrote an authority, certificates and tokens into {}, valid for {days} days.",
-        folder.display()
-    );
-    println!("The learner:");
-    set("learner.tls_certificate", file::LEARNER);
-    set("learner.tls_private_key", file::LEARNER_KEY);
-    set("learner.tls_client_ca", file::CA);
-    set("learner.actor_tokens_file", file::ACTOR_TOKENS);
-    set("learner.viewer_tokens_file", file::VIEWER_TOKENS);
-    println!("Each actor, with copies of these files:");
-    println!(
-        "  --learner {}",
-        super::word(&format!("https://{name}:50051"))
-    );
-    set("actor.tls_ca", file::CA);
-    set("actor.tls_certificate", file::ACTOR);
-    set("actor.tls_private_key", file::ACTOR_KEY);
-    set("actor.token_file", file::ACTOR_TOKENS);
-    println!(
-        "Keep {} to yourself: who has it can make more.",
-        folder.join(file::CA_KEY).display()
-    );
-    Ok(())
+    let lines = [
+        format!(
+            "Wrote an authority, certificates and tokens into {}, valid for {days} days.",
+            folder.display()
+        ),
+        "The learner:".to_owned(),
+        set("learner.tls_certificate", file::LEARNER),
+        set("learner.tls_private_key", file::LEARNER_KEY),
+        set("learner.tls_client_ca", file::CA),
+        set("learner.actor_tokens_file", file::ACTOR_TOKENS),
+        set("learner.viewer_tokens_file", file::VIEWER_TOKENS),
+        "Each actor, with copies of these files:".to_owned(),
+        format!(
+            "  --learner {}",
+            super::word(&format!("https://{name}:50051"))
+        ),
+        set("actor.tls_ca", file::CA),
+        set("actor.tls_certificate", file::ACTOR),
+        set("actor.tls_private_key", file::ACTOR_KEY),
+        set("actor.token_file", file::ACTOR_TOKENS),
+        format!(
+            "Keep {} to yourself: who has it can make more.",
+            folder.join(file::CA_KEY).display()
+        ),
+    ];
+    Ok(output::print_line(lines.join("\n"))?)
 }

@@ -1,6 +1,7 @@
 //! `hrm-learner config`.
 
 use clap::Args;
+use hrm_common::output;
 
 use super::train::TrainArgs;
 
@@ -17,6 +18,5 @@ pub struct PrintArgs {
 /// Prints the configuration that `train` would use with the same flags.
 pub fn run(args: PrintArgs) -> anyhow::Result<()> {
     debug_assert!(args.print, "clap requires it");
-    print!("{}", args.train.load(None)?.to_toml());
-    Ok(())
+    Ok(output::print(args.train.load(None)?.to_toml())?)
 }

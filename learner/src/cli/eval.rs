@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
-use hrm_common::{config::Override, env::EpisodeSummary, model::Hrm};
+use hrm_common::{config::Override, env::EpisodeSummary, model::Hrm, output};
 use hrm_learner::{
     episodes,
     evaluate::{HeldOut, WalkBy},
@@ -99,9 +99,9 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     }
     let evaluation = held_out.evaluation(args.policy, &walked, &oracle);
     if args.json {
-        println!("{}", serde_json::to_string(&evaluation)?);
+        output::print_line(serde_json::to_string(&evaluation)?)?;
     } else {
-        println!("{evaluation}");
+        output::print_line(evaluation)?;
     }
     Ok(())
 }

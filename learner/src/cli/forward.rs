@@ -8,6 +8,7 @@ use clap::Args;
 use hrm_common::{
     env::VOCABULARY,
     model::{Gradient, Trace},
+    output,
 };
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -76,10 +77,10 @@ pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
         );
         let segments = segments(&trace)?;
         if args.json {
-            println!("{}", serde_json::json!({ "segments": segments }));
+            output::print_line(serde_json::json!({ "segments": segments }))?;
         } else {
             for (i, segment) in segments.iter().enumerate() {
-                println!(
+                output::print_line(format_args!(
                     "line {} segment {}: |zH| {:.4}  |zL| {:.4}  logits {:?}  value {:.4}",
                     index + 1,
                     i + 1,
@@ -87,7 +88,7 @@ pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
                     segment.z_l_norm,
                     segment.logits,
                     segment.value
-                );
+                ))?;
             }
         }
         carry = trace.carry;

@@ -17,8 +17,9 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use hrm_common::config::{
-    Change, Config, ConfigError, Effective, Layers, Override, Saved, SavedUse,
+use hrm_common::{
+    config::{Change, Config, ConfigError, Effective, Layers, Override, Saved, SavedUse},
+    output,
 };
 use hrm_learner::checkpoint::{self, Checkpoint, CheckpointError};
 
@@ -36,7 +37,7 @@ Examples:
   hrm-learner eval --config configs/four-rooms.toml --policy oracle    the scale to read that on
   hrm-learner analyse --checkpoint runs/four-rooms            does its carry save work
 
-Exit status: 0 on success and after Ctrl-C or SIGTERM (the run is saved), 64 for an impossible
+Exit status: 0 on success and after Ctrl-C, SIGTERM or SIGHUP (the run is saved), 64 for an impossible
 configuration, 1 for any other failure."
 )]
 pub struct Cli {
@@ -114,7 +115,9 @@ fn word(text: &str) -> String {
 fn checkpoint(place: &Path) -> Result<Checkpoint, CheckpointError> {
     let (checkpoint, damaged) = checkpoint::newest(place)?;
     for error in damaged {
-        eprintln!("hrm-learner: warning: {error}; taking the one before");
+        output::remark(format_args!(
+            "hrm-learner: warning: {error}; taking the one before"
+        ));
     }
     Ok(checkpoint)
 }
@@ -150,7 +153,9 @@ fn load_for_walk(
             new,
             source,
         } = change;
-        eprintln!("hrm-learner: {key} = {new} (from {source}), where the run has {old}");
+        output::remark(format_args!(
+            "hrm-learner: {key} = {new} (from {source}), where the run has {old}"
+        ));
     }
     let (of_run, given) = (checkpoint.config.env.grid(), effective.config.env.grid());
     anyhow::ensure!(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use hrm_common::output;
 
 /// Flags of `plot`.
 #[derive(Debug, Args)]
@@ -15,6 +16,5 @@ pub struct PlotArgs {
 /// Draws the learning curve from `metrics.jsonl`.
 pub fn run(args: &PlotArgs) -> anyhow::Result<()> {
     let path = hrm_learner::plot::draw_run(&args.run_dir)?;
-    println!("{}", path.display());
-    Ok(())
+    Ok(output::print_line(path.display())?)
 }

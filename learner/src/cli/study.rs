@@ -7,7 +7,11 @@ use std::{
 
 use anyhow::ensure;
 use clap::Args;
-use hrm_common::{shutdown::Shutdown, telemetry};
+use hrm_common::{
+    output::{self, OutputError},
+    shutdown::Shutdown,
+    telemetry,
+};
 use hrm_learner::{
     progress::Screen,
     study::{
@@ -53,8 +57,7 @@ pub fn run(args: StudyArgs) -> anyhow::Result<()> {
             results.display()
         );
         report.write(&results)?;
-        println!("{}", results.join(report::NAME).display());
-        return Ok(());
+        return Ok(output::print_line(results.join(report::NAME).display())?);
     }
     for name in &args.only {
         ensure!(
@@ -85,21 +88,22 @@ pub fn run(args: StudyArgs) -> anyhow::Result<()> {
         // Also when there was nothing left to train.
         write_report()?;
     }
-    say(standing, &results);
-    Ok(())
+    Ok(say(standing, &results)?)
 }
 
 /// How far it came, and what to look at next: standard output.
-fn say(standing: Standing, results: &Path) {
+fn say(standing: Standing, results: &Path) -> Result<(), OutputError> {
     let Standing { finished, of } = standing;
     if !standing.is_complete() {
-        println!("Stopped and saved: {finished} of {of} runs are finished.");
-        println!("  continue      the same command");
+        output::print_line(format_args!(
+            "Stopped and saved: {finished} of {of} runs are finished.\n  continue      the same command"
+        ))?;
     } else {
-        println!("All {of} runs are finished.");
+        output::print_line(format_args!("All {of} runs are finished."))?;
     }
     if finished > 0 {
-        println!("Look at next:");
-        println!("  {}", results.join(report::NAME).display());
+        let report = results.join(report::NAME);
+        output::print_line(format_args!("Look at next:\n  {}", report.display()))?;
     }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use hrm_common::{
     config::{Effective, Override, Saved},
+    output::{self, OutputError},
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
@@ -113,12 +114,11 @@ pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
     // A task or thread that hangs must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let summary = result?;
-    report(&summary, &config.run.dir.display().to_string());
-    Ok(())
+    Ok(report(&summary, &config.run.dir.display().to_string())?)
 }
 
 /// What came out, and what to look at next: standard output.
-fn report(summary: &Summary, run_dir: &str) {
+fn report(summary: &Summary, run_dir: &str) -> Result<(), OutputError> {
     // As it was called, so that what is printed can be pasted.
     let program = std::env::args_os().next();
     let program = program.and_then(|program| program.into_string().ok());
@@ -132,20 +132,21 @@ fn report(summary: &Summary, run_dir: &str) {
     } = summary;
     let minutes = seconds / 60.0;
     if summary.evaluations.is_empty() {
-        println!("Stopped and saved after {frames} frames ({minutes:.1} min).");
-        println!("  continue      the same command with --resume");
-        println!("  evaluate      {program} eval --checkpoint {checkpoint}");
-        return;
+        return output::print_line(format_args!(
+            "Stopped and saved after {frames} frames ({minutes:.1} min).\n  \
+             continue      the same command with --resume\n  \
+             evaluate      {program} eval --checkpoint {checkpoint}"
+        ));
     }
-    println!(
+    output::print_line(format_args!(
         "Trained on {frames} frames in {minutes:.1} min ({:.0} frames/s, {updates} updates).",
         *frames as f64 / seconds.max(1e-9)
-    );
+    ))?;
     for evaluation in &summary.evaluations {
-        println!("{evaluation}.");
+        output::print_line(format_args!("{evaluation}."))?;
     }
-    println!("Look at next:");
-    println!("  {run_dir}/learning-curve.svg");
-    let eval = format!("{program} eval --checkpoint {checkpoint}");
-    println!("  {eval} --dump episodes.jsonl     every step, one episode per line");
+    output::print_line(format_args!(
+        "Look at next:\n  {run_dir}/learning-curve.svg\n  \
+         {program} eval --checkpoint {checkpoint} --dump episodes.jsonl     every step, one episode per line"
+    ))
 }

@@ -8,6 +8,7 @@ use hrm_common::{
     config::Override,
     env::DistanceCurriculum,
     model::{Hrm, published, state},
+    output,
 };
 use hrm_learner::{
     checkpoint::{self, RunState, write_atomically},
@@ -61,8 +62,7 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
         false => model.named_tensors(),
     };
     write_atomically(&args.out, &state::encode_named(&named, None))?;
-    println!("{}", args.out.display());
-    Ok(())
+    Ok(output::print_line(args.out.display())?)
 }
 
 /// Makes a checkpoint of weights: a run that has not begun yet.
@@ -108,6 +108,5 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
         &model,
         &optimizer,
     )?;
-    println!("{}", path.display());
-    Ok(())
+    Ok(output::print_line(path.display())?)
 }

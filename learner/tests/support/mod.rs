@@ -291,9 +291,11 @@ pub fn try_get(address: SocketAddr, path: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// A program of ours, without the environment's own configuration.
+/// A program of ours, without the environment's own configuration, and with the hangups that these tests may have been
+/// started to ignore.
 pub fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", program]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HRM__") {
             command.env_remove(name);

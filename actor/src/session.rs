@@ -1,7 +1,7 @@
 //! One actor process: connect, join, run a session, and come back after whatever ended it.
 //!
 //! ```text
-//!   run: loop { session } with jittered exponential backoff between
+//!   run: loop { session } with jittered exponential backoff between, until the run is complete
 //!
 //!   session: Join --spec, seed--> build environments and model
 //!              |-- task   weight_sync --newest weights (watch)--> |
@@ -36,14 +36,18 @@ use hrm_proto::{
     v1::{JoinRequest, JoinResponse},
 };
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 use tonic::{Code, Status};
 
 use crate::{
     act::{Policy, action_rng},
     connect::{Client, Credentials, connect},
     rollout::Rollout,
-    upload::upload,
+    upload::{Uploaded, upload},
     weight_sync::{SyncEnd, weight_sync},
 };
 
@@ -51,8 +55,11 @@ use crate::{
 /// hands over.
 const HAND_OVER: usize = 1;
 
-/// A session that lived this long counts as healthy: the backoff starts over.
+/// A session that lived this long after it joined counts as healthy: the backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(10);
+
+/// How long a learner may take to answer a call.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How an actor process reaches its learner.
 #[derive(Debug, Clone)]
@@ -69,6 +76,8 @@ pub struct ActorOptions {
     pub backoff_min: Duration,
     /// Longest wait before connecting again.
     pub backoff_max: Duration,
+    /// How long the learner may take to answer a call.
+    pub answer: Duration,
     /// How long a shutdown may wait for the learner to take what was sent.
     pub drain: Duration,
     /// Told when the actor joins its learner and when it has lost it.
@@ -86,6 +95,7 @@ impl ActorOptions {
             actor_id: rand::random(),
             backoff_min: actor.backoff_min(),
             backoff_max: actor.backoff_max(),
+            answer: ANSWER,
             drain: actor.drain(),
             joined: watch::Sender::new(false),
         }
@@ -121,6 +131,14 @@ pub enum SessionError {
     /// The learner ended a call.
     #[error("the learner answered {}: {}", .0.code(), .0.message())]
     Status(Box<Status>),
+    /// The learner took a call and said nothing.
+    #[error("the learner did not answer {call} within {} s", .after.as_secs_f64())]
+    NoAnswer {
+        /// The call.
+        call: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The learner closed a stream without a word, as it does when it stops.
     #[error("the learner closed the {0} stream")]
     Closed(&'static str),
@@ -184,7 +202,8 @@ impl SessionError {
             Self::Status(status) => {
                 status.code() == Code::Unimplemented && status.details() == b"wire_version"
             }
-            Self::Damaged
+            Self::NoAnswer { .. }
+            | Self::Damaged
             | Self::File(_)
             | Self::Transport(_)
             | Self::Closed(_)
@@ -195,6 +214,11 @@ impl SessionError {
 }
 
 impl SessionError {
+    /// True when the learner says that there is nothing left to act for.
+    fn is_run_complete(&self) -> bool {
+        matches!(self, Self::Status(status) if Refusal::RunComplete.is(status))
+    }
+
     /// True when the upload ended as it does when the learner stops.
     fn is_goodbye(&self) -> bool {
         match self {
@@ -217,13 +241,14 @@ pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Outcome, S
     names::ACTOR_CONNECTED.get().increment(0.0);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
     loop {
-        let began = tokio::time::Instant::now();
-        let error = match session(&options, &shutdown).await {
+        let mut joined = None;
+        let error = match session(&options, &shutdown, &mut joined).await {
             Ok(outcome) => return Ok(outcome),
+            Err(error) if error.is_run_complete() => return Ok(Outcome::RunComplete),
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => error,
         };
-        if began.elapsed() > HEALTHY {
+        if joined.is_some_and(|at: Instant| at.elapsed() > HEALTHY) {
             backoff.reset();
         }
         let wait = backoff.next_wait();
@@ -262,7 +287,24 @@ struct Joined {
     model: Hrm,
 }
 
-async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome, SessionError> {
+/// Waits for the answer to a call, but not for ever.
+pub(crate) async fn answered<T>(
+    call: &'static str,
+    after: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, SessionError> {
+    match tokio::time::timeout(after, answer).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(SessionError::NoAnswer { call, after }),
+    }
+}
+
+/// One session, from the connection to its end. `joined_at` is when it joined, if it came so far.
+async fn session(
+    options: &ActorOptions,
+    shutdown: &Shutdown,
+    joined_at: &mut Option<Instant>,
+) -> Result<Outcome, SessionError> {
     let connecting = async {
         let mut client = connect(&options.learner, &options.credentials).await?;
         let joined = join(&mut client, options).await?;
@@ -272,6 +314,7 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         connected = connecting => connected?,
         () = shutdown.tripped() => return Ok(Outcome::Stopped),
     };
+    *joined_at = Some(Instant::now());
     let (session, fingerprint) = (joined.session, joined.model.fingerprint());
     tracing::info!(
         session = format_args!("{session:016x}"),
@@ -296,8 +339,16 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
         }
     });
     let thread = spawned.map_err(SessionError::Thread)?;
-    let mut sync = Box::pin(weight_sync(client.clone(), session, fingerprint, newest_tx));
-    let mut upload = tokio::spawn(upload(client, unroll_rx, credits.clone(), in_flight));
+    let answer = options.answer;
+    let mut sync = Box::pin(weight_sync(
+        client.clone(),
+        answer,
+        session,
+        fingerprint,
+        newest_tx,
+    ));
+    let uploading = upload(client, answer, unroll_rx, credits.clone(), in_flight);
+    let mut upload = tokio::spawn(uploading);
 
     // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
     let mut subscribed = true;
@@ -338,26 +389,35 @@ async fn session(options: &ActorOptions, shutdown: &Shutdown) -> Result<Outcome,
     stop.store(true, Ordering::Relaxed);
     credits.close();
     if !upload.is_finished() && result.is_ok() {
-        match tokio::time::timeout(options.drain, &mut upload).await {
-            Ok(Ok(Ok(uploaded))) => tracing::info!(
-                session = format_args!("{session:016x}"),
-                frames_sent = uploaded.frames_sent,
-                frames_admitted = uploaded.ack.frames_admitted,
-                "the learner took everything that was sent"
-            ),
-            Ok(Ok(Err(error))) => tracing::info!(%error, "upload ended"),
-            Ok(Err(error)) => tracing::error!(%error, "upload task failed"),
-            Err(_) => tracing::warn!(
-                seconds = options.drain.as_secs_f64(),
-                "the learner did not take everything within the drain deadline"
-            ),
-        }
+        drain(&mut upload, session, options.drain).await;
     }
     upload.abort();
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
     match joined {
         Ok(Ok(())) => result,
         Ok(Err(_)) | Err(_) => Err(SessionError::Panicked),
+    }
+}
+
+/// Waits until the learner has taken everything that was sent, or the deadline is over.
+async fn drain(
+    upload: &mut JoinHandle<Result<Uploaded, SessionError>>,
+    session: u64,
+    deadline: Duration,
+) {
+    match tokio::time::timeout(deadline, upload).await {
+        Ok(Ok(Ok(uploaded))) => tracing::info!(
+            session = format_args!("{session:016x}"),
+            frames_sent = uploaded.frames_sent,
+            frames_admitted = uploaded.ack.frames_admitted,
+            "the learner took everything that was sent"
+        ),
+        Ok(Ok(Err(error))) => tracing::info!(%error, "upload ended"),
+        Ok(Err(error)) => tracing::error!(%error, "upload task failed"),
+        Err(_) => tracing::warn!(
+            seconds = deadline.as_secs_f64(),
+            "the learner did not take everything within the drain deadline"
+        ),
     }
 }
 
@@ -368,7 +428,7 @@ async fn join(client: &mut Client, options: &ActorOptions) -> Result<Joined, Ses
         wire_minor: WIRE_MINOR,
         name: options.name.clone(),
     };
-    let answer = client.join(request).await?.into_inner();
+    let answer = answered("Join", options.answer, client.join(request)).await?;
     if !wire::is_whole(&answer) {
         return Err(SessionError::Damaged);
     }

@@ -1,8 +1,11 @@
 //! Streams unrolls to the learner, and takes back leave to make more.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use hrm_common::{telemetry::names, trajectory::Unroll, wire};
@@ -10,7 +13,10 @@ use hrm_proto::v1::UploadAck;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
-use crate::{connect::Client, session::SessionError};
+use crate::{
+    connect::Client,
+    session::{SessionError, answered},
+};
 
 /// What came of an upload that ended in order.
 pub(crate) struct Uploaded {
@@ -24,9 +30,10 @@ pub(crate) struct Uploaded {
 ///
 /// Every unroll that the trainer takes gives one permit back to `credits`, which the rollout thread
 /// spends: so an actor is never more than `in_flight` unrolls ahead of the learner, whatever a learner
-/// acknowledges. Should it stop reading, HTTP/2 flow control stops this stream all the same.
+/// acknowledges. It must answer within `answer`. Should it stop reading, HTTP/2 flow control stops this stream all the same.
 pub(crate) async fn upload(
     mut client: Client,
+    answer: Duration,
     unrolls: mpsc::Receiver<Unroll>,
     credits: Arc<Semaphore>,
     in_flight: usize,
@@ -44,7 +51,7 @@ pub(crate) async fn upload(
             .increment(prost::Message::encoded_len(&message) as u64);
         message
     });
-    let mut acks = client.upload(messages).await?.into_inner();
+    let mut acks = answered("Upload", answer, client.upload(messages)).await?;
     let mut newest = UploadAck::default();
     while let Some(ack) = acks.message().await? {
         let taken = ack.unrolls_taken.saturating_sub(newest.unrolls_taken);

@@ -1,5 +1,7 @@
 //! Keeps the newest verified weights at hand while the rollout goes on.
 
+use std::time::Duration;
+
 use hrm_common::{
     telemetry::names,
     weights::{Assembler, Weights},
@@ -7,7 +9,10 @@ use hrm_common::{
 use hrm_proto::v1::SubscribeRequest;
 use tokio::sync::watch;
 
-use crate::{connect::Client, session::SessionError};
+use crate::{
+    connect::Client,
+    session::{SessionError, answered},
+};
 
 /// How a subscription ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +23,17 @@ pub(crate) enum SyncEnd {
     Closed,
 }
 
-/// Subscribes and writes every version that arrives into `newest`, until the stream ends.
+/// Subscribes and writes every version that arrives into `newest`, until the stream ends. The learner must
+/// answer within `answer`.
 pub(crate) async fn weight_sync(
     mut client: Client,
+    answer: Duration,
     session: u64,
     model_fingerprint: u64,
     newest: watch::Sender<Option<Weights>>,
 ) -> Result<SyncEnd, SessionError> {
-    let mut stream = client
-        .subscribe(SubscribeRequest { session })
-        .await?
-        .into_inner();
+    let subscribing = client.subscribe(SubscribeRequest { session });
+    let mut stream = answered("Subscribe", answer, subscribing).await?;
     let mut assembler = Assembler::new(model_fingerprint);
     while let Some(chunk) = stream.message().await? {
         let Some(weights) = assembler.push(chunk).map_err(SessionError::Weights)? else {

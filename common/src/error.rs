@@ -104,6 +104,9 @@ pub enum Refusal {
     /// The learner is shutting down; the peer may come back after its restart.
     #[error("the learner is shutting down")]
     ShuttingDown,
+    /// The run is complete: the peer is not needed any more.
+    #[error("the run is complete")]
+    RunComplete,
 }
 
 impl Refusal {
@@ -130,11 +133,16 @@ impl Refusal {
             Self::CallOpen { .. } => "call_open",
             Self::Silent { .. } => "silent",
             Self::ShuttingDown => "shutting_down",
+            Self::RunComplete => "run_complete",
         }
     }
 
-    /// The gRPC code that tells the peer what to do: mend the message, join again, upgrade, or
-    /// come back later.
+    /// Whether a status is this refusal, as told by a learner and not by what stands before it.
+    pub fn is(&self, status: &Status) -> bool {
+        status.code() == self.code() && status.details() == self.reason().as_bytes()
+    }
+
+    /// The gRPC code that tells the peer what to do: mend the message, join again, upgrade, come back later, or leave.
     pub fn code(&self) -> Code {
         match self {
             Self::Field { .. } => Code::InvalidArgument,
@@ -146,6 +154,7 @@ impl Refusal {
             Self::CallOpen { .. } => Code::AlreadyExists,
             Self::Silent { .. } => Code::DeadlineExceeded,
             Self::ShuttingDown => Code::Unavailable,
+            Self::RunComplete => Code::OutOfRange,
         }
     }
 }
@@ -212,6 +221,7 @@ mod tests {
                 &["7 s", "learner.session_timeout_seconds"],
             ),
             Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", &["shutting down"]),
+            Refusal::RunComplete => (Code::OutOfRange, "run_complete", &["the run is complete"]),
         }
     }
 
@@ -238,12 +248,16 @@ mod tests {
             },
             Refusal::Silent { seconds: 7 },
             Refusal::ShuttingDown,
+            Refusal::RunComplete,
         ];
         for refusal in all {
             let (code, reason, says) = contract(&refusal);
             assert_eq!(refusal.reason(), reason);
             let status = Status::from(refusal.clone());
             assert_eq!(status.code(), code, "{refusal}");
+            assert!(refusal.is(&status));
+            let of_a_proxy = Status::new(code, status.message());
+            assert!(!refusal.is(&of_a_proxy), "{refusal}");
             for word in says {
                 assert!(status.message().contains(word), "{status:?}: {word}");
             }

@@ -177,7 +177,7 @@ pub struct BatchLimits {
     /// Versions that an unroll may be behind.
     pub max_policy_lag: u64,
     /// Every actor waits for the weights made from its last unroll: a batch then needs no more unrolls
-    /// than there are actors, or those that are left after a death would wait for ever.
+    /// than there are actors at work, or those that are left after a death would wait for ever.
     pub synchronous: bool,
 }
 
@@ -269,7 +269,7 @@ impl Batcher {
     fn is_full(&self) -> bool {
         let waiting = self.pending.len();
         waiting >= self.limits.unrolls
-            || (self.limits.synchronous && waiting > 0 && waiting >= self.sessions.len())
+            || (self.limits.synchronous && waiting > 0 && waiting >= self.sessions.at_work())
     }
 
     /// False, and counted, for an unroll of a fenced session or of weights that are too old.

@@ -104,6 +104,8 @@ pub struct Running {
     shutdown: Shutdown,
     sessions: Arc<Sessions>,
     run_dir: PathBuf,
+    /// When it began to listen.
+    began: Instant,
 }
 
 /// Opens the run's folder, binds the service and starts training and the local actors.
@@ -328,6 +330,7 @@ pub async fn start(
         actors_stop,
         shutdown,
         sessions,
+        began: Instant::now(),
     })
 }
 
@@ -403,8 +406,8 @@ impl LocalDoor {
 }
 
 impl Running {
-    /// Waits for the end of training, drains actors and service, and evaluates a complete run; then waits to
-    /// be asked to stop, if the configuration says so.
+    /// Waits for the end of training, drains actors and service, and evaluates a complete run; then waits for the actors
+    /// that do not know of its end, or to be asked to stop, if the configuration says so.
     ///
     /// # Errors
     ///
@@ -437,22 +440,9 @@ impl Running {
                 Err(error) => tracing::error!(%error, "local actor panicked"),
             }
         }
-        self.server_stop.trip();
-        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
-        let served = async {
-            while let Some(served) = self.servers.join_next().await {
-                match served {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "service failed"),
-                    Err(error) => tracing::error!(%error, "service panicked"),
-                }
-            }
-        };
-        if tokio::time::timeout(left, served).await.is_err() {
-            tracing::warn!("connections were still open at the drain deadline; closing them");
-            self.servers.abort_all();
+        if !complete {
+            self.close_service(deadline).await;
         }
-
         for session in self.sessions.take_all() {
             tolerate(
                 RunFile::Ledger,
@@ -475,11 +465,62 @@ impl Running {
             }
         };
         let summary = concluded.context("the final evaluation panicked")??;
-        if summary.complete && self.config.learner.stay_when_complete {
-            tracing::info!("the run is complete; staying until asked to stop");
-            self.shutdown.tripped().await;
+        if summary.complete {
+            self.farewell().await;
+            self.close_service(Instant::now()).await;
         }
         Ok(summary)
+    }
+
+    /// Tells the actors that come back that the run is complete: for as long as one may that was lost, or until asked
+    /// to stop.
+    async fn farewell(&self) {
+        let learner = &self.config.learner;
+        if learner.stay_when_complete {
+            tracing::info!("the run is complete; staying until asked to stop");
+            self.shutdown.tripped().await;
+            return;
+        }
+        // Actors elsewhere may have lost the learner that was here before.
+        let began = (learner.local_actors == 0).then_some(self.began);
+        let mut told = false;
+        while let Some(loss) = self.sessions.last_loss().max(began) {
+            let until = loss + learner.farewell();
+            if until <= Instant::now() {
+                return;
+            }
+            if !told {
+                told = true;
+                tracing::info!(
+                    seconds = until.duration_since(Instant::now()).as_secs_f64().ceil(),
+                    "the run is complete; waiting for actors that may come back, to tell them"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = self.sessions.changed() => {}
+                () = self.shutdown.tripped() => return,
+            }
+        }
+    }
+
+    /// Stops serving; connections that are open a second after the deadline are cut.
+    async fn close_service(&mut self, deadline: Instant) {
+        self.server_stop.trip();
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+        let served = async {
+            while let Some(served) = self.servers.join_next().await {
+                match served {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "service failed"),
+                    Err(error) => tracing::error!(%error, "service panicked"),
+                }
+            }
+        };
+        if tokio::time::timeout(left, served).await.is_err() {
+            tracing::warn!("connections were still open at the drain deadline; closing them");
+            self.servers.abort_all();
+        }
     }
 
     /// True once no session is open. Whoever has only joined is waited for when there is something to
@@ -487,7 +528,7 @@ impl Running {
     async fn sessions_left(&self, complete: bool, deadline: Instant) -> bool {
         let waited_for = || match complete {
             true => !self.sessions.is_empty(),
-            false => self.sessions.any_claimed(),
+            false => self.sessions.at_work() > 0,
         };
         let empty = async {
             while waited_for() {

@@ -103,10 +103,17 @@ impl Learner for LearnerService {
             count_refused(&refusal);
             return Err(refusal.into());
         }
-        // A learner that stops admits nobody. One whose run is complete does: the actor learns it from
-        // the weights and leaves for good, where it would otherwise try again and again.
-        let stopping = self.admission.newest.has_changed().is_err();
-        if stopping && !self.admission.newest.borrow().run_complete {
+        let sessions = &self.admission.sessions;
+        if self.admission.newest.borrow().run_complete {
+            tracing::info!(
+                actor_id,
+                "told an actor that came back: the run is complete"
+            );
+            sessions.dismiss(actor_id);
+            return Err(Refusal::RunComplete.into());
+        }
+        // A learner that stops admits nobody.
+        if self.admission.newest.has_changed().is_err() {
             return Err(Refusal::ShuttingDown.into());
         }
         let name: String = name
@@ -119,7 +126,6 @@ impl Learner for LearnerService {
             caller,
             wire_minor,
         };
-        let sessions = &self.admission.sessions;
         let (session, seed) = sessions
             .join(actor_id, peer)
             .inspect_err(|refusal| count_call_refused(refusal, CallRefused::Sessions))?;
@@ -246,6 +252,9 @@ async fn send_weights(
                 return;
             }
             names::LEARNER_SENT_BYTES.get().increment(bytes);
+        }
+        if weights.run_complete {
+            session.dismiss();
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use hrm_common::{env::env_seed, error::Refusal, shutdown::Shutdown, telemetry::names};
@@ -43,6 +44,8 @@ pub struct Session {
     claimed: AtomicBool,
     uploading: AtomicBool,
     subscribed: AtomicBool,
+    /// Whether its actor need not come back: it left in order, or knows that the run is complete.
+    dismissed: AtomicBool,
     taken: watch::Sender<u64>,
     /// Trips when the session is closed or fenced.
     ended: Shutdown,
@@ -102,6 +105,11 @@ impl Session {
         self.subscribed.store(false, Ordering::Release);
     }
 
+    /// Books that its actor is not expected back, since it left in order or was told that the run is complete.
+    pub fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+    }
+
     fn open(&self, flag: &AtomicBool, call: &'static str) -> Result<(), Refusal> {
         if flag.swap(true, Ordering::AcqRel) {
             let session = self.id;
@@ -119,14 +127,25 @@ struct State {
     open: HashMap<u64, Arc<Session>>,
     /// Ended, with a line in the ledger still to be written.
     ended: Vec<Arc<Session>>,
+    /// When the last session of an actor ended that has not come back, by actor.
+    away: HashMap<u64, (Instant, Arc<Session>)>,
 }
 
 impl State {
-    /// Ends an open session.
-    fn end(&mut self, id: u64) {
+    /// Ends an open session. Of the actors that are away, the last `most` are remembered.
+    fn end(&mut self, id: u64, most: usize) {
         if let Some(session) = self.open.remove(&id) {
             session.ended.trip();
+            let now = Instant::now();
+            self.away.insert(session.actor_id, (now, session.clone()));
             self.ended.push(session);
+        }
+        while self.away.len() > most {
+            let oldest = self.away.iter().min_by_key(|(_, (since, _))| *since);
+            let Some(oldest) = oldest.map(|(actor, _)| *actor) else {
+                break;
+            };
+            self.away.remove(&oldest);
         }
         names::LEARNER_ACTORS.get().set(self.open.len() as f64);
     }
@@ -171,7 +190,7 @@ impl Sessions {
         match old.map(|session| session.id) {
             Some(old) => {
                 state.open[&old].fenced.store(true, Ordering::Release);
-                state.end(old);
+                state.end(old, self.most);
             }
             None if state.open.len() >= self.most => {
                 return Err(Refusal::TooManySessions { most: self.most });
@@ -195,9 +214,11 @@ impl Sessions {
             claimed: AtomicBool::new(false),
             uploading: AtomicBool::new(false),
             subscribed: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
             taken: watch::Sender::new(0),
             ended: Shutdown::new(),
         });
+        state.away.remove(&actor_id);
         state.open.insert(id, session.clone());
         names::LEARNER_ACTORS.get().set(state.open.len() as f64);
         Ok((session, env_seed(self.run_seed, ordinal)))
@@ -227,7 +248,7 @@ impl Sessions {
 
     /// Closes a session whose upload ended. What it sent stays good.
     pub fn close(&self, id: u64) {
-        self.lock().end(id);
+        self.lock().end(id, self.most);
         self.changed.notify_one();
     }
 
@@ -263,7 +284,7 @@ impl Sessions {
         let mut state = self.lock();
         let ids: Vec<u64> = state.open.keys().copied().collect();
         for id in ids {
-            state.end(id);
+            state.end(id, self.most);
         }
         std::mem::take(&mut state.ended)
     }
@@ -283,11 +304,27 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// True while an actor is there that came back after it joined.
-    pub fn any_claimed(&self) -> bool {
+    /// Open sessions whose actor came back after it joined: those that can owe an unroll.
+    pub fn at_work(&self) -> usize {
         let state = self.lock();
-        let mut open = state.open.values();
-        open.any(|session| session.claimed.load(Ordering::Acquire))
+        let at_work = |session: &&Arc<Session>| session.claimed.load(Ordering::Acquire);
+        state.open.values().filter(at_work).count()
+    }
+
+    /// When the last session was lost whose actor may still come back.
+    pub fn last_loss(&self) -> Option<Instant> {
+        let state = self.lock();
+        let expected = |session: &Session| !session.dismissed.load(Ordering::Acquire);
+        let away = state.away.values();
+        away.filter(|(_, session)| expected(session))
+            .map(|(since, _)| *since)
+            .max()
+    }
+
+    /// Books that an actor which came back was told that the run is complete.
+    pub fn dismiss(&self, actor_id: u64) {
+        self.lock().away.remove(&actor_id);
+        self.changed.notify_one();
     }
 
     /// Sessions ever opened in this run.
@@ -340,14 +377,54 @@ mod tests {
             sessions.close_unclaimed(session);
         }
         assert_eq!(open(), [false, true, true]);
-        assert!(sessions.any_claimed());
+        assert_eq!(sessions.at_work(), 2);
         sessions.close_idle(&subscribed);
         sessions.close_idle(&uploads);
         assert_eq!(open(), [false, false, true]);
         sessions.close(uploads.id);
         assert!(sessions.is_empty());
         sessions.join(4, Peer::default()).expect("room");
-        assert!(!sessions.any_claimed() && !sessions.is_empty());
+        assert_eq!((sessions.at_work(), sessions.len()), (0, 1));
+    }
+
+    #[test]
+    fn an_actor_is_lost_until_it_is_back_or_dismissed() {
+        let sessions = Sessions::new(1, 0, 9);
+        let lose = |actor| {
+            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
+            sessions.close(session.id);
+            session
+        };
+        assert_eq!(sessions.last_loss(), None);
+        lose(1);
+        let first = sessions.last_loss().expect("one is lost");
+        let told_late = lose(2);
+        assert!(sessions.last_loss() > Some(first));
+        told_late.dismiss();
+        assert_eq!(sessions.last_loss(), Some(first));
+        let (back, _) = sessions.join(1, Peer::default()).expect("room");
+        assert_eq!(sessions.last_loss(), None, "it is back");
+        back.dismiss();
+        sessions.close(back.id);
+        assert_eq!(sessions.last_loss(), None, "it left in order");
+        lose(3);
+        assert!(sessions.last_loss().is_some());
+        sessions.dismiss(3);
+        assert_eq!(sessions.last_loss(), None, "told as it came back");
+    }
+
+    #[test]
+    fn no_more_lost_actors_are_remembered_than_there_may_be() {
+        let sessions = Sessions::new(1, 0, 2);
+        for actor in 0..9 {
+            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
+            sessions.close(session.id);
+        }
+        assert_eq!(sessions.lock().away.len(), 2);
+        sessions.dismiss(7);
+        assert!(sessions.last_loss().is_some());
+        sessions.dismiss(8);
+        assert_eq!(sessions.last_loss(), None, "the newest are");
     }
 
     #[test]

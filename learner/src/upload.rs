@@ -67,6 +67,9 @@ impl Admission {
         let end = self.receive(&mut messages, &mut upload, &acks).await;
         if let Some(session) = &upload.session {
             session.end_upload();
+            if end.is_ok() {
+                session.dismiss();
+            }
             self.sessions.close(session.id);
             tracing::info!(
                 actor = session.peer.name,

@@ -21,7 +21,11 @@ use hrm_learner::{
     sessions::{Peer, Sessions},
 };
 use serde_json::Value;
-use support::{client, join, relay::Relay, start, status, tiny, try_start, until, until_status};
+use support::{
+    client, join,
+    relay::{Fault, Relay},
+    start, status, tiny, try_start, until, until_status,
+};
 
 /// More frames than any of these runs gets to.
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
@@ -422,6 +426,61 @@ async fn an_actor_outlives_its_learner() {
     assert!(summary.complete);
     assert_eq!(outcome.await.expect("no panic"), Outcome::RunComplete);
     assert!(newest(dir).state.sessions_joined >= 2);
+}
+
+/// Its learner is reachable again only after the run has been completed by another.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_was_cut_off_when_the_run_ended_learns_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serve = tiny(
+        folder.path(),
+        &[
+            ("learner.local_actors", "0"),
+            ("learner.total_frames", "4096"),
+            ("learner.farewell_seconds", "60"),
+            ("learner.session_timeout_seconds", "1"),
+        ],
+    );
+    let running = start(&serve, false, &Shutdown::new()).await;
+    let relay = Relay::start().await;
+    relay.to(running.address);
+    let cut_off = actor(&serve.config, relay.url(), &Shutdown::new());
+    let mut learner = client(running.address).await;
+    until_status(&mut learner, "it acts", |s| s.frames > 0).await;
+    relay.set(Fault::Cut);
+    until("it tries again", async || {
+        (relay.refused() >= 2).then_some(())
+    })
+    .await;
+    drop(learner);
+
+    let other = actor(
+        &serve.config,
+        format!("http://{}", running.address),
+        &Shutdown::new(),
+    );
+    let ended = tokio::spawn(running.finish());
+    assert_eq!(other.await.expect("no panic"), Outcome::RunComplete);
+    until("the run is evaluated", async || {
+        folder.path().join("summary.json").exists().then_some(())
+    })
+    .await;
+    assert!(!cut_off.is_finished() && !ended.is_finished());
+    relay.set(Fault::None);
+    let outcome = tokio::time::timeout(support::PATIENCE, cut_off).await;
+    let outcome = outcome.expect("it is told").expect("no panic");
+    assert_eq!(outcome, Outcome::RunComplete);
+    ended.abort();
+}
+
+/// A learner that lost nobody has nobody to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_actors_know_of_its_end_waits_for_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let patient = tiny(folder.path(), &[("learner.farewell_seconds", "86400")]);
+    let running = start(&patient, false, &Shutdown::new()).await;
+    let summary = tokio::time::timeout(support::PATIENCE, running.finish()).await;
+    assert!(summary.expect("it ends").expect("a run that ends").complete);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use std::{
 
 use hrm_common::{
     config::{Config, Spec},
+    error::Refusal,
     model::{Hrm, state},
     shutdown::Shutdown,
     stage::{LearnerStage, StageClock},
@@ -575,22 +576,35 @@ async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_may_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_synchronous_batch_waits_for_every_open_session_and_for_no_other() {
+async fn a_synchronous_batch_waits_for_every_session_at_work_and_for_no_other() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let stays = join(&mut client, 1).await.expect("room");
     let leaves = join(&mut client, 2).await.expect("room");
+    // One that died between its handshake and its first call owes nothing.
+    join(&mut client, 3).await.expect("room");
     let (unrolls, mut acks) = open_upload(&mut client).await;
     let mut player = Player::new(&stays);
     unrolls.send(player.unroll(1)).await.expect("open");
     ack(&mut acks, |ack| ack.unrolls_admitted == 1).await;
+    let (others, mut others_acks) = open_upload(&mut client).await;
+    let unroll = Player::new(&leaves).unroll(1);
+    others.send(unroll).await.expect("open");
+    ack(&mut others_acks, |ack| ack.unrolls_admitted == 1).await;
 
     let sessions = trainer.sessions.clone();
     let (mut batcher, _stop) = trainer.batcher_within(BatchLimits {
-        unrolls: 2,
+        unrolls: 3,
         max_policy_lag: 4,
         synchronous: true,
     });
+    let Next::Batch(batch, _) = next(&mut batcher, 1) else {
+        panic!("nobody else is at work");
+    };
+    assert_eq!((batch.lags.len(), sessions.len()), (2, 3));
+
+    unrolls.send(player.unroll(1)).await.expect("open");
+    ack(&mut acks, |ack| ack.unrolls_admitted == 2).await;
     assert!(
         matches!(next(&mut batcher, 1), Next::Idle),
         "the other one may still send"
@@ -659,20 +673,21 @@ async fn the_end_of_a_run_reaches_whoever_comes_and_the_end_of_a_learner_nobody(
     for run_complete in [true, false] {
         let (address, trainer) = listen().await;
         let mut client = client(address).await;
+        let session = join(&mut client, 1).await.expect("room").session;
         let fingerprint = trainer.model.fingerprint();
+        let sessions = trainer.sessions.clone();
         let last = Weights {
             run_complete,
             ..version_of(&trainer.model, 2)
         };
         trainer.newest.send_replace(last);
         drop(trainer);
-        let joined = join(&mut client, 1).await;
+        let joined = join(&mut client, 2).await.expect_err("it is over");
         if !run_complete {
-            let status = joined.expect_err("it is stopping");
-            assert_eq!(status.code(), Code::Unavailable);
+            assert_eq!(joined.code(), Code::Unavailable);
             continue;
         }
-        let session = joined.expect("room").session;
+        assert!(Refusal::RunComplete.is(&joined), "{joined}");
         let mut stream = client
             .subscribe(SubscribeRequest { session })
             .await
@@ -681,6 +696,11 @@ async fn the_end_of_a_run_reaches_whoever_comes_and_the_end_of_a_learner_nobody(
         let last = weights(&mut stream, &mut Assembler::new(fingerprint)).await;
         assert!(last.run_complete);
         assert!(stream.message().await.expect("in order").is_none());
+        until("its session is closed", async || {
+            sessions.is_empty().then_some(())
+        })
+        .await;
+        assert_eq!(sessions.last_loss(), None, "everybody knows");
     }
 }
 

@@ -41,6 +41,9 @@ pub struct LearnerConfig {
     pub stay_when_complete: bool,
     /// How long the learner may take to finish when asked to stop, in seconds.
     pub drain_seconds: u64,
+    /// How long a learner whose run is complete waits for actors that it lost, in seconds since the loss, to tell them
+    /// so; without local actors also since its own start. Longer than the actors' `actor.backoff_max_ms`.
+    pub farewell_seconds: u64,
     /// Where the learner serves `/metrics`; `""` in a file switches it off.
     #[serde(with = "address::or_off")]
     pub metrics_listen: Option<SocketAddr>,
@@ -87,6 +90,7 @@ impl Default for LearnerConfig {
             max_minutes: 0.0,
             stay_when_complete: false,
             drain_seconds: 10,
+            farewell_seconds: 30,
             metrics_listen: Some(address::loopback(9100)),
             health_listen: None,
             tls_certificate: None,
@@ -103,6 +107,11 @@ impl LearnerConfig {
     /// How long the learner may take to finish when asked to stop.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+
+    /// How long a complete run waits for actors that it lost.
+    pub fn farewell(&self) -> Duration {
+        Duration::from_secs(self.farewell_seconds)
     }
 
     /// How long a session may owe an unroll.
@@ -151,6 +160,12 @@ impl LearnerConfig {
             MAX_LOCAL_ACTORS,
         )?;
         rules::between("learner.drain_seconds", self.drain_seconds, 0, rules::DAY)?;
+        rules::between(
+            "learner.farewell_seconds",
+            self.farewell_seconds,
+            0,
+            rules::DAY,
+        )?;
         rules::between("learner.max_sessions", self.max_sessions, 1, MAX_PEERS)?;
         rules::between(
             "learner.max_connections",

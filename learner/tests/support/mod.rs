@@ -53,7 +53,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A run that takes a moment: a model of a few hundred parameters, 32 frames a batch.
-pub const TINY: [(&str, &str); 19] = [
+pub const TINY: [(&str, &str); 20] = [
     ("model.hidden", "8"),
     ("model.inter_multiple", "8"),
     ("rollout.envs", "4"),
@@ -67,6 +67,7 @@ pub const TINY: [(&str, &str); 19] = [
     ("learner.threads", "1"),
     ("learner.batch_unrolls", "1"),
     ("learner.queue_unrolls", "2"),
+    ("learner.farewell_seconds", "0"),
     ("learner.total_frames", "256"),
     ("loss.passes", "1"),
     ("loss.minibatch", "16"),

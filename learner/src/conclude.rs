@@ -34,7 +34,7 @@ impl Finished {
         // Only now that the last word is out: who is refused leaves, and would come back for it otherwise.
         trainer.batcher.close();
         Self {
-            seconds: trainer.seconds_total(),
+            seconds: trainer.time.seconds(),
             frames: trainer.frames,
             updates: trainer.updater.updates,
             model: trainer.updater.model,

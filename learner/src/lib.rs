@@ -13,8 +13,8 @@
 //!   vtrace      targets and advantages
 //!   advantage   normalises advantages and applies the importance weights
 //!   loss        policy gradient, value, entropy
-//!   update      passes of minibatches over worker threads; optimizer
-//!   trainer     the loop around it: publish, checkpoint, evaluate, report
+//!   update      passes of minibatches over worker threads; optimizer, schedule
+//!   trainer     the loop around it: publish, checkpoint, evaluate, report (training_clock)
 //! ```
 //!
 //! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `cohorts`, `episodes`, `paired`, `stats`, `progress`,
@@ -46,6 +46,7 @@ pub mod recompute;
 pub mod reload;
 pub mod run;
 pub mod run_dir;
+pub mod schedule;
 pub mod server;
 pub mod service;
 pub mod sessions;
@@ -54,6 +55,7 @@ pub mod stats;
 pub mod study;
 pub mod tls;
 pub mod trainer;
+pub mod training_clock;
 pub mod update;
 pub mod upload;
 pub mod vtrace;

@@ -37,7 +37,7 @@ impl Record {
 pub struct TrainRecord {
     /// Frames of the run so far.
     pub frames: u64,
-    /// Seconds of training so far, pauses between starts left out.
+    /// Seconds of training so far, as [`TrainingClock`](crate::training_clock::TrainingClock) counts them.
     pub seconds: f64,
     /// Optimiser updates so far.
     pub updates: u64,

@@ -3,6 +3,8 @@
 use hrm_common::config::OptimizerConfig;
 use tch::{Kind, Tensor, no_grad};
 
+use crate::schedule;
+
 /// Adam with bias correction (Kingma & Ba 2015, algorithm 1), and gradient clipping by global norm.
 #[derive(Debug)]
 pub struct Adam {
@@ -25,16 +27,9 @@ impl Adam {
         }
     }
 
-    /// The learning rate when `done` (0 to 1) of the run is over: linear warm-up over the first
-    /// updates, and linear decay over the run.
+    /// The learning rate of the next step when the share `done` of the run is over.
     pub fn learning_rate(&self, done: f64) -> f64 {
-        let config = &self.config;
-        let warmup = match config.warmup_updates {
-            0 => 1.0,
-            updates => ((self.steps + 1) as f64 / updates as f64).min(1.0),
-        };
-        let left = 1.0 - done.clamp(0.0, 1.0) * (1.0 - config.final_learning_rate_fraction);
-        config.learning_rate * warmup * left
+        schedule::learning_rate(&self.config, self.steps, done)
     }
 
     /// Clips the gradient's norm and moves `parameters` by one step, in place. Returns the norm

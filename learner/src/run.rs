@@ -50,10 +50,12 @@ use crate::{
     queue::queue,
     reload::Poller,
     run_dir::RunDir,
+    schedule,
     server::{self, Door},
     service::{LearnerService, Position},
     sessions::Sessions,
     trainer::{End, TrainError, Trainer, tolerate},
+    training_clock::TrainingClock,
     update::Updater,
     upload::Admission,
 };
@@ -65,7 +67,7 @@ pub struct Summary {
     pub complete: bool,
     /// Environment steps trained on.
     pub frames: u64,
-    /// Seconds of training, over all starts.
+    /// Seconds of training, over all starts, as [`TrainingClock`] counts them.
     pub seconds: f64,
     /// Optimiser steps.
     pub updates: u64,
@@ -156,6 +158,7 @@ pub async fn start(
         curriculum.restore(&state.curriculum);
         (frames, seconds_before, joined) = (state.frames, state.seconds, state.sessions_joined);
         tracing::info!(frames, updates = state.updates, "resumed");
+        schedule::log_jump(&checkpoint.config, &config, state);
     }
 
     let starts = run_dir.identity.restarts + 1;
@@ -267,7 +270,7 @@ pub async fn start(
         curriculum,
         progress,
         frames,
-        seconds_before,
+        time: TrainingClock::new(seconds_before),
         run_dir,
     };
     names::LEARNER_ACTORS.get().set(0.0);

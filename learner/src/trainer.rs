@@ -36,6 +36,7 @@ use crate::{
     service::Position,
     sessions::Sessions,
     stats::EpisodeWindow,
+    training_clock::TrainingClock,
     update::{Report, Updater},
 };
 
@@ -100,8 +101,8 @@ pub struct Trainer {
     pub progress: Progress,
     /// Environment steps trained on.
     pub frames: u64,
-    /// Seconds of training before this start.
-    pub seconds_before: f64,
+    /// How long the run has trained for.
+    pub time: TrainingClock,
 }
 
 /// What happened since the last line of `metrics.jsonl`.
@@ -123,7 +124,6 @@ impl Trainer {
     /// When the last checkpoint cannot be written, or the gradient stays not finite. An earlier checkpoint, or a
     /// line of a log, that cannot be written is told, counted, and tried again with the next one.
     pub fn run(&mut self) -> Result<End, TrainError> {
-        let began = Instant::now();
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
         let mut window = EpisodeWindow::default();
         let mut cohorts = Cohorts::new(self.config.env.max_steps);
@@ -132,11 +132,13 @@ impl Trainer {
         let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
         let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
         let end = loop {
-            if let Some(end) = self.finished(began) {
+            if let Some(end) = self.finished() {
                 break end;
             }
             self.collect_evaluations();
             self.book_sessions(&mut cohorts);
+            self.time
+                .observe(Instant::now(), self.sessions.at_work() > 0);
             let (batch, sessions) = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
                 Next::Batch(batch, sessions) => (batch, sessions),
                 Next::Idle => {
@@ -145,7 +147,9 @@ impl Trainer {
                 }
                 Next::Stop => break End::Stopped,
             };
-            let report = self.updater.update(&batch, self.done(began), &mut clock);
+            // An actor may have come since, and this is its work.
+            self.time.observe(Instant::now(), true);
+            let report = self.updater.update(&batch, self.done(), &mut clock);
             // Before anything else, since it may be what ends training.
             names::LEARNER_UPDATES_SKIPPED
                 .get()
@@ -179,6 +183,7 @@ impl Trainer {
             self.curriculum.judge();
             // Also where nothing was learnt: a synchronous actor waits for a newer version.
             self.publish(false);
+            self.time.batch(Instant::now());
             tolerate(RunFile::Ledger, self.ledger.mark(self.frames));
             self.measure(&batch, &report);
             interval.lags += batch.lags.iter().sum::<u64>();
@@ -186,7 +191,7 @@ impl Trainer {
 
             let every = Duration::from_secs(self.config.telemetry.log_interval_seconds);
             let due = interval.began.elapsed() >= every;
-            let snapshot = self.snapshot(&window, &interval, &report, began);
+            let snapshot = self.snapshot(&window, &interval, &report);
             self.progress.update(&snapshot);
             if due {
                 let record = Record::Train(self.record(&snapshot, &window, &report));
@@ -198,21 +203,20 @@ impl Trainer {
                 self.evaluator.request(Job {
                     weights: self.newest.borrow().clone(),
                     frames: self.frames,
-                    seconds: self.seconds(began),
+                    seconds: self.time.seconds(),
                     updates: self.updater.updates,
                 });
             }
             if self.frames >= next_checkpoint {
                 next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
                 clock.enter(LearnerStage::Checkpoint);
-                if !tolerate(RunFile::Checkpoint, self.save(began)) {
+                if !tolerate(RunFile::Checkpoint, self.save()) {
                     let sooner = self.config.checkpoint.interval_frames / RETRIES_AN_INTERVAL;
                     next_checkpoint = next_mark(self.frames, sooner.max(1));
                 }
             }
         };
-        self.save(began)?;
-        self.seconds_before = self.seconds(began);
+        self.save()?;
         Ok(end)
     }
 
@@ -221,33 +225,19 @@ impl Trainer {
         self.publish(true);
     }
 
-    /// Seconds of training, over all starts.
-    pub fn seconds_total(&self) -> f64 {
-        self.seconds_before
-    }
-
     /// The version of the present weights.
     fn version(&self) -> u64 {
         self.run_dir.identity.version_base() + self.updater.updates
     }
 
-    fn seconds(&self, began: Instant) -> f64 {
-        self.seconds_before + began.elapsed().as_secs_f64()
+    /// The share of the run that is over, 1 when it is complete.
+    fn done(&self) -> f64 {
+        let learner = &self.config.learner;
+        learner.share_done(self.frames, self.time.seconds())
     }
 
-    /// How much of the run is over, 0 to 1: the larger share of frames and minutes.
-    fn done(&self, began: Instant) -> f64 {
-        let frames = self.frames as f64 / self.config.learner.total_frames.max(1) as f64;
-        let time = self
-            .config
-            .learner
-            .time_limit()
-            .map_or(0.0, |limit| self.seconds(began) / limit.as_secs_f64());
-        frames.max(time)
-    }
-
-    fn finished(&self, began: Instant) -> Option<End> {
-        if self.done(began) < 1.0 {
+    fn finished(&self) -> Option<End> {
+        if self.done() < 1.0 {
             return None;
         }
         let (frames, total_frames) = (self.frames, self.config.learner.total_frames);
@@ -256,7 +246,7 @@ impl Trainer {
                 frames,
                 total_frames,
                 max_minutes = self.config.learner.max_minutes,
-                "learner.max_minutes is over before learner.total_frames; to go on, raise it and resume"
+                "learner.max_minutes is over before learner.total_frames; to train on, raise it and resume"
             );
         }
         Some(End::Complete)
@@ -321,13 +311,7 @@ impl Trainer {
         names::LEARNER_CLIPPED.with(Clip::C).set(report.c_clip);
     }
 
-    fn snapshot(
-        &self,
-        window: &EpisodeWindow,
-        interval: &Interval,
-        report: &Report,
-        began: Instant,
-    ) -> Snapshot {
+    fn snapshot(&self, window: &EpisodeWindow, interval: &Interval, report: &Report) -> Snapshot {
         let seconds = interval.began.elapsed().as_secs_f64().max(1e-9);
         let gauge = |metric: names::Gauge, value: Option<f64>| {
             if let Some(value) = value {
@@ -337,7 +321,7 @@ impl Trainer {
         };
         Snapshot {
             frames: self.frames,
-            seconds: self.seconds(began),
+            seconds: self.time.seconds(),
             updates: self.updater.updates,
             frames_per_second: (self.frames - interval.frames) as f64 / seconds,
             updates_per_second: (self.updater.updates - interval.updates) as f64 / seconds,
@@ -412,7 +396,7 @@ impl Trainer {
         }
     }
 
-    fn save(&mut self, began: Instant) -> Result<(), TrainError> {
+    fn save(&mut self) -> Result<(), TrainError> {
         let state = RunState {
             run_id: self.run_dir.identity.run_id.clone(),
             restarts: self.run_dir.identity.restarts,
@@ -420,7 +404,7 @@ impl Trainer {
             updates: self.updater.updates,
             optimizer_steps: self.updater.optimizer.state().0,
             sessions_joined: self.sessions.joined(),
-            seconds: self.seconds(began),
+            seconds: self.time.seconds(),
             curriculum: self.curriculum.state(),
             rng: self.updater.rng.clone(),
         };

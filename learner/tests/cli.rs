@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use hrm_common::env::{EnvConfig, Maze};
@@ -528,6 +529,51 @@ fn a_signal_saves_and_exits_0() {
         let summary = fs::read_to_string(folder.path().join("summary.json")).expect("a summary");
         assert!(summary.contains("\"complete\": false"), "{summary}");
     }
+}
+
+/// A laptop that was closed for a while trains on as if nothing had been.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_does_not_use_the_minutes_up() {
+    const SUSPENDED: Duration = Duration::from_secs(5);
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = [ENDLESS, ("learner.max_minutes", "0.02")];
+    let process = Process::start(&mut training(folder.path(), "train", &limits));
+    let mut learner = client(address_in(&process.line("training"))).await;
+    until_status(&mut learner, "training", |s| s.frames > 0).await;
+    process.send("-STOP");
+    let stopped = Instant::now();
+    until("much longer than the run may take", async || {
+        (stopped.elapsed() > SUSPENDED).then_some(())
+    })
+    .await;
+    process.send("-CONT");
+    let (status, printed) = process.end();
+    assert!(status.success(), "{printed}");
+    let summary = fs::read_to_string(folder.path().join("summary.json")).expect("a summary");
+    let summary = serde_json::from_str::<Value>(&summary).expect("JSON");
+    assert_eq!(summary["complete"], true);
+    let seconds = summary["seconds"].as_f64().expect("a number");
+    assert!(
+        (1.2..SUSPENDED.as_secs_f64()).contains(&seconds),
+        "{seconds} s"
+    );
+}
+
+#[test]
+fn a_run_that_is_made_longer_says_what_becomes_of_its_learning_rate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    stdout(&mut training(folder.path(), "train", &[]));
+    let longer = [("learner.total_frames", "512")];
+    let process = Process::start(training(folder.path(), "train", &longer).arg("--resume"));
+    let line = process.line(
+        "the learning rate jumps: it follows the share of the run that is over, and the configuration has changed",
+    );
+    let rate = |key: &str| line[key].as_f64().expect("a number");
+    assert!(
+        rate("learning_rate") > 2.0 * rate("learning_rate_before"),
+        "{line}"
+    );
+    assert!(process.end().0.success());
 }
 
 #[test]

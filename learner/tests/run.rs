@@ -5,6 +5,7 @@ mod support;
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use hrm_actor::session::{self, ActorOptions, Outcome};
@@ -509,19 +510,82 @@ async fn training_goes_on_without_an_actor_that_leaves() {
     running.finish().await.expect("it stops");
 }
 
+/// The log of a run: the seconds of every record, in order.
+fn seconds_logged(dir: &Path) -> Vec<f64> {
+    let log = fs::read_to_string(dir.join("metrics.jsonl")).expect("a log");
+    let record = |line| serde_json::from_str::<Value>(line).expect("a record");
+    log.lines()
+        .map(|line| record(line)["seconds"].as_f64().expect("a number"))
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_minutes_end_a_run_with_or_without_actors() {
-    for local_actors in ["1", "0"] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let limits = [
-            ENDLESS,
-            ("learner.max_minutes", "0.005"),
-            ("learner.local_actors", local_actors),
-        ];
-        let summary = run(folder.path(), false, &limits).await;
-        assert!(summary.complete && summary.seconds >= 0.3);
-        assert_eq!(newest(folder.path()).state.frames, summary.frames);
+async fn the_minutes_end_a_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = [ENDLESS, ("learner.max_minutes", "0.005")];
+    let summary = run(folder.path(), false, &limits).await;
+    assert!(summary.complete && summary.seconds >= 0.3);
+    assert!(summary.frames > 0);
+    let state = newest(folder.path()).state;
+    assert_eq!(state.frames, summary.frames);
+    // One definition; a number read from JSON may differ in its last digit.
+    let logged = seconds_logged(folder.path());
+    for seconds in [state.seconds, *logged.last().expect("a record")] {
+        assert!((seconds - summary.seconds).abs() < 1e-9, "{seconds}");
     }
+}
+
+/// Time in which nobody acts is not training time, before the first actor as between two.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_minutes_wait_for_actors() {
+    const LIMIT: f64 = 1.2;
+    let folder = tempfile::tempdir().expect("a folder");
+    let serve = tiny(
+        folder.path(),
+        &[
+            ENDLESS,
+            ("learner.max_minutes", "0.02"),
+            ("learner.local_actors", "0"),
+            ("learner.drain_seconds", "1"),
+        ],
+    );
+    let running = start(&serve, false, &Shutdown::new()).await;
+    let url = format!("http://{}", running.address);
+    let mut learner = client(running.address).await;
+    let began = Instant::now();
+    let longer_than_the_limit = async |since: Instant| {
+        until("more time than the run has", async || {
+            (since.elapsed().as_secs_f64() > LIMIT).then_some(())
+        })
+        .await;
+    };
+    longer_than_the_limit(began).await;
+    assert_eq!(status(&mut learner).await.frames, 0);
+    // Joined, but not at work: it never subscribes.
+    join(&mut learner, 1).await.expect("the run is not over");
+    longer_than_the_limit(Instant::now()).await;
+
+    let leave = Shutdown::new();
+    let leaving = actor(&serve.config, url.clone(), &leave);
+    let first = until_status(&mut learner, "training", |s| s.frames > 0).await;
+    leave.trip();
+    assert_eq!(leaving.await.expect("no panic"), Outcome::Stopped);
+    longer_than_the_limit(Instant::now()).await;
+
+    let last = actor(&serve.config, url, &Shutdown::new());
+    until_status(&mut learner, "training goes on", |s| {
+        s.frames > first.frames
+    })
+    .await;
+    drop(learner);
+    let summary = running.finish().await.expect("a run that ends");
+    assert_eq!(last.await.expect("no panic"), Outcome::RunComplete);
+    assert!(summary.complete && summary.frames > first.frames);
+    assert!(
+        began.elapsed().as_secs_f64() - summary.seconds > 3.0 * LIMIT,
+        "{} s",
+        summary.seconds
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,9 @@ pub struct LearnerConfig {
     pub max_policy_lag: u64,
     /// The run is complete after this many frames.
     pub total_frames: u64,
-    /// The run is complete after this many minutes; 0 for no limit.
+    /// The run is complete after this many minutes of training; 0 for no limit. Time counts from batch to batch while
+    /// at least one actor is joined, and a gap between two batches for at most ten times the median gap: waiting for
+    /// actors, a suspended process and an outage do not use the minutes up.
     pub max_minutes: f64,
     /// Once the run is complete, keep metrics and health until asked to stop, for supervisors that start again
     /// whatever ends.
@@ -122,6 +124,16 @@ impl LearnerConfig {
     /// The longest the run may take, if there is a limit.
     pub fn time_limit(&self) -> Option<Duration> {
         (self.max_minutes > 0.0).then(|| Duration::from_secs_f64(self.max_minutes * 60.0))
+    }
+
+    /// The share of the run that is over after so many frames and so many seconds of training: the larger of the shares
+    /// of `total_frames` and of `max_minutes`. The run is complete at 1.
+    pub fn share_done(&self, frames: u64, seconds: f64) -> f64 {
+        let of_frames = frames as f64 / self.total_frames.max(1) as f64;
+        let of_time = self
+            .time_limit()
+            .map_or(0.0, |limit| seconds / limit.as_secs_f64());
+        of_frames.max(of_time)
     }
 
     /// Threads that share a minibatch, with 0 resolved to the number of cores.
@@ -219,6 +231,22 @@ impl LearnerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_run_is_over_by_frames_or_by_minutes() {
+        let share = |max_minutes: f64, frames: u64, seconds: f64| {
+            let config = LearnerConfig {
+                total_frames: 1000,
+                max_minutes,
+                ..LearnerConfig::default()
+            };
+            config.share_done(frames, seconds)
+        };
+        assert_eq!(share(0.0, 250, 1e9), 0.25);
+        assert_eq!(share(2.0, 250, 60.0), 0.5);
+        assert_eq!(share(2.0, 750, 60.0), 0.75);
+        assert_eq!(share(2.0, 0, 0.0), 0.0);
+    }
 
     #[test]
     fn strangers_are_let_in_only_by_who_says_so() {

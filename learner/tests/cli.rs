@@ -425,7 +425,9 @@ fn commands_that_are_printed_can_be_pasted() {
     let dir = folder.path().join("it's two words");
     let printed = stdout(&mut training(&dir, "train", &[]));
     let command = printed.lines().find_map(|line| {
-        let (command, _) = line.trim().split_once("     every step, one episode per line")?;
+        let (command, _) = line
+            .trim()
+            .split_once("     every step, one episode per line")?;
         Some(command.to_owned())
     });
     let pasted = Command::new("sh")

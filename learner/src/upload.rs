@@ -130,7 +130,9 @@ impl Admission {
             }
         };
         session.ledger.receive(frames);
-        let admitted = self.check_and_queue(message, &session).await;
+        let admitted = self
+            .check_and_queue(message, &session, upload.unrolls)
+            .await;
         match admitted {
             Ok(()) => session.ledger.admit(frames),
             Err(_) => session.ledger.refuse(frames),
@@ -142,6 +144,7 @@ impl Admission {
         &self,
         message: UnrollBatch,
         session: &Arc<Session>,
+        next: u64,
     ) -> Result<(), Refusal> {
         if session.id != message.session {
             let detail = "another one than the upload began with";
@@ -155,6 +158,14 @@ impl Admission {
                 "sha256",
                 "missing, and actors of wire 1.1 send it",
             ));
+        }
+        // A session has one upload, and a refusal ends it: what was admitted are all before this one.
+        if message.sequence != next {
+            let detail = format!(
+                "{}, but the session's next unroll is {next}",
+                message.sequence
+            );
+            return Err(Refusal::field("sequence", detail));
         }
         let newest = self.newest.borrow().version;
         let unroll = wire::decode(message, &self.expectation, newest)?;

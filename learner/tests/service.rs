@@ -241,6 +241,39 @@ async fn a_bad_unroll_is_named_and_counted_and_those_before_it_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unrolls_of_a_session_come_once_and_in_order() {
+    support::scrape();
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let refused = || metric("hrm_learner_unrolls_refused_total{field=\"sequence\"}");
+    // The first is missing, one comes twice, one is missing, two are in the wrong order, an old one comes again.
+    let orders: [&[usize]; 5] = [&[1], &[0, 0], &[0, 2], &[0, 2, 1], &[0, 1, 0]];
+    for (actor, order) in orders.into_iter().enumerate() {
+        let joined = join(&mut client, actor as u64).await.expect("room");
+        let mut player = Player::new(&joined);
+        let unrolls = [(); 3].map(|()| player.unroll(1));
+        assert_eq!(unrolls.each_ref().map(|u| u.sequence), [0, 1, 2]);
+        let sound = order.iter().zip(0..).take_while(|&(&at, next)| at == next);
+        let sound = sound.count();
+        let before = refused();
+        let (upload, mut acks) = open_upload(&mut client).await;
+        for &at in &order[..=sound] {
+            upload.send(unrolls[at].clone()).await.expect("open");
+        }
+        let status = refusal(&mut acks).await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{order:?}");
+        assert!(
+            status.message().contains("`sequence`"),
+            "{order:?}: {status}"
+        );
+        assert_eq!(refused(), before + 1.0, "{order:?}");
+        let queued = std::iter::from_fn(|| trainer.queue.channel().try_recv().ok());
+        let queued: Vec<u64> = queued.map(|queued| queued.unroll.sequence).collect();
+        assert_eq!(queued, (0..sound as u64).collect::<Vec<_>>(), "{order:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_not_open_must_join_again() {
     let (address, _trainer) = listen().await;
     let mut client = client(address).await;
@@ -327,9 +360,10 @@ async fn a_session_has_one_upload_and_the_second_does_not_end_the_first() {
     ack(&mut first_acks, |ack| ack.unrolls_admitted == 1).await;
 
     let (second, mut second_acks) = open_upload(&mut client).await;
-    second.send(player.unroll(1)).await.expect("open");
+    let next = player.unroll(1);
+    second.send(next.clone()).await.expect("open");
     assert_eq!(refusal(&mut second_acks).await.code(), Code::AlreadyExists);
-    first.send(player.unroll(1)).await.expect("open");
+    first.send(next).await.expect("open");
     ack(&mut first_acks, |ack| ack.unrolls_admitted == 2).await;
     assert_eq!(trainer.sessions.len(), 1);
 
@@ -408,11 +442,11 @@ async fn an_actor_that_floods_gets_no_more_than_its_turn() {
     for actor in 0..3 {
         let mut client = client(address).await;
         let joined = join(&mut client, actor).await.expect("room");
-        let unroll = Player::new(&joined).unroll(1);
+        let mut player = Player::new(&joined);
         // None of them keeps to its credits; the first has far more in its hands at any time.
         let ahead = if actor == 0 { 64 } else { 1 };
         let (unrolls, stream) = tokio::sync::mpsc::channel(ahead);
-        tokio::spawn(async move { while unrolls.send(unroll.clone()).await.is_ok() {} });
+        tokio::spawn(async move { while unrolls.send(player.unroll(1)).await.is_ok() {} });
         let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
         let mut acks = client.upload(stream).await.expect("open").into_inner();
         tokio::spawn(async move { while let Ok(Some(_)) = acks.message().await {} });
@@ -519,14 +553,14 @@ async fn a_full_queue_is_a_stream_that_is_not_read() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let joined = join(&mut client, 1).await.expect("room");
-    let unroll = Player::new(&joined).unroll(1);
-    let size = prost::Message::encoded_len(&unroll);
+    let mut player = Player::new(&joined);
+    let size = prost::Message::encoded_len(&Player::new(&joined).unroll(1));
     let pulled = Arc::new(AtomicUsize::new(0));
     let stream = tokio_stream::iter(0..OFFERED).map({
         let pulled = pulled.clone();
         move |_| {
             pulled.fetch_add(1, Ordering::Relaxed);
-            unroll.clone()
+            player.unroll(1)
         }
     });
     let mut acks = client.upload(stream).await.expect("open").into_inner();

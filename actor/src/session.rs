@@ -598,6 +598,43 @@ mod tests {
         Hrm::new(&spec.model, spec.env.grid(), seed, Device::Cpu).expect("a valid model")
     }
 
+    /// However they are printed: a cause stands in the text or behind it.
+    #[tokio::test]
+    async fn errors_say_their_cause_once() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", closed.local_addr().expect("an address"));
+        drop(closed);
+        let no_credentials = Credentials::default();
+        let refused = connect(&url, &no_credentials)
+            .await
+            .expect_err("nobody listens");
+        assert!(refused.to_string().contains("refused"), "{refused}");
+        let no_url = connect("no url", &no_credentials)
+            .await
+            .expect_err("no URL");
+        let env = EnvConfig {
+            max_steps: 0,
+            ..EnvConfig::four_rooms()
+        };
+        let weights = hrm_common::weights::load(&mut model(&joined().spec, 0), b"x");
+        for error in [
+            refused,
+            no_url,
+            SessionError::Weights(weights.expect_err("no weights")),
+            SessionError::Spec(Spec::from_json("{").expect_err("half")),
+            SessionError::Env(env.validate().expect_err("no steps")),
+            SessionError::Thread(std::io::Error::other("no more threads")),
+        ] {
+            let text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                let said = error.to_string();
+                assert!(!text.contains(&said), "{text:?} and its cause {said:?}");
+                cause = error.source();
+            }
+        }
+    }
+
     /// The vectors that a carry starts from are part of the weights, so the first episodes too must wait
     /// for the learner's.
     #[test]

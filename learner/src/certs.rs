@@ -2,9 +2,7 @@
 //! one for all actors. For anything that lasts, use the organisation's own authority.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +13,8 @@ use rcgen::{
 };
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
+
+use crate::files;
 
 /// Clocks of a cluster differ a little: what is made now was valid a little earlier.
 const CLOCK_SKEW: Duration = Duration::hours(1);
@@ -46,16 +46,27 @@ pub mod file {
 #[derive(Debug, Error)]
 pub enum CertsError {
     /// A name that no certificate can be of, or a failure of the cryptography.
-    #[error("making certificates: {0}")]
-    Make(#[from] rcgen::Error),
+    #[error("making certificates: {0}; give --host names or addresses")]
+    Make(rcgen::Error),
+    /// There is such a file already.
+    #[error(
+        "{0} exists, and nothing is overwritten: name another folder, remove the old one, or add --if-missing"
+    )]
+    Exists(PathBuf),
     /// The file system refused.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}; name a folder that can be made and written")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system says.
         reason: io::Error,
     },
+}
+
+impl From<rcgen::Error> for CertsError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Make(error)
+    }
 }
 
 /// True when `folder` holds everything that [`make`] writes.
@@ -124,16 +135,14 @@ pub fn make(folder: &Path, hosts: &[String], days: u32) -> Result<(), CertsError
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertsError> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|reason| CertsError::Io {
-            path: path.to_owned(),
+    let path_owned = || path.to_owned();
+    files::write_new(path, text, mode).map_err(|reason| match reason.kind() {
+        io::ErrorKind::AlreadyExists => CertsError::Exists(path_owned()),
+        _ => CertsError::Io {
+            path: path_owned(),
             reason,
-        })
+        },
+    })
 }
 
 #[cfg(test)]

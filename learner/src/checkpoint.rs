@@ -1,14 +1,13 @@
 //! Checkpoints: one safetensors file each, atomic, the newest few kept.
 //!
 //! A file holds the model's tensors by name, the optimiser's two running means, and as metadata the
-//! configuration and the state of the run as JSON, and a checksum over all of it. It is written beside its
-//! place, fsynced and renamed, so a file with a checkpoint's name is complete; whether it still is what was
-//! written, the checksum says.
+//! configuration and the state of the run as JSON, and a checksum over all of it. It is written by
+//! [`files::write`], so a file with a checkpoint's name is complete; whether it still is what was written, the
+//! checksum says.
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -27,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 use thiserror::Error;
 
-use crate::optimizer::Adam;
+use crate::{files, optimizer::Adam};
 
 /// Ending of a checkpoint's file name; what stands before it is the frame count.
 const ENDING: &str = "safetensors";
@@ -82,12 +81,12 @@ pub struct Checkpoint {
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The file system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        reason: io::Error,
     },
     /// There is none.
     #[error(
@@ -95,12 +94,12 @@ pub enum CheckpointError {
     )]
     None(PathBuf),
     /// The file is no safetensors file, or is damaged.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Format {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: StateError,
+        reason: StateError,
     },
     /// The file is safetensors, but no checkpoint of ours.
     #[error("{path}: no checkpoint of this program: {what}")]
@@ -114,10 +113,10 @@ pub enum CheckpointError {
     #[error("{0}: its checksum does not match: it was damaged after it was written")]
     Checksum(PathBuf),
     /// The tensors do not fit the model.
-    #[error("{0}")]
+    #[error(transparent)]
     Load(#[from] LoadError),
     /// The model of the stored configuration cannot be built.
-    #[error("{0}")]
+    #[error(transparent)]
     Model(#[from] ModelConfigError),
 }
 
@@ -126,21 +125,31 @@ impl CheckpointError {
     fn is_damage(&self) -> bool {
         matches!(self, Self::Format { .. } | Self::Checksum(_))
     }
+
+    /// True when a file of this name was listed and is there no more, as when a run removes its old checkpoints.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Io { path, reason } => {
+                // A link to nothing stays in the list.
+                reason.kind() == io::ErrorKind::NotFound && !path.is_symlink()
+            }
+            _ => false,
+        }
+    }
 }
 
-fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
     let path = path.to_owned();
-    move |source| CheckpointError::Io { path, source }
+    move |reason| CheckpointError::Io { path, reason }
 }
 
-/// Writes a checkpoint into `folder` and removes all but the newest `keep`. Returns its path.
+/// Writes a checkpoint into `folder`. Returns its path.
 ///
 /// # Errors
 ///
-/// When the file system refuses; older checkpoints are then untouched.
+/// When the file system refuses.
 pub fn save(
     folder: &Path,
-    keep: usize,
     config: &Config,
     state: &RunState,
     model: &Hrm,
@@ -163,22 +172,48 @@ pub fn save(
     tensors.push((MEAN.to_owned(), mean.shallow_clone()));
     tensors.push((SQUARE.to_owned(), square.shallow_clone()));
     let body = state::encode_named(&tensors, None);
-    let body = SafeTensors::deserialize(&body).map_err(|source| CheckpointError::Format {
+    let body = SafeTensors::deserialize(&body).map_err(|error| CheckpointError::Format {
         path: path.clone(),
-        source: source.into(),
+        reason: error.into(),
     })?;
     metadata.insert(CHECKSUM.to_owned(), checksum(&metadata, &body));
     let bytes = state::encode_named(&tensors, Some(metadata));
 
-    write_atomically(&path, &bytes)?;
-    let mut others = list(folder)?;
-    // However many frames the others have: what was just written is what there is to keep.
-    others.retain(|other| *other != path);
-    others.truncate(others.len().saturating_sub(keep.max(1) - 1));
-    for old in others {
-        fs::remove_file(&old).map_err(io_error(&old))?;
-    }
+    files::write(&path, &bytes).map_err(io_error(&path))?;
     Ok(path)
+}
+
+/// Removes all checkpoints of `folder` but the one just `written` and the newest `keep - 1` others, and what a killed
+/// process left of others. Returns what could not be removed.
+pub fn prune(folder: &Path, keep: usize, written: &Path) -> Vec<CheckpointError> {
+    let others = list(folder).map(|mut others| {
+        // However many frames the others have: what was just written is what there is to keep.
+        others.retain(|other| other != written);
+        others.truncate(others.len().saturating_sub(keep.max(1) - 1));
+        others
+    });
+    let old = match others.and_then(|others| Ok((others, leftovers(folder)?))) {
+        Ok((others, leftovers)) => others.into_iter().chain(leftovers),
+        Err(error) => return vec![error],
+    };
+    let remove = |old: PathBuf| match fs::remove_file(&old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        removed => removed.map_err(io_error(&old)).err(),
+    };
+    old.filter_map(remove).collect()
+}
+
+/// Temporary files of checkpoints that were never completed. Only the writer of the folder may ask: another's may be
+/// completed yet.
+fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io_error(folder))? {
+        let entry = entry.map_err(io_error(folder))?;
+        let name = entry.file_name();
+        let of_checkpoint = files::temporary_of(&name).and_then(|name| frames_of(Path::new(name)));
+        found.extend(of_checkpoint.map(|_| entry.path()));
+    }
+    Ok(found)
 }
 
 /// SHA-256 over configuration, state, and every tensor by name, shape, kind and bytes, in hexadecimal.
@@ -201,29 +236,6 @@ fn checksum(metadata: &HashMap<String, String>, tensors: &SafeTensors) -> String
     }
     let digest: [u8; 32] = hasher.finalize().into();
     digest.map(|byte| format!("{byte:02x}")).concat()
-}
-
-/// Writes a file so that a reader sees the old content or the new one, whatever happens in between.
-///
-/// # Errors
-///
-/// When the file system refuses; the old content then stands.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = path.with_extension("tmp");
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path))
-        // The rename itself is durable only once the folder is.
-        .and_then(|()| File::open(folder)?.sync_all());
-    written.map_err(|source| {
-        // The disk may be full: leave nothing behind. The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-        CheckpointError::Io {
-            path: path.to_owned(),
-            source,
-        }
-    })
 }
 
 /// Complete checkpoints in a folder, oldest first; empty when the folder does not exist.
@@ -260,44 +272,50 @@ fn frames_of(path: &Path) -> Option<u64> {
 ///
 /// When there is none.
 pub fn find(place: &Path) -> Result<PathBuf, CheckpointError> {
+    let newest = candidates(place)?.pop();
+    newest.ok_or_else(|| CheckpointError::None(place.to_owned()))
+}
+
+/// All checkpoints of a place, as [`find`] has it, oldest first.
+fn candidates(place: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     if place.is_file() {
-        return Ok(place.to_owned());
+        return Ok(vec![place.to_owned()]);
     }
-    let inner = list(&place.join("checkpoints"))?;
-    let all = if inner.is_empty() {
-        list(place)?
-    } else {
-        inner
-    };
-    all.last()
-        .cloned()
-        .ok_or_else(|| CheckpointError::None(place.to_owned()))
+    for folder in [place.join("checkpoints"), place.to_owned()] {
+        match list(&folder) {
+            Ok(found) if found.is_empty() => {}
+            // A file on the way to it: no run's folder.
+            Err(CheckpointError::Io { reason, .. })
+                if reason.kind() == io::ErrorKind::NotADirectory => {}
+            found => return found,
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// The newest checkpoint of a place, as [`find`] has it, that can be read whole; and what is wrong with those that
-/// are newer.
+/// are newer. A run may train there meanwhile.
 ///
 /// # Errors
 ///
 /// When there is none, or all of them are damaged: the error of the newest, then. When one cannot be read for another
 /// reason, which may pass or be somebody's to mend, such as missing permissions or another release.
 pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
-    let newest = find(place)?;
-    let candidates = match place.is_file() {
-        true => vec![newest],
-        false => list(newest.parent().unwrap_or(place))?,
-    };
-    let mut damaged = Vec::new();
-    for path in candidates.iter().rev() {
-        match Checkpoint::read(path) {
-            Ok(checkpoint) => return Ok((checkpoint, damaged)),
-            Err(error) if error.is_damage() => damaged.push(error),
-            Err(error) => return Err(error),
+    'listing: loop {
+        let mut damaged = Vec::new();
+        for path in candidates(place)?.iter().rev() {
+            match Checkpoint::read(path) {
+                Ok(checkpoint) => return Ok((checkpoint, damaged)),
+                Err(error) if error.is_damage() => damaged.push(error),
+                // The run has removed it since, and has a newer one.
+                Err(error) if error.is_gone() => continue 'listing,
+                Err(error) => return Err(error),
+            }
         }
-    }
-    match damaged.is_empty() {
-        true => Err(CheckpointError::None(place.to_owned())),
-        false => Err(damaged.swap_remove(0)),
+        return match damaged.is_empty() {
+            true => Err(CheckpointError::None(place.to_owned())),
+            false => Err(damaged.swap_remove(0)),
+        };
     }
 }
 
@@ -329,9 +347,9 @@ impl Checkpoint {
     /// When it cannot be read, is damaged, or is something else.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let bytes = fs::read(path).map_err(io_error(path))?;
-        let format = |source| CheckpointError::Format {
+        let format = |reason| CheckpointError::Format {
             path: path.to_owned(),
-            source,
+            reason,
         };
         let broken = |e: SafeTensorError| format(e.into());
         let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
@@ -479,7 +497,10 @@ mod tests {
     fn saved(folder: &Path, frames: u64, keep: usize) -> PathBuf {
         let config = config(8);
         let (model, adam) = trained(&config);
-        save(folder, keep, &config, &state_at(frames), &model, &adam).expect("room")
+        let path = save(folder, &config, &state_at(frames), &model, &adam).expect("room");
+        let left = prune(folder, keep, &path);
+        assert!(left.is_empty(), "{left:?}");
+        path
     }
 
     fn floats(tensor: &Tensor) -> Vec<f32> {
@@ -537,14 +558,96 @@ mod tests {
     fn what_a_crash_left_behind_is_no_checkpoint() {
         let folder = tempfile::tempdir().expect("a folder");
         let whole = saved(folder.path(), 1, 9);
-        for name in ["000000000002.tmp", "notes.safetensors", "000000000003.txt"] {
+        let half = ".000000000002.safetensors.a1B2c3.tmp";
+        // The last two are somebody else's.
+        let others = [
+            "notes.safetensors",
+            "000000000003.txt",
+            "000000000002.tmp",
+            ".notes.a1B2c3.tmp",
+        ];
+        for name in others.iter().chain([&half]) {
             fs::write(folder.path().join(name), "half").expect("a file");
         }
         assert_eq!(find(folder.path()).expect("the whole one"), whole);
-        // The next save goes over it.
+        // The next save clears up after it.
         let next = saved(folder.path(), 2, 9);
-        assert!(!folder.path().join("000000000002.tmp").exists());
+        assert!(!folder.path().join(half).exists());
+        for name in others {
+            assert!(folder.path().join(name).exists(), "{name}");
+        }
         assert!(Checkpoint::read(&next).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_named_and_the_new_checkpoint_stands() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stuck = folder.path().join("000000000001.safetensors");
+        // Nobody can remove a folder as a file.
+        fs::create_dir(&stuck).expect("a folder");
+        let removed = saved(folder.path(), 2, 9);
+        let config = config(8);
+        let (model, adam) = trained(&config);
+        let written = save(folder.path(), &config, &state_at(3), &model, &adam).expect("room");
+        let errors = prune(folder.path(), 1, &written);
+        assert!(
+            matches!(&errors[..], [CheckpointError::Io { path, .. }] if *path == stuck),
+            "{errors:?}"
+        );
+        assert!(!removed.exists(), "the others are removed all the same");
+        assert_eq!(newest(folder.path()).expect("sound").0.state.frames, 3);
+        let gone = folder.path().join("gone");
+        assert_eq!(prune(&gone, 1, &gone.join("1.safetensors")).len(), 1);
+    }
+
+    /// A run that keeps one checkpoint removes under its reader's hands what that has just listed.
+    #[test]
+    fn a_reader_beside_a_run_that_keeps_one_checkpoint_never_fails() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        const READS: usize = 300;
+        let run = tempfile::tempdir().expect("a folder");
+        let folder = run.path().join("checkpoints");
+        saved(&folder, 1, 1);
+        let done = AtomicBool::new(false);
+        let (frames, written) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut frames = 1;
+                while !done.load(Ordering::Relaxed) {
+                    frames += 1;
+                    saved(&folder, frames, 1);
+                }
+                frames
+            });
+            let mut frames = Vec::new();
+            for _ in 0..READS {
+                let read = newest(run.path());
+                frames.push(read.map(|(checkpoint, damaged)| {
+                    assert!(damaged.is_empty(), "{damaged:?}");
+                    checkpoint.state.frames
+                }));
+            }
+            done.store(true, Ordering::Relaxed);
+            (frames, writer.join().expect("the writer"))
+        });
+        let frames: Result<Vec<u64>, _> = frames.into_iter().collect();
+        let frames = frames.expect("a checkpoint, always");
+        assert!(frames.is_sorted() && *frames.last().expect("reads") <= written);
+        let mut different = frames;
+        different.dedup();
+        assert!(
+            different.len() > 9,
+            "{different:?}: the run saved too seldom"
+        );
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_an_error_and_not_a_reason_to_look_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("000000000009.safetensors");
+        std::os::unix::fs::symlink(folder.path().join("gone"), &link).expect("a link");
+        let error = newest(folder.path()).expect_err("nothing there");
+        assert!(error.to_string().contains("000000000009"), "{error}");
     }
 
     /// One byte of the file's last tensor is another.
@@ -616,17 +719,6 @@ mod tests {
             paths,
             "left as they are"
         );
-    }
-
-    #[test]
-    fn a_write_that_fails_leaves_the_old_content() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("run.json");
-        fs::write(&path, "old").expect("a file");
-        fs::create_dir(folder.path().join("run.tmp")).expect("in the way");
-        let error = write_atomically(&path, b"new").expect_err("no room");
-        assert!(error.to_string().contains("run.json"), "{error}");
-        assert_eq!(fs::read(&path).expect("a file"), b"old");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The end of a run: final evaluations, `episodes.csv`, `summary.json`, the learning curve.
 
-use std::{fs, path::Path, sync::atomic::AtomicBool};
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use anyhow::Context as _;
 use hrm_common::{config::Config, env::EpisodeSummary, model::Hrm};
 
 use crate::{
-    checkpoint, episodes,
+    episodes,
     evaluate::{Evaluation, HeldOut, WalkBy},
+    files,
     ledger::LedgerFile,
     metrics_log::{EvalRecord, MetricsLog, Record},
     plot,
@@ -63,10 +64,9 @@ impl Finished {
         let evaluations = match finals {
             None => Vec::new(),
             Some(finals) => {
-                checkpoint::write_atomically(
-                    &run_dir.join(episodes::NAME),
-                    finals.episodes.as_bytes(),
-                )?;
+                let path = run_dir.join(episodes::NAME);
+                files::write(&path, finals.episodes)
+                    .with_context(|| format!("writing {}", path.display()))?;
                 finals.evaluations
             }
         };
@@ -88,7 +88,7 @@ impl Finished {
             evaluations,
         };
         let path = run_dir.join("summary.json");
-        fs::write(&path, serde_json::to_vec_pretty(&summary)?)
+        files::write(&path, serde_json::to_vec_pretty(&summary)?)
             .with_context(|| format!("writing {}", path.display()))?;
         plot::draw_run(run_dir)?;
         Ok(summary)

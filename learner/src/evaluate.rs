@@ -321,7 +321,13 @@ pub enum EvaluateError {
     NoModel,
     /// The dump cannot be written.
     #[error("writing the dump: {0}")]
-    Dump(#[from] io::Error),
+    Dump(io::Error),
+}
+
+impl From<io::Error> for EvaluateError {
+    fn from(error: io::Error) -> Self {
+        Self::Dump(error)
+    }
 }
 
 impl<N: Network> Walker<N> {

@@ -17,7 +17,7 @@
 //!   trainer     the loop around it: publish, checkpoint, evaluate, report (training_clock)
 //! ```
 //!
-//! beside it: `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `cohorts`, `episodes`, `paired`, `stats`, `progress`,
+//! beside it: `files`, `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `cohorts`, `episodes`, `paired`, `stats`, `progress`,
 //! `metrics_log`, `ledger`, `plot`, `certs`; `run`, which boots and drains all of it; `conclude`, its end; `analyse`, which looks into a checkpoint
 //! afterwards; and `study`, which makes many runs and holds them against each other. `device` finds the GPU for `run`.
 
@@ -31,8 +31,11 @@ pub mod cohorts;
 mod conclude;
 pub mod device;
 pub mod episodes;
+#[cfg(test)]
+mod error_tests;
 pub mod evaluate;
 pub mod evaluator;
+pub mod files;
 pub mod ledger;
 pub mod listener;
 pub mod loss;

@@ -1,15 +1,14 @@
 //! `metrics.jsonl`: how a run went, one record a line, only ever appended to.
 
 use std::{
-    ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
+    io,
+    path::Path,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{evaluate::Evaluation, ledger::append_whole};
+use crate::{evaluate::Evaluation, files, ledger::append_whole};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,9 +113,9 @@ impl MetricsLog {
     ///
     /// # Errors
     ///
-    /// When the file system refuses, or a line other than the last cannot be read.
+    /// When the file system refuses, or a line other than the last cannot be read. The error names the file.
     pub fn open(path: &Path, frames: u64) -> io::Result<Self> {
-        let text = match fs::read_to_string(path) {
+        let text = match text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
@@ -127,11 +126,10 @@ impl MetricsLog {
             .flat_map(|(line, _)| [line, "\n"])
             .collect();
         if kept != text {
-            replace(path, &kept)?;
+            files::write(path, &kept).map_err(naming(path))?;
         }
-        Ok(Self(
-            OpenOptions::new().create(true).append(true).open(path)?,
-        ))
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        Ok(Self(opened.map_err(naming(path))?))
     }
 
     /// Adds a record. One write, so that a reader never sees half of it unless the machine dies.
@@ -150,13 +148,25 @@ impl MetricsLog {
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or a line other than the last is no record.
+/// When the file cannot be read, or a line other than the last is no record. The error names the file.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
-    let text = fs::read_to_string(path)?;
+    let text = text(path)?;
     Ok(parse(&text, path)?
         .into_iter()
         .map(|(_, record)| record)
         .collect())
+}
+
+/// What stands in a log. A last line that is being written may end within a character.
+fn text(path: &Path) -> io::Result<String> {
+    let bytes = fs::read(path).map_err(naming(path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The same error with the file's name before it.
+fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
 /// The lines with what they say. A last line that says nothing was torn when the machine died.
@@ -176,19 +186,10 @@ fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Record)>> {
     Ok(records)
 }
 
-/// Puts `text` in the place of a file; whenever the machine dies, one of the two is there.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = OsString::from(path);
-    name.push(".tmp");
-    let temporary = PathBuf::from(name);
-    let mut file = File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::evaluate::WalkBy;
 
@@ -299,6 +300,9 @@ mod tests {
             whole.len() - 10,
             whole.find('\n').expect("two lines") + 2,
         ] {
+            // Also when a character is torn.
+            fs::write(&path, [&whole.as_bytes()[..end], b"\xc3"].concat()).expect("torn");
+            assert_eq!(read(&path).expect("readable"), [train(100)]);
             fs::write(&path, &whole[..end]).expect("torn");
             assert_eq!(read(&path).expect("readable"), [train(100)]);
             let mut log = MetricsLog::open(&path, 1000).expect("resumed");
@@ -330,5 +334,7 @@ mod tests {
             error.to_string().contains("metrics.jsonl, line 1"),
             "{error}"
         );
+        let error = read(&path.with_extension("gone")).expect_err("no file");
+        assert!(error.to_string().contains("metrics.gone: "), "{error}");
     }
 }

@@ -44,6 +44,7 @@ use crate::{
     device,
     evaluate::Evaluation,
     evaluator::Evaluator,
+    files,
     ledger::{self, Entry, LedgerFile},
     metrics_log::MetricsLog,
     progress::Progress,
@@ -138,7 +139,7 @@ pub async fn start(
     } else {
         began_or_lost(&config, run_dir.path())?;
     }
-    std::fs::write(run_dir.file("config.toml"), effective.to_toml())
+    files::write(&run_dir.file("config.toml"), effective.to_toml())
         .with_context(|| format!("writing {}", run_dir.file("config.toml").display()))?;
     let threads = device::update_threads(&config, device);
     let mut updater = Updater::new(
@@ -259,8 +260,7 @@ pub async fn start(
             device,
         ),
         newest: newest_tx,
-        metrics: MetricsLog::open(&run_dir.file("metrics.jsonl"), frames)
-            .with_context(|| format!("opening {}", run_dir.file("metrics.jsonl").display()))?,
+        metrics: MetricsLog::open(&run_dir.file("metrics.jsonl"), frames)?,
         ledger,
         evaluator: Evaluator::start(&config)?,
         sessions: sessions.clone(),

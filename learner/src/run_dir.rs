@@ -19,7 +19,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::checkpoint::{self, CheckpointError, RunState};
+use crate::{
+    checkpoint::{self, CheckpointError, RunState},
+    files,
+};
 
 /// Versions of the weights that one start of the learner may use. A restart goes on in the next block,
 /// so that a version never repeats, whatever was published after the last checkpoint, and what is still
@@ -63,12 +66,12 @@ pub enum RunDirError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The file system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}; name a folder that can be written with --run-dir")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Another process trains in it.
     #[error(
@@ -77,13 +80,13 @@ pub enum RunDirError {
     Locked(PathBuf),
     /// `run.json` is damaged.
     #[error(
-        "{path}: {source}; remove this file to go on from the newest checkpoint, or the folder to start anew"
+        "{path}: {reason}; remove this file to go on from the newest checkpoint, or the folder to start anew"
     )]
     Identity {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
 }
 
@@ -106,7 +109,7 @@ impl RunDir {
     pub fn open(path: &Path, resume: bool) -> Result<Self, RunDirError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
-            move |source| RunDirError::Io { path, source }
+            move |reason| RunDirError::Io { path, reason }
         };
         fs::create_dir_all(path).map_err(io_error(path))?;
         let lock_path = path.join(".lock");
@@ -114,21 +117,21 @@ impl RunDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(RunDirError::Locked(path.to_owned())),
-            Err(fs::TryLockError::Error(source)) => return Err(io_error(&lock_path)(source)),
+            Err(fs::TryLockError::Error(error)) => return Err(io_error(&lock_path)(error)),
         }
 
         let holds_run = !checkpoint::list(&path.join("checkpoints"))?.is_empty();
         let identity_path = path.join("run.json");
         let known: Option<Identity> =
             match fs::read(&identity_path) {
-                Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|source| {
+                Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|reason| {
                     RunDirError::Identity {
                         path: identity_path.clone(),
-                        source,
+                        reason,
                     }
                 })?),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-                Err(source) => return Err(io_error(&identity_path)(source)),
+                Err(error) => return Err(io_error(&identity_path)(error)),
             };
         if !resume && holds_run {
             return Err(RunDirError::Taken(path.to_owned()));
@@ -169,8 +172,10 @@ impl RunDir {
     fn write_identity(&self) -> Result<(), RunDirError> {
         let path = self.file("run.json");
         match serde_json::to_vec(&self.identity) {
-            Ok(json) => Ok(checkpoint::write_atomically(&path, &json)?),
-            Err(source) => Err(RunDirError::Identity { path, source }),
+            Ok(json) => {
+                files::write(&path, json).map_err(|reason| RunDirError::Io { path, reason })
+            }
+            Err(reason) => Err(RunDirError::Identity { path, reason }),
         }
     }
 

@@ -57,13 +57,19 @@ pub enum End {
 pub enum TrainError {
     /// A checkpoint could not be written.
     #[error("checkpoint: {0}")]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(CheckpointError),
     /// Batch after batch gave a gradient that is not finite.
     #[error(
         "the gradient was not finite in any update of {0} batches in a row: lower optimizer.learning_rate, then go on \
          from the last checkpoint with --resume"
     )]
     NotFinite(u32),
+}
+
+impl From<CheckpointError> for TrainError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Checkpoint(error)
+    }
 }
 
 /// Batches in a row without one finite gradient after which training has failed.
@@ -408,9 +414,9 @@ impl Trainer {
             curriculum: self.curriculum.state(),
             rng: self.updater.rng.clone(),
         };
-        checkpoint::save(
-            &self.run_dir.checkpoints(),
-            self.config.checkpoint.keep,
+        let folder = self.run_dir.checkpoints();
+        let path = checkpoint::save(
+            &folder,
             &self.config,
             &state,
             &self.updater.model,
@@ -422,6 +428,13 @@ impl Trainer {
         names::LEARNER_CHECKPOINT_FRAMES
             .get()
             .set(self.frames as f64);
+        // It is saved, whatever becomes of the old ones.
+        for error in checkpoint::prune(&folder, self.config.checkpoint.keep, &path) {
+            names::LEARNER_WRITE_FAILURES
+                .with(RunFile::OldCheckpoint)
+                .increment(1);
+            tracing::warn!(%error, "an old checkpoint cannot be removed; training goes on");
+        }
         Ok(())
     }
 }

@@ -73,10 +73,10 @@ pub struct Report {
 
 /// The operating system refused the worker threads.
 #[derive(Debug, Error)]
-#[error("starting {threads} learner threads: {source}; lower learner.threads")]
+#[error("starting {threads} learner threads: {reason}; lower learner.threads")]
 pub struct ThreadsError {
     threads: usize,
-    source: rayon::ThreadPoolBuildError,
+    reason: rayon::ThreadPoolBuildError,
 }
 
 /// Weights and optimiser as they were.
@@ -173,7 +173,7 @@ impl Updater {
             .num_threads(threads)
             .thread_name(|i| format!("update-{i}"))
             .build()
-            .map_err(|source| ThreadsError { threads, source })?;
+            .map_err(|reason| ThreadsError { threads, reason })?;
         let optimizer = Adam::new(optimizer, model.flat_parameters());
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Ok(Self {

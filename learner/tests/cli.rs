@@ -1160,3 +1160,432 @@ fn a_signal_ends_an_analysis_without_a_result() {
     let left = fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(left, 0, "nothing half-done");
 }
+
+/// A folder with everything that the commands of the path tests read, all of it with bare names and spaces.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let folder = TempDir::with_prefix("a desk ").expect("a folder");
+        let desk = Self(folder);
+        copy(trained(), &desk.at("my run"));
+        let maze = Maze::new(&EnvConfig::four_rooms(), 1).expect("a maze");
+        let tokens = serde_json::to_string(maze.observation()).expect("JSON");
+        fs::write(desk.at("my tokens"), tokens).expect("a file");
+        let sections: Vec<String> = support::TINY
+            .iter()
+            .map(|(key, value)| match value.parse::<u64>() {
+                Ok(number) => format!("{key} = {number}"),
+                Err(_) => format!("{key} = {value:?}"),
+            })
+            .collect();
+        fs::write(desk.at("my.toml"), sections.join("\n")).expect("a file");
+        let study =
+            "name = \"tiny\"\nseeds = [1]\n[[arm]]\nname = \"full\"\nconfig = \"my.toml\"\n";
+        fs::write(desk.at("my study.toml"), study).expect("a file");
+        // Not ours, whatever is written beside it.
+        fs::write(desk.at("weights.tmp"), "somebody else's").expect("a file");
+        desk
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Output, String, String) {
+        output(learner().current_dir(self.0.path()).args(arguments))
+    }
+
+    /// Every file and folder below it.
+    fn all(&self) -> Vec<PathBuf> {
+        let mut found = vec![self.0.path().to_owned()];
+        let mut next = 0;
+        while let Some(path) = found.get(next).cloned() {
+            next += 1;
+            if path.is_dir() {
+                let entries = fs::read_dir(path).expect("a folder");
+                found.extend(entries.map(|entry| entry.expect("an entry").path()));
+            }
+        }
+        found
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).expect("a file")),
+        }
+    }
+}
+
+#[test]
+fn every_command_takes_bare_names_and_spaces_and_replaces_files_whole() {
+    let desk = Desk::new();
+    let run = "my run";
+    // Arguments, what they write, and whether they may do so again.
+    type Case<'a> = (&'a [&'a str], &'a [&'a str], bool);
+    let cases: [Case; 12] = [
+        (
+            &[
+                "export",
+                "--checkpoint",
+                run,
+                "--out",
+                "weights.safetensors",
+            ],
+            &["weights.safetensors"],
+            true,
+        ),
+        (
+            &["export", "--checkpoint", run, "--out", "my weights"],
+            &["my weights"],
+            true,
+        ),
+        (
+            &[
+                "import",
+                "--weights",
+                "my weights",
+                "--config",
+                "my.toml",
+                "--run-dir",
+                "imported run",
+            ],
+            &["imported run/checkpoints/000000000000.safetensors"],
+            false,
+        ),
+        (
+            &[
+                "eval",
+                "--checkpoint",
+                run,
+                "--episodes",
+                "2",
+                "--dump",
+                "episodes.jsonl",
+            ],
+            &["episodes.jsonl"],
+            true,
+        ),
+        (
+            &[
+                "eval",
+                "--checkpoint",
+                run,
+                "--episodes",
+                "2",
+                "--dump",
+                "my episodes",
+                "--episodes-out",
+                "episodes.csv",
+            ],
+            &["my episodes", "episodes.csv"],
+            true,
+        ),
+        (
+            &[
+                "analyse",
+                "--checkpoint",
+                run,
+                "--episodes",
+                "2",
+                "--segments",
+                "2",
+                "--out",
+                "my figures",
+            ],
+            &[
+                "my figures/analysis.json",
+                "my figures/convergence.svg",
+                "my figures/reaction.csv",
+            ],
+            true,
+        ),
+        (
+            &["forward", "--checkpoint", run, "--tokens", "my tokens"],
+            &[],
+            true,
+        ),
+        (&["plot", run], &["my run/learning-curve.svg"], true),
+        (&["certs", "my certs"], &["my certs/ca.pem"], false),
+        (&["config", "--print", "--config", "my.toml"], &[], true),
+        (
+            &["train", "--config", "my.toml", "--run-dir", "new run"],
+            &[
+                "new run/summary.json",
+                "new run/config.toml",
+                "new run/learning-curve.svg",
+            ],
+            false,
+        ),
+        (
+            &[
+                "study",
+                "my study.toml",
+                "--dir",
+                "my study",
+                "--results",
+                "results",
+            ],
+            &["results/report.md"],
+            true,
+        ),
+    ];
+    for (arguments, files, again) in cases {
+        let (result, _, stderr) = desk.run(arguments);
+        assert!(result.status.success(), "{arguments:?}: {stderr}");
+        for name in files {
+            assert!(desk.at(name).is_file(), "{arguments:?}: {name}");
+            if again {
+                fs::write(desk.at(name), "old").expect("a file");
+            }
+        }
+        let (result, _, stderr) = desk.run(arguments);
+        assert_eq!(
+            result.status.success(),
+            again,
+            "{arguments:?} again: {stderr}"
+        );
+        for name in files {
+            let content = fs::read(desk.at(name)).expect("a file");
+            assert_ne!(content, b"old", "{arguments:?}: {name}");
+        }
+    }
+    let theirs = fs::read_to_string(desk.at("weights.tmp")).expect("still there");
+    assert_eq!(theirs, "somebody else's");
+    let all = desk.all();
+    let temporary = |path: &&PathBuf| path.extension().is_some_and(|end| end == "tmp");
+    let left: Vec<_> = all.iter().filter(temporary).collect();
+    assert_eq!(left, [&desk.at("weights.tmp")]);
+}
+
+#[test]
+fn a_path_that_cannot_be_used_is_named_once_with_what_it_should_have_been() {
+    let desk = Desk::new();
+    fs::write(desk.at("file"), "").expect("a file");
+    fs::create_dir(desk.at("folder")).expect("a folder");
+    let run = "my run";
+    let in_writable = "in a folder that exists and can be written";
+    let writable = "name a folder that can be made and written";
+    let of_run = "give a run's folder";
+    // Arguments, the exit status, and what the message must hold.
+    type Case<'a> = (&'a [&'a str], i32, [&'a str; 2]);
+    let cases: &[Case] = &[
+        (
+            &["export", "--checkpoint", run, "--out", "file/x"],
+            1,
+            ["--out file/x", in_writable],
+        ),
+        (
+            &["export", "--checkpoint", run, "--out", "nowhere/x"],
+            1,
+            ["--out nowhere/x", in_writable],
+        ),
+        (
+            &["export", "--checkpoint", run, "--out", "folder"],
+            1,
+            ["--out folder", "name a file"],
+        ),
+        (
+            &["export", "--checkpoint", run, "--out", "/dev/full"],
+            1,
+            ["--out /dev/full", "name a file"],
+        ),
+        (
+            &["export", "--checkpoint", "nowhere", "--out", "x"],
+            1,
+            ["nowhere", of_run],
+        ),
+        (
+            &["export", "--checkpoint", "file/x", "--out", "x"],
+            1,
+            ["file/x", of_run],
+        ),
+        (
+            &["export", "--checkpoint", "folder", "--out", "x"],
+            1,
+            ["folder", of_run],
+        ),
+        (
+            &["export", "--checkpoint", "file", "--out", "x"],
+            1,
+            ["file", "not safetensors"],
+        ),
+        (
+            &["import", "--weights", "nowhere", "--run-dir", "x"],
+            1,
+            ["--weights nowhere", "safetensors file"],
+        ),
+        (
+            &["import", "--weights", "folder", "--run-dir", "x"],
+            1,
+            ["--weights folder", "safetensors file"],
+        ),
+        (
+            &["import", "--weights", "file", "--run-dir", "x"],
+            1,
+            ["--weights file", "not safetensors"],
+        ),
+        (&["eval", "--checkpoint", "nowhere"], 1, ["nowhere", of_run]),
+        (
+            &["eval", "--checkpoint", run, "--dump", "file/x"],
+            1,
+            ["--dump file/x", in_writable],
+        ),
+        (
+            &["eval", "--checkpoint", run, "--dump", "nowhere/x"],
+            1,
+            ["--dump nowhere/x", in_writable],
+        ),
+        (
+            &["eval", "--checkpoint", run, "--dump", "folder"],
+            1,
+            ["--dump folder", "name a file"],
+        ),
+        (
+            &["eval", "--checkpoint", run, "--episodes-out", "file/x"],
+            1,
+            ["--episodes-out file/x", in_writable],
+        ),
+        (
+            &["eval", "--policy", "oracle", "--config", "nowhere"],
+            64,
+            ["nowhere", "--config"],
+        ),
+        (
+            &["analyse", "--checkpoint", "nowhere"],
+            1,
+            ["nowhere", of_run],
+        ),
+        (
+            &["analyse", "--checkpoint", run, "--out", "file/x"],
+            1,
+            ["--out file/x", writable],
+        ),
+        (
+            &["analyse", "--checkpoint", run, "--out", "file"],
+            1,
+            ["--out file", writable],
+        ),
+        (
+            &["forward", "--checkpoint", run, "--tokens", "nowhere"],
+            1,
+            ["--tokens nowhere", "observations"],
+        ),
+        (
+            &["forward", "--checkpoint", run, "--tokens", "folder"],
+            1,
+            ["--tokens folder", "observations"],
+        ),
+        (&["plot", "nowhere"], 1, ["nowhere", of_run]),
+        (&["plot", "file"], 1, ["file", of_run]),
+        (&["plot", "folder"], 1, ["folder", of_run]),
+        (&["certs", "file/x"], 1, ["file/x", writable]),
+        (&["certs", "file"], 1, ["file", writable]),
+        (
+            &["certs", "x", "--host", "no name\u{e9}"],
+            1,
+            ["certificates", "--host"],
+        ),
+        (
+            &["train", "--run-dir", "file/x"],
+            1,
+            ["file/x", "--run-dir"],
+        ),
+        (&["train", "--run-dir", "file"], 1, ["file", "--run-dir"]),
+        (
+            &["serve", "--run-dir", "file/x"],
+            1,
+            ["file/x", "--run-dir"],
+        ),
+        (&["train", "--config", "folder"], 64, ["folder", "--config"]),
+        (&["study", "nowhere"], 64, ["nowhere", "configs/studies"]),
+        (
+            &["study", "my study.toml", "--dir", "file/x"],
+            1,
+            ["--dir file/x", writable],
+        ),
+        (
+            &[
+                "study",
+                "my study.toml",
+                "--dir",
+                "d",
+                "--results",
+                "file/x",
+            ],
+            1,
+            ["--results file/x", writable],
+        ),
+        (
+            &[
+                "study",
+                "my study.toml",
+                "--results",
+                "nowhere",
+                "--report-only",
+            ],
+            1,
+            ["nowhere", "--results"],
+        ),
+    ];
+    for (arguments, code, parts) in cases {
+        let (result, _, stderr) = desk.run(arguments);
+        assert_eq!(result.status.code(), Some(*code), "{arguments:?}: {stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+        let said: Vec<&str> = stderr.trim().split(": ").collect();
+        for (i, part) in said.iter().enumerate() {
+            assert!(!said[i + 1..].contains(part), "{part:?} twice in {stderr}");
+        }
+        assert!(stderr.matches("os error").count() < 2, "{stderr}");
+    }
+    for name in ["x", "folder/x"] {
+        assert!(!desk.at(name).exists(), "{name} was begun");
+    }
+    let temporary = |path: &PathBuf| path.extension().is_some_and(|end| end == "tmp");
+    let left: Vec<PathBuf> = desk.all().into_iter().filter(temporary).collect();
+    assert_eq!(left, [desk.at("weights.tmp")]);
+}
+
+#[test]
+fn a_run_is_read_while_it_trains() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let often = [
+        ENDLESS,
+        ("checkpoint.interval_frames", "32"),
+        ("checkpoint.keep", "1"),
+        ("eval.interval_frames", "32"),
+        ("eval.episodes", "1"),
+    ];
+    let process = Process::start(&mut training(folder.path(), "train", &often));
+    // It saves at the same marks.
+    process.line("evaluation");
+    let place = folder.path().display().to_string();
+    let out = folder.path().join("weights").display().to_string();
+    for _ in 0..5 {
+        for arguments in [
+            &["eval", "--episodes", "1", "--checkpoint", &place][..],
+            &[
+                "analyse",
+                "--episodes",
+                "1",
+                "--segments",
+                "1",
+                "--checkpoint",
+                &place,
+            ],
+            &["export", "--out", &out, "--checkpoint", &place],
+            &["plot", &place],
+        ] {
+            stdout(learner().args(arguments));
+        }
+    }
+    process.send("-TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+}

@@ -176,6 +176,6 @@ fn seed() {
         rng: Xoshiro256PlusPlus::seed_from_u64(1),
     };
     let adam = Adam::new(config.optimizer.clone(), model.flat_parameters());
-    let path = checkpoint::save(folder.path(), 1, &config, &state, &model, &adam).expect("room");
+    let path = checkpoint::save(folder.path(), &config, &state, &model, &adam).expect("room");
     write("checkpoint", "seed", &fs::read(path).expect("a file"));
 }

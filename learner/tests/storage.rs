@@ -144,6 +144,50 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_saved_although_an_old_one_cannot_be_removed() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    support::scrape();
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let settings = [
+        ENDLESS,
+        ("checkpoint.interval_frames", "64"),
+        ("checkpoint.keep", "1"),
+    ];
+    let shutdown = Shutdown::new();
+    let running = start(&tiny(dir, &settings), false, &shutdown).await;
+    let failures = |file| {
+        metric(&format!(
+            "hrm_learner_write_failures_total{{file=\"{file}\"}}"
+        ))
+    };
+    let (unsaved, before) = (failures("checkpoint"), failures("old_checkpoint"));
+    let checkpoints = dir.join("checkpoints");
+    until("the first checkpoint", async || checkpoint::find(dir).ok()).await;
+    // Nobody can remove a folder as a file.
+    fs::create_dir(checkpoints.join("000000000001.safetensors")).expect("a folder");
+    until("an old one that stays", async || {
+        (failures("old_checkpoint") > before).then_some(())
+    })
+    .await;
+    let saved = || metric("hrm_learner_checkpoint_frames");
+    let then = saved();
+    until("newer ones", async || {
+        (saved() > then + 128.0).then_some(())
+    })
+    .await;
+    assert_eq!(
+        failures("checkpoint"),
+        unsaved,
+        "nothing failed to be saved"
+    );
+    shutdown.trip();
+    let summary = running.finish().await.expect("it stops, saved");
+    let last = Checkpoint::read(&newest(dir)).expect("sound");
+    assert_eq!(last.state.frames, summary.frames);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_newest_checkpoint_costs_what_came_after_the_one_before() {
     let _one = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().expect("a folder");

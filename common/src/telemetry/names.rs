@@ -125,6 +125,8 @@ label! {
     RunFile = "file" {
         /// A checkpoint.
         Checkpoint = "checkpoint",
+        /// An old checkpoint, which was to be removed.
+        OldCheckpoint = "old_checkpoint",
         /// `metrics.jsonl`.
         Metrics = "metrics",
         /// `ledger.jsonl` and what belongs to it.
@@ -483,7 +485,7 @@ metrics! {
     LEARNER_GRADIENT_NORM: Gauge<Unlabelled> = "hrm_learner_gradient_norm", Count;
     /// The learning rate of the last update.
     LEARNER_LEARNING_RATE: Gauge<Unlabelled> = "hrm_learner_learning_rate", Count;
-    /// Share of the importance weights of the last batch that V-trace clipped.
+    /// Share of the importance weights of the last batch that V-trace clipped, by more than rounding.
     LEARNER_CLIPPED: Gauge<Clip> = "hrm_learner_clipped_ratio", Count;
 
     /// Versions of the weights published.
@@ -506,7 +508,7 @@ metrics! {
     /// Frames of the run at the newest checkpoint.
     LEARNER_CHECKPOINT_FRAMES: Gauge<Unlabelled> = "hrm_learner_checkpoint_frames", Count;
 
-    /// Times the file system refused what the learner writes while it trains, by file. Training goes on.
+    /// Times the file system refused what the learner writes or removes while it trains, by file. Training goes on.
     LEARNER_WRITE_FAILURES: Counter<RunFile> = "hrm_learner_write_failures_total", Count;
 
     /// Share of the last evaluation's episodes that reached the goal.

@@ -10,7 +10,7 @@ use clap::Args;
 use hrm_common::{config::Override, output, shutdown::Shutdown};
 use hrm_learner::{
     analyse::{Probe, Settings, analyse, report},
-    plot,
+    files, plot,
     progress::Walk,
 };
 use tch::Device;
@@ -63,7 +63,10 @@ pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     };
     let out = args.out.unwrap_or_else(|| beside(&args.checkpoint));
     // Before the work, so that nobody waits for a folder that cannot be.
-    fs::create_dir_all(&out).with_context(|| format!("--out {}", out.display()))?;
+    fs::create_dir_all(&out).with_context(|| {
+        let out = out.display();
+        format!("--out {out}: name a folder that can be made and written")
+    })?;
 
     // Handles signals only; the analysis runs on this thread and a pool's.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -96,7 +99,7 @@ pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         ("reaction.svg", plot::reaction(&analysis.reactions)?),
     ] {
         let path = out.join(name);
-        fs::write(&path, content).with_context(|| path.display().to_string())?;
+        files::write(&path, content).with_context(|| path.display().to_string())?;
     }
     if args.json {
         output::print_line(serde_json::to_string(&analysis)?)?;

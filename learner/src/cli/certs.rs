@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use hrm_common::output;
 use hrm_learner::certs::{self, file};
@@ -42,9 +42,7 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
              of UTF-8 text"
         );
     };
-    certs::make(folder, host, *days).context(
-        "nothing that exists is overwritten: name another folder, remove the old one, or add --if-missing",
-    )?;
+    certs::make(folder, host, *days)?;
     let set = |key: &str, name: &str| {
         let setting = format!("{key}={}", folder.join(name).display());
         format!("  --set {}", super::word(&setting))

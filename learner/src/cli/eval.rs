@@ -1,9 +1,8 @@
 //! `hrm-learner eval`.
 
 use std::{
-    fs::File,
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
 
@@ -13,6 +12,7 @@ use hrm_common::{config::Override, env::EpisodeSummary, model::Hrm, output};
 use hrm_learner::{
     episodes,
     evaluate::{HeldOut, WalkBy},
+    files::Draft,
 };
 use tch::Device;
 
@@ -66,12 +66,9 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         .as_ref()
         .map(|c| c.model(Device::Cpu))
         .transpose()?;
-    let mut dump = match &args.dump {
-        Some(path) => Some(BufWriter::new(
-            File::create(path).with_context(|| format!("--dump {}", path.display()))?,
-        )),
-        None => None,
-    };
+    // Both before the work, so that nobody waits for a file that cannot be.
+    let mut dump = draft("--dump", args.dump.as_deref())?.map(BufWriter::new);
+    let episodes_out = draft("--episodes-out", args.episodes_out.as_deref())?;
     let held_out = HeldOut {
         env: &config.env,
         episodes: config.eval.final_episodes,
@@ -84,18 +81,20 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         &going_on,
         dump.as_mut().map(|out| out as &mut dyn Write),
     )?;
-    if let Some(mut out) = dump {
-        out.flush().context("--dump")?;
+    if let Some(out) = dump {
+        let draft = out.into_inner().map_err(|error| error.into_error());
+        draft.and_then(Draft::commit).context("--dump")?;
     }
     let walks = walked.zip(held_out.oracle(&going_on)?);
     let (walked, oracle) = walks.context("the evaluation was stopped")?;
-    if let Some(path) = &args.episodes_out {
+    if let Some(mut out) = episodes_out {
         let walks: &[(WalkBy, &[EpisodeSummary])] = match args.policy {
             WalkBy::Oracle => &[(WalkBy::Oracle, &oracle)],
             policy => &[(policy, &walked), (WalkBy::Oracle, &oracle)],
         };
-        std::fs::write(path, episodes::csv(walks))
-            .with_context(|| format!("--episodes-out {}", path.display()))?;
+        out.write_all(episodes::csv(walks).as_bytes())
+            .and_then(|()| out.commit())
+            .context("--episodes-out")?;
     }
     let evaluation = held_out.evaluation(args.policy, &walked, &oracle);
     if args.json {
@@ -104,4 +103,16 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         output::print_line(evaluation)?;
     }
     Ok(())
+}
+
+/// Begins the file that `flag` names.
+fn draft(flag: &str, path: Option<&Path>) -> anyhow::Result<Option<Draft>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let draft = Draft::new(path).with_context(|| {
+        let path = path.display();
+        format!("{flag} {path}: name a file in a folder that exists and can be written")
+    })?;
+    Ok(Some(draft))
 }

@@ -48,7 +48,9 @@ pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
     super::load_over(ConfigArgs::default(), &checkpoint, [])?;
     let model = checkpoint.model(Device::Cpu)?;
     let name = args.tokens.display();
-    let text = fs::read_to_string(&args.tokens).with_context(|| format!("--tokens {name}"))?;
+    let text = fs::read_to_string(&args.tokens).with_context(|| {
+        format!("--tokens {name}: name a file of observations, one JSON array a line")
+    })?;
     let mut carry = model.initial_carry(1);
     let lines = text
         .lines()

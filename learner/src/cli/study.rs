@@ -1,11 +1,12 @@
 //! `hrm-learner study`.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use hrm_common::{
     output::{self, OutputError},
@@ -71,6 +72,13 @@ pub fn run(args: StudyArgs) -> anyhow::Result<()> {
     let Some(first) = runs.first() else {
         return Ok(());
     };
+    // Before the work, so that nobody trains for a folder that cannot be.
+    for (flag, folder) in [("--dir", &dir), ("--results", &results)] {
+        fs::create_dir_all(folder).with_context(|| {
+            let folder = folder.display();
+            format!("{flag} {folder}: name a folder that can be made and written")
+        })?;
+    }
     // One process has one log: how it looks is said by the first run.
     let telemetry = first.effective.config.telemetry.clone();
     let screen = Screen::new(&telemetry);

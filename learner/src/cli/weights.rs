@@ -11,7 +11,8 @@ use hrm_common::{
     output,
 };
 use hrm_learner::{
-    checkpoint::{self, RunState, write_atomically},
+    checkpoint::{self, RunState},
+    files,
     optimizer::Adam,
     run_dir::Identity,
 };
@@ -61,7 +62,10 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
         true => published::to_published(&model)?,
         false => model.named_tensors(),
     };
-    write_atomically(&args.out, &state::encode_named(&named, None))?;
+    files::write(&args.out, state::encode_named(&named, None)).with_context(|| {
+        let out = args.out.display();
+        format!("--out {out}: name a file in a folder that exists and can be written")
+    })?;
     Ok(output::print_line(args.out.display())?)
 }
 
@@ -70,7 +74,8 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
     let run_dir = Override::path("--run-dir", "run.dir", &args.run_dir)?;
     let config = args.config.load([Some(run_dir)])?.config;
     let name = args.weights.display();
-    let bytes = fs::read(&args.weights).with_context(|| format!("--weights {name}"))?;
+    let bytes = fs::read(&args.weights)
+        .with_context(|| format!("--weights {name}: name a safetensors file that can be read"))?;
     let named = state::decode(&bytes).with_context(|| format!("--weights {name}"))?;
     let mut model = Hrm::new(
         &config.model,
@@ -100,13 +105,6 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
         rng: Xoshiro256PlusPlus::seed_from_u64(config.run.seed),
     };
     let optimizer = Adam::new(config.optimizer.clone(), model.flat_parameters());
-    let path = checkpoint::save(
-        &folder,
-        config.checkpoint.keep,
-        &config,
-        &state,
-        &model,
-        &optimizer,
-    )?;
+    let path = checkpoint::save(&folder, &config, &state, &model, &optimizer)?;
     Ok(output::print_line(path.display())?)
 }

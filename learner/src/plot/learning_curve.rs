@@ -12,7 +12,7 @@
 //! ```
 
 use std::{
-    fs,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,10 @@ use plotters::{
 use super::{
     Area, Axis, Chart, FONT, FRAMES, GRID, INK, ORANGE, PlotError, X_LABELS, legend, mesh, minutes,
 };
-use crate::metrics_log::{self, EvalRecord, Record, TrainRecord};
+use crate::{
+    files,
+    metrics_log::{self, EvalRecord, Record, TrainRecord},
+};
 
 const SIZE: (u32, u32) = (900, 680);
 /// A light blue, which stays apart from the evaluation's orange for colour-blind eyes and in grey.
@@ -35,20 +38,26 @@ const EVALUATION: RGBColor = ORANGE;
 ///
 /// # Errors
 ///
-/// When the log cannot be read or the picture not written.
+/// When there is no log, the log cannot be read or the picture not written.
 pub fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
-    let failed = |path: &Path| {
-        let path = path.display().to_string();
-        move |source| PlotError::Io { path, source }
-    };
     let log = run_dir.join("metrics.jsonl");
-    let records = metrics_log::read(&log).map_err(failed(&log))?;
+    let records = metrics_log::read(&log).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            PlotError::NoRun(run_dir.to_owned())
+        }
+        _ => PlotError::Log(error),
+    })?;
     let name = run_dir
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into());
     let picture = run_dir.join("learning-curve.svg");
-    fs::write(&picture, svg(&name, &records)?).map_err(failed(&picture))?;
-    Ok(picture)
+    match files::write(&picture, svg(&name, &records)?) {
+        Ok(()) => Ok(picture),
+        Err(reason) => Err(PlotError::Io {
+            path: picture,
+            reason,
+        }),
+    }
 }
 
 /// The picture of a run called `name`, as SVG.
@@ -395,7 +404,7 @@ mod tests {
     fn a_run_in_a_folder_is_drawn_beside_its_log() {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(
-            matches!(draw_run(folder.path()), Err(PlotError::Io { .. })),
+            matches!(draw_run(folder.path()), Err(PlotError::NoRun(_))),
             "no log yet"
         );
         let mut log =
@@ -405,7 +414,7 @@ mod tests {
             .for_each(|record| log.append(record).expect("appended"));
         let picture = draw_run(folder.path()).expect("drawn");
         assert_eq!(picture, folder.path().join("learning-curve.svg"));
-        let svg = fs::read_to_string(picture).expect("written");
+        let svg = std::fs::read_to_string(picture).expect("written");
         assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
     }
 }

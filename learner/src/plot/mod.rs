@@ -6,7 +6,7 @@ pub mod panels;
 mod reaction;
 mod unit;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use plotters::{
     coord::{Shift, types::RangedCoordf64},
@@ -26,13 +26,19 @@ const GRID: RGBColor = RGBColor(228, 230, 234);
 /// Why there is no picture.
 #[derive(Debug, Error)]
 pub enum PlotError {
-    /// The log cannot be read or the picture not written.
-    #[error("{path}: {source}")]
+    /// The folder is none of a run.
+    #[error("{0}: holds no metrics.jsonl; give a run's folder, such as runs/four-rooms")]
+    NoRun(PathBuf),
+    /// The log cannot be read.
+    #[error("{0}")]
+    Log(io::Error),
+    /// The picture cannot be written.
+    #[error("{path}: {reason}")]
     Io {
         /// The file.
-        path: String,
+        path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The picture could not be drawn.
     #[error("the picture cannot be drawn: {0}")]

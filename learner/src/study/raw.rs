@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{self, PlannedRun};
 use crate::{
-    checkpoint, device, episodes,
+    checkpoint, device, episodes, files,
     metrics_log::{self, Record},
     run::Summary,
     run_dir::Identity,
@@ -101,8 +101,7 @@ pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRu
     );
     Ok(Some(RawRun {
         effective: configuration(&folder.join("config.toml"))?,
-        records: metrics_log::read(&folder.join("metrics.jsonl"))
-            .with_context(|| format!("reading the raw data in {}", folder.display()))?,
+        records: metrics_log::read(&folder.join("metrics.jsonl"))?,
         summary,
         machine: json(&folder.join("machine.json"))?,
     }))
@@ -118,17 +117,19 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
     let (from, to) = (&config.run.dir, folder(results, &run.arm, run.seed));
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
     for name in ["config.toml", "metrics.jsonl", episodes::NAME] {
-        fs::copy(from.join(name), to.join(name))
+        fs::read(from.join(name))
+            .and_then(|bytes| files::write(&to.join(name), bytes))
             .with_context(|| format!("copying {name} to {}", to.display()))?;
     }
     let identity: Identity = json(&from.join("run.json"))?;
     let machine = machine(&run.effective, &identity)?;
     write_json(&to.join("machine.json"), &machine)?;
     write_json(&to.join("summary.json"), summary)?;
-    let mut checkpoints = checkpoint::list(&from.join("checkpoints"))?;
-    checkpoints.pop();
-    for old in checkpoints {
-        fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
+    let checkpoints = from.join("checkpoints");
+    let newest = checkpoint::find(&checkpoints)?;
+    // The run is kept, whatever becomes of the old ones.
+    for error in checkpoint::prune(&checkpoints, 1, &newest) {
+        tracing::warn!(%error, "an old checkpoint cannot be removed");
     }
     Ok(())
 }
@@ -225,7 +226,7 @@ fn json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
-    Ok(checkpoint::write_atomically(path, &text)?)
+    files::write(path, &text).with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]
@@ -280,6 +281,13 @@ mod tests {
         let checkpoints = run.effective.config.run.dir.join("checkpoints");
         let left = checkpoint::list(&checkpoints).expect("a folder");
         assert_eq!(left, [checkpoints.join("000000001000.safetensors")]);
+
+        // Nobody can remove a folder as a file: the run is kept all the same.
+        let stuck = checkpoints.join("000000000001.safetensors");
+        fs::create_dir(&stuck).expect("a folder");
+        keep(&run, &made.summary, &results).expect("kept");
+        let left = checkpoint::list(&checkpoints).expect("a folder");
+        assert_eq!(left, [stuck, checkpoints.join("000000001000.safetensors")]);
     }
 
     #[test]

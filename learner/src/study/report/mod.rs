@@ -13,7 +13,7 @@ mod csv;
 mod markdown;
 mod rank_tests;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
@@ -22,6 +22,7 @@ use super::{
     measures::Run,
     pictures, raw,
 };
+use crate::files;
 
 /// The file to begin with.
 pub const NAME: &str = "report.md";
@@ -96,7 +97,7 @@ impl<'s> Report<'s> {
     pub fn write(&self, results: &Path) -> anyhow::Result<()> {
         for (name, text) in self.files()? {
             let path = results.join(name);
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            files::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(())
     }

@@ -1,6 +1,14 @@
-//! The end of a run: final evaluations, `episodes.csv`, `summary.json`, the learning curve.
+//! The end of a run: owed and final evaluations, `episodes.csv`, `summary.json`, the learning curve.
+//!
+//! ```text
+//!   owed evaluations -> final evaluations -> episodes.csv -> metrics.jsonl -> learning curve -> summary.json
+//! ```
+//!
+//! `summary.json` comes last and says that everything before it is done. A start that finds it for the frames
+//! of its checkpoint evaluates nothing. After a crash anywhere before it the evaluations are made again; they
+//! give the same figures, and a record that is in `metrics.jsonl` already is not appended a second time.
 
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{fs, io, path::Path, sync::atomic::AtomicBool};
 
 use anyhow::Context as _;
 use hrm_common::{config::Config, env::EpisodeSummary, model::Hrm};
@@ -8,14 +16,30 @@ use hrm_common::{config::Config, env::EpisodeSummary, model::Hrm};
 use crate::{
     episodes,
     evaluate::{Evaluation, HeldOut, WalkBy},
-    files,
+    evaluator::GreedyEvaluation,
+    files, gauges,
     ledger::LedgerFile,
-    metrics_log::{EvalRecord, MetricsLog, Record},
+    metrics_log::{self, EvalRecord, MetricsLog, Record},
+    owed::OwedEvaluations,
     plot,
     run::Summary,
     run_dir::RunDir,
     trainer::{End, Trainer},
 };
+
+/// The result's file in a run's folder.
+const SUMMARY: &str = "summary.json";
+
+/// Removes the result of an earlier end: it says nothing about a run that goes on.
+pub(crate) fn withdraw(run_dir: &Path) -> io::Result<()> {
+    for name in [SUMMARY, episodes::NAME] {
+        match fs::remove_file(run_dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// What is left of a trainer once its streams are closed.
 #[derive(Debug)]
@@ -27,7 +51,7 @@ pub(crate) struct Finished {
     frames: u64,
     updates: u64,
     seconds: f64,
-    _run_dir: RunDir,
+    run_dir: RunDir,
 }
 
 impl Finished {
@@ -41,64 +65,117 @@ impl Finished {
             model: trainer.updater.model,
             metrics: trainer.metrics,
             ledger: trainer.ledger,
-            _run_dir: trainer.run_dir,
+            run_dir: trainer.run_dir,
         }
     }
 
-    /// The final evaluations of a complete run, the summary and the learning curve. `stop` ends the
-    /// evaluations without a result; the run is saved already.
+    /// Evaluates a complete run, unless an earlier start has, and writes its result. `stop` ends the
+    /// evaluations without a result; the run is saved already, and a resume makes them.
     pub fn conclude(
         mut self,
         end: End,
         config: &Config,
-        run_dir: &Path,
         stop: &AtomicBool,
     ) -> anyhow::Result<Summary> {
-        let finals = match end {
-            End::Stopped => None,
-            End::Complete => {
-                tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
-                Finals::of(&self.model, config, stop)?
+        let mut evaluations = Vec::new();
+        if end == End::Complete {
+            if let Some(summary) = self.concluded(config) {
+                tracing::info!(
+                    frames = self.frames,
+                    "the run is complete and evaluated; nothing is left to do"
+                );
+                return Ok(summary);
             }
-        };
-        let evaluations = match finals {
-            None => Vec::new(),
-            Some(finals) => {
-                let path = run_dir.join(episodes::NAME);
-                files::write(&path, finals.episodes)
-                    .with_context(|| format!("writing {}", path.display()))?;
-                finals.evaluations
-            }
-        };
-        // The greedy one; the others are no points of the learning curve.
-        if let Some(evaluation) = evaluations.first() {
-            self.metrics.append(&Record::Eval(EvalRecord {
-                frames: self.frames,
-                seconds: self.seconds,
-                updates: self.updates,
-                evaluation: evaluation.clone(),
-            }))?;
+            evaluations = self.evaluate(config, stop)?;
         }
+        plot::draw_run(self.run_dir.path())?;
         let summary = Summary {
-            complete: end == End::Complete,
+            complete: !evaluations.is_empty(),
             frames: self.frames,
             seconds: self.seconds,
             updates: self.updates,
             seed: config.run.seed,
             evaluations,
         };
-        let path = run_dir.join("summary.json");
+        let path = self.run_dir.file(SUMMARY);
         files::write(&path, serde_json::to_vec_pretty(&summary)?)
             .with_context(|| format!("writing {}", path.display()))?;
-        plot::draw_run(run_dir)?;
         Ok(summary)
     }
+
+    /// The result that an earlier start wrote, if it is of these weights and these evaluations. The trainer
+    /// withdraws it before it changes the weights.
+    fn concluded(&self, config: &Config) -> Option<Summary> {
+        let text = fs::read(self.run_dir.file(SUMMARY)).ok()?;
+        let summary: Summary = serde_json::from_slice(&text).ok()?;
+        let (episodes, seed) = (config.eval.final_episodes, config.eval.seed);
+        let same = |e: &Evaluation| e.episodes == episodes && e.seed == Some(seed);
+        let holds = summary.complete
+            && (summary.frames, summary.updates) == (self.frames, self.updates)
+            && summary.evaluations.iter().all(same)
+            && self.run_dir.file(episodes::NAME).exists();
+        holds.then_some(summary)
+    }
+
+    /// Makes what is owed and the final evaluations, and records them; none when `stop` was set meanwhile.
+    fn evaluate(&mut self, config: &Config, stop: &AtomicBool) -> anyhow::Result<Vec<Evaluation>> {
+        let path = self.run_dir.file("metrics.jsonl");
+        let records = metrics_log::read(&path)?;
+        let (owed, jobs) = OwedEvaluations::open(self.run_dir.path(), self.frames, &records)?;
+        let mut periodic = GreedyEvaluation::new(config)?;
+        // The final evaluation takes the place of one at the same frames.
+        for job in jobs.iter().filter(|job| job.frames < self.frames) {
+            match periodic.of(job, stop) {
+                Ok(Some(record)) => self.metrics.append(&Record::Eval(record))?,
+                Ok(None) => return Ok(Vec::new()),
+                Err(error) => {
+                    tracing::error!(%error, frames = job.frames, "an owed evaluation cannot be made");
+                }
+            }
+            owed.settle(job.frames)?;
+        }
+        tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
+        let Some(finals) = Finals::of(&self.model, config, stop)? else {
+            return Ok(Vec::new());
+        };
+        let path = self.run_dir.file(episodes::NAME);
+        files::write(&path, finals.episodes)
+            .with_context(|| format!("writing {}", path.display()))?;
+        // The others are no points of the learning curve.
+        let [greedy, ..] = &finals.evaluations;
+        let record = EvalRecord {
+            frames: self.frames,
+            seconds: self.seconds,
+            updates: self.updates,
+            evaluation: greedy.clone(),
+        };
+        if !records.iter().any(|earlier| is_same(earlier, &record)) {
+            self.metrics.append(&Record::Eval(record.clone()))?;
+        }
+        owed.settle(self.frames)?;
+        gauges::evaluated(&record);
+        Ok(finals.evaluations.into())
+    }
+}
+
+/// Whether a record is of the same weights and the same episodes as an evaluation.
+fn is_same(earlier: &Record, record: &EvalRecord) -> bool {
+    let of = |record: &EvalRecord| {
+        let Evaluation {
+            policy,
+            seed,
+            episodes,
+            ..
+        } = record.evaluation;
+        (record.frames, record.updates, policy, seed, episodes)
+    };
+    matches!(earlier, Record::Eval(earlier) if of(earlier) == of(record))
 }
 
 /// The final evaluations.
 struct Finals {
     /// Greedy, sampled and the oracle's.
-    evaluations: Vec<Evaluation>,
+    evaluations: [Evaluation; 3],
     /// `episodes.csv`.
     episodes: String,
 }
@@ -125,9 +202,7 @@ impl Finals {
             (WalkBy::Oracle, &oracle),
         ];
         Ok(Some(Self {
-            evaluations: walks
-                .map(|(by, walked)| held_out.evaluation(by, walked, &oracle))
-                .into(),
+            evaluations: walks.map(|(by, walked)| held_out.evaluation(by, walked, &oracle)),
             episodes: episodes::csv(&walks),
         }))
     }

@@ -8,25 +8,26 @@ use std::{
     thread::JoinHandle,
 };
 
+use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use hrm_common::{
-    config::Config,
-    env::EpisodeSummary,
+    config::{Config, EvalConfig},
+    env::{EnvConfig, EpisodeSummary},
     model::{Hrm, ModelConfigError},
-    weights::{self, Weights},
+    weights::{self, WeightsError},
 };
 use tch::Device;
 
 use crate::{
-    evaluate::{EvaluateError, Evaluation, HeldOut, WalkBy},
+    evaluate::{EvaluateError, HeldOut, WalkBy},
     metrics_log::EvalRecord,
 };
 
 /// Published weights to evaluate, and where the run stood.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// What to evaluate.
-    pub weights: Weights,
+    /// The model's tensors as safetensors.
+    pub weights: Bytes,
     /// Frames of the run.
     pub frames: u64,
     /// Seconds of training.
@@ -45,39 +46,23 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Starts the thread.
+    /// Starts the thread. It makes the evaluations that are `owed` from an earlier start first.
     ///
     /// # Errors
     ///
     /// When the configuration's model cannot be built.
-    pub fn start(config: &Config) -> Result<Self, ModelConfigError> {
-        let mut model = Hrm::new(&config.model, config.env.grid(), 0, Device::Cpu)?;
+    pub fn start(config: &Config, owed: Vec<Job>) -> Result<Self, ModelConfigError> {
+        let mut evaluation = GreedyEvaluation::new(config)?;
         // One waits at most: when evaluation is slower than its interval, marks are skipped.
         let (jobs_tx, jobs) = bounded::<Job>(1);
         // Never more than the jobs that were taken.
         let (done_tx, done) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
-        let (env, eval, stopped) = (config.env.clone(), config.eval.clone(), stop.clone());
+        let stopped = stop.clone();
         let work = move || {
-            let held_out = HeldOut {
-                env: &env,
-                episodes: eval.episodes,
-                seed: eval.seed,
-            };
-            let mut oracle = None;
-            for job in jobs {
-                if let Err(error) = weights::load(&mut model, &job.weights.body) {
-                    tracing::error!(%error, "evaluation cannot load the weights");
-                    continue;
-                }
-                match greedy(&held_out, &model, &mut oracle, &stopped) {
-                    Ok(Some(evaluation)) => {
-                        let record = EvalRecord {
-                            frames: job.frames,
-                            seconds: job.seconds,
-                            updates: job.updates,
-                            evaluation,
-                        };
+            for job in owed.into_iter().chain(jobs) {
+                match evaluation.of(&job, &stopped) {
+                    Ok(Some(record)) => {
                         if done_tx.send(record).is_err() {
                             return;
                         }
@@ -100,14 +85,22 @@ impl Evaluator {
         })
     }
 
-    /// Asks for an evaluation; skipped, with a word, while an older one still waits.
-    pub fn request(&self, job: Job) {
-        let Some(jobs) = &self.jobs else { return };
-        if let Err(TrySendError::Full(job)) = jobs.try_send(job) {
-            tracing::info!(
-                frames = job.frames,
-                "evaluation skipped: the one before is still running"
-            );
+    /// Asks for an evaluation. False, with a word in the log, when it is skipped because an older one still
+    /// waits, or because there is no thread.
+    pub fn request(&self, job: Job) -> bool {
+        let Some(jobs) = &self.jobs else {
+            return false;
+        };
+        match jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(job)) => {
+                tracing::info!(
+                    frames = job.frames,
+                    "evaluation skipped: the one before is still running"
+                );
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
         }
     }
 
@@ -117,21 +110,64 @@ impl Evaluator {
     }
 }
 
-/// Evaluates a model; `None` when it is stopped. The oracle's walk, always the same, is kept in `oracle`.
-fn greedy(
-    held_out: &HeldOut<'_>,
-    model: &Hrm,
-    oracle: &mut Option<Vec<EpisodeSummary>>,
-    stop: &AtomicBool,
-) -> Result<Option<Evaluation>, EvaluateError> {
-    if oracle.is_none() {
-        *oracle = held_out.oracle(stop)?;
+/// The periodic evaluation of a run: the greedy policy on `eval.episodes` held-out episodes.
+pub(crate) struct GreedyEvaluation {
+    env: EnvConfig,
+    eval: EvalConfig,
+    model: Hrm,
+    /// Walked once: it is the same for all weights.
+    oracle: Option<Vec<EpisodeSummary>>,
+}
+
+/// Why a periodic evaluation could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeriodicError {
+    /// The weights are not those of the run's model.
+    #[error("the weights to evaluate cannot be loaded: {0}")]
+    Weights(#[from] WeightsError),
+    /// The episodes cannot be walked.
+    #[error(transparent)]
+    Walk(#[from] EvaluateError),
+}
+
+impl GreedyEvaluation {
+    /// Builds the model that the weights are loaded into.
+    pub(crate) fn new(config: &Config) -> Result<Self, ModelConfigError> {
+        Ok(Self {
+            env: config.env.clone(),
+            eval: config.eval.clone(),
+            model: Hrm::new(&config.model, config.env.grid(), 0, Device::Cpu)?,
+            oracle: None,
+        })
     }
-    let Some(oracle) = oracle else {
-        return Ok(None);
-    };
-    let walked = held_out.walk(WalkBy::Greedy, || Some(model.share()), stop, None)?;
-    Ok(walked.map(|walked| held_out.evaluation(WalkBy::Greedy, &walked, oracle)))
+
+    /// Evaluates the weights of a job; `None` when `stop` is set before the end.
+    pub(crate) fn of(
+        &mut self,
+        job: &Job,
+        stop: &AtomicBool,
+    ) -> Result<Option<EvalRecord>, PeriodicError> {
+        weights::load(&mut self.model, &job.weights)?;
+        let held_out = HeldOut {
+            env: &self.env,
+            episodes: self.eval.episodes,
+            seed: self.eval.seed,
+        };
+        if self.oracle.is_none() {
+            self.oracle = held_out.oracle(stop)?;
+        }
+        let network = || Some(self.model.share());
+        let walked = held_out.walk(WalkBy::Greedy, network, stop, None)?;
+        let Some((walked, oracle)) = walked.zip(self.oracle.as_ref()) else {
+            return Ok(None);
+        };
+        Ok(Some(EvalRecord {
+            frames: job.frames,
+            seconds: job.seconds,
+            updates: job.updates,
+            evaluation: held_out.evaluation(WalkBy::Greedy, &walked, oracle),
+        }))
+    }
 }
 
 impl Drop for Evaluator {
@@ -174,12 +210,11 @@ mod tests {
         Hrm::new(&config.model, config.env.grid(), seed, Device::Cpu).expect("a model")
     }
 
-    fn weights(model: &Hrm) -> Weights {
-        let body = state::encode(model).into();
-        Weights::new(1, body, model.fingerprint(), 0, false)
+    fn weights(model: &Hrm) -> Bytes {
+        state::encode(model).into()
     }
 
-    fn job(weights: Weights, frames: u64) -> Job {
+    fn job(weights: Bytes, frames: u64) -> Job {
         Job {
             weights,
             frames,
@@ -191,10 +226,10 @@ mod tests {
     #[test]
     fn it_evaluates_the_weights_it_was_given() {
         let config = config(10);
-        let evaluator = Evaluator::start(&config).expect("a model");
+        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
         for seed in [1, 2] {
             let model = model(&config, seed);
-            evaluator.request(job(weights(&model), 100 * seed));
+            assert!(evaluator.request(job(weights(&model), 100 * seed)));
             let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
             assert_eq!(
                 (done.frames, done.seconds, done.updates),
@@ -205,11 +240,14 @@ mod tests {
                 episodes: 10,
                 seed: config.eval.seed,
             };
-            let here = greedy(&held_out, &model, &mut None, &AtomicBool::new(false));
-            assert_eq!(
-                Some(&done.evaluation),
-                here.expect("possible mazes").as_ref()
-            );
+            let going_on = AtomicBool::new(false);
+            let walk = |by| {
+                let walked = held_out.walk(by, || Some(model.share()), &going_on, None);
+                walked.expect("possible mazes").expect("nobody stops it")
+            };
+            let (walked, oracle) = (walk(WalkBy::Greedy), walk(WalkBy::Oracle));
+            let here = held_out.evaluation(WalkBy::Greedy, &walked, &oracle);
+            assert_eq!(done.evaluation, here);
             let versus = done.evaluation.versus_oracle.expect("both walked");
             assert!(versus.on_all.ratio >= 1.0, "{versus:?}");
         }
@@ -217,14 +255,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_owed_comes_first_however_much_it_is() {
+        let config = config(4);
+        let weights = weights(&model(&config, 1));
+        let owed = [1, 2, 3].map(|frames| job(weights.clone(), frames));
+        let evaluator = Evaluator::start(&config, owed.into()).expect("a model");
+        let jobs = evaluator.jobs.as_ref().expect("it runs");
+        jobs.send(job(weights, 4)).expect("it runs");
+        let done = [(); 4].map(|()| {
+            let done = evaluator.done.recv_timeout(PATIENCE);
+            done.expect("a result").frames
+        });
+        assert_eq!(done, [1, 2, 3, 4]);
+    }
+
+    #[test]
     fn damaged_weights_do_not_end_it() {
         let config = config(4);
-        let evaluator = Evaluator::start(&config).expect("a model");
+        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
         let good = weights(&model(&config, 1));
-        let bad = Weights {
-            body: good.body.slice(..good.body.len() / 2),
-            ..good.clone()
-        };
+        let bad = good.slice(..good.len() / 2);
         let jobs = evaluator.jobs.as_ref().expect("it runs");
         for (weights, frames) in [(bad, 1), (good, 2)] {
             jobs.send(job(weights, frames)).expect("it runs");
@@ -236,14 +286,14 @@ mod tests {
     #[test]
     fn it_skips_what_it_has_no_time_for_and_ends_in_the_middle() {
         let config = config(usize::MAX / 2);
-        let evaluator = Evaluator::start(&config).expect("a model");
+        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
         let weights = weights(&model(&config, 1));
         let jobs = evaluator.jobs.as_ref().expect("it runs");
         // The second goes in once the first was taken, and waits for ever.
         for frames in [1, 2] {
             jobs.send(job(weights.clone(), frames)).expect("it runs");
         }
-        evaluator.request(job(weights, 3));
+        assert!(!evaluator.request(job(weights, 3)), "it is skipped");
         assert!(jobs.is_full());
         assert!(evaluator.finished().is_none());
         drop(evaluator);

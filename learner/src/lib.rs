@@ -17,7 +17,8 @@
 //!   trainer     the loop around it: publish, checkpoint, evaluate, report (training_clock)
 //! ```
 //!
-//! beside it: `files`, `checkpoint`, `run_dir`, `evaluate` and `evaluator` (its thread), `cohorts`, `episodes`, `paired`, `stats`, `progress`,
+//! beside it: `files`, `checkpoint`, `run_dir`, `evaluate`, `evaluator` (its thread) and `owed`, `cohorts`, `episodes`,
+//! `paired`, `stats`, `gauges`, `progress`,
 //! `metrics_log`, `ledger`, `plot`, `certs`; `run`, which boots and drains all of it; `conclude`, its end; `analyse`, which looks into a checkpoint
 //! afterwards; and `study`, which makes many runs and holds them against each other. `device` finds the GPU for `run`.
 
@@ -36,11 +37,13 @@ mod error_tests;
 pub mod evaluate;
 pub mod evaluator;
 pub mod files;
+mod gauges;
 pub mod ledger;
 pub mod listener;
 pub mod loss;
 pub mod metrics_log;
 pub mod optimizer;
+pub mod owed;
 pub mod paired;
 pub mod plot;
 pub mod progress;

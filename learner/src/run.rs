@@ -8,7 +8,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -44,9 +44,10 @@ use crate::{
     device,
     evaluate::Evaluation,
     evaluator::Evaluator,
-    files,
+    files, gauges,
     ledger::{self, Entry, LedgerFile},
-    metrics_log::MetricsLog,
+    metrics_log::{self, MetricsLog},
+    owed::OwedEvaluations,
     progress::Progress,
     queue::queue,
     reload::Poller,
@@ -64,7 +65,7 @@ use crate::{
 /// What a finished or stopped run came to; `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
-    /// True when the frames or minutes of the configuration were used up.
+    /// True when the frames or minutes of the configuration were used up and the final evaluations made.
     pub complete: bool,
     /// Environment steps trained on.
     pub frames: u64,
@@ -75,7 +76,7 @@ pub struct Summary {
     /// The run's seed.
     pub seed: u64,
     /// The final evaluations, all on the same episodes: greedy, sampled, and the replanning oracle for
-    /// scale. Empty when the run, or an evaluation, was stopped.
+    /// scale. Empty when the run, or an evaluation, was stopped; a resume makes them then.
     pub evaluations: Vec<Evaluation>,
 }
 
@@ -106,7 +107,6 @@ pub struct Running {
     actors_stop: Shutdown,
     shutdown: Shutdown,
     sessions: Arc<Sessions>,
-    run_dir: PathBuf,
     /// When it began to listen.
     began: Instant,
 }
@@ -158,6 +158,7 @@ pub async fn start(
         updater.updates = state.updates;
         curriculum.restore(&state.curriculum);
         (frames, seconds_before, joined) = (state.frames, state.seconds, state.sessions_joined);
+        gauges::checkpointed(&checkpoint::find(run_dir.path())?, frames);
         tracing::info!(frames, updates = state.updates, "resumed");
         schedule::log_jump(&checkpoint.config, &config, state);
     }
@@ -179,6 +180,7 @@ pub async fn start(
             "rolled back: trained on after the last checkpoint, and so anew"
         );
     }
+    let (metrics, owed, evaluator) = open_evaluations(&config, &run_dir, frames)?;
     let position = Arc::new(Position::new(frames, updater.updates));
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
     let (newest_tx, newest) = watch::channel(Weights::new(
@@ -260,9 +262,10 @@ pub async fn start(
             device,
         ),
         newest: newest_tx,
-        metrics: MetricsLog::open(&run_dir.file("metrics.jsonl"), frames)?,
+        metrics,
         ledger,
-        evaluator: Evaluator::start(&config)?,
+        evaluator,
+        owed,
         sessions: sessions.clone(),
         config: config.clone(),
         updater,
@@ -273,24 +276,8 @@ pub async fn start(
         time: TrainingClock::new(seconds_before),
         run_dir,
     };
-    names::LEARNER_ACTORS.get().set(0.0);
-    names::LEARNER_WEIGHTS_VERSION
-        .get()
-        .set(newest.borrow().version as f64);
-    names::LEARNER_RUN_INFO
-        .with(effective.run_info(device::label(device)))
-        .set(1.0);
-    names::LEARNER_STARTS.get().set(starts as f64);
-    names::LEARNER_MAX_POLICY_LAG
-        .get()
-        .set(config.learner.max_policy_lag as f64);
-    names::LEARNER_BATCH_UNROLLS
-        .get()
-        .set(config.learner.batch_unrolls as f64);
-    names::LEARNER_RUN_FRAMES_GOAL
-        .get()
-        .set(config.learner.total_frames as f64);
-    names::LEARNER_RUN_COMPLETE.get().set(0.0);
+    gauges::started(effective, device, starts, &newest.borrow());
+    gauges::stands_at(trainer.frames, trainer.curriculum.max_distance());
     let trainer = tokio::task::spawn_blocking(move || (trainer.run(), trainer));
     let actors_stop = Shutdown::new();
     tokio::spawn({
@@ -322,7 +309,6 @@ pub async fn start(
     Ok(Running {
         address,
         credentials,
-        run_dir: config.run.dir.clone(),
         config,
         trainer,
         servers,
@@ -335,6 +321,26 @@ pub async fn start(
         sessions,
         began: Instant::now(),
     })
+}
+
+/// Opens `metrics.jsonl` of a run that stands at `frames` and starts the evaluator with what is owed.
+fn open_evaluations(
+    config: &Config,
+    run_dir: &RunDir,
+    frames: u64,
+) -> anyhow::Result<(MetricsLog, OwedEvaluations, Evaluator)> {
+    let path = run_dir.file("metrics.jsonl");
+    let metrics = MetricsLog::open(&path, frames)?;
+    let records = metrics_log::read(&path)?;
+    gauges::recorded(&records);
+    let (owed, jobs) = OwedEvaluations::open(run_dir.path(), frames, &records)?;
+    if !jobs.is_empty() {
+        tracing::info!(
+            evaluations = jobs.len(),
+            "making the evaluations that an earlier start did not finish"
+        );
+    }
+    Ok((metrics, owed, Evaluator::start(config, jobs)?))
 }
 
 /// Logs each setting that is another than in the checkpoint, and refuses those that a run cannot change.
@@ -454,11 +460,10 @@ impl Running {
         }
         let end = result?;
         let config = self.config.clone();
-        let run_dir = self.run_dir.clone();
         let stop = Arc::new(AtomicBool::new(false));
         let mut conclusion = tokio::task::spawn_blocking({
             let stop = stop.clone();
-            move || finished.conclude(end, &config, &run_dir, &stop)
+            move || finished.conclude(end, &config, &stop)
         });
         let concluded = tokio::select! {
             concluded = &mut conclusion => concluded,
@@ -468,7 +473,7 @@ impl Running {
             }
         };
         let summary = concluded.context("the final evaluation panicked")??;
-        if summary.complete {
+        if complete {
             self.farewell().await;
             self.close_service(Instant::now()).await;
         }

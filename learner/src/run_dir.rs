@@ -7,8 +7,10 @@
 //!   ledger.jsonl         what became of every frame, a line a session
 //!   trained-frames       how many the run was trained on, up to the last batch
 //!   checkpoints/         the newest few
+//!   owed-evaluations/    weights of evaluations that are still to be made
 //!   learning-curve.svg   drawn at the end and on demand
-//!   summary.json         what came out
+//!   episodes.csv         one line per episode of the final evaluations
+//!   summary.json         what came out, written last
 //! ```
 
 use std::{

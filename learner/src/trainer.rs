@@ -28,9 +28,12 @@ use crate::{
     batch::{Batch, Batcher, Next},
     checkpoint::{self, CheckpointError, RunState},
     cohorts::Cohorts,
+    conclude,
     evaluator::{Evaluator, Job},
+    gauges,
     ledger::{Entry, LedgerFile},
     metrics_log::{MetricsLog, Record, TrainRecord},
+    owed::OwedEvaluations,
     progress::{Progress, Snapshot},
     run_dir::RunDir,
     service::Position,
@@ -97,6 +100,8 @@ pub struct Trainer {
     pub position: Arc<Position>,
     /// Evaluates beside training.
     pub evaluator: Evaluator,
+    /// Keeps the weights of evaluations until they are recorded.
+    pub owed: OwedEvaluations,
     /// The distance curriculum.
     pub curriculum: DistanceCurriculum,
     /// `metrics.jsonl`.
@@ -136,6 +141,10 @@ impl Trainer {
         let mut interval = self.interval();
         let mut not_finite = 0;
         let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
+        if self.done() < 1.0 {
+            // The run goes on beyond the end that an earlier start may have concluded.
+            tolerate(RunFile::Evaluation, conclude::withdraw(self.run_dir.path()));
+        }
         let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
         let end = loop {
             if let Some(end) = self.finished() {
@@ -206,12 +215,7 @@ impl Trainer {
             }
             if self.frames >= next_eval {
                 next_eval = next_mark(self.frames, self.config.eval.interval_frames);
-                self.evaluator.request(Job {
-                    weights: self.newest.borrow().clone(),
-                    frames: self.frames,
-                    seconds: self.time.seconds(),
-                    updates: self.updater.updates,
-                });
+                self.request_evaluation();
             }
             if self.frames >= next_checkpoint {
                 next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
@@ -222,6 +226,7 @@ impl Trainer {
                 }
             }
         };
+        self.collect_evaluations();
         self.save()?;
         Ok(end)
     }
@@ -367,25 +372,36 @@ impl Trainer {
         }
     }
 
+    /// Asks for an evaluation of the published weights. They are kept until it is recorded, so that a stop
+    /// or a crash does not lose it.
+    fn request_evaluation(&self) {
+        let job = Job {
+            weights: self.newest.borrow().body.clone(),
+            frames: self.frames,
+            seconds: self.time.seconds(),
+            updates: self.updater.updates,
+        };
+        if self.evaluator.request(job.clone()) {
+            tolerate(RunFile::Evaluation, self.owed.owe(&job));
+        }
+    }
+
     /// Books the evaluations that finished meanwhile.
     fn collect_evaluations(&mut self) {
         while let Some(done) = self.evaluator.finished() {
-            let evaluation = &done.evaluation;
-            names::LEARNER_EVAL_SUCCESS.get().set(evaluation.success);
-            names::LEARNER_EVAL_LENGTH.get().set(evaluation.mean_length);
-            names::LEARNER_EVAL_FRAMES.get().set(done.frames as f64);
-            if let Some(ratio) = evaluation.path_ratio {
-                names::LEARNER_EVAL_PATH_RATIO.get().set(ratio);
-            }
+            gauges::evaluated(&done);
+            let (frames, evaluation) = (done.frames, &done.evaluation);
             tracing::info!(
-                frames = done.frames,
+                frames,
                 episodes = evaluation.episodes,
                 success = evaluation.success,
                 path_ratio = evaluation.path_ratio,
                 mean_length = evaluation.mean_length,
                 "evaluation"
             );
-            tolerate(RunFile::Metrics, self.metrics.append(&Record::Eval(done)));
+            if tolerate(RunFile::Metrics, self.metrics.append(&Record::Eval(done))) {
+                tolerate(RunFile::Evaluation, self.owed.settle(frames));
+            }
         }
     }
 

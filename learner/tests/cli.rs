@@ -646,6 +646,50 @@ fn a_signal_ends_the_final_evaluation() {
     let (status, _) = process.end();
     assert_eq!(status.code(), Some(0));
     checkpoint::find(folder.path()).expect("it was saved");
+    let summary = || -> Value {
+        let text = fs::read(folder.path().join("summary.json")).expect("a file");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    assert_eq!(summary()["complete"], false, "{}", summary());
+
+    // The same command again makes it, and once more only says so.
+    let resume = || stdout(training(folder.path(), "train", &[]).arg("--resume"));
+    let printed = resume();
+    assert!(
+        printed.contains("Sampled on 8 held-out episodes"),
+        "{printed}"
+    );
+    assert_eq!(summary()["complete"], true, "{}", summary());
+    let log = || fs::read(folder.path().join("metrics.jsonl")).expect("a log");
+    let before = log();
+    assert_eq!(resume(), printed);
+    assert!(log() == before, "a record more");
+}
+
+#[test]
+fn an_evaluation_that_a_kill_cut_off_is_made_after_a_resume() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = |episodes| {
+        [
+            ("checkpoint.interval_frames", "64"),
+            ("eval.interval_frames", "64"),
+            ("eval.episodes", episodes),
+        ]
+    };
+    let endless = [&[ENDLESS][..], &settings("1_000_000_000")].concat();
+    let process = Process::start(&mut training(folder.path(), "train", &endless));
+    // The second mark was passed: its evaluation waits or was skipped, the first one never ends.
+    process.line("evaluation skipped: the one before is still running");
+    process.send("-KILL");
+    assert_eq!(process.end().0.code(), None, "a signal ended it");
+
+    let total = [&[("learner.total_frames", "64")][..], &settings("4")].concat();
+    stdout(training(folder.path(), "train", &total).arg("--resume"));
+    let log = fs::read_to_string(folder.path().join("metrics.jsonl")).expect("a log");
+    let records = log.lines().map(json);
+    let first = records.filter(|r| r["kind"] == "eval" && r["frames"] == 64);
+    let episodes: Vec<Value> = first.map(|record| record["episodes"].clone()).collect();
+    assert_eq!(episodes, [4], "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,8 +16,9 @@ use hrm_common::{
 };
 use hrm_learner::{
     checkpoint::{self, Checkpoint},
-    evaluate::WalkBy,
-    metrics_log::Record,
+    evaluate::{Evaluation, HeldOut, WalkBy},
+    metrics_log::{self, EvalRecord, Record},
+    owed,
     run::Summary,
     sessions::{Peer, Sessions},
 };
@@ -310,6 +311,236 @@ async fn the_curriculum_and_the_optimiser_go_on_too() {
     };
     assert_eq!(tensors(&before), tensors(&after));
     assert!(tensors(&before).1.iter().any(|&m| m != 0.0));
+}
+
+/// The evaluations in a run's log.
+fn logged(dir: &Path) -> Vec<EvalRecord> {
+    let records = metrics_log::read(&dir.join("metrics.jsonl")).expect("a log");
+    let evaluations = records.into_iter().filter_map(|record| match record {
+        Record::Eval(record) => Some(record),
+        Record::Train(_) => None,
+    });
+    evaluations.collect()
+}
+
+/// Their frames and their numbers of episodes.
+fn evaluated(dir: &Path) -> Vec<(u64, usize)> {
+    let of = |record: &EvalRecord| (record.frames, record.evaluation.episodes);
+    logged(dir).iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_run_is_evaluated_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    run(dir, false, &[]).await;
+    let log = || fs::read(dir.join("metrics.jsonl")).expect("a log");
+    let before = log();
+    // A mark that would be gone if it were evaluated again.
+    let mut summary = json(dir.join("summary.json"));
+    summary["seconds"] = 12_345.5.into();
+    fs::write(dir.join("summary.json"), summary.to_string()).expect("written");
+    let again = run(dir, true, &[]).await;
+    assert_eq!(again.seconds, 12_345.5, "evaluated again");
+    assert_eq!(json(dir.join("summary.json")), summary);
+    assert_eq!((again.complete, again.evaluations.len()), (true, 3));
+    assert!(log() == before, "a record more");
+
+    let longer = ("learner.total_frames", "512");
+    let summary = run(dir, true, &[longer]).await;
+    assert_eq!(
+        (summary.complete, summary.frames, summary.evaluations.len()),
+        (true, 512, 3)
+    );
+    assert_eq!(evaluated(dir), [(256, 8), (512, 8)]);
+
+    // Other episodes are another evaluation.
+    let more = run(dir, true, &[longer, ("eval.final_episodes", "9")]).await;
+    assert_eq!(more.evaluations[0].episodes, 9);
+    let other = run(
+        dir,
+        true,
+        &[longer, ("eval.final_episodes", "9"), ("eval.seed", "7")],
+    )
+    .await;
+    assert_eq!(other.evaluations[0].seed, Some(7));
+    assert_eq!(evaluated(dir), [(256, 8), (512, 8), (512, 9), (512, 9)]);
+}
+
+/// Wherever a learner dies while it concludes, the next start completes the result and doubles nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conclusion_that_was_cut_off_is_made_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let first = run(dir, false, &[]).await;
+    let path = |name: &str| dir.join(name);
+    let log = fs::read_to_string(path("metrics.jsonl")).expect("a log");
+    let episodes = fs::read(path("episodes.csv")).expect("episodes");
+    let written = || json(path("summary.json"))["evaluations"].clone();
+    let evaluations = written();
+    let last = log.lines().last().expect("the evaluation").to_owned();
+    let unrecorded = log.replace(&format!("{last}\n"), "");
+    let remove = |name: &str| fs::remove_file(path(name)).expect("removed");
+    for cut_off in ["summary", "torn summary", "record", "episodes"] {
+        match cut_off {
+            "torn summary" => fs::write(path("summary.json"), "{\"complete\": tr").expect("torn"),
+            _ => remove("summary.json"),
+        }
+        if ["record", "episodes"].contains(&cut_off) {
+            fs::write(path("metrics.jsonl"), &unrecorded).expect("written");
+        }
+        if cut_off == "episodes" {
+            remove("episodes.csv");
+        }
+        let again = run(dir, true, &[]).await;
+        assert!(again.complete, "{cut_off}");
+        assert_eq!(again.evaluations, first.evaluations, "{cut_off}");
+        assert_eq!(written(), evaluations, "{cut_off}");
+        assert_eq!(evaluated(dir), [(256, 8)], "{cut_off}");
+        assert!(fs::read(path("episodes.csv")).expect("episodes") == episodes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_evaluation_that_was_stopped_is_made_after_a_resume() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let endless = ("eval.final_episodes", "1_000_000_000");
+    let shutdown = Shutdown::new();
+    let running = start(&tiny(dir, &[endless]), false, &shutdown).await;
+    let (stopped, ()) = tokio::join!(running.finish(), async {
+        until("the last checkpoint", async || checkpoint::find(dir).ok()).await;
+        shutdown.trip();
+    });
+    let stopped = stopped.expect("it is saved");
+    assert_eq!((stopped.frames, stopped.evaluations.len()), (256, 0));
+    assert!(!stopped.complete, "its evaluations are still owed");
+    assert_eq!(json(dir.join("summary.json"))["complete"], false);
+    assert_eq!(evaluated(dir), []);
+
+    let summary = run(dir, true, &[]).await;
+    assert_eq!((summary.complete, summary.evaluations.len()), (true, 3));
+    assert_eq!(json(dir.join("summary.json"))["complete"], true);
+    assert_eq!(evaluated(dir), [(256, 8)]);
+    assert_eq!(newest(dir).state.frames, 256, "nothing more was trained");
+}
+
+/// What was concluded before says nothing about a run that was trained on from an earlier checkpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_weights_at_the_same_frames_are_evaluated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let settings = [
+        ("checkpoint.interval_frames", "64"),
+        ("checkpoint.keep", "9"),
+    ];
+    run(dir, false, &settings).await;
+    let mut summary = json(dir.join("summary.json"));
+    summary["seconds"] = 12_345.5.into();
+    fs::write(dir.join("summary.json"), summary.to_string()).expect("written");
+    // The newest checkpoint is lost: the run trains its last frames again.
+    fs::remove_file(checkpoint::find(dir).expect("the last")).expect("removed");
+    let again = run(dir, true, &settings).await;
+    assert_ne!(again.seconds, 12_345.5);
+    assert_eq!((again.complete, again.frames), (true, 256));
+    assert_eq!(evaluated(dir), [(256, 8)]);
+}
+
+/// Greedy on the episodes of a configuration.
+fn greedy(checkpoint: &Checkpoint, config: &Config) -> Evaluation {
+    let model = checkpoint.model(tch::Device::Cpu).expect("its model");
+    let held_out = HeldOut {
+        env: &config.env,
+        episodes: config.eval.episodes,
+        seed: config.eval.seed,
+    };
+    let going_on = std::sync::atomic::AtomicBool::new(false);
+    let walk = |by| {
+        let walked = held_out.walk(by, || Some(model.share()), &going_on, None);
+        walked.expect("possible mazes").expect("nobody stops it")
+    };
+    let (walked, oracle) = (walk(WalkBy::Greedy), walk(WalkBy::Oracle));
+    held_out.evaluation(WalkBy::Greedy, &walked, &oracle)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evaluation_that_a_stop_cut_off_is_made_after_a_resume() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let settings = |total: &'static str, episodes: &'static str| {
+        [
+            ("learner.total_frames", total),
+            ("eval.interval_frames", "64"),
+            ("eval.episodes", episodes),
+            ("checkpoint.interval_frames", "32"),
+            ("checkpoint.keep", "999"),
+        ]
+    };
+    let shutdown = Shutdown::new();
+    let endless = settings("1000000000", "1000000000");
+    let running = start(&tiny(dir, &endless), false, &shutdown).await;
+    let mut learner = client(running.address).await;
+    until_status(&mut learner, "training", |s| s.frames > 256).await;
+    drop(learner);
+    shutdown.trip();
+    let stopped = running.finish().await.expect("it stops");
+    assert_eq!(evaluated(dir), []);
+
+    // The run is over at once: whatever is owed is made before the final evaluation.
+    let briefly = tiny(dir, &settings("64", "4"));
+    let running = start(&briefly, true, &Shutdown::new()).await;
+    let summary = running.finish().await.expect("a run that ends");
+    assert_eq!((summary.complete, summary.frames), (true, stopped.frames));
+    let records = logged(dir);
+    assert_eq!(records.last().map(|r| r.evaluation.episodes), Some(8));
+    let owed_ones = &records[..records.len() - 1];
+    assert_eq!(owed_ones.first().map(|record| record.frames), Some(64));
+    for record in owed_ones {
+        let name = format!("checkpoints/{:012}.safetensors", record.frames);
+        let checkpoint = Checkpoint::read(&dir.join(name)).expect("of that mark");
+        assert_eq!(record.updates, checkpoint.state.updates);
+        assert_eq!(record.evaluation, greedy(&checkpoint, &briefly.config));
+    }
+    let left = fs::read_dir(dir.join(owed::FOLDER)).expect("a folder");
+    assert_eq!(left.count(), 0, "all are settled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owed_evaluations_are_made_beside_a_run_that_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let endless = [
+        ENDLESS,
+        ("eval.interval_frames", "64"),
+        ("eval.episodes", "1000000000"),
+    ];
+    let shutdown = Shutdown::new();
+    let running = start(&tiny(dir, &endless), false, &shutdown).await;
+    let mut learner = client(running.address).await;
+    until_status(&mut learner, "training", |s| s.frames > 64).await;
+    drop(learner);
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+
+    // Nobody acts: only what is owed can be evaluated.
+    let idle = [
+        ENDLESS,
+        ("eval.interval_frames", "64"),
+        ("eval.episodes", "4"),
+        ("learner.local_actors", "0"),
+    ];
+    let shutdown = Shutdown::new();
+    let running = start(&tiny(dir, &idle), true, &shutdown).await;
+    until("the owed evaluation", async || {
+        evaluated(dir).contains(&(64, 4)).then_some(())
+    })
+    .await;
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+    let marks: Vec<u64> = evaluated(dir).iter().map(|(frames, _)| *frames).collect();
+    let mut once = marks.clone();
+    once.dedup();
+    assert_eq!(marks, once, "each once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use hrm_actor::session::{self, ActorOptions, Outcome};
-use hrm_common::{config::Config, shutdown::Shutdown};
+use hrm_common::{config::Config, env::DistanceCurriculum, shutdown::Shutdown, telemetry::names};
 use hrm_learner::{
     checkpoint::{self, Checkpoint},
     ledger::Entry,
@@ -185,6 +185,75 @@ async fn a_checkpoint_is_saved_although_an_old_one_cannot_be_removed() {
     let summary = running.finish().await.expect("it stops, saved");
     let last = Checkpoint::read(&newest(dir)).expect("sound");
     assert_eq!(last.state.frames, summary.frames);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gauges_say_at_once_what_a_resumed_run_knows() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    support::scrape();
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let running = start(&tiny(dir, &[]), false, &Shutdown::new()).await;
+    let summary = running.finish().await.expect("a run that ends");
+    let evaluation = &summary.evaluations[0];
+    assert_eq!(metric("hrm_learner_eval_frames"), 256.0);
+    assert_eq!(metric("hrm_learner_eval_success_ratio"), evaluation.success);
+
+    // A record of training, as a longer run has them.
+    let shipped =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/results/attention/metrics.jsonl");
+    let shipped = fs::read_to_string(shipped).expect("a log");
+    let mut record: serde_json::Value =
+        serde_json::from_str(shipped.lines().next().expect("a record")).expect("JSON");
+    assert_eq!(record["kind"], "train");
+    record["frames"] = 64.into();
+    record["learning_rate"] = 0.125.into();
+    let log = dir.join("metrics.jsonl");
+    let text = fs::read_to_string(&log).expect("a log");
+    fs::write(&log, format!("{record}\n{text}")).expect("written");
+
+    let checkpoint = Checkpoint::read(&newest(dir)).expect("sound");
+    let config = &checkpoint.config;
+    let mut curriculum =
+        DistanceCurriculum::new(&config.curriculum, &config.env).expect("possible mazes");
+    curriculum.restore(&checkpoint.state.curriculum);
+    let distance = f64::from(curriculum.max_distance());
+    let known = [
+        ("hrm_learner_run_frames", 256.0),
+        ("hrm_learner_curriculum_distance_steps", distance),
+        ("hrm_learner_learning_rate", 0.125),
+        ("hrm_learner_checkpoint_frames", 256.0),
+        ("hrm_learner_eval_frames", 256.0),
+        ("hrm_learner_eval_success_ratio", evaluation.success),
+        (
+            "hrm_learner_eval_episode_length_steps",
+            evaluation.mean_length,
+        ),
+    ];
+    // Nobody acts, so nothing but the start can set them.
+    for total in [ENDLESS, ("learner.total_frames", "256")] {
+        for gauge in [
+            names::LEARNER_RUN_FRAMES,
+            names::LEARNER_CURRICULUM_DISTANCE,
+            names::LEARNER_LEARNING_RATE,
+            names::LEARNER_CHECKPOINT_FRAMES,
+            names::LEARNER_CHECKPOINT_TIME,
+            names::LEARNER_EVAL_FRAMES,
+            names::LEARNER_EVAL_SUCCESS,
+            names::LEARNER_EVAL_LENGTH,
+        ] {
+            gauge.get().set(-1.0);
+        }
+        let shutdown = Shutdown::new();
+        let idle = tiny(dir, &[total, ("learner.local_actors", "0")]);
+        let running = start(&idle, true, &shutdown).await;
+        for (name, value) in known {
+            assert_eq!(metric(name), value, "{name} of {total:?}");
+        }
+        assert!(metric("hrm_learner_checkpoint_timestamp_seconds") > 1e9);
+        shutdown.trip();
+        running.finish().await.expect("it stops");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,6 +131,8 @@ label! {
         Metrics = "metrics",
         /// `ledger.jsonl` and what belongs to it.
         Ledger = "ledger",
+        /// Weights of an evaluation that is still to be made, and results that no longer hold.
+        Evaluation = "evaluation",
     }
 }
 

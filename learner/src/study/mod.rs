@@ -25,4 +25,4 @@ pub mod run;
 pub mod spread;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

@@ -48,7 +48,7 @@ pub fn write_new(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> io::Result<
     folder.sync_all()
 }
 
-/// The name of the file that a temporary file of [`write`] was for; `None` for every other name.
+/// The name of the file that a temporary file of [`write()`] was for; `None` for every other name.
 pub fn temporary_of(name: &OsStr) -> Option<&str> {
     let inner = name.to_str()?.strip_prefix('.')?.strip_suffix(TEMPORARY)?;
     Some(inner.rsplit_once('.')?.0)

@@ -605,7 +605,7 @@ mod tests {
     fn a_reader_beside_a_run_that_keeps_one_checkpoint_never_fails() {
         use std::sync::atomic::{AtomicBool, Ordering};
 
-        const READS: usize = 300;
+        const SAVES_SEEN: usize = 30;
         let run = tempfile::tempdir().expect("a folder");
         let folder = run.path().join("checkpoints");
         saved(&folder, 1, 1);
@@ -619,26 +619,23 @@ mod tests {
                 }
                 frames
             });
-            let mut frames = Vec::new();
-            for _ in 0..READS {
-                let read = newest(run.path());
-                frames.push(read.map(|(checkpoint, damaged)| {
-                    assert!(damaged.is_empty(), "{damaged:?}");
-                    checkpoint.state.frames
-                }));
-            }
+            let mut frames = vec![];
+            let read = loop {
+                match newest(run.path()) {
+                    Ok((read, damaged)) if damaged.is_empty() => frames.push(read.state.frames),
+                    unsound => break Err(unsound),
+                }
+                frames.dedup();
+                if frames.len() == SAVES_SEEN {
+                    break Ok(frames);
+                }
+            };
+            // Whatever was found, or the writer would never end.
             done.store(true, Ordering::Relaxed);
-            (frames, writer.join().expect("the writer"))
+            (read, writer.join().expect("the writer"))
         });
-        let frames: Result<Vec<u64>, _> = frames.into_iter().collect();
         let frames = frames.expect("a checkpoint, always");
         assert!(frames.is_sorted() && *frames.last().expect("reads") <= written);
-        let mut different = frames;
-        different.dedup();
-        assert!(
-            different.len() > 9,
-            "{different:?}: the run saved too seldom"
-        );
     }
 
     #[test]

@@ -250,11 +250,7 @@ pub fn decode(
     check_versions(&message.policy_versions, shape.ticks, newest_version)?;
     let episodes = check_episodes(&message, expected.max_steps)?;
     check_lengths(&message, shape.envs)?;
-    let running = message.running_distances.len();
-    if running != shape.envs {
-        let detail = format!("{running} distances for {} environments", shape.envs);
-        return Err(Refusal::field("running_distances", detail));
-    }
+    check_running(&message, shape.envs)?;
     // Last, so that what is wrong in itself is named.
     if !message.sha256.is_empty() && message.sha256[..] != checksum(&message) {
         let detail = "does not match: the message was changed on its way";
@@ -405,6 +401,16 @@ fn check_lengths(message: &proto::UnrollBatch, envs: usize) -> Result<(), Refusa
         }
     }
     Ok(())
+}
+
+/// There is a distance limit for the episode that each environment is in.
+fn check_running(message: &proto::UnrollBatch, envs: usize) -> Result<(), Refusal> {
+    let running = message.running_distances.len();
+    if running == envs {
+        return Ok(());
+    }
+    let detail = format!("{running} distances for {envs} environments");
+    Err(Refusal::field("running_distances", detail))
 }
 
 fn check_episodes(

@@ -13,6 +13,7 @@ use rcgen::{
 };
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::files;
 
@@ -48,6 +49,9 @@ pub enum CertsError {
     /// A name that no certificate can be of, or a failure of the cryptography.
     #[error("making certificates: {0}; give --host names or addresses")]
     Make(rcgen::Error),
+    /// A host that is neither an address nor a name.
+    #[error("--host {0:?} is neither a DNS name nor an IP address")]
+    Host(String),
     /// There is such a file already.
     #[error(
         "{0} exists, and nothing is overwritten: name another folder, remove the old one, or add --if-missing"
@@ -69,10 +73,25 @@ impl From<rcgen::Error> for CertsError {
     }
 }
 
-/// True when `folder` holds everything that [`make`] writes.
+/// True when `folder` holds everything that learner and actors need of what [`make`] writes. The authority's key may have
+/// been moved to a safer place.
 pub fn complete(folder: &Path) -> bool {
-    // The last one that is written.
-    folder.join(file::VIEWER_TOKENS).is_file()
+    [
+        file::CA,
+        file::LEARNER,
+        file::LEARNER_KEY,
+        file::ACTOR,
+        file::ACTOR_KEY,
+        file::ACTOR_TOKENS,
+        file::VIEWER_TOKENS,
+    ]
+    .iter()
+    .all(|name| folder.join(name).is_file())
+}
+
+/// Whether a certificate can be of a host of this name: an address, or a DNS name, perhaps with a wildcard.
+fn is_host(name: &str) -> bool {
+    ServerName::try_from(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }
 
 /// Writes an authority, a certificate of the learner for `hosts` (and the machine itself), one for actors, and
@@ -83,6 +102,9 @@ pub fn complete(folder: &Path) -> bool {
 ///
 /// When a host is no name, or a file exists or cannot be written.
 pub fn make(folder: &Path, hosts: &[String], days: u32) -> Result<(), CertsError> {
+    if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+        return Err(CertsError::Host(host.clone()));
+    }
     let now = OffsetDateTime::now_utc();
     let params = |names: Vec<String>, common_name: &str| {
         let mut params = CertificateParams::new(names)?;

@@ -87,6 +87,12 @@ impl Finished {
                 return Ok(summary);
             }
             evaluations = self.evaluate(config, stop)?;
+            if evaluations.is_empty()
+                && let Some(earlier) = self.earlier()
+            {
+                // Of these weights too, by other evaluations.
+                return Ok(earlier);
+            }
         }
         plot::draw_run(self.run_dir.path())?;
         let summary = Summary {
@@ -106,13 +112,19 @@ impl Finished {
     /// The result that an earlier start wrote, if it is of these weights and these evaluations. The trainer
     /// withdraws it before it changes the weights.
     fn concluded(&self, config: &Config) -> Option<Summary> {
-        let text = fs::read(self.run_dir.file(SUMMARY)).ok()?;
-        let summary: Summary = serde_json::from_slice(&text).ok()?;
         let (episodes, seed) = (config.eval.final_episodes, config.eval.seed);
         let same = |e: &Evaluation| e.episodes == episodes && e.seed == Some(seed);
+        self.earlier()
+            .filter(|summary| summary.evaluations.iter().all(same))
+    }
+
+    /// The result that an earlier start wrote, if it is of these weights.
+    fn earlier(&self) -> Option<Summary> {
+        let text = fs::read(self.run_dir.file(SUMMARY)).ok()?;
+        let summary: Summary = serde_json::from_slice(&text).ok()?;
         let holds = summary.complete
+            && !summary.evaluations.is_empty()
             && (summary.frames, summary.updates) == (self.frames, self.updates)
-            && summary.evaluations.iter().all(same)
             && self.run_dir.file(episodes::NAME).exists();
         holds.then_some(summary)
     }

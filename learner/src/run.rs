@@ -267,6 +267,7 @@ pub async fn start(
         evaluator,
         owed,
         sessions: sessions.clone(),
+        saved_config: saved_config(effective, checkpoint.as_ref()),
         config: config.clone(),
         updater,
         position,
@@ -363,6 +364,20 @@ fn note_changes(effective: &Effective, checkpoint: &Checkpoint) -> Result<(), Co
         );
     }
     Ok(())
+}
+
+/// The source of values that `serve` brings along.
+pub const SERVE: &str = "serve";
+
+/// The configuration for the checkpoints of a run. One `serve` leaves the local actors of a run as they were.
+fn saved_config(effective: &Effective, checkpoint: Option<&Checkpoint>) -> Config {
+    let mut config = effective.config.clone();
+    if effective.origin("learner.local_actors") == SERVE
+        && let Some(checkpoint) = checkpoint
+    {
+        config.learner.local_actors = checkpoint.config.learner.local_actors;
+    }
+    config
 }
 
 /// Makes sure that a run without a checkpoint may begin: that there was none yet, and not that they are somewhere else.

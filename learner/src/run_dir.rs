@@ -102,6 +102,37 @@ pub struct RunDir {
 }
 
 impl RunDir {
+    /// Locks the folder for this process, making it where it is missing; the lock ends with the file.
+    fn lock(path: &Path) -> Result<fs::File, RunDirError> {
+        let io_error = |path: &Path| {
+            let path = path.to_owned();
+            move |reason| RunDirError::Io { path, reason }
+        };
+        fs::create_dir_all(path).map_err(io_error(path))?;
+        let lock_path = path.join(".lock");
+        let lock = fs::File::create(&lock_path).map_err(io_error(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(fs::TryLockError::WouldBlock) => Err(RunDirError::Locked(path.to_owned())),
+            Err(fs::TryLockError::Error(error)) => Err(io_error(&lock_path)(error)),
+        }
+    }
+
+    /// Locks a folder that no run has begun in, making it where it is missing. The lock ends with the file.
+    ///
+    /// # Errors
+    ///
+    /// When it holds a run or its beginnings, is in use, or the file system refuses.
+    pub fn lock_new(path: &Path) -> Result<fs::File, RunDirError> {
+        let lock = Self::lock(path)?;
+        let begun = path.join("run.json").exists()
+            || !checkpoint::list(&path.join("checkpoints"))?.is_empty();
+        match begun {
+            true => Err(RunDirError::Taken(path.to_owned())),
+            false => Ok(lock),
+        }
+    }
+
     /// Opens the folder, making it where it is missing. With `resume` the run in it goes on from its
     /// newest checkpoint, or begins when there is none.
     ///
@@ -113,15 +144,7 @@ impl RunDir {
             let path = path.to_owned();
             move |reason| RunDirError::Io { path, reason }
         };
-        fs::create_dir_all(path).map_err(io_error(path))?;
-        let lock_path = path.join(".lock");
-        let lock = fs::File::create(&lock_path).map_err(io_error(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(RunDirError::Locked(path.to_owned())),
-            Err(fs::TryLockError::Error(error)) => return Err(io_error(&lock_path)(error)),
-        }
-
+        let lock = Self::lock(path)?;
         let holds_run = !checkpoint::list(&path.join("checkpoints"))?.is_empty();
         let identity_path = path.join("run.json");
         let known: Option<Identity> =

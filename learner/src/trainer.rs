@@ -86,6 +86,8 @@ const RETRIES_AN_INTERVAL: u64 = 10;
 pub struct Trainer {
     /// The effective configuration.
     pub config: Config,
+    /// The configuration that checkpoints hold: without what only this process was started with.
+    pub saved_config: Config,
     /// The model and its optimiser.
     pub updater: Updater,
     /// Where batches come from.
@@ -141,10 +143,7 @@ impl Trainer {
         let mut interval = self.interval();
         let mut not_finite = 0;
         let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
-        if self.done() < 1.0 {
-            // The run goes on beyond the end that an earlier start may have concluded.
-            tolerate(RunFile::Evaluation, conclude::withdraw(self.run_dir.path()));
-        }
+        let mut withdrawn = false;
         let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
         let end = loop {
             if let Some(end) = self.finished() {
@@ -164,6 +163,10 @@ impl Trainer {
             };
             // An actor may have come since, and this is its work.
             self.time.observe(Instant::now(), true);
+            if !withdrawn {
+                // The run trains on beyond the end that an earlier start may have concluded.
+                withdrawn = tolerate(RunFile::Evaluation, conclude::withdraw(self.run_dir.path()));
+            }
             let report = self.updater.update(&batch, self.done(), &mut clock);
             // Before anything else, since it may be what ends training.
             names::LEARNER_UPDATES_SKIPPED
@@ -433,7 +436,7 @@ impl Trainer {
         let folder = self.run_dir.checkpoints();
         let path = checkpoint::save(
             &folder,
-            &self.config,
+            &self.saved_config,
             &state,
             &self.updater.model,
             &self.updater.optimizer,

@@ -47,11 +47,14 @@ fn json(text: &str) -> Value {
 }
 
 fn training(dir: &Path, subcommand: &str, more: &[(&str, &str)]) -> Command {
+    // A tiny run names an actor, which `serve` would take.
+    let none = [("learner.local_actors", "0")];
+    let alone: &[_] = if subcommand == "serve" { &none } else { &[] };
     let mut command = learner();
     command
         .args([subcommand, "--run-dir"])
         .arg(dir)
-        .args(tiny_args(more));
+        .args(tiny_args(&[alone, more].concat()));
     command
 }
 
@@ -314,6 +317,122 @@ fn train_starts_actors_for_a_run_that_serve_began() {
     print.args(["config", "--print", "--resume", "--run-dir"]);
     let printed = stdout(print.arg(folder.path()));
     assert!(line_of(&printed, "local_actors = 2").contains("# default"));
+}
+
+/// `serve` brings no actors of its own, but takes those that are named, and leaves those of a run as they were.
+#[test]
+fn serve_has_the_actors_that_are_named_and_forgets_none_of_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let one = [
+        ("learner.local_actors", "1"),
+        ("learner.batch_unrolls", "1"),
+    ];
+    stdout(&mut training(dir, "train", &one));
+    let served = |more: &[(&str, &str)], variable: Option<(&str, &str)>| {
+        let mut serve = learner();
+        serve.args([
+            "serve",
+            "--resume",
+            "--total-frames",
+            "999999999",
+            "--run-dir",
+        ]);
+        serve.arg(dir).envs(variable);
+        for (key, value) in more {
+            serve.args(["--set", &format!("{key}={value}")]);
+        }
+        let process = Process::start(&mut serve);
+        let line = process.line("training");
+        process.send("-TERM");
+        assert_eq!(process.end().0.code(), Some(0));
+        line["local_actors"].clone()
+    };
+    assert_eq!(served(&[], None), 0);
+    assert_eq!(served(&one[..1], None), 1);
+    assert_eq!(served(&[], Some(("HRM__LEARNER__LOCAL_ACTORS", "1"))), 1);
+    assert_eq!(served(&[], None), 0);
+    let mut print = learner();
+    print.args(["config", "--print", "--resume", "--run-dir"]);
+    let printed = stdout(print.arg(dir));
+    assert!(line_of(&printed, "local_actors = 1").contains("# checkpoint"));
+}
+
+#[test]
+fn weights_are_imported_into_a_folder_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (busy, weights) = (
+        folder.path().join("busy"),
+        folder.path().join("w.safetensors"),
+    );
+    let mut export = learner();
+    export.args(["export", "--checkpoint"]).arg(trained());
+    stdout(export.arg("--out").arg(&weights));
+    let process = Process::start(&mut training(&busy, "serve", &[ENDLESS]));
+    process.line("training");
+    let refused = |says: &str| {
+        let mut import = training(&busy, "import", &[]);
+        let (result, _, stderr) = output(import.arg("--weights").arg(&weights));
+        assert_eq!(result.status.code(), Some(1));
+        for part in ["--run-dir", "busy", says] {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+    };
+    refused("in use by another process");
+    process.send("-KILL");
+    process.end();
+    // It has no checkpoint yet, and may have published weights.
+    refused("already holds a run");
+}
+
+#[test]
+fn certificates_are_of_hosts_and_all_of_them_are_there_or_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("certs");
+    for host in ["", "a b", "http://learner"] {
+        let mut certs = learner();
+        certs.arg("certs").arg(&dir).args(["--host", host]);
+        let (result, _, stderr) = output(&mut certs);
+        assert_eq!(result.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(&format!("--host {host:?}")), "{stderr}");
+        assert!(!dir.exists());
+    }
+    let mut certs = learner();
+    certs.arg("certs").arg(&dir);
+    stdout(certs.args(["--host", "*.example.org", "--host", "10.0.0.1"]));
+    certs.arg("--if-missing");
+    stdout(&mut certs);
+    fs::remove_file(dir.join("ca.pem")).expect("removed");
+    let (result, _, stderr) = output(&mut certs);
+    assert_eq!(result.status.code(), Some(1));
+    assert!(
+        stderr.contains("exists, and nothing is overwritten"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn work_that_gives_nothing_is_refused() {
+    let refused = |args: &[&str], says: &str| {
+        let mut command = learner();
+        command.args(args).arg("--checkpoint").arg(trained());
+        let (result, _, stderr) = output(&mut command);
+        assert!(
+            !result.status.success() && stderr.contains(says),
+            "{args:?}: {stderr}"
+        );
+    };
+    refused(&["analyse", "--episodes", "0"], "--episodes");
+    let same = [
+        "eval",
+        "--episodes",
+        "2",
+        "--dump",
+        "x",
+        "--episodes-out",
+        "x",
+    ];
+    refused(&same, "name the same file");
 }
 
 #[test]
@@ -1533,7 +1652,7 @@ fn a_path_that_cannot_be_used_is_named_once_with_what_it_should_have_been() {
         (
             &["certs", "x", "--host", "no name\u{e9}"],
             1,
-            ["certificates", "--host"],
+            ["neither a DNS name", "--host"],
         ),
         (
             &["train", "--run-dir", "file/x"],

@@ -550,7 +550,6 @@ async fn the_curriculum_of_a_resumed_run_is_as_configured() {
     for (setting, distance) in [
         (("curriculum.enabled", "true"), 3),
         (("curriculum.enabled", "false"), 0),
-        (("curriculum.start", "8"), 8),
     ] {
         let shutdown = Shutdown::new();
         let serve = tiny(
@@ -564,6 +563,15 @@ async fn the_curriculum_of_a_resumed_run_is_as_configured() {
         drop(learner);
         shutdown.trip();
         running.finish().await.expect("it stops");
+    }
+    // It says where a run begins, and this one has begun.
+    for start in ["2", "8"] {
+        let config = tiny(folder.path(), &[ENDLESS, ("curriculum.start", start)]);
+        let refused = try_start(&config, true, &Shutdown::new()).await;
+        let message = refused.expect_err("without effect").to_string();
+        for part in ["curriculum.start", start, "the run has 3", "remedy"] {
+            assert!(message.contains(part), "{part:?} in {message}");
+        }
     }
 }
 

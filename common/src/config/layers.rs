@@ -78,13 +78,15 @@ impl Override {
     }
 }
 
-/// What lies over the defaults, lowest first: a checkpoint, a file, the environment, the command line.
+/// What lies over the defaults, lowest first: a checkpoint, a file, the subcommand, the environment, the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     /// The configuration that a checkpoint holds. A key that no layer above it names keeps its value.
     pub checkpoint: Option<Saved>,
     /// A TOML file.
     pub file: Option<PathBuf>,
+    /// A value that the subcommand brings along.
+    pub subcommand: Option<Override>,
     /// Variables, of which those count that begin with [`ENVIRONMENT_PREFIX`].
     pub environment: Vec<(OsString, OsString)>,
     /// Values from the command line; a later one wins over an earlier one.
@@ -111,6 +113,7 @@ impl Layers {
         Ok(Self {
             checkpoint: None,
             file,
+            subcommand: None,
             environment: std::env::vars_os().collect(),
             command_line,
         })
@@ -136,6 +139,9 @@ impl Layers {
                     reason: Box::new(reason),
                 })?;
             builder = builder.add_source(Layer::from_toml(&table, &name));
+        }
+        if let Some(Override { flag, key, value }) = &self.subcommand {
+            builder = builder.add_source(Layer::single(key, &keys::parse(key, value), flag));
         }
         for (key, value, origin) in self.variables()? {
             builder = builder.add_source(Layer::single(&key, &value, &origin));

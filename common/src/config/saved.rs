@@ -9,7 +9,7 @@ use super::{Config, error::ConfigError, keys, presets};
 /// What a checkpoint is used for. It decides which of its values are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SavedUse {
-    /// The run resumes: its mazes, its model and its seed are fixed.
+    /// The run resumes: its mazes, its model, its seed and where its curriculum began are fixed.
     Resume,
     /// The weights are evaluated or exported: the model is fixed.
     Weights,
@@ -84,7 +84,10 @@ impl Saved {
     pub(super) fn fixes(&self, key: &str) -> bool {
         let model = key.starts_with("model.");
         match self.usage {
-            SavedUse::Resume => model || key.starts_with("env.") || key == "run.seed",
+            // The last two say where a run begins, and this one has begun.
+            SavedUse::Resume => {
+                model || key.starts_with("env.") || ["run.seed", "curriculum.start"].contains(&key)
+            }
             SavedUse::Weights => model,
         }
     }
@@ -108,7 +111,7 @@ impl Saved {
             source,
         } = change;
         let what = match key.split_once('.') {
-            Some(("run", name)) => name.to_owned(),
+            Some(("run" | "curriculum", name)) => name.to_owned(),
             Some((section, _)) => format!("[{section}]"),
             None => key.clone(),
         };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, output, shutdown::Shutdown};
 use hrm_learner::{
     analyse::{Probe, Settings, analyse, report},
@@ -29,7 +29,7 @@ pub struct AnalyseArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Held-out episodes to walk.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     episodes: usize,
     /// Seed of the episodes [default: eval.seed].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

@@ -66,6 +66,10 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         .as_ref()
         .map(|c| c.model(Device::Cpu))
         .transpose()?;
+    anyhow::ensure!(
+        args.dump.is_none() || args.dump != args.episodes_out,
+        "--dump and --episodes-out name the same file\n  remedy: name two files"
+    );
     // Both before the work, so that nobody waits for a file that cannot be.
     let mut dump = draft("--dump", args.dump.as_deref())?.map(BufWriter::new);
     let episodes_out = draft("--episodes-out", args.episodes_out.as_deref())?;

@@ -186,6 +186,9 @@ struct ConfigArgs {
     /// Set any key of the configuration; `hrm-learner config --print` lists them.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
+    /// What the subcommand brings along.
+    #[arg(skip)]
+    subcommand: Option<Override>,
 }
 
 impl ConfigArgs {
@@ -216,6 +219,9 @@ impl ConfigArgs {
         self,
         flags: impl IntoIterator<Item = Option<Override>>,
     ) -> Result<Layers, ConfigError> {
-        Layers::of_process(self.config, &self.set, flags)
+        Ok(Layers {
+            subcommand: self.subcommand,
+            ..Layers::of_process(self.config, &self.set, flags)?
+        })
     }
 }

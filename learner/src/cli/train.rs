@@ -11,7 +11,7 @@ use hrm_common::{
 };
 use hrm_learner::{
     progress::{Progress, Screen},
-    run::{self, Summary},
+    run::{self, SERVE, Summary},
 };
 
 use super::ConfigArgs;
@@ -46,19 +46,17 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// The effective configuration; `local_actors` stands unless the flag says otherwise.
-    pub fn load(self, local_actors: Option<usize>) -> anyhow::Result<Effective> {
-        let local_actors = match (self.local_actors, local_actors) {
-            (Some(n), _) => Some(Override::new("--local-actors", "learner.local_actors", n)),
-            (None, Some(n)) => Some(Override::new("serve", "learner.local_actors", n)),
-            (None, None) => None,
-        };
+    /// The effective configuration. `local_actors` is what the subcommand brings along: it stands above a file, and
+    /// below what this process names.
+    pub fn load(mut self, local_actors: Option<usize>) -> anyhow::Result<Effective> {
+        self.config.subcommand = local_actors.map(|n| Override::new(SERVE, LOCAL_ACTORS, n));
         let flags = [
             self.seed.map(|v| Override::new("--seed", "run.seed", v)),
             self.run_dir
                 .map(|v| Override::path("--run-dir", "run.dir", &v))
                 .transpose()?,
-            local_actors,
+            self.local_actors
+                .map(|n| Override::new("--local-actors", LOCAL_ACTORS, n)),
             self.total_frames
                 .map(|v| Override::new("--total-frames", "learner.total_frames", v)),
             self.listen
@@ -73,11 +71,14 @@ impl TrainArgs {
     }
 }
 
+/// The key that `serve` sets.
+const LOCAL_ACTORS: &str = "learner.local_actors";
+
 /// Takes the local actors out of a run that `serve` trained: that there were none was said by the subcommand, and
 /// `train` starts some.
 fn without_serve(saved: Saved) -> Saved {
     match saved.local_actors() {
-        0 => saved.without("learner.local_actors"),
+        0 => saved.without(LOCAL_ACTORS),
         _ => saved,
     }
 }

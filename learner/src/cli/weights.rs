@@ -14,7 +14,7 @@ use hrm_learner::{
     checkpoint::{self, RunState},
     files,
     optimizer::Adam,
-    run_dir::Identity,
+    run_dir::{Identity, RunDir},
 };
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -87,12 +87,8 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
         true => published::load_published(&mut model, &named)?,
         false => model.load(&named)?,
     }
+    let _lock = RunDir::lock_new(&config.run.dir).context("--run-dir")?;
     let folder = config.run.dir.join("checkpoints");
-    anyhow::ensure!(
-        checkpoint::list(&folder)?.is_empty(),
-        "{} already holds a run; name another folder with --run-dir",
-        config.run.dir.display()
-    );
     let state = RunState {
         restarts: 0,
         run_id: Identity::begin().run_id,

@@ -242,6 +242,17 @@ impl Player {
         let unroll = self.rollout.unroll(version, &mut self.clock, || false);
         wire::encode(&unroll.expect("nobody stops it"))
     }
+
+    /// The next unroll again and again, numbered as a session's unrolls are: as fast as they can be sent.
+    pub fn flood(mut self, version: u64) -> impl Iterator<Item = UnrollBatch> {
+        let unroll = self.rollout.unroll(version, &mut self.clock, || false);
+        let mut unroll = unroll.expect("nobody stops it");
+        std::iter::from_fn(move || {
+            let message = wire::encode(&unroll);
+            unroll.sequence += 1;
+            Some(message)
+        })
+    }
 }
 
 /// What this process's `/metrics` says; the first call switches recording on.

@@ -301,10 +301,18 @@ fn candidates(place: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// When there is none, or all of them are damaged: the error of the newest, then. When one cannot be read for another
 /// reason, which may pass or be somebody's to mend, such as missing permissions or another release.
 pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
+    newest_by(place, Checkpoint::read)
+}
+
+/// [`newest`], by this way of reading a file that was listed.
+fn newest_by(
+    place: &Path,
+    mut read: impl FnMut(&Path) -> Result<Checkpoint, CheckpointError>,
+) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
     'listing: loop {
         let mut damaged = Vec::new();
         for path in candidates(place)?.iter().rev() {
-            match Checkpoint::read(path) {
+            match read(path) {
                 Ok(checkpoint) => return Ok((checkpoint, damaged)),
                 Err(error) if error.is_damage() => damaged.push(error),
                 // The run has removed it since, and has a newer one.
@@ -636,6 +644,29 @@ mod tests {
         });
         let frames = frames.expect("a checkpoint, always");
         assert!(frames.is_sorted() && *frames.last().expect("reads") <= written);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_removed_after_it_was_listed_has_a_newer_one() {
+        let run = tempfile::tempdir().expect("a folder");
+        let folder = run.path().join("checkpoints");
+        saved(&folder, 1, 1);
+        for place in [run.path(), &folder] {
+            let mut listed = Vec::new();
+            let read = newest_by(place, |path| {
+                listed.push(path.to_owned());
+                // The run saves another between the listing and the reading, once.
+                if listed.len() == 1 {
+                    let frames = frames_of(path).expect("a checkpoint's name");
+                    saved(&folder, frames + 1, 1);
+                }
+                Checkpoint::read(path)
+            });
+            let (read, damaged) = read.expect("the newer one");
+            assert!(damaged.is_empty(), "{damaged:?}");
+            assert_eq!(listed.len(), 2, "{listed:?}");
+            assert_eq!(frames_of(&listed[1]), Some(read.state.frames));
+        }
     }
 
     #[test]

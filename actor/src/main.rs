@@ -1,20 +1,14 @@
 //! `hrm-actor`: steps mazes with a local copy of the model and streams unrolls to a learner.
 
-use std::{
-    io::{self, Write as _},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use hrm_actor::session::{self, ActorOptions, Outcome, SessionError};
 use hrm_common::{
-    config::{Config, ConfigError, EXIT_CONFIG, Effective, Layers, Override},
+    config::{Config, ConfigError, Effective, Layers, Override},
     health::{self, Health, HealthEndpoint},
-    output::{self, OutputError},
+    output, program,
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
@@ -98,34 +92,12 @@ impl RunArgs {
     }
 }
 
-/// What the program is called where it complains.
-const NAME: &str = "hrm-actor";
-
 fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
-        Err(answer) => return say(&answer),
-    };
-    let error = match execute(command).map_err(anyhow::Error::downcast::<OutputError>) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Ok(output)) => return output::conclude(NAME, Err(output)),
-        Err(Err(error)) => error,
-    };
-    output::remark(format_args!("{NAME}: {error:#}"));
-    let file = matches!(error.downcast_ref(), Some(SessionError::File(_)));
-    match error.is::<ConfigError>() || file {
-        true => ExitCode::from(EXIT_CONFIG as u8),
-        false => ExitCode::FAILURE,
-    }
-}
-
-/// Prints the help or the version that was asked for, or what is wrong with the command line.
-fn say(answer: &clap::Error) -> ExitCode {
-    let printed = answer.print().and_then(|()| io::stdout().flush());
-    match answer.use_stderr() {
-        true => ExitCode::from(answer.exit_code() as u8),
-        false => output::conclude(NAME, printed.map_err(OutputError::from)),
-    }
+    program::run(
+        "hrm-actor",
+        |cli: Cli| execute(cli.command),
+        |error| matches!(error.downcast_ref(), Some(SessionError::File(_))),
+    )
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {

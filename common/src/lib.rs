@@ -10,7 +10,7 @@
 //! ```
 //!
 //! and beside it what every process needs: [`config`], [`token`], [`telemetry`], [`health`], [`listen`],
-//! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`], [`output`].
+//! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`], [`output`], [`program`].
 
 pub mod backoff;
 pub mod config;
@@ -23,6 +23,7 @@ pub mod listen;
 pub mod model;
 pub mod output;
 pub mod pem;
+pub mod program;
 pub mod shutdown;
 pub mod stage;
 pub mod telemetry;

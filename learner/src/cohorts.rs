@@ -22,7 +22,7 @@ use hrm_common::{
 
 use crate::stats::EpisodeWindow;
 
-/// What an unroll says of the episodes in it.
+/// The episodes of an unroll, as the unroll tells of them.
 #[derive(Debug, Clone)]
 pub struct Played {
     session: u64,
@@ -35,7 +35,7 @@ pub struct Played {
 }
 
 impl Played {
-    /// What `unroll` says; its arrays are shared, not copied.
+    /// Takes the episodes of `unroll`; its arrays are shared, not copied.
     pub fn new(unroll: &Unroll) -> Self {
         Self {
             session: unroll.session,
@@ -58,11 +58,10 @@ impl Played {
     }
 
     /// The curriculum's distance limits of the episodes that the environments were in before the first tick,
-    /// `[N]`, and of those that followed the ended ones.
-    fn distances(&self) -> (Vec<u32>, Vec<u32>) {
+    /// `[N]`, and of those that followed the `ended` ones.
+    fn distances(&self, ended: &[(u64, usize, EpisodeSummary)]) -> (Vec<u32>, Vec<u32>) {
         let mut later = self.running_distances.clone();
-        let mut following: Vec<u32> = self
-            .ended()
+        let mut following: Vec<u32> = ended
             .iter()
             .rev()
             .map(|&(_, env, episode)| {
@@ -129,14 +128,15 @@ impl Cohorts {
             session.lose(curriculum);
             session.running = vec![None; played.envs];
         }
-        let (first, following) = played.distances();
+        let ended = played.ended();
+        let (first, following) = played.distances(&ended);
         if begins {
             for (env, &distance) in first.iter().enumerate() {
                 self.last_id += 1;
                 session.begin(self.last_id, env, 0, distance, curriculum);
             }
         }
-        for ((tick, env, episode), distance) in played.ended().into_iter().zip(following) {
+        for ((tick, env, episode), distance) in ended.into_iter().zip(following) {
             session.end(env, episode, curriculum);
             self.last_id += 1;
             session.begin(self.last_id, env, from + tick + 1, distance, curriculum);
@@ -242,7 +242,7 @@ mod tests {
     struct Gamblers {
         rng: Xoshiro256PlusPlus,
         success: f64,
-        /// What is left of each environment's episode, and how it will end.
+        /// The ticks left of each environment's episode, and its result.
         running: Vec<(u32, EpisodeSummary)>,
         sequence: u64,
     }
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(it.state().outcomes, outcomes);
     }
 
-    /// Whoever leaves takes all along that it began lately, successes too.
+    /// An actor that leaves takes along everything that it began lately, successes too.
     #[test]
     fn what_cannot_be_settled_is_lost() {
         let mut gamblers = Gamblers::new(512, 0.97, true, 1);

@@ -37,7 +37,8 @@ impl EpisodeWindow {
         }
     }
 
-    /// They, oldest first.
+    /// The episodes, oldest first.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = &EpisodeSummary> {
         self.episodes.iter()
     }

@@ -58,7 +58,7 @@ const HAND_OVER: usize = 1;
 /// A session that lived this long after it joined counts as healthy: the backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// How long a learner may take to answer a call.
+/// The longest that a learner may take to answer a call.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// How an actor process reaches its learner.
@@ -76,7 +76,7 @@ pub struct ActorOptions {
     pub backoff_min: Duration,
     /// Longest wait before connecting again.
     pub backoff_max: Duration,
-    /// How long the learner may take to answer a call.
+    /// The longest that the learner may take to answer a call.
     pub answer: Duration,
     /// How long a shutdown may wait for the learner to take what was sent.
     pub drain: Duration,
@@ -136,7 +136,7 @@ pub enum SessionError {
     NoAnswer {
         /// The call.
         call: &'static str,
-        /// How long it was waited for.
+        /// The time that it was waited for.
         after: Duration,
     },
     /// The learner closed a stream without a word, as it does when it stops.

@@ -1,4 +1,4 @@
-//! How an actor comes back, on a clock that runs as fast as nothing happens.
+//! An actor that comes back, on a clock that runs as fast as nothing happens.
 
 use std::time::Duration;
 

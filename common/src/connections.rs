@@ -1,7 +1,7 @@
 //! Accepted connections, with a limit on their number and on their silence.
 //!
-//! Every port of a process accepts through this: whoever reaches one can then hold only so many file descriptors, and
-//! none for longer than it has something to say.
+//! Every port of a process accepts through this. A peer can then hold only so many file descriptors, and none for
+//! longer than it has something to say.
 
 use std::{
     io,
@@ -47,7 +47,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of the ports for metrics and health: a few scrapers and probes.
+    /// The limits of the ports for metrics and health: a few scrapers and probes.
     pub const SIDE_PORT: Self = Self {
         most: 16,
         first_byte: Duration::from_secs(10),
@@ -138,7 +138,7 @@ impl Repeated {
 #[derive(Debug)]
 pub struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    /// How long it may be silent, once it has said something; `None` from then on.
+    /// The silence that it is allowed, once it has said something; `None` from then on.
     silence: Option<Duration>,
     ends: TcpConnectInfo,
     _place: OwnedSemaphorePermit,

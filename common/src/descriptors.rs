@@ -16,7 +16,7 @@ const RESERVE: usize = 64 + 2 * Limits::SIDE_PORT.most;
 pub struct Descriptors {
     /// The most that it may have, `ulimit -n`.
     pub limit: usize,
-    /// Those that it has open.
+    /// The number that it has open.
     pub open: usize,
 }
 
@@ -33,7 +33,7 @@ pub struct TooFew {
 }
 
 impl Descriptors {
-    /// Those of this process, once its limit is as high as it may set it.
+    /// Counts those of this process, once its limit is as high as it may set it.
     ///
     /// # Errors
     ///

@@ -137,7 +137,7 @@ impl Refusal {
         }
     }
 
-    /// Whether a status is this refusal, as told by a learner and not by what stands before it.
+    /// True when a status is this refusal, as told by a learner and not by what stands before it.
     pub fn is(&self, status: &Status) -> bool {
         status.code() == self.code() && status.details() == self.reason().as_bytes()
     }

@@ -94,7 +94,7 @@ impl Health {
     }
 }
 
-/// Those connections for which there is room. Ends when the stream is dropped.
+/// The connections for which there is room. Ends when the stream is dropped.
 fn stream(mut connections: Connections) -> ReceiverStream<io::Result<Connection>> {
     let (sender, stream) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -140,7 +140,7 @@ pub enum Unhealthy {
     Unreachable {
         /// Where it was asked for.
         address: SocketAddr,
-        /// What the transport says, with its causes.
+        /// The transport's message, with its causes.
         reason: String,
     },
     /// The service is not known there, or the answer was no answer.

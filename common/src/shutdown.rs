@@ -111,14 +111,14 @@ impl Signals {
     }
 }
 
-/// Whether this process ignores a signal: one that it has not asked for anything yet was started so.
+/// True when this process ignores a signal: one that it has not asked for anything yet was started so.
 fn is_ignored(signal: SignalKind) -> bool {
     // Where /proc is not mounted, nothing says that it is.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores(&status, signal.as_raw_value())
 }
 
-/// Whether the mask of ignored signals in a `/proc/PID/status` holds this one.
+/// True when the mask of ignored signals in a `/proc/PID/status` holds this one.
 fn ignores(status: &str, signal: i32) -> bool {
     status
         .lines()

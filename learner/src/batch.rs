@@ -40,7 +40,7 @@ pub struct Batch {
     pub final_tokens: Tensor,
     /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index; ascending.
     pub final_indices: Vec<usize>,
-    /// What each unroll says of the episodes in it.
+    /// The episodes of each unroll.
     pub played: Vec<Played>,
     /// Policy lag of each unroll, in versions.
     pub lags: Vec<u64>,

@@ -89,7 +89,7 @@ pub fn complete(folder: &Path) -> bool {
     .all(|name| folder.join(name).is_file())
 }
 
-/// Whether a certificate can be of a host of this name: an address, or a DNS name, perhaps with a wildcard.
+/// True when a certificate can be of a host of this name: an address, or a DNS name, perhaps with a wildcard.
 fn is_host(name: &str) -> bool {
     ServerName::try_from(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }

@@ -41,7 +41,7 @@ pub(crate) fn withdraw(run_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is left of a trainer once its streams are closed.
+/// The rest of a trainer once its streams are closed.
 #[derive(Debug)]
 pub(crate) struct Finished {
     model: Hrm,
@@ -170,7 +170,7 @@ impl Finished {
     }
 }
 
-/// Whether a record is of the same weights and the same episodes as an evaluation.
+/// True when a record is of the same weights and the same episodes as an evaluation.
 fn is_same(earlier: &Record, record: &EvalRecord) -> bool {
     let of = |record: &EvalRecord| {
         let Evaluation {

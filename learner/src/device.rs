@@ -57,7 +57,7 @@ pub enum NoCuda {
 }
 
 impl NoCuda {
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::NoLibtorch(_) => "link libtorch as shared libraries",
@@ -95,11 +95,11 @@ pub struct DeviceError {
 /// A device, and why it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Where the learner's tensors live.
+    /// The device of the learner's tensors.
     pub device: Device,
     /// The value of `run.device`, and for `auto` what was found.
     pub reason: String,
-    /// Whether a GPU was probably meant to be used: this libtorch is one for CUDA.
+    /// True when a GPU was probably meant to be used: this libtorch is one for CUDA.
     falls_short: bool,
 }
 

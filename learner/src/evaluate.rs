@@ -169,7 +169,7 @@ struct Lane {
 pub struct HeldOut<'a> {
     /// The mazes.
     pub env: &'a EnvConfig,
-    /// How many episodes.
+    /// The number of episodes.
     pub episodes: usize,
     /// Their seed.
     pub seed: u64,

@@ -17,7 +17,7 @@ use tempfile::{Builder, NamedTempFile};
 const TEMPORARY: &str = ".tmp";
 /// Mode of a new file before the process's umask, as the standard library has it.
 const PLAIN: u32 = 0o666;
-/// Where the files are that a process has open.
+/// The places of the files that a process has open.
 const OPEN_FILES: [&str; 4] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
 /// Bytes of a file's name that its temporary file's name repeats: the whole stays below what file systems take.
 const REPEATED: usize = 200;
@@ -106,7 +106,7 @@ impl Write for Draft {
     }
 }
 
-/// What a path leads to.
+/// The target of a path.
 enum Place {
     /// A device, a pipe or what this process has open, to be written at its end.
     Device(File),

@@ -30,7 +30,7 @@ impl Record {
     }
 }
 
-/// How training goes. What concerns episodes is over the last settled uniform ones ([`crate::stats`]) and `None`
+/// The course of training. Figures of episodes are over the last settled uniform ones ([`crate::stats`]) and `None`
 /// before there are enough; a number that is not finite is `null` in the file and NaN when read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainRecord {
@@ -157,7 +157,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
         .collect())
 }
 
-/// What stands in a log. A last line that is being written may end within a character.
+/// The text of a log. A last line that is being written may end within a character.
 fn text(path: &Path) -> io::Result<String> {
     let bytes = fs::read(path).map_err(naming(path))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -21,7 +21,7 @@ use hrm_common::{
 };
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-/// Where a run stands. What concerns episodes is over the last settled uniform ones ([`crate::stats`]), and `None`
+/// The position of a run. Figures of episodes are over the last settled uniform ones ([`crate::stats`]), and `None`
 /// before there are enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -171,7 +171,7 @@ const WALK_TEMPLATE: &str = "{bar:24.cyan} {pos} / {len} episodes  ETA {eta}";
 /// Time between two lines about a walk.
 const WALK_LINES: Duration = Duration::from_secs(10);
 
-/// How far a walk of episodes is: a bar on a terminal, which goes away with it, and lines elsewhere.
+/// The progress of a walk of episodes: a bar on a terminal, which goes away with it, and lines elsewhere.
 #[derive(Debug)]
 pub struct Walk {
     bar: Option<ProgressBar>,

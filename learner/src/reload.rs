@@ -14,7 +14,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-/// How often the poller looks whether a file has changed.
+/// The interval at which the poller looks for changed files.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes it of the files as they are.

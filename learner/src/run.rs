@@ -107,7 +107,7 @@ pub struct Running {
     actors_stop: Shutdown,
     shutdown: Shutdown,
     sessions: Arc<Sessions>,
-    /// When it began to listen.
+    /// The time at which it began to listen.
     began: Instant,
 }
 

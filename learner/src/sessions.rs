@@ -44,7 +44,7 @@ pub struct Session {
     claimed: AtomicBool,
     uploading: AtomicBool,
     subscribed: AtomicBool,
-    /// Whether its actor need not come back: it left in order, or knows that the run is complete.
+    /// True when its actor need not come back: it left in order, or knows that the run is complete.
     dismissed: AtomicBool,
     taken: watch::Sender<u64>,
     /// Trips when the session is closed or fenced.
@@ -127,7 +127,7 @@ struct State {
     open: HashMap<u64, Arc<Session>>,
     /// Ended, with a line in the ledger still to be written.
     ended: Vec<Arc<Session>>,
-    /// When the last session of an actor ended that has not come back, by actor.
+    /// The end of the last session of each actor that has not come back.
     away: HashMap<u64, (Instant, Arc<Session>)>,
 }
 
@@ -311,7 +311,7 @@ impl Sessions {
         state.open.values().filter(at_work).count()
     }
 
-    /// When the last session was lost whose actor may still come back.
+    /// Returns the time of the last loss of an actor that may still come back.
     pub fn last_loss(&self) -> Option<Instant> {
         let state = self.lock();
         let expected = |session: &Session| !session.dismissed.load(Ordering::Acquire);

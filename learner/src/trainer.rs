@@ -114,7 +114,7 @@ pub struct Trainer {
     pub progress: Progress,
     /// Environment steps trained on.
     pub frames: u64,
-    /// How long the run has trained for.
+    /// The time that the run has trained for.
     pub time: TrainingClock,
 }
 

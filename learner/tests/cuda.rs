@@ -60,7 +60,7 @@ impl Machine {
         self.folder.path().join("torch/lib")
     }
 
-    /// Whether the CUDA library's stand-in was loaded.
+    /// True when the CUDA library's stand-in was loaded.
     fn loaded(&self) -> bool {
         self.folder.path().join("loaded").exists()
     }
@@ -85,7 +85,7 @@ impl Machine {
     }
 }
 
-/// How a training came out.
+/// The result of a training.
 struct Trained {
     code: Option<i32>,
     log: String,

@@ -79,7 +79,7 @@ impl Effective {
         }
     }
 
-    /// What is another value here than in a checkpoint, in the order of declaration.
+    /// Returns the keys whose value differs from a checkpoint's, in the order of declaration.
     pub fn changes(&self, saved: &Saved) -> Vec<Change> {
         keys::differences(&self.tree, saved.tree())
             .map(|(key, new, old)| Change {
@@ -91,7 +91,7 @@ impl Effective {
             .collect()
     }
 
-    /// Where a value came from: `default`, a checkpoint, a file, a variable, a flag, a preset or a maze.
+    /// Returns the source of a value: `default`, a checkpoint, a file, a variable, a flag, a preset or a maze.
     pub fn origin(&self, key: &str) -> &str {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
     }

@@ -44,7 +44,7 @@ pub enum ConfigError {
         path: String,
         /// The parser's message, with line and column.
         reason: Box<toml::de::Error>,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
 

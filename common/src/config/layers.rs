@@ -78,7 +78,7 @@ impl Override {
     }
 }
 
-/// What lies over the defaults, lowest first: a checkpoint, a file, the subcommand, the environment, the command line.
+/// The layers over the defaults, lowest first: a checkpoint, a file, the subcommand, the environment, the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     /// The configuration that a checkpoint holds. A key that no layer above it names keeps its value.

@@ -43,7 +43,7 @@ pub struct LearnerConfig {
     pub stay_when_complete: bool,
     /// How long the learner may take to finish when asked to stop, in seconds.
     pub drain_seconds: u64,
-    /// How long a learner whose run is complete waits for actors that it lost, in seconds since the loss, to tell them
+    /// The time that a learner whose run is complete waits for actors that it lost, in seconds since the loss, to tell them
     /// so; without local actors also since its own start. Longer than the actors' `actor.backoff_max_ms`.
     pub farewell_seconds: u64,
     /// Where the learner serves `/metrics`; `""` in a file switches it off.
@@ -111,7 +111,7 @@ impl LearnerConfig {
         Duration::from_secs(self.drain_seconds)
     }
 
-    /// How long a complete run waits for actors that it lost.
+    /// The time that a complete run waits for actors that it lost.
     pub fn farewell(&self) -> Duration {
         Duration::from_secs(self.farewell_seconds)
     }

@@ -13,7 +13,7 @@ pub const LARGEST_WHOLE: u64 = (1 << 53) - 1;
 
 pub(super) type Checked = Result<(), InvalidValue>;
 
-/// Whether a number is in the range of [`whole_range`].
+/// True when a number is in the range of [`whole_range`].
 pub(super) fn is_whole(number: i64) -> bool {
     u64::try_from(number).is_ok_and(|number| number <= LARGEST_WHOLE)
 }
@@ -23,7 +23,7 @@ pub fn whole_range() -> String {
     format!("a whole number from 0 to {LARGEST_WHOLE}")
 }
 
-/// What to do about a text that is not the TOML it should be.
+/// The remedy for a text that is not the TOML it should be.
 pub fn toml_remedy(text: &str, error: &toml::de::Error) -> String {
     let blamed = error.span().and_then(|span| text.get(span));
     let number = blamed.is_some_and(|blamed| {

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::{Config, error::ConfigError, keys, presets};
 
-/// What a checkpoint is used for. It decides which of its values are fixed.
+/// The use of a checkpoint. It decides which of its values are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SavedUse {
     /// The run resumes: its mazes, its model, its seed and where its curriculum began are fixed.
@@ -80,7 +80,7 @@ impl Saved {
         &self.origin
     }
 
-    /// Whether the checkpoint's value of `key` is final.
+    /// True when the checkpoint's value of `key` is final.
     pub(super) fn fixes(&self, key: &str) -> bool {
         let model = key.starts_with("model.");
         match self.usage {
@@ -92,7 +92,7 @@ impl Saved {
         }
     }
 
-    /// Whether the value of `key` was the one that its maze gives, and so is no choice of its own.
+    /// True when the value of `key` was the one that its maze gives, and so is no choice of its own.
     pub(super) fn follows_maze(&self, key: &str, maze: &Value) -> Result<bool, toml::de::Error> {
         let own = match keys::get(&self.tree, "env.maze") {
             Some(own) if own != maze => own,

@@ -98,7 +98,7 @@ impl CurriculumConfig {
     }
 }
 
-/// What a checkpoint keeps of a curriculum. Its configuration is the run's.
+/// The part of a curriculum that a checkpoint keeps. Its configuration is the run's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurriculumState {
     /// K, in steps.
@@ -114,7 +114,7 @@ struct Attempt {
     id: u64,
     /// `None` while it is played.
     success: Option<bool>,
-    /// Whether every episode begun at the same time has ended too.
+    /// True when every episode begun at the same time has ended too.
     settled: bool,
 }
 
@@ -161,7 +161,7 @@ impl DistanceCurriculum {
         self.attempts = state.outcomes.iter().map(settled).collect();
     }
 
-    /// What a checkpoint keeps. Episodes that are not settled are left out: after a restart nobody would
+    /// Returns the part that a checkpoint keeps. Episodes that are not settled are left out: after a restart nobody would
     /// report the long ones.
     pub fn state(&self) -> CurriculumState {
         let settled = self.attempts.iter().filter(|attempt| attempt.settled);
@@ -246,7 +246,7 @@ impl DistanceCurriculum {
     }
 }
 
-/// How many of the first 0, 1, 2, ... hold.
+/// Returns the number of those that hold among the first 0, 1, 2, and so on.
 fn sums(holds: impl Iterator<Item = bool>) -> Vec<usize> {
     let mut sum = 0;
     let running = holds.map(|holds| {

@@ -40,7 +40,7 @@ where
         .map_err(LoggingError)
 }
 
-/// Whether standard error is a terminal that draws lines again and in colour.
+/// True when standard error is a terminal that draws lines again and in colour.
 pub fn stderr_redraws() -> bool {
     redraws(
         io::stderr().is_terminal(),

@@ -237,7 +237,7 @@ pub struct RunInfo {
     pub carry: String,
     /// `rollout.synchronous`: whether the learner waits while actors act.
     pub synchronous: bool,
-    /// Where the learner's tensors live: `cpu`, or `cuda:0`.
+    /// The device of the learner's tensors: `cpu`, or `cuda:0`.
     pub device: String,
 }
 

@@ -186,7 +186,7 @@ struct ConfigArgs {
     /// Set any key of the configuration; `hrm-learner config --print` lists them.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
-    /// What the subcommand brings along.
+    /// A value that the subcommand brings along.
     #[arg(skip)]
     subcommand: Option<Override>,
 }

@@ -100,7 +100,7 @@ pub enum StudyFileError {
         path: String,
         /// The parser's message, with line and column.
         reason: Box<toml::de::Error>,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
     /// A value cannot be.

@@ -76,23 +76,23 @@ class Checker:
         except Unreadable as fault:
             yield str(fault)
             return
-        for one, plain in zip(found, unbraced, strict=False):
-            if len(one.words) != len(plain.words):
-                yield f"{plain}: bash makes {len(one.words) - len(plain.words)} more words of the braces; write them out"
-                continue
-            yield from (f"{one}: {fault}" for fault in self.command(one))
+        for one in found:
+            if one in unbraced:
+                yield from (f"{one}: {fault}" for fault in self.command(one))
+            else:
+                yield f"{one}: bash made some of these words of braces; write them out"
 
     def _flags(self, span: str) -> Iterator[str]:
         """Flags by themselves, of whichever program."""
         try:
-            words, plain = commands(f"_ {span}")[0].words[1:], commands(f"_ {span}", braces=False)[0].words[1:]
+            flags, plain = commands(f"_ {span}")[0], commands(f"_ {span}", braces=False)[0]
         except Unreadable as fault:
             yield str(fault)
             return
-        if len(words) != len(plain):
-            yield f"bash makes {len(words) - len(plain)} more words of the braces; write them out"
-        settings = [plain[at + 1] for at in range(len(plain) - 1) if plain[at] == "--set"]
-        for setting in settings:
+        if flags != plain:
+            yield f"{span}: bash makes other words of the braces; write them out"
+        words = plain.words
+        for setting in (words[at + 1] for at in range(len(words) - 1) if words[at] == "--set"):
             if setting.partition(".")[0] in self.program.sections and "=" in setting:
                 yield from self._refused("--set", setting)
 

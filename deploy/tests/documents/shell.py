@@ -17,7 +17,7 @@ RECORDER = r"""
 record() {
     local input=
     [[ " $* " == *" - "* ]] && IFS= read -r -d '' input
-    printf '%s\0' "$#" "$@" "$input" >>"$RECORD"
+    printf '%s\0' "$@" "$input" >"$RECORD/$EPOCHREALTIME-$BASHPID"
 }
 command_not_found_handle() { record "$@"; }
 for builtin in cd export source kill wait exec; do eval "$builtin() { record $builtin \"\$@\"; }"; done
@@ -42,12 +42,13 @@ class Unreadable(Exception):
 
 
 def commands(text: str, braces: bool = True) -> list[Command]:
-    """Every command, in the order in which it would be started."""
+    """Every command in the order in which it would be started; those of one pipeline start in any order."""
     # Bash asks the handler for bare names only.
     text = PROGRAM.sub(r"\1\2", text)
     with tempfile.TemporaryDirectory() as folder:
+        # A file for each command: the two sides of a pipe write at the same time.
         record = Path(folder) / "record"
-        record.touch()
+        record.mkdir()
         made = subprocess.run(
             ["/bin/bash", "--norc", "--noprofile", "-c", f"{RECORDER}\nset {'-' if braces else '+'}B\n{text}\n"],
             cwd=folder,
@@ -60,14 +61,9 @@ def commands(text: str, braces: bool = True) -> list[Command]:
         )
         if made.stderr:
             raise Unreadable(made.stderr.strip().splitlines()[0])
-        return list(_recorded(record.read_text(encoding="utf-8")))
+        return [_recorded(file) for file in sorted(record.iterdir())]
 
 
-def _recorded(text: str) -> list[Command]:
-    words = text.split("\0")[:-1]
-    found = []
-    while words:
-        count = int(words[0])
-        found.append(Command(tuple(words[1 : count + 1]), words[count + 1]))
-        words = words[count + 2 :]
-    return found
+def _recorded(file: Path) -> Command:
+    *words, text, _ = file.read_text(encoding="utf-8").split("\0")
+    return Command(tuple(words), text)

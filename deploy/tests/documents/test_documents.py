@@ -79,6 +79,10 @@ class Commands(unittest.TestCase):
         found = commands('A=1 hrm-learner x "a b" {c,d} # not e\ncat <<E | grep - \nf\nE\n')
         self.assertEqual(sorted(one.words for one in found)[1:], [("grep", "-"), ("hrm-learner", "x", "a b", "c", "d")])
 
+    def test_the_sides_of_a_pipe_may_start_in_any_order(self) -> None:
+        for _ in range(20):
+            self.assertEqual(faults("    kubectl logs learner --since=1m | grep resumed | grep -v none\n"), [])
+
     def test_what_works_is_no_fault(self) -> None:
         for text in (
             "    make train ARGS=\"--run-dir runs/b --seed 2\"\n",

@@ -80,17 +80,17 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy
 	.tools/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules/*.yml
 	promtool test rules deploy/prometheus/tests/*.yml
-	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py --check
-	$(DEPLOY_PYTHON) deploy/k8s/rules.py --check
-	$(DEPLOY_PYTHON) deploy/tests/observability/check_promql.py
-	$(DEPLOY_PYTHON) deploy/tests/observability/check_texts.py
-	$(DEPLOY_PYTHON) deploy/tests/observability/check_dashboards.py
+	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards --check
+	$(DEPLOY_PYTHON) -m deploy.k8s.rules --check
+	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_promql
+	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_texts
+	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_dashboards
 	cargo build --workspace --bins --locked
-	$(DEPLOY_PYTHON) deploy/tests/engine/check_compose.py --bin-dir target/debug
-	$(DEPLOY_PYTHON) deploy/tests/kubernetes/check_manifests.py --kubectl $(KUBECTL) --bin-dir target/debug
-	BIN_DIR=target/debug KUBECTL=$(KUBECTL) $(DEPLOY_PYTHON) -m unittest discover --start-directory deploy/tests/documents
-	$(DEPLOY_PYTHON) deploy/tests/documents/check_documents.py --kubectl $(KUBECTL) --bin-dir target/debug
-	$(DEPLOY_PYTHON) deploy/tests/observability/live.py --bin-dir target/debug
+	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_compose --bin-dir target/debug
+	$(DEPLOY_PYTHON) -m deploy.tests.kubernetes.check_manifests --kubectl $(KUBECTL) --bin-dir target/debug
+	BIN_DIR=target/debug KUBECTL=$(KUBECTL) $(DEPLOY_PYTHON) -m unittest deploy.tests.documents.test_documents
+	$(DEPLOY_PYTHON) -m deploy.tests.documents.check_documents --kubectl $(KUBECTL) --bin-dir target/debug
+	$(DEPLOY_PYTHON) -m deploy.tests.observability.live --bin-dir target/debug
 
 images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= is handed on to docker build)
 	for target in $(IMAGES); do \
@@ -101,14 +101,14 @@ images: ## Build the container images (IMAGES="actor learner learner-cuda", REGI
 cluster-test: $(DEPLOY_STAMP) ## Bring docker-compose.yml up for real, on base images made here (needs root and an engine)
 	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)
 	$(MAKE) images ARGS="--build-arg RUST_IMAGE=registry.invalid/hrm-test/rust --build-arg RUNTIME_IMAGE=registry.invalid/hrm-test/runtime"
-	$(DEPLOY_PYTHON) deploy/tests/engine/cluster.py
+	$(DEPLOY_PYTHON) -m deploy.tests.engine.cluster
 
 cuda-check: libtorch $(DEPLOY_STAMP) ## Check with the real CUDA libtorch, and no GPU, that the learner finds CUDA (2.7 GB to download, once)
 	cargo build --package hrm-learner --bin hrm-learner --locked
-	$(DEPLOY_PYTHON) deploy/tests/engine/check_cuda.py --bin-dir target/debug --libtorch .tools/cuda/torch
+	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --bin-dir target/debug --libtorch .tools/cuda/torch
 
 cuda-image-check: $(DEPLOY_STAMP) ## The same on the image that `make images IMAGES=learner-cuda` built (needs an engine)
-	$(DEPLOY_PYTHON) deploy/tests/engine/check_cuda.py --image $(REGISTRY)/hrm-impala/learner-cuda:$(VERSION)
+	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --image $(REGISTRY)/hrm-impala/learner-cuda:$(VERSION)
 
 chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked
@@ -127,8 +127,8 @@ fuzz: libtorch $(CARGO_FUZZ) ## Fuzz what comes from outside, a minute each (TAR
 	done
 
 generated: $(DEPLOY_STAMP) ## Make anew what is made of other files under deploy/: dashboards, and the rules for Kubernetes
-	$(DEPLOY_PYTHON) deploy/grafana/dashboards.py
-	$(DEPLOY_PYTHON) deploy/k8s/rules.py
+	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards
+	$(DEPLOY_PYTHON) -m deploy.k8s.rules
 
 # Where the machine has none: kustomize's components need one that is newer than Debian 12's.
 .tools/bin/kubectl:

@@ -1,11 +1,9 @@
-#!/usr/bin/env python3
 """Writes the dashboards that Grafana is provisioned with: dashboards/*.json.
 
 The JSON is committed. Change builders/*.py, run this, and commit both.
 
-    pip install -r requirements.txt      # needs Python 3.11
-    python3 dashboards.py                # write
-    python3 dashboards.py --check        # exit status 1, and a diff, where a file differs from what would be written
+    python3 -m deploy.grafana.dashboards            # write
+    python3 -m deploy.grafana.dashboards --check    # exit status 1, and a diff, where a file differs
 """
 
 from __future__ import annotations
@@ -16,9 +14,10 @@ import json
 import sys
 from pathlib import Path
 
-from builders import fleet, pipeline, training
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from .builders import fleet, pipeline, training
 
 FOLDER = Path(__file__).resolve().parent / "dashboards"
 DASHBOARDS = {
@@ -56,7 +55,7 @@ def main() -> int:
         for name in strangers:
             print(f"{name}: nothing makes it")
         if differences or strangers:
-            print("dashboards: run deploy/grafana/dashboards.py and commit what it writes", file=sys.stderr)
+            print("dashboards: run `make generated` and commit what it writes", file=sys.stderr)
             return 1
         print(f"dashboards: {len(texts)} as committed")
         return 0

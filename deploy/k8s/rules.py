@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """Writes components/monitoring/rules.yaml: deploy/prometheus/rules/*.yml as a PrometheusRule for the Prometheus operator.
 
 The result is committed. Change deploy/prometheus/rules/, run this, and commit both.
 
-    python3 rules.py                # write
-    python3 rules.py --check        # exit status 1 where the file differs from what would be written
+    python3 -m deploy.k8s.rules            # write
+    python3 -m deploy.k8s.rules --check    # exit status 1 where the file differs from what would be written
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def main() -> int:
     if parser.parse_args().check:
         found = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
         if found != render():
-            print(f"rules: run deploy/k8s/rules.py and commit {TARGET.name}", file=sys.stderr)
+            print(f"rules: run `make generated` and commit {TARGET.name}", file=sys.stderr)
             return 1
         print("rules: as committed")
         return 0

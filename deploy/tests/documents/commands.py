@@ -17,9 +17,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import yaml
-from markdown import INDENTED, REPOSITORY, Document, Piece
-from settings_stated import Program
-from shell import Command, Unreadable, commands
+
+from ..paths import REPOSITORY
+from .markdown import INDENTED, Document, Piece
+from .settings_stated import Program
+from .shell import Command, Unreadable, commands
 
 SHELL = ("sh", "bash", "shell", "console")
 # Nothing of ours is named in them.
@@ -227,9 +229,11 @@ class Checker:
 
     def _python(self, arguments: Sequence[str]) -> Iterator[str]:
         if arguments[:1] != ["-c"]:
-            # A module, such as venv, is Python's own.
-            if arguments[:1] != ["-m"] and not (REPOSITORY / arguments[0]).exists():
-                yield f"there is no file {arguments[0]}"
+            # A module of ours is a file; another, such as venv, is Python's own.
+            ours = arguments[:1] == ["-m"] and "".join(arguments[1:2]).startswith("deploy.")
+            file = f"{arguments[1].replace('.', '/')}.py" if ours else arguments[0]
+            if (ours or file != "-m") and not (REPOSITORY / file).exists():
+                yield f"there is no file {file}"
             return
         with tempfile.TemporaryDirectory() as folder:
             walk = ["eval", "--config", "configs/four-rooms.toml", "--policy", "oracle", "--episodes", "2"]

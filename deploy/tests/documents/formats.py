@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -15,15 +14,14 @@ from typing import Any
 
 import promql_parser as promql
 import yaml
-from commands import SHELL, is_shell
-from markdown import INDENTED, REPOSITORY, Document, Piece
 
-sys.path.insert(0, str(REPOSITORY / "deploy/tests/observability"))
-
-import expressions  # noqa: E402
-from check_promql import recorded  # noqa: E402
-from exported import metrics  # noqa: E402
-from labels import Fault, Inference  # noqa: E402
+from ..observability import expressions
+from ..observability.check_promql import recorded
+from ..observability.exported import metrics
+from ..observability.labels import Fault, Inference
+from ..paths import K8S
+from .commands import SHELL, is_shell
+from .markdown import INDENTED, Document, Piece
 
 PROMQL = re.compile(r"\bhrm_(?:learner|actor)_\w+")
 RANGE = re.compile(r"\[(\d+)([smh])\]")
@@ -92,7 +90,7 @@ def _of_yaml(content: Any, text: str) -> Iterator[str]:
     if "scrape_configs" in content:
         yield from promtool(text)
     if content.get("kind") == "Kustomization":
-        base = (REPOSITORY / "deploy/k8s/base/kustomization.yaml").read_text(encoding="utf-8")
+        base = (K8S / "base/kustomization.yaml").read_text(encoding="utf-8")
         known = {image["name"] for image in yaml.safe_load(base)["images"]}
         for image in content.get("images", []):
             if image["name"] not in known:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+from ..paths import REPOSITORY
+
 FENCE = re.compile(r"^ {0,3}```(\S*)\s*$")
 INDENT = "    "
 SPAN = re.compile(r"`([^`]+)`")

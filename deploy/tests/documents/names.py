@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from formats import inference
-from markdown import REPOSITORY, Document
+from ..paths import REPOSITORY
+from .formats import inference
+from .markdown import Document
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 METRIC = re.compile(r"\b(?:\w+:hrm_\w+:\w+|hrm_(?:learner|actor)_[a-z0-9_]*[a-z0-9])\b(?![*:])")

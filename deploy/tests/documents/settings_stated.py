@@ -19,7 +19,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from markdown import REPOSITORY, Document, Piece
+from ..paths import REPOSITORY
+from .markdown import Document, Piece
 
 NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 VALUE = rf"{NUMBER}|true|false|`(?:{NUMBER}|true|false|\"[^\"`]*\")`"

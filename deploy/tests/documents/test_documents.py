@@ -1,6 +1,8 @@
 """Each check finds the faults that it is for, and leaves what is right alone.
 
 Needs the programs in the folder that BIN_DIR names, kubectl (KUBECTL) and promtool.
+
+    BIN_DIR=target/debug python3 -m unittest deploy.tests.documents.test_documents
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import shutil
 import unittest
 from pathlib import Path
 
-import check_documents
-from commands import Checker
-from markdown import REPOSITORY, Document, tracked
-from settings_stated import Program
-from shell import commands
+from ..paths import REPOSITORY
+from . import check_documents
+from .commands import Checker
+from .markdown import Document, tracked
+from .settings_stated import Program
+from .shell import commands
 
 BIN_DIR = Path(os.environ.get("BIN_DIR", "target/debug"))
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
@@ -90,6 +93,7 @@ class Commands(unittest.TestCase):
             "    target/release/hrm-learner eval --checkpoint runs/x --episodes 2\n",
             "`hrm-learner train --config FILE` and `hrm-learner train --config raw/ARM/config.toml`",
             "    python3 -m venv /opt/x\n    /opt/x/bin/pip install y\n",
+            "    python3 -m deploy.tests.observability.check_promql\n",
             "`hrm-learner study FILE --results DIR --report-only`",
             "    --set learner.batch_unrolls=4 --set rollout.synchronous=false\n",
             "    cargo bench -p hrm-common --bench env -- --quick\n",
@@ -118,6 +122,7 @@ class Commands(unittest.TestCase):
             ("    cargo test -p hrm-none\n", "no package hrm-none"),
             ("    docker compose --profile none up\n", "no profile none"),
             ("    docker compose up --scale none=2\n", "no service none"),
+            ("    python3 -m deploy.tests.none\n", "there is no file deploy/tests/none.py"),
             ("    kubectl get pods --alll\n", "--alll"),
             ("    kubectl apply -k deploy/k8s/overlays/none\n", "no folder"),
             ("    kubectl apply -f - <<'POD'\n    a: {b\n    POD\n", "flow mapping"),

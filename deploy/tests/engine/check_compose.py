@@ -1,36 +1,30 @@
-#!/usr/bin/env python3
 """Checks docker-compose.yml against what it is made of. Needs no engine.
 
 .env.example names exactly what can be set, with the same defaults; ports are published on loopback only; our images
 are built here and asked of no registry; our programs take the environment of image and service; Prometheus asks services
 that are there, at the ports they have.
 
-    pip install -r requirements.txt
     cargo build --workspace --bins
-    python3 check_compose.py --bin-dir target/debug
+    python3 -m deploy.tests.engine.check_compose --bin-dir target/debug
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
-import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kubernetes"))
-
-from settings import REPOSITORY, faults_of_registry, image_environment, image_of_ours  # noqa: E402
+from .. import command_line, programs
+from ..kubernetes.settings import faults_of_registry, image_environment, image_of_ours
+from ..paths import DEPLOY, REPOSITORY
 
 COMPOSE = REPOSITORY / "docker-compose.yml"
 EXAMPLE = REPOSITORY / ".env.example"
-SCRAPE = REPOSITORY / "deploy/prometheus/prometheus.yml"
+SCRAPE = DEPLOY / "prometheus/prometheus.yml"
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 OURS = {
     "learner": "hrm-learner",
@@ -71,9 +65,10 @@ def faults_of_services(services: dict[str, Any], bin_dir: Path) -> Iterator[str]
             if key not in service.get("deploy", {}).get("resources", {}).get("limits", {}):
                 yield f"{name}: no limit of {key}"
         if name in OURS:
-            config = configuration(service, bin_dir / OURS[name])
-            if isinstance(config, str):
-                yield f"{name}: {config}"
+            try:
+                config = configuration(service, bin_dir / OURS[name])
+            except ValueError as error:
+                yield f"{name}: {error}"
                 continue
             drain = config[OURS[name].removeprefix("hrm-")]["drain_seconds"]
             if drain >= int(service["stop_grace_period"].removesuffix("s")):
@@ -106,16 +101,13 @@ def faults_of_images(services: dict[str, Any]) -> Iterator[str]:
             yield f"image {image} is built by {len(names)} services ({', '.join(names)}), not by one"
 
 
-def configuration(service: dict[str, Any], program: Path) -> dict[str, Any] | str:
-    """The effective configuration of a service, or why there is none."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HRM__")}
-    environment |= image_environment(image_of_ours(service["image"])[0]) | service.get("environment", {})
-    arguments = [str(program), "config", "--print"]
-    if "command" in service:
-        inside = service["command"][service["command"].index("--config") + 1]
-        arguments += ["--config", str(REPOSITORY / "configs" / Path(inside).name)]
-    printed = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
-    return tomllib.loads(printed.stdout) if printed.returncode == 0 else printed.stderr.strip()
+def configuration(service: dict[str, Any], program: Path) -> dict[str, Any]:
+    """The effective configuration of a service."""
+    variables = image_environment(image_of_ours(service["image"])[0]) | service.get("environment", {})
+    if "command" not in service:
+        return programs.configuration(program, variables)
+    inside = service["command"][service["command"].index("--config") + 1]
+    return programs.configuration(program, variables, REPOSITORY / "configs" / Path(inside).name)
 
 
 def faults_of_scraping(services: dict[str, Any]) -> Iterator[str]:
@@ -134,19 +126,15 @@ def faults_of_scraping(services: dict[str, Any]) -> Iterator[str]:
 
 def main() -> int:
     """Checks everything and says what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin-dir", type=Path, default=Path("target/debug"), help="where hrm-learner and hrm-actor are")
+    parser = command_line.parser(__doc__)
+    command_line.add_bin_dir(parser)
     bin_dir = parser.parse_args().bin_dir
 
     text = COMPOSE.read_text(encoding="utf-8")
     services = yaml.safe_load(filled(text))["services"]
     faults = [*faults_of_variables(text), *faults_of_images(services)]
     faults += [*faults_of_services(services, bin_dir), *faults_of_scraping(services)]
-    for fault in faults:
-        print(f"check_compose: {fault}", file=sys.stderr)
-    if not faults:
-        print(f"check_compose: {len(services)} services")
-    return 1 if faults else 0
+    return command_line.report("check_compose", faults, f"{len(services)} services")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-#!/usr/bin/env python3
 """Checks, without a GPU, that the learner finds CUDA: with the real libtorch for CUDA, or in the image learner-cuda.
 
 The learner must load libtorch_cuda.so and libtorch must ask the driver that is put there: none, one that counts no
 device, and one that is too old. `run.device = "cuda"` must end with an error that says so; `auto` must say so and train
 on the CPU.
 
-    python3 check_cuda.py --bin-dir target/debug --libtorch .tools/cuda/torch      fetches it there, 2.7 GB, once
-    python3 check_cuda.py --image registry.invalid/hrm-impala/learner-cuda:0.1.0   no driver only; needs an engine
+Fetches libtorch into the folder that is given, 2.7 GB, once:
+
+    python3 -m deploy.tests.engine.check_cuda --bin-dir target/debug --libtorch .tools/cuda/torch
+
+Checks the image without a driver only, and needs an engine:
+
+    python3 -m deploy.tests.engine.check_cuda --image registry.invalid/hrm-impala/learner-cuda:0.1.0
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -21,8 +24,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-PINS = REPOSITORY / "deploy/docker/libtorch-cuda.txt"
+from .. import command_line
+from ..paths import DEPLOY
+from ..waiting import Failure
+
+PINS = DEPLOY / "docker/libtorch-cuda.txt"
 DRIVER_SOURCE = Path(__file__).with_name("stub_driver.c")
 DRIVER = "libcuda.so.1"
 # Those that the pinned wheels carry; pip takes them literally.
@@ -49,10 +55,6 @@ SETTINGS = {
     "eval.final_episodes": "1",
     "telemetry.log_format": "json",
 }
-
-
-class Failure(Exception):
-    """The check has failed, and why."""
 
 
 @dataclass
@@ -160,7 +162,7 @@ def in_the_image(image: str) -> None:
 
 def main() -> int:
     """Runs what the arguments ask for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--bin-dir", type=Path, help="where hrm-learner is")
     parser.add_argument("--libtorch", type=Path, help="the folder `torch` of the wheels; fetched if it is not there")
     parser.add_argument("--image", help="check this image instead")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A real cluster on a real engine: docker-compose.yml, unchanged, with images that were built from the Dockerfile.
 
 Learner, three actors and Prometheus come up and are well; the agent learns four rooms to 60%; actors are added, taken
@@ -9,26 +8,23 @@ answers, which found learner and actors by their names. Grafana is left out.
 Needs the images of actor and learner (make images), Prometheus's under the name that
 docker-compose.yml has for it, and about a core for each of the five.
 
-    python3 cluster.py
+    python3 -m deploy.tests.engine.cluster
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "observability"))
-
-import encrypted  # noqa: E402
-import plain  # noqa: E402
-from api import Prometheus  # noqa: E402
-from compose import Failure, Project, inspect  # noqa: E402
-from processes import free_ports  # noqa: E402
-from watched import Cluster  # noqa: E402
+from .. import command_line
+from ..observability.api import Prometheus
+from ..observability.processes import free_ports
+from ..waiting import Failure
+from . import encrypted, plain
+from .compose import Project, inspect
+from .watched import Cluster
 
 LARGEST_IMAGE = 600_000_000
 
@@ -76,7 +72,7 @@ def cluster(name: str, learner: str, actor: str, *profiles: str) -> Iterator[tup
 
 def main() -> int:
     """Runs both stories."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    command_line.parser(__doc__).parse_args()
     began = time.monotonic()
     try:
         images()

@@ -7,14 +7,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-class Failure(Exception):
-    """The test has failed, and why."""
+from ..paths import REPOSITORY
+from ..waiting import Failure
 
 
 def run(*command: str, environment: dict[str, str] | None = None) -> str:

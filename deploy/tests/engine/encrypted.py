@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Callable
 
 import grpc
-from compose import Failure, run
-from watched import Cluster, until
+
+from .. import wire
+from ..waiting import Failure
+from .compose import run
+from .watched import Cluster, until
 
 CERTS = "/var/lib/hrm/certs"
-# hrm.v1.JoinRequest: an actor id and the wire's major version.
-JOIN = ("/hrm.v1.Learner/Join", b"\x09" + (1).to_bytes(8, "little") + b"\x10\x01")
-STATUS = ("/hrm.v1.Learner/Status", b"")
+JOIN = (wire.JOIN, wire.JOIN_REQUEST)
+STATUS = (wire.STATUS, wire.STATUS_REQUEST)
 
 
 def answer(channel: grpc.Channel, call: tuple[str, bytes], token: str = "") -> grpc.StatusCode:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from compose import Failure, run
-from watched import Cluster, crash, until
+from ..waiting import Failure
+from .compose import run
+from .watched import Cluster, crash, until
 
 # What stopping may take; the engine kills after stop_grace_period.
 LONGEST_STOP = 10.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Callable
 
-from api import Prometheus
-from compose import Failure, Project, inspect
+from .. import waiting
+from ..observability.api import Prometheus
+from ..waiting import Failure
+from .compose import Project, inspect
 
 # A limit for a test that hangs, not for a slow machine.
 SOON = 180.0
@@ -16,13 +17,8 @@ VERSIONS_OF_A_START = 2**32
 
 
 def until(what: str, condition: Callable[[], object], seconds: float = SOON) -> None:
-    """Returns once `condition` holds, and says how long that took."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > seconds:
-            raise Failure(f"not within {seconds:.0f} s: {what}")
-        time.sleep(1)
-    print(f"cluster: {what} ({time.monotonic() - began:.0f} s)", flush=True)
+    """Waits for a condition of the cluster."""
+    waiting.until(what, condition, seconds, test="cluster")
 
 
 def crash(container: str) -> None:

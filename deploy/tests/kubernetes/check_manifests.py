@@ -1,28 +1,24 @@
-#!/usr/bin/env python3
 """Checks every overlay of deploy/k8s as `kubectl kustomize` makes it.
 
 Kubernetes's own kinds against the schemas of two of its versions, strictly; the restricted Pod Security Standard; that
 selectors, ports, accounts, volumes and targets are there; that our programs, given the environment of image and
 manifest, listen where the manifests say; that autoscalers ask for what is recorded. Needs no cluster.
 
-    pip install -r requirements.txt
     cargo build --workspace --bins
-    python3 check_manifests.py --kubectl kubectl --bin-dir target/debug
+    python3 -m deploy.tests.kubernetes.check_manifests --kubectl kubectl --bin-dir target/debug
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import kubernetes_validate
-import references
-import restricted
-import scaling
-import settings
-from manifests import OVERLAYS, Overlay, build
+
+from .. import command_line
+from . import references, restricted, scaling, settings
+from .manifests import OVERLAYS, Overlay, build
 
 # The newest that the validator knows, and one that providers still run.
 VERSIONS = ("1.31", "1.37")
@@ -53,9 +49,9 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
 
 def main() -> int:
     """Checks every overlay and says what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--kubectl", default="kubectl", help="kubectl 1.27 or later")
-    parser.add_argument("--bin-dir", type=Path, default=Path("target/debug"), help="where hrm-learner and hrm-actor are")
+    command_line.add_bin_dir(parser)
     arguments = parser.parse_args()
 
     found = []
@@ -66,9 +62,9 @@ def main() -> int:
         if not wrong:
             own = sum(1 for manifest in overlay.manifests if not manifest.custom)
             print(f"check_manifests: {overlay.name}: {len(overlay.manifests)} objects, {own} by schema")
-    for fault in found:
-        print(f"check_manifests: {fault}", file=sys.stderr)
-    return 1 if found or not OVERLAYS else 0
+    if not OVERLAYS:
+        found.append("there is no overlay")
+    return command_line.report("check_manifests", found, f"{len(OVERLAYS)} overlays")
 
 
 if __name__ == "__main__":

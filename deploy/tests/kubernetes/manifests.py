@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-K8S = Path(__file__).resolve().parents[2] / "k8s"
+from ..paths import K8S
+
 OVERLAYS = sorted(path.parent for path in (K8S / "overlays").glob("*/kustomization.yaml"))
 
 

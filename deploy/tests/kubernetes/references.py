@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from manifests import Manifest, Overlay, Workload
+from .manifests import Manifest, Overlay, Workload
 
 # Of other projects: what our network policies name and no overlay holds.
 STRANGERS = ({"app.kubernetes.io/name": "prometheus"},)

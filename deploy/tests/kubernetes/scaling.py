@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 
 import yaml
-from manifests import K8S, Manifest, Overlay
 
-RECORDING = K8S.parent / "prometheus/rules/recording.yml"
+from ..paths import K8S, RULES
+from .manifests import Manifest, Overlay
+
+RECORDING = RULES / "recording.yml"
 ADAPTER = K8S / "components/hpa/adapter-values.yaml"
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from manifests import Overlay, Workload
+from .. import programs
+from ..paths import DEPLOY, REPOSITORY
+from .manifests import Overlay, Workload
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-DOCKERFILE = REPOSITORY / "deploy/docker/Dockerfile"
+DOCKERFILE = DEPLOY / "docker/Dockerfile"
 VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))["workspace"]["package"]["version"]
 # The registry of our images until somebody names one.
 PLACEHOLDER = "registry.invalid"
@@ -87,17 +86,12 @@ def _configuration(overlay: Overlay, workload: Workload, program: Path, image: d
     """What `config --print` says of the container's environment and file."""
     container = workload.containers[0]
     own = {variable["name"]: variable["value"] for variable in container.get("env", [])}
-    environment = {**{k: v for k, v in os.environ.items() if not k.startswith("HRM__")}, **image, **own}
-    arguments = [str(program), "config", "--print"]
+    if "--config" not in container["args"]:
+        return programs.configuration(program, image | own)
     with tempfile.TemporaryDirectory() as folder:
-        if "--config" in container["args"]:
-            file = Path(folder) / "run.toml"
-            file.write_text(_config_map(overlay, workload)["run.toml"], encoding="utf-8")
-            arguments += ["--config", str(file)]
-        printed = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
-    if printed.returncode != 0:
-        raise ValueError(printed.stderr.strip())
-    return tomllib.loads(printed.stdout)
+        file = Path(folder) / "run.toml"
+        file.write_text(_config_map(overlay, workload)["run.toml"], encoding="utf-8")
+        return programs.configuration(program, image | own, file)
 
 
 def _config_map(overlay: Overlay, workload: Workload) -> dict[str, str]:

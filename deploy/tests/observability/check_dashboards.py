@@ -1,23 +1,23 @@
-#!/usr/bin/env python3
 """Checks that every dashboard is fit to be read by somebody who has not made it.
 
 Titles, descriptions, units, thresholds, variables that exist, a first row of coloured numbers, nothing on top of
-something else. That the JSON is what builders/*.py make is for deploy/grafana/dashboards.py --check; that its
-expressions ask for what exists, for check_promql.py. Needs no package.
+something else. deploy/grafana/dashboards.py checks that the JSON is what builders/*.py make, and check_promql.py that
+its expressions ask for what exists. Needs no package.
+
+    python3 -m deploy.tests.observability.check_dashboards
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-DEPLOY = Path(__file__).resolve().parents[2]
-DASHBOARDS = DEPLOY / "grafana/dashboards"
+from .. import command_line
+from ..paths import DASHBOARDS
+
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 # A sentence of what it tells and a clause of what to do about it.
 DESCRIPTION = 50
@@ -80,7 +80,7 @@ def faults_of_variable(variable: dict[str, Any]) -> Iterator[str]:
 
 def main() -> int:
     """Checks every dashboard and says what is wrong."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    command_line.parser(__doc__).parse_args()
     faults, count, uids = [], 0, []
     for path in sorted(DASHBOARDS.glob("*.json")):
         board = json.loads(path.read_text(encoding="utf-8"))
@@ -95,11 +95,7 @@ def main() -> int:
                 faults += [f"{path.name}: {panel['title']}: {fault}" for fault in faults_of_panel(panel, variables)]
     if len(set(uids)) != len(uids) or not uids:
         faults.append(f"uids: {uids}")
-    for fault in faults:
-        print(f"check_dashboards: {fault}", file=sys.stderr)
-    if not faults:
-        print(f"check_dashboards: {len(uids)} dashboards, {count} panels")
-    return 1 if faults else 0
+    return command_line.report("check_dashboards", faults, f"{len(uids)} dashboards, {count} panels")
 
 
 def _cells(place: dict[str, int]) -> Iterator[tuple]:

@@ -1,27 +1,25 @@
-#!/usr/bin/env python3
 """Checks that rules and dashboards ask only for what the programs export.
 
 Every expression is parsed. Every metric in it must be declared in common/src/telemetry/names.rs, be one of a process's
 own, or be recorded by a rule; every label that it selects, groups or matches by must be one that the metric has there,
 and where the values of a label are declared, a value must be one of them. Needs no engine and no network.
 
-    pip install -r requirements.txt
-    python3 check_promql.py
+    python3 -m deploy.tests.observability.check_promql
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
 import promql_parser as promql
 
-import expressions
-from exported import NAMES, Metric, metrics
-from expressions import Expression
-from labels import Fault, Inference, Labels, selectors
+from .. import command_line
+from . import expressions
+from .exported import NAMES, Metric, metrics
+from .expressions import Expression
+from .labels import Fault, Inference, Labels, selectors
 
 # level:metric:operations, as Prometheus recommends.
 RECORD = re.compile(r"[a-z_]+:[a-z_]+:[a-z0-9_]+")
@@ -64,7 +62,7 @@ def unused(every: list[Expression], names: list[str]) -> list[str]:
 
 def main() -> int:
     """Checks everything and says what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--names", type=Path, default=NAMES, help="the file that declares the metrics")
     arguments = parser.parse_args()
 
@@ -73,18 +71,14 @@ def main() -> int:
     try:
         known = recorded(every, exported)
     except Fault as fault:
-        print(f"check_promql: recording rules: {fault}", file=sys.stderr)
-        return 1
+        return command_line.report("check_promql", [f"recording rules: {fault}"], "")
     inference = Inference(exported, known)
     faults = [fault for expression in every for fault in faults_of(expression, inference)]
     faults += [f"recording.yml: {name} is not level:metric:operations" for name in known if not RECORD.fullmatch(name)]
     if not faults:
         faults += [f"recording.yml: nothing uses {name}" for name in unused(every, list(known))]
-    for fault in faults:
-        print(f"check_promql: {fault}", file=sys.stderr)
-    if not faults:
-        print(f"check_promql: {len(every)} expressions over {len(exported)} series and {len(known)} recorded ones")
-    return 1 if faults else 0
+    summary = f"{len(every)} expressions over {len(exported)} series and {len(known)} recorded ones"
+    return command_line.report("check_promql", faults, summary)
 
 
 if __name__ == "__main__":

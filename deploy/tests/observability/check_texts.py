@@ -1,16 +1,13 @@
-#!/usr/bin/env python3
 """Checks what alerts and panels tell people.
 
 Every alert has a severity, a summary, a description, a runbook of one line, and a unit test of its name. Every
 configuration key that an alert or a panel names exists in its section. Needs no engine and no network.
 
-    pip install -r requirements.txt
-    python3 check_texts.py
+    python3 -m deploy.tests.observability.check_texts
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -19,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from exported import REPOSITORY
-from expressions import DASHBOARDS, DEPLOY, RULES, panels
+from .. import command_line
+from ..paths import DASHBOARDS, DEPLOY, REPOSITORY, RULES
+from .expressions import panels
 
 COMMON = REPOSITORY / "common/src"
 SECTIONS = "run|env|curriculum|model|rollout|actor|learner|loss|optimizer|checkpoint|eval|telemetry"
@@ -73,7 +71,7 @@ def texts() -> Iterator[tuple[str, str]]:
 
 def main() -> int:
     """Checks everything and says what is wrong."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    command_line.parser(__doc__).parse_args()
     faults = [f"{where}: {fault}" for where, rule in alerts() for fault in faults_of_alert(rule)]
     known, named = keys(), 0
     for where, text in texts():
@@ -81,11 +79,8 @@ def main() -> int:
             named += 1
             if f"{section}.{key}" not in known:
                 faults.append(f"{where}: there is no configuration key {section}.{key}")
-    for fault in faults:
-        print(f"check_texts: {fault}", file=sys.stderr)
-    if not faults:
-        print(f"check_texts: {sum(1 for _ in alerts())} alerts; {named} mentions of configuration keys")
-    return 1 if faults else 0
+    summary = f"{sum(1 for _ in alerts())} alerts; {named} mentions of configuration keys"
+    return command_line.report("check_texts", faults, summary)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+from ..paths import REPOSITORY
+
 NAMES = REPOSITORY / "common/src/telemetry/names.rs"
 
 # The metrics-process crate's, of either program.

@@ -11,9 +11,7 @@ from typing import Any
 
 import yaml
 
-DEPLOY = Path(__file__).resolve().parents[2]
-RULES = DEPLOY / "prometheus/rules"
-DASHBOARDS = DEPLOY / "grafana/dashboards"
+from ..paths import DASHBOARDS, RULES
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import promql_parser as promql
 
-from exported import TARGET, Metric
+from .exported import TARGET, Metric
 
 Labels = frozenset[str]
 NONE: Labels = frozenset()

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Real processes: a learner, two actors, Prometheus and Alertmanager on loopback.
 
 Provokes the project's alerts and sees each of them reach Alertmanager, for the process that it is about and no other;
@@ -8,14 +7,11 @@ exported.
 Prometheus runs on the project's own configuration with addresses in place of names, a scrape a second, and the rules
 on a faster clock (scaling.py). Needs the built programs and Debian's packages prometheus and prometheus-alertmanager.
 
-    pip install -r requirements.txt
-    python3 live.py                      # target/debug, else target/release
-    python3 live.py --bin-dir DIR
+    python3 -m deploy.tests.observability.live --bin-dir target/debug
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import shutil
@@ -27,17 +23,18 @@ from pathlib import Path
 import promql_parser as promql
 import yaml
 
-import expressions
-import scaling
-import stranger
-from api import Alertmanager, Prometheus
-from exported import OWN, REPOSITORY
-from labels import selectors
-from link import Link
-from processes import Failure, Process, free_ports, program, until
+from .. import command_line
+from ..paths import DEPLOY, REPOSITORY
+from ..waiting import Failure
+from . import expressions, scaling, stranger
+from .api import Alertmanager, Prometheus
+from .exported import OWN
+from .labels import selectors
+from .link import Link
+from .processes import Process, free_ports, program, until
 
 CONFIG = REPOSITORY / "configs/four-rooms.toml"
-PROMETHEUS = expressions.DEPLOY / "prometheus"
+PROMETHEUS = DEPLOY / "prometheus"
 
 # Two actors that do not wait for the learner, and a model and batches small enough for two shared cores. A batch makes
 # eight versions. Episodes are cut short, so that the thousands come by that settle the success rate.
@@ -255,8 +252,8 @@ def bare(selector: promql.VectorSelector) -> str:
 
 def main() -> int:
     """Runs it all in a folder of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin-dir", type=Path, help="where hrm-learner and hrm-actor are")
+    parser = command_line.parser(__doc__)
+    command_line.add_bin_dir(parser)
     parser.add_argument("--keep", action="store_true", help="leave the folder with all logs and data")
     arguments = parser.parse_args()
     binaries = find(arguments.bin_dir)
@@ -278,13 +275,11 @@ def main() -> int:
     return 0
 
 
-def find(given: Path | None) -> Path:
-    """The folder with both programs."""
-    choices = [given] if given else [REPOSITORY / "target/debug", REPOSITORY / "target/release"]
-    for folder in choices:
-        if all((folder / name).is_file() for name in ("hrm-learner", "hrm-actor")):
-            return folder.resolve()
-    raise SystemExit(f"live: no hrm-learner and hrm-actor in {' or '.join(map(str, choices))}; build them: make build")
+def find(folder: Path) -> Path:
+    """The folder with both programs, as an absolute path."""
+    if not all((folder / name).is_file() for name in ("hrm-learner", "hrm-actor")):
+        raise SystemExit(f"live: no hrm-learner and hrm-actor in {folder}: run `cargo build --workspace --bins`")
+    return folder.resolve()
 
 
 if __name__ == "__main__":

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Callable
 
+from .. import programs, waiting
+from ..waiting import Failure
+
 # How often a condition is looked at.
 PAUSE = 0.25
-
-
-class Failure(Exception):
-    """The test has failed, and why."""
 
 
 class Process:
@@ -26,8 +23,7 @@ class Process:
     def __init__(self, name: str, command: list[str], folder: Path) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        # What is configured for the person who runs the test is not meant for its processes.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("HRM__")}
+        environment = programs.environment()
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -60,20 +56,13 @@ class Process:
 
 
 def until(what: str, condition: Callable[[], object], seconds: float, alive: Iterable[Process]) -> None:
-    """Returns once `condition` holds. Fails when it does not within `seconds`, or when a process dies meanwhile.
+    """Waits for a condition. Fails as well when one of the processes dies meanwhile."""
 
-    The limit is for a test that hangs; it is many times what a slow machine needs.
-    """
-    began = time.monotonic()
-    while True:
+    def look() -> None:
         for process in alive:
             process.check()
-        if condition():
-            print(f"live: {what} ({time.monotonic() - began:.1f} s)", flush=True)
-            return
-        if time.monotonic() - began > seconds:
-            raise Failure(f"not within {seconds:.0f} s: {what}")
-        time.sleep(PAUSE)
+
+    waiting.until(what, condition, seconds, "live", PAUSE, look)
 
 
 def free_ports(count: int) -> list[int]:

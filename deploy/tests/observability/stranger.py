@@ -6,16 +6,16 @@ import contextlib
 
 import grpc
 
+from .. import wire
+
 
 def upload(port: int) -> None:
     """Sends one unroll of another model, and makes sure that it is refused."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        # hrm.v1.JoinRequest: an actor id and the wire's major version.
-        request = b"\x09" + (1).to_bytes(8, "little") + b"\x10\x01"
-        joined = channel.unary_unary("/hrm.v1.Learner/Join")(request, timeout=10)
+        joined = channel.unary_unary(wire.JOIN)(wire.JOIN_REQUEST, timeout=10)
         # hrm.v1.JoinResponse begins with the session, and hrm.v1.UnrollBatch too. All else is missing there.
         unroll = joined[:9]
-        acknowledgements = channel.stream_stream("/hrm.v1.Learner/Upload")(iter([unroll]), timeout=10)
+        acknowledgements = channel.stream_stream(wire.UPLOAD)(iter([unroll]), timeout=10)
         with contextlib.suppress(grpc.RpcError):
             for _ in acknowledgements:
                 pass

@@ -1,0 +1,1 @@
+"""Checks of the documents against the programs and files that they describe."""

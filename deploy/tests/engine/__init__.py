@@ -1,0 +1,1 @@
+"""Checks that need a container engine, and of docker-compose.yml, which does not."""

@@ -1,0 +1,1 @@
+"""Checks of rules, alerts and dashboards; `live.py` runs them on real processes."""

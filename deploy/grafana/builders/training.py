@@ -209,7 +209,7 @@ def acting():
     yield curve(
         "Curriculum's distance",
         "How far the goal of curriculum episodes may be; 0 once every episode is uniform. On four rooms it leaves its "
-        "start within 40,000 frames: where it does not, nothing is learnt (see Troubleshooting in the README).",
+        "start within 40,000 frames: where it does not, nothing is learnt (see docs/troubleshooting.md).",
         Query("{{instance}}", learner("hrm_learner_curriculum_distance_steps")),
         unit=STEPS,
         low=0,

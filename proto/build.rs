@@ -1,5 +1,7 @@
 //! Compiles the wire contract with protox, so that no protoc has to be installed.
 
+#![allow(clippy::print_stdout, reason = "cargo reads it")]
+
 use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;

@@ -1,3 +1,5 @@
+//! Fuzzes the decoding of a checkpoint file.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

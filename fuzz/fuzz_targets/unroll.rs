@@ -1,3 +1,5 @@
+//! Fuzzes the decoding of an unroll that an actor sends.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,3 +1,5 @@
+//! Fuzzes the decoding of weights that a learner sends.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -3,7 +3,7 @@
 
 /// Version 1 of the contract.
 pub mod v1 {
-    #![allow(clippy::all)]
+    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
     tonic::include_proto!("hrm.v1");
 
     /// The encoded file descriptor set, for gRPC reflection.

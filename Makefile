@@ -30,6 +30,7 @@ PROMETHEUS_IMAGE := $(shell sed -n 's/.*PROMETHEUS_IMAGE:-\(.*\)}"/\1/p' docker-
 DEPLOY_REQUIREMENTS := deploy/grafana/requirements.txt $(wildcard deploy/tests/*/requirements.txt)
 DEPLOY_PYTHON := .tools/deploy/bin/python3
 DEPLOY_STAMP := .tools/deploy/complete
+CHECK_SCHEMA := .tools/deploy/bin/check-jsonschema --quiet --builtin-schema
 KUBECTL := $(or $(shell command -v kubectl 2>/dev/null),.tools/bin/kubectl)
 
 # An empty LIBTORCH would still hide the one that .cargo/config.toml gives.
@@ -68,6 +69,7 @@ check-format:
 	cargo fmt --all --check
 
 lint: libtorch
+	python3 -m unittest discover --start-directory scripts
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 doc: libtorch ## Build the API documentation; a warning is an error
@@ -75,9 +77,16 @@ doc: libtorch ## Build the API documentation; a warning is an error
 
 cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy/: rules, dashboards, manifests, then learner, actors and Prometheus for real
 	@for tool in promtool prometheus prometheus-alertmanager; do command -v $$tool >/dev/null || { echo "cluster-check: no $$tool (on Debian: sudo apt install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
-	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy docker-compose.yml
+	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy docker-compose.yml .github CITATION.cff
 	.tools/deploy/bin/hadolint deploy/docker/Dockerfile
-	.tools/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(CHECK_SCHEMA) vendor.compose-spec docker-compose.yml
+	$(CHECK_SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(CHECK_SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(CHECK_SCHEMA) vendor.dependabot .github/dependabot.yml
+	$(CHECK_SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(CHECK_SCHEMA) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(CHECK_SCHEMA) vendor.citation-file-format --force-filetype yaml CITATION.cff
+	$(DEPLOY_PYTHON) -m deploy.tests.host.check_versions
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules/*.yml
 	promtool test rules deploy/prometheus/tests/*.yml
 	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards --check

@@ -1,0 +1,102 @@
+"""Checks that versions which several files state are the same, and that nothing is fetched by a name that can move.
+
+The Rust release of rust-toolchain.toml, the Dockerfile, the workflows and the development container; the digest of
+the image that the last two name; our own version in Cargo.toml, CITATION.cff, .env.example and docker-compose.yml. Every
+action of a workflow is pinned by a full commit.
+
+    python3 -m deploy.tests.host.check_versions
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+
+import yaml
+
+from .. import command_line
+from ..paths import REPOSITORY
+
+WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
+IMAGE = re.compile(r"\brust:(?P<version>[\d.]+)-(?P<debian>\w+)(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
+ACTION = re.compile(r"^\s*-?\s*uses: (?P<action>\S+)(?P<comment>.*)$", re.MULTILINE)
+PINNED = re.compile(r"[\w./-]+@[0-9a-f]{40}")
+
+
+def read(name: str) -> str:
+    """The text of a file of the repository."""
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def faults_of_rust() -> Iterator[str]:
+    """Names images of Rust that are not the toolchain's release, or not the same image."""
+    toolchain = tomllib.loads(read("rust-toolchain.toml"))["toolchain"]["channel"]
+    pinned = [str(path.relative_to(REPOSITORY)) for path in WORKFLOWS] + [".devcontainer/devcontainer.json"]
+    digests = set()
+    for name in [*pinned, "deploy/docker/Dockerfile"]:
+        images = list(IMAGE.finditer(read(name)))
+        if not images:
+            yield f"{name}: it names no image of Rust"
+        for image in images:
+            if image["version"] != toolchain:
+                yield f"{name}: {image[0]}, but rust-toolchain.toml has {toolchain}"
+            if name in pinned:
+                digests.add(image["digest"])
+    if len(digests) != 1 or None in digests:
+        yield f"workflows and .devcontainer name {len(digests)} digests of the image of Rust, not one: {digests}"
+    oldest = tomllib.loads(read("Cargo.toml"))["workspace"]["package"]["rust-version"]
+    if _numbers(oldest) > _numbers(toolchain):
+        yield f"Cargo.toml: rust-version {oldest} is newer than the toolchain, {toolchain}"
+
+
+def faults_of_actions() -> Iterator[str]:
+    """Names actions that are not pinned by a full commit, with the release in a comment."""
+    for path in WORKFLOWS:
+        for match in ACTION.finditer(path.read_text(encoding="utf-8")):
+            action = match["action"]
+            if action.startswith("./"):
+                continue
+            if not PINNED.fullmatch(action):
+                yield f"{path.name}: {action} is not pinned by a full commit"
+            elif not re.fullmatch(r" # v[\d.]+", match["comment"]):
+                yield f"{path.name}: {action} has no comment with its release, as in `# v6.0.2`"
+
+
+def faults_of_version() -> Iterator[str]:
+    """Names files that state another version than the workspace."""
+    version = tomllib.loads(read("Cargo.toml"))["workspace"]["package"]["version"]
+    stated = {
+        "CITATION.cff": [str(yaml.safe_load(read("CITATION.cff"))["version"])],
+        ".env.example": re.findall(r"^HRM_VERSION=(.*)$", read(".env.example"), re.MULTILINE),
+        "docker-compose.yml": re.findall(r"\$\{HRM_VERSION:-([^}]*)\}", read("docker-compose.yml")),
+        "deploy/docker/Dockerfile": re.findall(r"^ARG VERSION=(.*)$", read("deploy/docker/Dockerfile"), re.MULTILINE),
+    }
+    for name, found in stated.items():
+        if set(found) != {version}:
+            yield f"{name}: version {', '.join(sorted(set(found))) or 'none'}, but Cargo.toml has {version}"
+
+
+def faults_of_container() -> Iterator[str]:
+    """Names what an editor could not read of the development container."""
+    try:
+        json.loads(read(".devcontainer/devcontainer.json"))
+    except ValueError as error:
+        yield f".devcontainer/devcontainer.json: {error}"
+
+
+def main() -> int:
+    """Checks everything and prints the faults."""
+    command_line.parser(__doc__).parse_args()
+    faults = [*faults_of_rust(), *faults_of_actions(), *faults_of_version(), *faults_of_container()]
+    return command_line.report("check_versions", faults, f"{len(WORKFLOWS)} workflows")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Checks the project's prose: words that CONTRIBUTING.md replaces, and the openings of Rust's doc comments.
+
+    python3 scripts/prose.py            checks every tracked text; exit status 1 where a fault is found
+    python3 scripts/prose.py --count    prints how many faults each file has, and exits 0
+
+Markdown, YAML, TOML, protobuf, shell and make are read whole, Rust and Python in their comments and strings. A phrase may
+be broken over lines. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+UNITS = "frames?|steps?|bytes|unrolls?|calls?|batch|batches|samples?|episodes?|versions?|segments?|tokens?|MB|GB|MiB|KiB"
+PER = "second|minute|hour|decision|unroll|batch|session|connection|call|actor|tick|core|subscription|file|run"
+# A phrase, as a regular expression over words, and its replacement. Any letter case, except where the phrase says otherwise.
+DENIED = {
+    "anew": "again",
+    "whoever": "anyone who, or the role: the operator, the client",
+    "(?:goes|go|going|gone|went) on": "resume, continue",
+    "(?:comes|come|coming|came) to": "reach, is, are; the result of",
+    # Python's `is None` is code.
+    "(?-i:(?:is|are) none)": "does not exist, is not a, is invalid",
+    "at hand": "available",
+    "the books": "frame accounting",
+    "what it stands": "robustness",
+    "as it stands": "unchanged",
+    "in vain": "without effect, wasted",
+    "(?:has|have|had) no part in": "does not affect, is ignored by",
+    "lest": "so that ... not",
+    f"(?:{UNITS}) an? (?:{PER})": "per: frames per second",
+}
+DOC_OPENINGS = ("What", "Who", "Whoever", "Where", "How", "When", "Whether", "It", "Those")
+# Doc comments that may open so, in the whole repository.
+DOC_LIMIT = 50
+
+WHOLE = (".md", ".yml", ".yaml", ".toml", ".proto", ".sh", ".cff")
+WHOLE_NAMES = ("Makefile", "Dockerfile", ".env.example", ".ci/run", "requirements.txt")
+# Recorded by programs, not written by people.
+RECORDED = re.compile(r"docs/results/.*/raw/|fuzz/corpus/|Cargo\.lock$")
+# This list and its tests name the words themselves.
+OWN = ("scripts/prose.py", "scripts/test_prose.py")
+
+RUST = re.compile(
+    r"""
+    (?P<comment>//[^\n]*|/\*.*?\*/)
+    | b?r(?P<hashes>\#*)"(?P<raw>.*?)"(?P=hashes)
+    | b?"(?P<string>(?:\\.|[^"\\])*)"
+    | b?'(?:\\[^']+|[^'\\])'
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# Code between two pieces of prose keeps them apart.
+CODE = "\0"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A phrase to replace, with its place."""
+
+    file: str
+    line: int
+    phrase: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.phrase!r}: write {self.advice}"
+
+
+def prose(name: str, text: str) -> str:
+    """The text with everything blanked that is not prose; lines stay where they are."""
+    if name.endswith(".rs"):
+        kept = _blank(_kept(text, _rust_spans(text)), r"^[ \t]*//[/!]?")
+        # A string that goes over a line's end.
+        return _blank(kept, r"\\$")
+    if name.endswith(".py"):
+        kept = _blank(_kept(text, _python_spans(text)), r"^[ \t]*#")
+        # Two strings beside each other are one.
+        return _blank(kept, r"[\"']\s*\n\s*f?[\"']")
+    if name == "CHANGELOG.md":
+        # History stays as it was published.
+        released = re.search(r"^## \[\d", text, re.MULTILINE)
+        text = text[: released.start()] if released else text
+    if name == "CONTRIBUTING.md":
+        # Its table gives the words and their replacements.
+        text = re.sub(r"^\|.*$", lambda row: CODE * len(row[0]), text, flags=re.MULTILINE)
+    if not name.endswith(".md"):
+        text = _blank(text, r"^[ \t]*(?:#|//)+")
+    return text
+
+
+def faults(name: str, text: str) -> list[Fault]:
+    """Every phrase of a file that has a plainer one."""
+    found = []
+    kept = prose(name, text)
+    for phrase, advice in DENIED.items():
+        pattern = r"(?<![\w-])" + phrase.replace(" ", r"\s+") + r"(?![\w-])"
+        for match in re.finditer(pattern, kept, re.IGNORECASE):
+            line = kept.count("\n", 0, match.start()) + 1
+            found.append(Fault(name, line, " ".join(match[0].split()), advice))
+    return sorted(found, key=lambda fault: fault.line)
+
+
+def doc_openings(name: str, text: str) -> list[Fault]:
+    """Doc comments of a Rust file whose first line does not say what the item is or does."""
+    found = []
+    before = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = re.match(r"\s*(//[/!])(?!/) ?(.*)", line)
+        marker = match[1] if match else ""
+        if match and marker != before:
+            word = re.match(r"\w*", match[2])[0]
+            if word in DOC_OPENINGS:
+                found.append(Fault(name, number, word, "a noun phrase or a third-person verb"))
+        before = marker
+    return found
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Every tracked file that people read, with its text."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split("\0"):
+        whole = name.endswith(WHOLE) or name.endswith(WHOLE_NAMES)
+        if not (whole or name.endswith((".rs", ".py"))) or RECORDED.search(name) or name in OWN:
+            continue
+        path = ROOT / name
+        if path.is_file():
+            yield name, path.read_text(encoding="utf-8")
+
+
+def main() -> int:
+    """Checks every text and prints the faults."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", action="store_true", help="print counts by file, and exit 0")
+    arguments = parser.parse_args()
+    phrases: list[Fault] = []
+    openings: list[Fault] = []
+    for name, text in texts():
+        phrases += faults(name, text)
+        if name.endswith(".rs"):
+            openings += doc_openings(name, text)
+    if arguments.count:
+        for title, found in (("phrases", phrases), ("doc comments", openings)):
+            for name, count in Counter(fault.file for fault in found).most_common():
+                print(f"{count:5} {title} {name}")
+            print(f"{len(found):5} {title} in all")
+        return 0
+    wrong = [str(fault) for fault in phrases]
+    if len(openings) > DOC_LIMIT:
+        wrong += [str(fault) for fault in openings]
+        wrong.append(f"{len(openings)} doc comments open with {', '.join(DOC_OPENINGS)}; at most {DOC_LIMIT} may")
+    for fault in wrong:
+        print(f"prose: {fault}", file=sys.stderr)
+    if not wrong:
+        print(f"prose: no phrase to replace, and {len(openings)} doc comments to reword")
+    return 1 if wrong else 0
+
+
+def _kept(text: str, spans: Iterator[tuple[int, int]]) -> str:
+    """The text with these spans, and white space, kept and the rest blanked."""
+    parts, end = [], 0
+    for start, stop in spans:
+        parts += [re.sub(r"\S", CODE, text[end:start]), text[start:stop]]
+        end = stop
+    return "".join([*parts, re.sub(r"\S", CODE, text[end:])])
+
+
+def _blank(text: str, pattern: str) -> str:
+    """The text with what matches as white space, so that a phrase is found on both sides of it."""
+    return re.sub(pattern, lambda match: re.sub(r"\S", " ", match[0]), text, flags=re.MULTILINE)
+
+
+def _rust_spans(text: str) -> Iterator[tuple[int, int]]:
+    for match in RUST.finditer(text):
+        for kind in ("raw", "string"):
+            if match[kind] is not None:
+                yield match.span(kind)
+        if match["comment"] is not None:
+            yield match.span("comment")
+
+
+def _python_spans(text: str) -> Iterator[tuple[int, int]]:
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    strings = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in strings or token.type == tokenize.COMMENT:
+            yield starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Tests of prose.py: python3 -m unittest discover --start-directory scripts"""
+
+from __future__ import annotations
+
+import unittest
+
+import prose
+
+
+def found(name: str, text: str) -> list[tuple[int, str]]:
+    """The faults of a text, as line and phrase."""
+    return [(fault.line, fault.phrase) for fault in prose.faults(name, text)]
+
+
+class Phrases(unittest.TestCase):
+    """Phrases that have a plainer word."""
+
+    def test_whole_words_are_found_in_any_case_and_over_lines(self) -> None:
+        self.assertEqual(found("a.md", "It Goes\non. Anew."), [(1, "Goes on"), (2, "Anew")])
+        self.assertEqual(found("a.md", "renewed, anewly, forgoes on, on-the-books"), [])
+
+    def test_rates_are_written_with_per(self) -> None:
+        self.assertEqual(found("a.md", "900 frames a second"), [(1, "frames a second")])
+        self.assertEqual(found("a.md", "900 frames per second, a second frame"), [])
+
+    def test_a_comment_of_rust_is_read_over_its_lines(self) -> None:
+        text = "fn f() {\n    // It goes\n    // on.\n    /// At\n    /// hand.\n}\n"
+        self.assertEqual(found("a.rs", text), [(2, "goes on"), (4, "At hand")])
+
+    def test_strings_of_rust_are_read_and_code_is_not(self) -> None:
+        self.assertEqual(found("a.rs", "let anew = 'a';\nlet s = \"goes \\\n    on\";\n"), [(2, "goes on")])
+        self.assertEqual(found("a.rs", 'f(r#"say "anew""#, b"anew");'), [(1, "anew"), (1, "anew")])
+        self.assertEqual(found("a.rs", 'f("goes", "on");'), [])
+
+    def test_comments_and_strings_of_python_are_read_and_code_is_not(self) -> None:
+        self.assertEqual(found("a.py", "if anew is None:  # anew\n    pass\n"), [(1, "anew")])
+        self.assertEqual(found("a.py", 'text = (\n    "goes "\n    f"on {x}"\n)\n'), [(2, "goes on")])
+        self.assertEqual(found("a.py", "# goes\n# on\nf('goes', 'on')\n"), [(1, "goes on")])
+
+    def test_comments_of_yaml_are_read_over_their_lines(self) -> None:
+        self.assertEqual(found("a.yml", "a: 1\n# it goes\n# on\n"), [(2, "goes on")])
+
+    def test_history_and_the_table_of_rules_are_exempt(self) -> None:
+        self.assertEqual(found("CHANGELOG.md", "anew\n\n## [0.1.0]\n\nanew\n"), [(1, "anew")])
+        self.assertEqual(found("CONTRIBUTING.md", "| anew | again |\n\nanew\n"), [(3, "anew")])
+        self.assertEqual(found("README.md", "| anew |\n"), [(1, "anew")])
+
+
+class DocComments(unittest.TestCase):
+    """Openings of doc comments."""
+
+    def test_the_first_line_of_a_block_is_judged(self) -> None:
+        text = "//! What it is.\n\n/// How it is.\n/// What follows.\nfn f() {}\n\n/// Whatever.\n// What is no doc comment.\n"
+        self.assertEqual([fault.line for fault in prose.doc_openings("a.rs", text)], [1, 3])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,4 +1,4 @@
-"""Events that are drawn over every curve."""
+"""Events drawn over every curve."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from grafana_foundation_sdk.models import dashboard
 
 from .queries import learner
 
-# An event shows for as long after it happened, so that no step of the query misses it.
+# How long an event shows after it happened, so that no step of the query misses it.
 STEP = "10s"
 
 
 class Event(Builder[dashboard.AnnotationQuery], dashboard.AnnotationQuery):
-    """An annotation from Prometheus; the builders know only those that Grafana itself keeps."""
+    """An annotation from Prometheus; the SDK's builders know only the annotations that Grafana itself stores."""
 
     def __init__(self, name: str, colour: str, expr: str, text: str, value_is_time: bool = False) -> None:
         super().__init__(
@@ -25,11 +25,11 @@ class Event(Builder[dashboard.AnnotationQuery], dashboard.AnnotationQuery):
         self.value_is_time = value_is_time
 
     def build(self) -> dashboard.AnnotationQuery:
-        """Nothing is left to build."""
+        """Returns itself, which is complete."""
         return self
 
     def to_json(self) -> dict[str, object]:
-        """The fields of Grafana's Prometheus data source on top."""
+        """The annotation with the fields of Grafana's Prometheus data source."""
         own = {"step": STEP, "titleFormat": self.name, "textFormat": self.text}
         if self.value_is_time:
             own["useValueForTime"] = True
@@ -37,7 +37,7 @@ class Event(Builder[dashboard.AnnotationQuery], dashboard.AnnotationQuery):
 
 
 def changed(metric: str, label: str) -> str:
-    """When a gauge took another value: that value, as a label."""
+    """The times at which a gauge changed, with its new value as a label."""
     now = learner(metric)
     return f'count_values by (instance) ("{label}", {now} unless {now} == {now} offset {STEP})'
 

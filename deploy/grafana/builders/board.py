@@ -1,4 +1,4 @@
-"""What the three dashboards have in common: variables, links, events, time."""
+"""The parts that the three dashboards share: variables, links, events, time."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
         .with_variable(
             dashboard.DatasourceVariable("datasource")
             .label("Prometheus")
-            .description("Where the metrics are")
+            .description("The data source with the metrics")
             .type("prometheus")
             .current(VariableOption(selected=True, text="Prometheus", value="prometheus"))
         )
-        # In a compose project there are no namespaces, and "All" also matches a label that is missing.
+        # A compose project has no namespaces; "All" also matches a missing label.
         .with_variable(
-            chosen("namespace", "Namespace", "Kubernetes namespace; one learner in each", "hrm_learner_run_info")
+            chosen("namespace", "Namespace", "Kubernetes namespace, with one learner each", "hrm_learner_run_info")
         )
         .with_variable(chosen("run", "Run", "run.name of the learner", 'hrm_learner_run_info{namespace=~"$namespace"}'))
         .with_variable(
@@ -76,7 +76,7 @@ def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
 
 
 def chosen(name: str, title: str, description: str, selector: str, label: str = "") -> dashboard.QueryVariable:
-    """A variable whose values are those of a label, any number of them, at first all."""
+    """A variable with the values of a label; it allows several and starts with all."""
     return (
         dashboard.QueryVariable(name)
         .label(title)

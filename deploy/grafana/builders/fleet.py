@@ -1,4 +1,4 @@
-"""The processes: which run, what of, and what they use."""
+"""The processes: their state, release and use of resources."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EITHER = "hrm-learner|hrm-actor"
 
 def build() -> dashboard.Dashboard:
     """The dashboard."""
-    made = board("fleet", "Fleet", "The processes: which run, what of, and what they use.")
+    made = board("fleet", "Fleet", "The processes: their state, release and use of resources.")
     for panel in health():
         made.with_panel(panel)
     made.with_row(row("Actors"))
@@ -40,10 +40,10 @@ def build() -> dashboard.Dashboard:
 
 
 def health():
-    """One glance."""
+    """The row of numbers at the top."""
     yield light(
         "Learners up",
-        "Share of the learners that answer Prometheus. Below 100%: read the log of the one that is missing.",
+        "Share of the learners that answer Prometheus. Below 100%: read the log of the missing one.",
         Query("up", 'avg(up{namespace=~"$namespace", job="hrm-learner"})'),
         "percentunit",
         falling(0.5, 1),
@@ -51,7 +51,7 @@ def health():
     )
     yield light(
         "Actors up",
-        "Share of the actors known to Prometheus that answer it. Those that are gone for good disappear by themselves.",
+        "Share of the actors known to Prometheus that answer it. Actors that were removed disappear by themselves.",
         Query("up", 'avg(up{namespace=~"$namespace", job="hrm-actor"})'),
         "percentunit",
         falling(0.5, 1),
@@ -59,7 +59,7 @@ def health():
     )
     yield light(
         "Actors joined",
-        "Actors that say that they are joined. Fewer than run: read the log of the others for why they cannot join.",
+        "Actors that report that they have joined. Fewer than are running: the log of the others gives the reason.",
         Query("joined", f"sum({unfinished(actor('hrm_actor_connected'))})"),
         "short",
         [(None, "red"), (1, "green")],
@@ -68,7 +68,7 @@ def health():
     yield light(
         "Farthest behind",
         "Versions that the actor with the oldest weights is behind its learner, over the bound on the policy lag. Above"
-        " 100% what it plays is dropped: see the table for which it is.",
+        " 100% its unrolls are dropped: the table shows which actor it is.",
         Query(
             "of the bound",
             f"max({unfinished(actor(BEHIND))}) / min({learner('hrm_learner_max_policy_lag_versions')})",
@@ -79,30 +79,30 @@ def health():
     )
     yield light(
         "Reconnections",
-        "Times in the last 10 minutes that actors had no learner and tried again. Some at a restart of the learner; "
-        "without one, look at the network.",
+        "Attempts in the last 10 minutes of actors without a learner to connect again. Some are normal at a restart of "
+        "the learner; without a restart, check the network.",
         Query("reconnections", f"sum(increase({actor('hrm_actor_reconnects_total')}[10m]))"),
         "short",
         rising(1, 30),
     )
     yield light(
         "Restarts",
-        "Processes that started in the last 10 minutes in place of another. Expected at an upgrade; else read the end"
-        " of their previous log.",
+        "Processes that replaced another one in the last 10 minutes. Expected at an upgrade; otherwise read the end of"
+        " their previous log.",
         Query("restarts", f"sum(changes({process(EITHER, 'process_start_time_seconds')}[10m]))"),
         "short",
         rising(1, 5),
     )
     yield light(
         "Starts of the run",
-        "How often the run was started, this time included. It rises with every restart of the learner.",
+        "Number of starts of the run, this one included. It rises with every restart of the learner.",
         Query("starts", f"max({learner('hrm_learner_starts')})"),
         "short",
         rising(5, 20),
     )
     yield light(
         "Releases",
-        "Different releases that run. More than one is an upgrade under way; one that stays is an actor that was "
+        "Number of different releases that run. More than one is an upgrade in progress. If it stays, an actor was "
         "forgotten.",
         Query("releases", f"count(count by (version) ({process(EITHER, 'hrm_build_info')}))"),
         "short",
@@ -111,11 +111,11 @@ def health():
 
 
 def actors():
-    """Which actors there are and how they do."""
+    """The state of every actor."""
     yield rows(
         "Actors",
-        "Every actor: whether it is joined, how old its weights are, how busy it is, what it produces and uses. Sort by"
-        " a column to find the odd one out; restart one that stays behind.",
+        "Every actor: connection, age of its weights, busy share, output and use of resources. Sort by a column to find"
+        " the outlier; restart an actor that stays behind.",
         (
             Query("joined", f"sum by (instance) ({actor('hrm_actor_connected')})"),
             "short",
@@ -148,8 +148,8 @@ def actors():
     )
     yield curve(
         "Versions behind, by actor",
-        "How far the weights that each actor acts on are behind the learner's newest. A sawtooth of one batch is"
-        " normal; a line that only rises is an actor that gets none (an alert).",
+        "Distance of each actor's weights from the learner's newest. A sawtooth of one batch is normal. A line that "
+        "only rises is an actor that receives none (an alert).",
         Query("{{instance}}", actor(BEHIND)),
         Query("bound", f"max({learner('hrm_learner_max_policy_lag_versions')})"),
         unit=VERSIONS,
@@ -157,26 +157,27 @@ def actors():
     )
     yield bars(
         "Actors, by version of their weights",
-        "How many actors act on which version now. All on one or two neighbours is normal; one left far behind is not.",
+        "Number of actors on each version of the weights now. One or two neighbouring versions are normal; an actor far"
+        " behind is not.",
         Query("version {{version}}", f'count_values("version", {actor("hrm_actor_weights_version")})'),
         "short",
         [(None, "blue")],
     )
     yield curve(
         "Frames, by actor",
-        "Frames a second of each actor. One below the others has a slower or a shared core; all falling together wait "
-        "for the learner.",
+        "Frames per second of each actor. An actor below the others has a slower or shared core. All fall together "
+        "when they wait for the learner.",
         Query("{{instance}}", rate(actor("hrm_actor_frames_total"))),
         unit=FRAMES_PER_SECOND,
         low=0,
     )
     yield curve(
         "Connections",
-        "Actors as the learner counts them, and as they say themselves. They differ for up to 40 s after an actor died;"
-        " longer, and a connection is half open. Room for: as many as would just keep the learner busy, at most twice"
-        " those there are; a synchronous run has no such number.",
-        Query("joined, says the learner", f"sum({learner('hrm_learner_actors')})"),
-        Query("joined, say the actors", f"sum({actor('hrm_actor_connected')})"),
+        "Actors by the learner's count and by their own. The two differ for up to 40 s after an actor died; if "
+        "longer, a connection is half open. Room for: the number that would just keep the learner busy, at most twice "
+        "the present one. A synchronous run has no such number.",
+        Query("joined, by the learner", f"sum({learner('hrm_learner_actors')})"),
+        Query("joined, by the actors", f"sum({actor('hrm_actor_connected')})"),
         Query(
             "room for",
             f"sum({learner('hrm_learner_actors')} * on (namespace) group_left ()"
@@ -187,8 +188,8 @@ def actors():
     )
     yield curve(
         "Joins and reconnections",
-        "Joins that the learner accepted, and times that actors tried again. Reconnections without joins: they do not "
-        "reach it, or it refuses them.",
+        "Joins that the learner accepted, and attempts of actors to connect again. Reconnections without joins: actors "
+        "do not reach the learner, or it refuses them.",
         Query("joins", f"sum({rate(learner('hrm_learner_joins_total'))})"),
         Query("reconnections", f"sum({rate(actor('hrm_actor_reconnects_total'))})"),
         unit=PER_SECOND,
@@ -196,8 +197,8 @@ def actors():
     )
     yield curve(
         "Weights received, by actor",
-        "Versions a second that arrive at each actor; the learner publishes one for every batch, and a slow actor skips"
-        " some. 0 while others receive: see HrmWeightsNotReachingActor.",
+        "Versions per second that arrive at each actor. The learner publishes one for every batch, and a slow actor"
+        " skips some. 0 while others receive: see HrmWeightsNotReachingActor.",
         Query("{{instance}}", rate(actor("hrm_actor_weights_received_total"))),
         Query("bound: published", f"sum({rate(learner('hrm_learner_weights_published_total'))})"),
         unit=PER_SECOND,
@@ -205,9 +206,9 @@ def actors():
     )
     yield curve(
         "Turned away",
-        "Connections and calls that the learner turned away before anything of theirs was read. unauthenticated or "
-        "forbidden: a token that is missing, wrong or a viewer's (actor.token_file), or a stranger. sessions, "
-        "connections: raise learner.max_sessions or learner.max_connections, or look for whoever opens so many.",
+        "Connections and calls that the learner rejected before it read anything from them. unauthenticated or "
+        "forbidden: a token that is missing, wrong or a viewer's (actor.token_file), or an unknown client. sessions, "
+        "connections: raise learner.max_sessions or learner.max_connections, or find the client that opens so many.",
         Query("{{reason}}", f"sum by (reason) ({rate(learner('hrm_learner_calls_refused_total'))})"),
         unit=PER_SECOND,
         low=0,
@@ -215,27 +216,27 @@ def actors():
 
 
 def processes():
-    """What they use."""
+    """The use of resources."""
     yield curve(
         "CPU",
-        "Cores used. An actor uses one when it does not wait; a learner learner.threads while it trains. Less, without "
-        "waiting, is a limit of the container or a shared machine.",
+        "Cores used. An actor uses one when it does not wait, a learner uses learner.threads while it trains. Less, "
+        "without waiting, means a limit of the container or a shared machine.",
         Query("{{job}} {{instance}}", f"rate({process(EITHER, 'process_cpu_seconds_total')}[$__rate_interval])"),
         unit=CORES,
         low=0,
     )
     yield curve(
         "Memory",
-        "Resident memory. It is bounded by the queue, the batch and the model; one that rises for hours is a leak: note"
-        " the release and restart the process.",
+        "Resident memory. Queue, batch and model bound it. A curve that rises for hours is a leak: note the release and"
+        " restart the process.",
         Query("{{job}} {{instance}}", f"{process(EITHER, 'process_resident_memory_bytes')}"),
         unit="bytes",
         low=0,
     )
     yield curve(
         "Open files",
-        "Open file descriptors, sockets among them, over the limit. Near 100% the learner can accept no more actors: "
-        "raise the limit (ulimit -n).",
+        "Open file descriptors, sockets included, over the limit. Near 100% the learner accepts no more actors: raise "
+        "the limit (ulimit -n).",
         Query("{{job}} {{instance}}", f"{process(EITHER, 'process_open_fds')} / {process(EITHER, 'process_max_fds')}"),
         unit="percentunit",
         low=0,
@@ -243,15 +244,15 @@ def processes():
     )
     yield curve(
         "Threads",
-        "Threads of each process. Constant after the start; a rise is a fault worth reporting.",
+        "Threads of each process. Constant after the start; report a rise as a bug.",
         Query("{{job}} {{instance}}", f"{process(EITHER, 'process_threads')}"),
         unit="short",
         low=0,
     )
     yield curve(
         "Files that cannot be written",
-        "Times in the last 10 minutes that the file system refused what a learner writes. Training goes on, and what "
-        "is not saved is lost with the process: make room, or make the volume writable.",
+        "Writes of a learner that the file system refused in the last 10 minutes. Training continues, but unsaved work "
+        "is lost with the process: free space, or make the volume writable.",
         Query("{{file}}", f"sum by (file) (increase({learner('hrm_learner_write_failures_total')}[10m]))"),
         unit="short",
         low=0,
@@ -259,8 +260,8 @@ def processes():
     )
     yield curve(
         "Undone",
-        "Frames that were trained on and are trained on anew since a learner was killed, and batches whose updates were"
-        " undone because they spoilt the weights. The latter: lower optimizer.learning_rate.",
+        "Frames trained on that were lost when a learner was killed and are trained on again, and batches whose updates"
+        " were undone because they spoilt the weights. For the latter, lower optimizer.learning_rate.",
         Query("frames after a kill", f"sum(increase({learner('hrm_learner_frames_rolled_back_total')}[10m]))"),
         Query("batches", f"sum(increase({learner('hrm_learner_rollbacks_total')}[10m]))"),
         unit="short",
@@ -268,8 +269,8 @@ def processes():
     )
     yield facts(
         "Builds",
-        "Which release every process is. The learner and its actors should be of the same one; where they differ in the"
-        " wire version, actors are refused.",
+        "Release of every process. The learner and its actors should have the same one. The learner refuses actors with"
+        " another wire version.",
         Query("", f"{process(EITHER, 'hrm_build_info')}"),
         "job",
         "instance",
@@ -278,8 +279,8 @@ def processes():
     )
     yield facts(
         "Runs",
-        "What every learner trains, and on which device. The wrong maze or preset here is a configuration that was not"
-        " mounted; `cpu` in place of `cuda:0` is explained by the learner's log line `device chosen`.",
+        "Maze, model and device of every learner. A wrong maze or preset means that the configuration was not mounted."
+        " For `cpu` in place of `cuda:0`, the learner's log line `device chosen` gives the reason.",
         Query("", learner("hrm_learner_run_info")),
         "instance",
         "run",

@@ -1,4 +1,4 @@
-"""The kinds of panel there are. None can be made without a unit and a description of what it tells and what to do."""
+"""The kinds of panel. Each requires a unit, and a description with the meaning and the remedy."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Steps = list[tuple[float | None, str]]
 
 
 def rising(orange: float, red: float) -> Steps:
-    """Thresholds of what is better small."""
+    """Thresholds of a value that is better when small."""
     return [(None, "green"), (orange, "orange"), (red, "red")]
 
 
 def falling(orange: float, green: float) -> Steps:
-    """Thresholds of what is better large."""
+    """Thresholds of a value that is better when large."""
     return [(None, "red"), (orange, "orange"), (green, "green")]
 
 
@@ -53,14 +53,14 @@ def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
 
 
 def row(title: str) -> dashboard.Row:
-    """A heading; the panels after it stand below it."""
+    """A heading over the panels that follow."""
     return dashboard.Row(title)
 
 
 def light(
     title: str, description: str, query: Query, unit: str, steps: Steps, span: int = 3, none: str = "none yet"
 ) -> stat.Panel:
-    """One number on the colour of how good it is."""
+    """One number, on a colour that rates it."""
     return (
         _common(stat.Panel(), title, description, unit, span, height=4)
         .with_target(range_query(query, "A"))
@@ -74,7 +74,7 @@ def light(
 
 
 def name(title: str, description: str, query: Query, steps: Steps, span: int = 3) -> stat.Panel:
-    """What is there now, by name; its value only gives the colour. Nothing would be a nameless tile: see `or_named`."""
+    """The name of a series; its value only gives the colour. Without a series the tile has no name: see `or_named`."""
     return (
         _common(stat.Panel(), title, description, "short", span, height=4)
         .with_target(instant_query(query, "A"))
@@ -133,7 +133,7 @@ def against_frames(
     low: float | None = None,
     high: float | None = None,
 ) -> xychart.Panel:
-    """Points against frames. `also` brings frames of its own. What is queried is joined by time first."""
+    """Points against frames, joined by time. `also` is a curve with frames of its own."""
     columns = [Query("frames", frames), *curves]
     pairs = [("frames", curve.legend) for curve in curves]
     if also:
@@ -147,7 +147,7 @@ def against_frames(
     panel.show(xy.XYShowMode.POINTS).point_size(xychart.XychartFieldConfigPointSize().fixed(4))
     panel.legend(_legend()).tooltip(common.VizTooltipOptions().mode(shared.TooltipDisplayMode.SINGLE))
     panel.thresholds(thresholds(NEUTRAL))
-    # Limits of the values would else be those of the frames as well.
+    # Otherwise the limits of the values would apply to the frames as well.
     for x, y in pairs:
         panel.override_by_name(
             x, [DynamicConfigValue("unit", "short"), DynamicConfigValue("custom.axisLabel", "frames")]
@@ -158,7 +158,7 @@ def against_frames(
 
 
 def bars(title: str, description: str, query: Query, unit: str, steps: Steps, span: int = 8) -> bargauge.Panel:
-    """What is there now, side by side."""
+    """Present values as bars, side by side."""
     return (
         _common(bargauge.Panel(), title, description, unit, span, height=8)
         .with_target(instant_query(query, "A"))
@@ -198,7 +198,7 @@ def rows(
     span: int = WIDTH,
     height: int = 9,
 ) -> table.Panel:
-    """One line for each value of a label, one column for each query: its name, unit and thresholds."""
+    """One line per value of a label, one column per query, with its name, unit and thresholds."""
     panel = _common(table.Panel(), title, description, "short", span, height)
     names = {}
     for ref_id, (query, unit, steps) in zip(string.ascii_uppercase, columns):
@@ -221,7 +221,7 @@ def rows(
 
 
 def facts(title: str, description: str, query: Query, *labels: str, span: int = 8) -> table.Panel:
-    """Labels as a table: what is known of each process."""
+    """Labels as a table, with one line per process."""
     return (
         _common(table.Panel(), title, description, "short", span, height=8)
         .with_target(instant_query(query, "A", PromQueryFormat.TABLE))

@@ -1,4 +1,4 @@
-"""PromQL as the dashboards ask it: what the variables choose, and how a run is named."""
+"""PromQL of the dashboards, with the variables' choices and the names of runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 @dataclass(frozen=True)
 class Query:
-    """An expression, and how what it returns is called."""
+    """An expression, with the name of its result."""
 
     legend: str
     expr: str
 
 
 def learner(metric: str, *matchers: str) -> str:
-    """A learner's metric, of the learners that are chosen."""
+    """A metric of the chosen learners."""
     return _selector(metric, 'instance=~"$learner"', *matchers)
 
 
 def actor(metric: str, *matchers: str) -> str:
-    """An actor's metric, of the actors that are chosen."""
+    """A metric of the chosen actors."""
     return _selector(metric, 'instance=~"$actor"', *matchers)
 
 
@@ -32,19 +32,19 @@ def recorded(rule: str, *matchers: str) -> str:
 
 
 def process(job: str, metric: str) -> str:
-    """What every process says of itself, of those of one job that are chosen; of either program without a job."""
+    """A `process_*` metric of the chosen processes of one job, or of both programs."""
     address = {"hrm-learner": "$learner", "hrm-actor": "$actor"}.get(job, "$learner|$actor")
     return _selector(metric, f'job=~"{job}"', f'instance=~"{address}"')
 
 
 def unfinished(expr: str) -> str:
-    """Of something of learners or actors, what belongs to a run that is not complete yet."""
-    # `unless` binds closer than the `or` that may stand in it.
+    """The part of an expression that belongs to runs which are not complete."""
+    # `unless` binds closer than an `or` in the expression.
     return f"(({expr}) unless on (namespace) {learner('hrm_learner_run_complete')} == 1)"
 
 
 def or_named(expr: str, **labels: str) -> str:
-    """What an expression returns or, where that is nothing, a 0 with these labels for every start there is of a run."""
+    """An expression, or a 0 with these labels per start of a run where the expression returns nothing."""
     instead = f"0 * max({learner('hrm_learner_starts')})"
     for label, value in labels.items():
         instead = f'label_replace({instead}, "{label}", "{value}", "", "")'
@@ -52,26 +52,26 @@ def or_named(expr: str, **labels: str) -> str:
 
 
 def of_run(expr: str) -> str:
-    """Something of a learner, labelled with the run and the maze that it trains."""
+    """A learner's expression, labelled with its run and maze."""
     return f'{expr} * on (job, instance) group_left (maze, run) hrm_learner_run_info{{run=~"$run"}}'
 
 
 def rate(selector: str) -> str:
-    """The rate a second of a counter, over what the panel can resolve."""
+    """The rate per second of a counter, over the panel's resolution."""
     return f"rate({selector}[$__rate_interval])"
 
 
 def range_query(
     query: Query, ref_id: str, format: PromQueryFormat = PromQueryFormat.TIME_SERIES
 ) -> prometheus.Dataquery:
-    """A query over the time that is shown."""
+    """A query over the time range of the panel."""
     return _query(query, ref_id, format).range()
 
 
 def instant_query(
     query: Query, ref_id: str, format: PromQueryFormat = PromQueryFormat.TIME_SERIES
 ) -> prometheus.Dataquery:
-    """A query at the end of the time that is shown."""
+    """A query at the end of the panel's time range."""
     return _query(query, ref_id, format).instant()
 
 

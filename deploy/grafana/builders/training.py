@@ -1,4 +1,4 @@
-"""Whether a run learns, and how well."""
+"""The progress of a run, and the skill of its policy."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from .queries import Query, learner, of_run, or_named, process, rate, unfinished
 RUN = "{{run}} on {{maze}}"
 EVALUATED = f"{RUN}, evaluated"
 
-# A run that has not got there yet is not ill: nothing is red.
+# A run that has not reached its goal yet is healthy, so nothing is red.
 GOOD = [(None, "blue"), (0.9, "green")]
 
-# What a tile says that only a run in training has something for.
+# The text of a tile that only a run in training fills.
 IDLE = "not training"
 
 SAVED = (
     f"{learner('hrm_learner_checkpoint_timestamp_seconds')} or {process('hrm-learner', 'process_start_time_seconds')}"
 )
 
-# One curve: where several learners are chosen, the largest value of any.
+# One curve: with several learners chosen, the largest value.
 FRAMES_SO_FAR = f"max({learner('hrm_learner_run_frames')})"
 EVALUATED_FRAMES = f"max({learner('hrm_learner_eval_frames')})"
 
 
 def build() -> dashboard.Dashboard:
     """The dashboard."""
-    made = board("training", "Training", "Whether a run learns, and how well it acts.")
+    made = board("training", "Training", "The progress of a run, and the skill of its policy.")
     for panel in health():
         made.with_panel(panel)
     made.with_row(row("How well it acts"))
@@ -54,12 +54,12 @@ def build() -> dashboard.Dashboard:
 
 
 def health():
-    """One glance."""
+    """The row of numbers at the top."""
     goal = learner("hrm_learner_run_frames_goal")
     yield name(
         "Alerts",
-        "The project's warnings and critical alerts that fire now. The alert's runbook line in Prometheus says what to "
-        "do.",
+        "Warnings and critical alerts of the project that fire now. The alert's runbook line in Prometheus gives the "
+        "remedy.",
         Query(
             "{{alertname}}",
             or_named(
@@ -71,8 +71,8 @@ def health():
     )
     yield light(
         "Actors",
-        "Actors that have joined and not left. Without any, training stands still: start some, or read their log.",
-        # The gauge is not there until the first one joins.
+        "Actors that have joined and not left. Without actors, training stops: start some, or read their log.",
+        # The gauge exists only after the first one has joined.
         Query(
             "actors",
             f"sum({unfinished(learner('hrm_learner_actors') + ' or ' + learner('hrm_learner_joins_total'))})",
@@ -83,7 +83,7 @@ def health():
     )
     yield light(
         "Progress",
-        "Frames of the run so far, of those after which it is complete (learner.total_frames). A run may also end by "
+        "Frames of the run so far, as a share of learner.total_frames, at which it is complete. A run may also end by "
         "learner.max_minutes.",
         Query("progress", f"min({learner('hrm_learner_run_frames')} / {goal})"),
         "percentunit",
@@ -91,15 +91,16 @@ def health():
     )
     yield light(
         "Success",
-        "Share of the last 500 uniform episodes that reached the goal, acting as in training. Random moves come to 21% "
-        "on four rooms. Where it stays there, look at the curriculum's distance and at the policy lag.",
+        "Share of the last 500 uniform episodes that reached the goal, acting as in training. Random moves reach 21% "
+        "on four rooms. If it stays there, check the curriculum's distance and the policy lag.",
         Query("success", f"min({learner('hrm_learner_episode_success_ratio')})"),
         "percentunit",
         GOOD,
     )
     yield light(
         "Frames trained",
-        "Frames a second that the learner trains on. At 0 nothing is learnt: see Actors, then the Pipeline dashboard.",
+        "Frames per second that the learner trains on. At 0 nothing is learnt: see Actors, then the Pipeline "
+        "dashboard.",
         Query("frames", f"sum({unfinished(rate(learner('hrm_learner_frames_trained_total')))})"),
         FRAMES_PER_SECOND,
         [(None, "red"), (1, "green")],
@@ -107,8 +108,8 @@ def health():
     )
     yield light(
         "Too old to train on",
-        "Share of unrolls that are dropped because their policy is more than learner.max_policy_lag versions old. Above"
-        " 5% actors' work is lost: raise learner.batch_unrolls or stop some actors.",
+        "Share of unrolls dropped because their policy is more than learner.max_policy_lag versions old. Above 5% too"
+        " much of the actors' work is lost: raise learner.batch_unrolls or stop some actors.",
         Query("stale", f"max({learner('instance:hrm_learner_unrolls_stale:ratio_rate5m')} >= 0)"),
         "percentunit",
         rising(0.01, 0.05),
@@ -116,8 +117,8 @@ def health():
     )
     yield light(
         "Checkpoint age",
-        "What a crash now would cost. A learner that never saved counts from its start. Lower "
-        "checkpoint.interval_frames, or look in its log and for room in run.dir.",
+        "Time since the last checkpoint, which a crash now would lose. A learner that never saved counts from its "
+        "start. Lower checkpoint.interval_frames, or read its log and check the free space of run.dir.",
         Query(
             "age",
             f"max(time() - {unfinished(SAVED)})",
@@ -128,8 +129,8 @@ def health():
     )
     yield light(
         "Updates skipped",
-        "Updates of the last 10 minutes whose gradient was not finite (a NaN loss shows here). Any is too many: go back"
-        " to an older checkpoint with a lower optimizer.learning_rate.",
+        "Updates of the last 10 minutes whose gradient was not finite (a NaN loss shows here). Any is too many: "
+        "return to an older checkpoint with a lower optimizer.learning_rate.",
         Query("skipped", f"sum(increase({learner('hrm_learner_updates_skipped_total')}[10m]))"),
         "short",
         rising(1, 1),
@@ -140,9 +141,8 @@ def acting():
     """Success, return and paths, against time and against frames."""
     yield curve(
         "Success by maze",
-        "Share of episodes that reach the goal: of the last 500 uniform ones as they are played in training, and greedy"
-        " on held-out ones (evaluated). A fall after a rise: compare entropy, clip shares and policy lag just"
-        " before it.",
+        "Share of episodes that reach the goal: of the last 500 uniform ones in training, and greedy on held-out ones"
+        " (evaluated). A fall after a rise: compare entropy, clip shares and policy lag just before it.",
         Query(RUN, of_run(learner("hrm_learner_episode_success_ratio"))),
         Query(EVALUATED, of_run(learner("hrm_learner_eval_success_ratio"))),
         unit="percentunit",
@@ -153,8 +153,8 @@ def acting():
     )
     yield against_frames(
         "Success against frames",
-        "The same against frames, which is what runs are compared by: it does not depend on the machine. After a resume"
-        " frames go back to those of the checkpoint. Choose one learner.",
+        "The same against frames, which do not depend on the machine: use it to compare runs. After a resume the frames"
+        " return to those of the checkpoint. Choose one learner.",
         FRAMES_SO_FAR,
         Query("in training", f"max({learner('hrm_learner_episode_success_ratio')})"),
         also=(EVALUATED_FRAMES, Query("evaluated", f"max({learner('hrm_learner_eval_success_ratio')})")),
@@ -166,14 +166,14 @@ def acting():
     yield curve(
         "Return by maze",
         "Mean undiscounted return of the last 500 uniform episodes. It rises with success and falls with every step "
-        "taken, so it still rises after success is at 100%. Where it does not, paths do not get shorter.",
+        "taken, so it still rises after success is at 100%. If it does not, paths do not get shorter.",
         Query(RUN, of_run(learner("hrm_learner_episode_return"))),
         unit="short",
     )
     yield against_frames(
         "Return against frames",
-        "Return against frames, by which runs are compared. A run below an earlier one at equal frames learns more "
-        "slowly: hold their config.toml against each other. Choose one learner.",
+        "Return against frames, to compare runs. A run below an earlier one at equal frames learns more slowly: "
+        "compare their config.toml. Choose one learner.",
         FRAMES_SO_FAR,
         Query("in training", f"max({learner('hrm_learner_episode_return')})"),
         unit="short",
@@ -188,8 +188,8 @@ def acting():
     )
     yield curve(
         "Path ratio",
-        "Steps walked over shortest paths with every door open, successes only: 1 is a lower bound, and the replanning "
-        "oracle comes to about 1.3. Much more at high success means detours: train longer, or lower loss.gamma.",
+        "Steps walked over shortest paths with every door open, successes only. 1 is a lower bound; the replanning "
+        "oracle reaches about 1.3. Much more at high success means detours: train longer, or lower loss.gamma.",
         Query(RUN, of_run(learner("hrm_learner_episode_path_ratio"))),
         Query(EVALUATED, of_run(learner("hrm_learner_eval_path_ratio"))),
         unit="short",
@@ -198,8 +198,8 @@ def acting():
     )
     yield against_frames(
         "Path ratio against frames",
-        "Path ratio against frames, by which runs are compared; it needs more frames than success. Where it stays high "
-        "while success is at 100%, train longer. Choose one learner.",
+        "Path ratio against frames, to compare runs. It needs more frames than success. If it stays high while success "
+        "is at 100%, train longer. Choose one learner.",
         FRAMES_SO_FAR,
         Query("in training", f"max({learner('hrm_learner_episode_path_ratio')})"),
         also=(EVALUATED_FRAMES, Query("evaluated", f"max({learner('hrm_learner_eval_path_ratio')})")),
@@ -208,8 +208,8 @@ def acting():
     )
     yield curve(
         "Curriculum's distance",
-        "How far the goal of curriculum episodes may be; 0 once every episode is uniform. On four rooms it leaves its "
-        "start within 40,000 frames: where it does not, nothing is learnt (see docs/troubleshooting.md).",
+        "Largest distance of the goal in curriculum episodes; 0 once every episode is uniform. On four rooms it leaves "
+        "its start within 40,000 frames. If it does not, nothing is learnt (see docs/troubleshooting.md).",
         Query("{{instance}}", learner("hrm_learner_curriculum_distance_steps")),
         unit=STEPS,
         low=0,
@@ -222,11 +222,11 @@ def loss(term: str) -> str:
 
 
 def learning():
-    """Losses and what the updates are made of."""
+    """Losses, gradients and updates."""
     lag = rate(learner("hrm_learner_policy_lag_versions_bucket"))
     yield curve(
         "Losses",
-        "Terms of the loss, mean over the last batch; total is weighted by loss.value_cost and loss.entropy_cost. The "
+        "Terms of the loss, mean over the last batch. loss.value_cost and loss.entropy_cost weight the total. The "
         "value's error should fall; a policy loss near 0 is normal. A jump: lower optimizer.learning_rate.",
         *[Query(f"{term} {{{{instance}}}}", loss(term)) for term in ("policy", "value", "total")],
         unit="short",
@@ -234,7 +234,7 @@ def learning():
     yield curve(
         "Entropy",
         "Entropy of the policy in nats: 1.386 is random among four moves, and it should fall slowly. Near 0 before "
-        "success is high, the policy has settled too early: raise loss.entropy_cost.",
+        "success is high means that the policy settled too early: raise loss.entropy_cost.",
         Query("{{instance}}", loss("entropy")),
         unit="short",
         low=0,
@@ -242,16 +242,16 @@ def learning():
     )
     yield curve(
         "Gradient norm",
-        "Before clipping, mean over the last batch. Far above optimizer.max_grad_norm all the time, the learning rate "
-        "is what the clipping makes of it; when it explodes, lower optimizer.learning_rate.",
+        "Before clipping, mean over the last batch. If it is always far above optimizer.max_grad_norm, clipping "
+        "decides the effective learning rate. If it explodes, lower optimizer.learning_rate.",
         Query("{{instance}}", learner("hrm_learner_gradient_norm")),
         unit="short",
         low=0,
     )
     yield curve(
         "Policy lag",
-        "How many versions behind the learner the policies of batched unrolls were, and the bound above which unrolls "
-        "are dropped. One batch makes loss.passes x frames / loss.minibatch versions; at seven batches nothing was "
+        "Versions that the policies of batched unrolls were behind the learner, and the bound above which unrolls are "
+        "dropped. One batch makes loss.passes x frames / loss.minibatch versions; at seven batches nothing was "
         "learnt. High: more learner.batch_unrolls, fewer actors, rollout.unrolls_in_flight = 1.",
         Query("half are below", f"histogram_quantile(0.5, sum by (le) ({lag}))"),
         Query("95% are below", f"histogram_quantile(0.95, sum by (le) ({lag}))"),
@@ -261,8 +261,8 @@ def learning():
     )
     yield curve(
         "Importance weights clipped",
-        "Share of V-trace's importance weights that were clipped. With it rises how far the actors' policies are from "
-        "the learner's; near 1 little is learnt from what they play: lower the policy lag.",
+        "Share of V-trace's importance weights that were clipped. It rises with the distance of the actors' policies "
+        "from the learner's. Near 1 their unrolls teach little: lower the policy lag.",
         Query("{{weight}} {{instance}}", learner("hrm_learner_clipped_ratio")),
         unit="percentunit",
         low=0,
@@ -270,16 +270,16 @@ def learning():
     )
     yield curve(
         "Learning rate",
-        "Of the last update: up over optimizer.warmup_updates, then down to its final fraction as the run ends. At the "
-        "final fraction with success still rising, the run was too short.",
+        "Learning rate of the last update. It rises over optimizer.warmup_updates, then falls to its final fraction at "
+        "the end of the run. If success still rises then, the run was too short.",
         Query("{{instance}}", learner("hrm_learner_learning_rate")),
         unit="short",
         low=0,
     )
     yield curve(
         "Episodes",
-        "Episodes settled, by outcome: an episode counts once the longest one begun at the same time has ended. Truncated "
-        "ones ran out of steps. None at all: no frames arrive.",
+        "Episodes settled, by outcome. An episode counts once the longest one begun at the same time has ended. "
+        "Truncated ones ran out of steps. No episodes: no frames arrive.",
         Query("{{outcome}}", f"sum by (outcome) ({rate(learner('hrm_learner_episodes_total'))})"),
         unit=PER_SECOND,
         low=0,
@@ -287,8 +287,8 @@ def learning():
     )
     yield curve(
         "Updates",
-        "Optimiser updates a second, and those skipped because their gradient was not finite. Skipped ones are an "
-        "alert; few updates a second with busy actors mean a saturated learner.",
+        "Optimiser updates per second, and those skipped because their gradient was not finite. Skipped updates raise "
+        "an alert. Few updates per second with busy actors mean a saturated learner.",
         Query("made", f"sum({rate(learner('hrm_learner_updates_total'))})"),
         Query("skipped", f"sum({rate(learner('hrm_learner_updates_skipped_total'))})"),
         unit=PER_SECOND,
@@ -296,8 +296,8 @@ def learning():
     )
     yield curve(
         "Frames",
-        "Frames of the run so far, at the newest checkpoint, and at the last evaluation. A checkpoint that stays behind"
-        " is what a crash costs; frames that go back are a resume.",
+        "Frames of the run so far, at the newest checkpoint, and at the last evaluation. A crash loses the frames since"
+        " the checkpoint. Frames that fall are a resume.",
         Query("trained {{instance}}", learner("hrm_learner_run_frames")),
         Query("saved {{instance}}", learner("hrm_learner_checkpoint_frames")),
         Query("evaluated {{instance}}", learner("hrm_learner_eval_frames")),

@@ -1,45 +1,45 @@
-# `make` alone lists the targets. Each one fetches what it needs, so any of them works in a fresh clone.
+# `make` alone lists the targets. Each one fetches its own needs, so any of them works in a fresh clone.
 
 CONFIG       ?= configs/four-rooms.toml
 STUDY        ?= configs/studies/carry-vs-reset.toml
 LOCAL_ACTORS ?= 2
-# Handed on as it stands, e.g. make train ARGS="--seed 7 --run-dir runs/seven".
+# Passed on unchanged, e.g. make train ARGS="--seed 7 --run-dir runs/seven".
 ARGS         ?=
 
-# The version that deny.toml was last tried with.
+# The version that deny.toml was last tested with.
 CARGO_DENY_VERSION := 0.20.2
-# cargo-fuzz, and how long each target runs.
+# cargo-fuzz, and the time of each target.
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.tools/bin/cargo-fuzz)
 TARGETS      ?= unroll weights config checkpoint
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
-# All but learner-cuda, which takes ten times the room.
+# All but learner-cuda, which is ten times larger.
 IMAGES       ?= actor learner
-# No registry has this name: what is built under it can only come from this machine.
+# No registry has this name, so an image under it can only come from this machine.
 REGISTRY     ?= registry.invalid
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),.tools/bin/cargo-cyclonedx)
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
 
-# The images are tagged with it.
+# The tag of the images.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 PROMETHEUS_IMAGE := $(shell sed -n 's/.*PROMETHEUS_IMAGE:-\(.*\)}"/\1/p' docker-compose.yml)
 
-# What the checks of deploy/ are written in.
+# The Python environment of the checks of deploy/.
 DEPLOY_REQUIREMENTS := deploy/grafana/requirements.txt $(wildcard deploy/tests/*/requirements.txt)
 DEPLOY_PYTHON := .tools/deploy/bin/python3
 DEPLOY_STAMP := .tools/deploy/complete
 CHECK_SCHEMA := .tools/deploy/bin/check-jsonschema --quiet --builtin-schema
 KUBECTL := $(or $(shell command -v kubectl 2>/dev/null),.tools/bin/kubectl)
 
-# An empty LIBTORCH would still hide the one that .cargo/config.toml gives.
+# An empty LIBTORCH would still hide the value of .cargo/config.toml.
 ifeq ($(strip $(LIBTORCH)),)
 unexport LIBTORCH
 endif
 
 .DEFAULT_GOAL := help
-# The steps of `verify` run in their order; cargo uses all the cores by itself.
+# The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
 .PHONY: help libtorch build train study test verify cluster-check cuda-check cuda-image-check images cluster-test chaos soak fuzz generated check-format lint doc fix bench audit sbom clean distclean
 
@@ -53,17 +53,17 @@ libtorch: ## Fetch libtorch for the CPU into .libtorch/, unless LIBTORCH is set 
 build: libtorch ## Build hrm-learner and hrm-actor, optimised, into target/release/
 	cargo build --release --workspace --bins --locked
 
-train: libtorch ## Train on four rooms with two local actors; goes on where it was stopped (CONFIG=, LOCAL_ACTORS=, ARGS=)
+train: libtorch ## Train on four rooms with two local actors, or resume a stopped run (CONFIG=, LOCAL_ACTORS=, ARGS=)
 	cargo run --release --locked -p hrm-learner --bin hrm-learner -- \
 		train --config $(CONFIG) --local-actors $(LOCAL_ACTORS) --resume $(ARGS)
 
-study: libtorch ## Train all the runs of a study and report on them, hours; goes on where it was stopped (STUDY=, ARGS=)
+study: libtorch ## Train all runs of a study and report on them, for hours, or resume it (STUDY=, ARGS=)
 	cargo run --release --locked -p hrm-learner --bin hrm-learner -- study $(STUDY) $(ARGS)
 
 test: libtorch ## Run all tests
 	cargo test --workspace --locked $(ARGS)
 
-verify: check-format lint doc test ## What must pass before a merge; changes no source file
+verify: check-format lint doc test ## Run everything that must pass before a merge; changes no source file
 
 check-format:
 	cargo fmt --all --check
@@ -75,7 +75,7 @@ lint: libtorch
 doc: libtorch ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy/: rules, dashboards, manifests, then learner, actors and Prometheus for real
+cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy/: rules, dashboards, manifests, then real learner, actors and Prometheus
 	@for tool in promtool prometheus prometheus-alertmanager; do command -v $$tool >/dev/null || { echo "cluster-check: no $$tool (on Debian: sudo apt install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
 	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy docker-compose.yml .github CITATION.cff
 	.tools/deploy/bin/hadolint deploy/docker/Dockerfile
@@ -101,45 +101,45 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy
 	$(DEPLOY_PYTHON) -m deploy.tests.documents.check_documents --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.live --bin-dir target/debug
 
-images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= is handed on to docker build)
+images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= goes to docker build)
 	for target in $(IMAGES); do \
 		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag $(REGISTRY)/hrm-impala/$$target:$(VERSION) \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(ARGS) . || exit 1; \
 	done
 
-cluster-test: $(DEPLOY_STAMP) ## Bring docker-compose.yml up for real, on base images made here (needs root and an engine)
+cluster-test: $(DEPLOY_STAMP) ## Start docker-compose.yml with a real engine, on base images made here (needs root and an engine)
 	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)
 	$(MAKE) images ARGS="--build-arg RUST_IMAGE=registry.invalid/hrm-test/rust --build-arg RUNTIME_IMAGE=registry.invalid/hrm-test/runtime"
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.cluster
 
-cuda-check: libtorch $(DEPLOY_STAMP) ## Check with the real CUDA libtorch, and no GPU, that the learner finds CUDA (2.7 GB to download, once)
+cuda-check: libtorch $(DEPLOY_STAMP) ## Check without a GPU that the learner finds CUDA, with the real CUDA libtorch (2.7 GB to download, once)
 	cargo build --package hrm-learner --bin hrm-learner --locked
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --bin-dir target/debug --libtorch .tools/cuda/torch
 
-cuda-image-check: $(DEPLOY_STAMP) ## The same on the image that `make images IMAGES=learner-cuda` built (needs an engine)
+cuda-image-check: $(DEPLOY_STAMP) ## Run the same check in the image that `make images IMAGES=learner-cuda` built (needs an engine)
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --image $(REGISTRY)/hrm-impala/learner-cuda:$(VERSION)
 
-chaos: libtorch ## Kill, freeze and cut off real processes, and look at the books (minutes; needs root and Debian's faketime)
+chaos: libtorch ## Kill, freeze and disconnect processes, then check frame accounting (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked
 	cargo test --package hrm-learner --locked --test chaos -- --ignored --nocapture --test-threads 1 $(ARGS)
 
-soak: libtorch ## Half an hour of trouble, in which memory, threads and files must stay level (SOAK_MINUTES=; target/soak/)
+soak: libtorch ## Inject faults for half an hour; memory, threads and files must stay level (SOAK_MINUTES=; target/soak/)
 	cargo build --workspace --bins --locked
 	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package hrm-learner --locked --test soak -- --ignored --nocapture
 
-# No sanitizer: they need a nightly compiler, and no unsafe code of ours takes part.
-fuzz: libtorch $(CARGO_FUZZ) ## Fuzz what comes from outside, a minute each (TARGETS=, FUZZ_SECONDS=)
+# No sanitizer: sanitizers need a nightly compiler, and the targets run no unsafe code of this project.
+fuzz: libtorch $(CARGO_FUZZ) ## Fuzz all external input, a minute per target (TARGETS=, FUZZ_SECONDS=)
 	@for target in $(TARGETS); do \
 		mkdir -p fuzz/grown/$$target && \
 		PATH="$(dir $(abspath $(CARGO_FUZZ))):$$PATH" cargo fuzz run --sanitizer none $$target \
 			fuzz/grown/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; \
 	done
 
-generated: $(DEPLOY_STAMP) ## Make anew what is made of other files under deploy/: dashboards, and the rules for Kubernetes
+generated: $(DEPLOY_STAMP) ## Regenerate the files under deploy/ that come from others: dashboards, and the rules for Kubernetes
 	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards
 	$(DEPLOY_PYTHON) -m deploy.k8s.rules
 
-# Where the machine has none: kustomize's components need one that is newer than Debian 12's.
+# For a machine without kubectl: kustomize's components need a newer one than Debian 12's.
 .tools/bin/kubectl:
 	deploy/tests/kubernetes/fetch_kubectl.sh $(@D)
 
@@ -148,7 +148,7 @@ $(DEPLOY_STAMP): $(DEPLOY_REQUIREMENTS)
 	$(DEPLOY_PYTHON) -m pip install --quiet --disable-pip-version-check $(addprefix --requirement=,$(DEPLOY_REQUIREMENTS))
 	@touch $@
 
-fix: libtorch ## Format, and apply what clippy can correct by itself
+fix: libtorch ## Format, and apply clippy's automatic corrections
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
@@ -164,7 +164,7 @@ audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisor
 		echo "audit: ADVISORIES NOT CHECKED: their database (github.com/rustsec/advisory-db) cannot be reached from here" >&2; \
 	fi
 
-sbom: $(CARGO_CYCLONEDX) ## List everything that each program is made of, libtorch too (CycloneDX, into target/sbom/)
+sbom: $(CARGO_CYCLONEDX) ## Write a bill of materials per program, libtorch included (CycloneDX, into target/sbom/)
 	python3 scripts/sbom.py $(CARGO_CYCLONEDX)
 
 .tools/bin/cargo-cyclonedx:
@@ -176,8 +176,8 @@ sbom: $(CARGO_CYCLONEDX) ## List everything that each program is made of, libtor
 .tools/bin/cargo-deny:
 	cargo install --locked --version $(CARGO_DENY_VERSION) --root .tools cargo-deny
 
-clean: ## Delete what cargo built
+clean: ## Delete cargo's build output
 	cargo clean
 
-distclean: clean ## Delete libtorch and the tools as well; runs/ stays
+distclean: clean ## Delete libtorch and the tools too; runs/ stays
 	rm -rf .libtorch .libtorch.partial .libtorch.lock .tools

@@ -1,5 +1,5 @@
-//! Shared build script: lets binaries, tests and benches find libtorch's shared objects at run time
-//! in the folder they were linked against, so that no LD_LIBRARY_PATH is needed.
+//! Shared build script. Binaries, tests and benches find libtorch's shared objects at run time in the folder they were
+//! linked against, so they need no LD_LIBRARY_PATH.
 
 #![allow(clippy::print_stdout, reason = "cargo reads it")]
 
@@ -9,7 +9,7 @@ fn main() {
     if let Some(libtorch) = std::env::var_os("LIBTORCH") {
         let lib = std::path::Path::new(&libtorch).join("lib");
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
-        // So that LD_LIBRARY_PATH comes before it: another libtorch, such as one for CUDA, can be put there.
+        // LD_LIBRARY_PATH comes first then, so it can name another libtorch, such as one for CUDA.
         println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
     }
 }

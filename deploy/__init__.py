@@ -1,1 +1,1 @@
-"""What runs the programs elsewhere: images, Compose, Kubernetes, Prometheus, Grafana, and the checks of all these."""
+"""Deployment of the programs: images, Compose, Kubernetes, Prometheus, Grafana, and the checks of all these."""

@@ -3,13 +3,13 @@
 
     platform and disk checks -> lock -> pip download (by hash) -> unpack -> stamp -> rename into place
 
-Nothing is installed. Of the three wheels that libtorch.txt pins, five shared objects and the headers
-are kept (0.5 GB) and the rest, most of it CUDA kernels, is dropped. All work happens in
-.libtorch.partial/, which becomes .libtorch/ by one rename at the end, so .libtorch/ is always absent or
-complete; after an interruption, run it again. Wheels that pip had saved are not fetched twice.
+It installs nothing. It keeps five shared objects and the headers (0.5 GB) of the three wheels that libtorch.txt pins,
+and drops the rest, mostly CUDA kernels. All work happens in .libtorch.partial/, which one rename turns into .libtorch/
+at the end. So .libtorch/ is always absent or complete. After an interruption, run it again; pip does not download a
+saved wheel twice.
 
-Python 3.9 or later, standard library only. Exit status: 0 when .libtorch/ is complete (at once, if
-it already was) or LIBTORCH names another libtorch, 1 when it cannot be had, with the remedy on stderr.
+Python 3.9 or later, standard library only. Exit status: 0 when .libtorch/ is complete (at once, if it already was) or
+LIBTORCH names another libtorch; 1 on failure, with the remedy on stderr.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ SHARED_OBJECTS = {
 }
 HEADERS_FROM, HEADERS = "torch", ("torch/include/", "include/")
 
-# pip matches a wheel's platform tag literally, so each tag that the pinned wheels carry is named.
+# pip matches a wheel's platform tag literally, so the list has each tag of the pinned wheels.
 PLATFORM_TAGS = ("manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux2014_x86_64")
 OLDEST_GLIBC = (2, 28)
 
-# pip holds the torch wheel (531 MB) twice for a moment; what is unpacked (0.5 GB) replaces one of the two.
+# pip holds the torch wheel (531 MB) twice for a moment; the unpacked files (0.5 GB) replace one of the two.
 DISK_NEEDED = 1_300_000_000
 
 
 class Failure(Exception):
-    """libtorch cannot be had; the message says why and what to do about it."""
+    """libtorch cannot be fetched; the message gives the cause and the remedy."""
 
 
 def main() -> int:
-    # As an exception, so that the pip that this started is ended too.
+    # As an exception, so that pip, which this process starts, ends too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         ensure_libtorch()
@@ -67,10 +67,10 @@ def main() -> int:
         print(f"libtorch: {failure}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"libtorch: {error}; put it right and run `make libtorch` again", file=sys.stderr)
+        print(f"libtorch: {error}; correct it and run `make libtorch` again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("libtorch: interrupted; run `make libtorch` again to go on", file=sys.stderr)
+        print("libtorch: interrupted; run `make libtorch` again to resume", file=sys.stderr)
         return 130
     return 0
 
@@ -78,16 +78,16 @@ def main() -> int:
 def ensure_libtorch() -> None:
     own = os.environ.get("LIBTORCH")
     if own:
-        say(f"LIBTORCH={own} is set in the environment, so that one is used and nothing is fetched")
+        say(f"LIBTORCH={own} is set in the environment, so nothing is fetched")
         if not Path(own).is_absolute() or not Path(own, "lib", "libtorch_cpu.so").exists():
-            say("but that is no absolute path with a lib/libtorch_cpu.so, so the build will fail: correct or unset it")
+            say("but it is no absolute path with a lib/libtorch_cpu.so, so the build will fail: correct or unset it")
         return
     pins = read_pins()
     if is_complete(pins):
         return
     check_platform()
     with lock() as lock_fd:
-        # Whoever held the lock before may have done the work.
+        # The previous holder of the lock may have done the work.
         if is_complete(pins):
             return
         fetch(pins, lock_fd)
@@ -105,7 +105,7 @@ def fetch(pins: dict[str, tuple[str, str]], lock_fd: int) -> None:
     for name in SHARED_OBJECTS:
         unpack(name, wheel_of(wheels, name, pins[name][0]), tree)
 
-    # torch-sys asks the linker for -ltorch, which in the wheel only drags in the CUDA libraries.
+    # torch-sys asks the linker for -ltorch. The wheel's own libtorch.so only adds the CUDA libraries.
     (tree / "lib" / "libtorch.so").write_text("INPUT(libtorch_cpu.so)\n")
     # torch-sys compares this with the version it binds.
     (tree / "build-version").write_text(pins["torch"][0] + "\n")
@@ -113,7 +113,7 @@ def fetch(pins: dict[str, tuple[str, str]], lock_fd: int) -> None:
     (tree / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
 
     if os.path.lexists(TARGET):
-        # Out of date or damaged; moved, not deleted, so that it is never there by half.
+        # Out of date or damaged. A move, unlike a deletion, never leaves half of it.
         os.rename(TARGET, scratch / "replaced")
     os.rename(tree, TARGET)
     shutil.rmtree(PARTIAL)
@@ -121,7 +121,7 @@ def fetch(pins: dict[str, tuple[str, str]], lock_fd: int) -> None:
 
 
 def read_pins() -> dict[str, tuple[str, str]]:
-    """Distribution name -> (version, sha256 of its wheel), from the file that pip reads too."""
+    """Reads the pins: distribution name -> (version, sha256 of its wheel). pip reads the same file."""
     pin = re.compile(r"([\w-]+)==(\S+) --hash=sha256:([0-9a-f]{64})$")
     found = filter(None, map(pin.match, PINS_FILE.read_text().splitlines()))
     return {match[1]: (match[2], match[3]) for match in found}
@@ -178,35 +178,35 @@ def lock():
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another fetch is at work in this folder; waiting for it")
+            say("another fetch is running in this folder; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
 def download(wheels: Path, scratch: Path, lock_fd: int) -> None:
     command = [*find_pip(scratch), "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    # A cache would keep a second copy of half a gigabyte in the home folder, for a file needed once.
+    # A cache would keep a second copy of half a gigabyte in the home folder, although it is needed only once.
     command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check"]
     command += [f"--platform={tag}" for tag in PLATFORM_TAGS]
     command += ["--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=none"]
     command += [f"--dest={wheels}", f"--requirement={PINS_FILE}"]
-    # pip's temporary files would fill a /tmp that lives in memory. Outside a virtual environment
-    # some users' pip refuses to work at all, lest it install something; it installs nothing here.
+    # pip's temporary files would fill a /tmp that lives in memory. Some users configure pip to refuse work outside a
+    # virtual environment, so that it installs nothing there; here it only downloads.
     environment = {**os.environ, "TMPDIR": str(scratch), "PIP_REQUIRE_VIRTUALENV": "0"}
-    # A pip that outlives this process keeps the lock, so that the next run waits for it.
+    # A pip that outlives this process keeps the lock, so the next run waits for it.
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=(lock_fd,))
     if done.returncode != 0:
         raise Failure(
             "pip could not fetch the wheels (544 MB); its own message is above.\n"
             "  - The network failed: run `make libtorch` again.\n"
             "  - A proxy or a mirror: pip reads HTTPS_PROXY, PIP_INDEX_URL and PIP_CERT.\n"
-            "  - DO NOT MATCH THE HASHES: what was served is not what was published; do not use it.\n"
+            "  - DO NOT MATCH THE HASHES: the server sent other files than were published; do not use them.\n"
             "  - No access to PyPI at all: set LIBTORCH to a libtorch 2.11.0 of your own."
         )
 
 
 def find_pip(scratch: Path) -> list[str]:
-    """The pip of this Python; where there is none, the one in a throw-away virtual environment."""
+    """Returns the pip of this Python or, without one, the pip of a temporary virtual environment."""
     own = [sys.executable, "-m", "pip"]
     if subprocess.run([*own, "--version"], capture_output=True).returncode == 0:
         return own

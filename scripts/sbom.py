@@ -3,8 +3,8 @@
 
     Cargo.lock --cargo-cyclonedx--> a list for each program --libtorch.txt--> target/sbom/PROGRAM.cdx.json
 
-cargo-cyclonedx lists the crates, with their licences and checksums. It cannot know of libtorch, which is no crate: the
-wheels that scripts/libtorch.py takes it from are added here, below torch-sys, which links it.
+cargo-cyclonedx lists the crates, with their licences and checksums. It does not know libtorch, which is no crate. This
+script adds libtorch's wheels below torch-sys, which links it.
 
     python3 scripts/sbom.py CARGO-CYCLONEDX
 """
@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "target" / "sbom"
 PIN = re.compile(r"^(?P<name>[\w-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
-# As the wheels' own metadata has it.
+# From the wheels' own metadata.
 LICENCES = {
     "torch": {"license": {"id": "BSD-3-Clause"}},
     "nvidia-cuda-cupti": {"expression": "LicenseRef-NVIDIA-Proprietary"},
@@ -31,7 +31,7 @@ LICENCES = {
 
 
 def libtorch() -> list[dict[str, Any]]:
-    """The wheels that libtorch is taken from, as components."""
+    """The wheels of libtorch, as components."""
     pins = (ROOT / "scripts" / "libtorch.txt").read_text(encoding="utf-8")
     return [
         {
@@ -39,7 +39,7 @@ def libtorch() -> list[dict[str, Any]]:
             "bom-ref": f"pkg:pypi/{pin['name']}@{pin['version']}",
             "name": pin["name"],
             "version": pin["version"],
-            "description": "A part of libtorch: of this wheel, the shared objects that the program loads",
+            "description": "A part of libtorch: the shared objects of this wheel that the program loads",
             "scope": "required",
             "hashes": [{"alg": "SHA-256", "content": pin["sha256"]}],
             "licenses": [LICENCES[pin["name"]]],
@@ -50,7 +50,7 @@ def libtorch() -> list[dict[str, Any]]:
 
 
 def complete(bill: dict[str, Any]) -> dict[str, Any]:
-    """The bill with libtorch in it."""
+    """Returns the bill with libtorch added."""
     added = libtorch()
     (linked,) = (part["bom-ref"] for part in bill["components"] if part["name"] == "torch-sys")
     (links,) = (entry for entry in bill["dependencies"] if entry["ref"] == linked)
@@ -61,7 +61,7 @@ def complete(bill: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Writes the bills and says where."""
+    """Writes the bills and prints their paths."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", help="cargo-cyclonedx")
     program = parser.parse_args().program
@@ -70,9 +70,9 @@ def main() -> int:
     if made.returncode != 0:
         return made.returncode
     TARGET.mkdir(parents=True, exist_ok=True)
-    # It leaves them beside each Cargo.toml.
+    # cargo-cyclonedx writes them beside each Cargo.toml.
     for path in sorted(ROOT.glob("*/*.cdx.json")):
-        # Where this folder is on this machine is nobody's business.
+        # The bill must not reveal the path of this folder.
         text = path.read_text(encoding="utf-8").replace(f"file://{ROOT}", "file://.")
         bill = complete(json.loads(text))
         path.unlink()

@@ -1,9 +1,8 @@
 #!/bin/sh
-# Builds PROGRAM ... on top of the dependencies and puts them, stripped, into /programs. Run in the root of the
-# workspace.
+# Builds PROGRAM ... on top of the dependencies and puts them, stripped, into /programs. Runs in the workspace's root.
 set -eu
 
-# Cargo goes by the time of change, and what was copied may be older than the empty crates.
+# Cargo compares modification times, and copied files may be older than the empty crates.
 find proto common actor learner -name '*.rs' -exec touch {} +
 touch proto/hrm/v1/learner.proto
 mkdir /programs

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes an empty source file of everything that the manifests name, so that cargo can build the
-# dependencies before it has seen the source. Run in the root of the workspace.
+# Creates an empty source file for every target of the manifests, so that cargo can build the dependencies without the
+# source. Runs in the workspace's root.
 set -eu
 
 for crate in proto common actor learner; do
@@ -14,5 +14,5 @@ done
 for program in actor learner; do
     echo 'fn main() {}' >"$program/src/main.rs"
 done
-# The real one compiles the wire contract, which is source.
+# The real build script compiles the wire contract, which is source.
 echo 'fn main() {}' >proto/build.rs

@@ -1,4 +1,4 @@
-"""Writes the dashboards that Grafana is provisioned with: dashboards/*.json.
+"""Writes Grafana's dashboards: dashboards/*.json.
 
 The JSON is committed. Change builders/*.py, run this, and commit both.
 
@@ -28,14 +28,14 @@ DASHBOARDS = {
 
 
 def render(dashboard: Dashboard) -> str:
-    """A dashboard as the text of its file, its panels numbered in their order."""
+    """Returns the text of a dashboard's file, with numbered panels."""
     for number, panel in enumerate(dashboard.panels or [], start=1):
         panel.id_val = number
     return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def difference(path: Path, wanted: str) -> list[str]:
-    """What would change in a file, as lines of a diff."""
+    """Returns the changes of a file, as lines of a diff."""
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = (found.splitlines(keepends=True), wanted.splitlines(keepends=True))
     return list(difflib.unified_diff(*lines, f"{path.name} (committed)", f"{path.name} (made)"))
@@ -53,7 +53,7 @@ def main() -> int:
         strangers = sorted(path.name for path in FOLDER.glob("*.json") if path not in texts)
         sys.stdout.writelines(differences)
         for name in strangers:
-            print(f"{name}: nothing makes it")
+            print(f"{name}: no builder writes it")
         if differences or strangers:
             print("dashboards: run `make generated` and commit what it writes", file=sys.stderr)
             return 1

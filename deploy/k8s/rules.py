@@ -1,4 +1,4 @@
-"""Writes components/monitoring/rules.yaml: deploy/prometheus/rules/*.yml as a PrometheusRule for the Prometheus operator.
+"""Writes components/monitoring/rules.yaml: the rules of deploy/prometheus/ as a PrometheusRule of the operator.
 
 The result is committed. Change deploy/prometheus/rules/, run this, and commit both.
 

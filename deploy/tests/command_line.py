@@ -20,7 +20,7 @@ def add_bin_dir(arguments: argparse.ArgumentParser) -> None:
 
 
 def report(check: str, faults: Sequence[str], summary: str) -> int:
-    """Prints every fault, or the summary where there is none; returns the exit status."""
+    """Prints every fault, or the summary if there are no faults; returns the exit status."""
     for fault in faults:
         print(f"{check}: {fault}", file=sys.stderr)
     if not faults:

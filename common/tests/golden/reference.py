@@ -3,7 +3,7 @@
 
 An implementation of its own in PyTorch (2.11, CPU), deliberately plain: one function per sentence of the
 description, one sequence at a time, no fused operators, in 64-bit floats so that the numbers' own error does
-not count. Run it to make `golden.safetensors` anew:
+not count. Run it to regenerate `golden.safetensors`:
 
     python3 common/tests/golden/reference.py
 
@@ -23,7 +23,7 @@ What the file holds:
     MAZE.final                 zH and zL at every position after the last segment of the second decision,
                                f32 [2 (zH, zL), 2 sequences, S + 1, 64]
 
-The second decision goes on from where the first one ended, on other tokens.
+The second decision continues from the end of the first one, on other tokens.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Checks what the documents say against the programs and files that they speak of.
+"""Checks the documents against the programs and files that they describe.
 
 Defaults and settings against `hrm-learner config --print`; every command, inline ones too, against the real flags,
-targets, services and names; TOML, YAML, JSON and PromQL by their parsers; paths, links and metrics by what is there.
-settings_stated.py says how a document states a default.
+targets, services and names; TOML, YAML, JSON and PromQL with their parsers; paths, links and metrics against the
+repository. settings_stated.py describes how a document states a default.
 
     cargo build --workspace --bins
     python3 -m deploy.tests.documents.check_documents --kubectl kubectl --bin-dir target/debug
@@ -21,7 +21,7 @@ from .markdown import Document, documents, tracked
 
 
 def faults(document: Document, checker: commands.Checker, files: list[str]) -> Iterator[str]:
-    """Everything that is wrong with a document."""
+    """Yields every fault of a document."""
     yield from settings_stated.faults(document, checker.program)
     yield from checker.document(document)
     yield from formats.faults(document)
@@ -29,7 +29,7 @@ def faults(document: Document, checker: commands.Checker, files: list[str]) -> I
 
 
 def main() -> int:
-    """Checks every document and says what is wrong."""
+    """Checks every document and prints the faults."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--kubectl", default="kubectl", help="kubectl, any version")
     command_line.add_bin_dir(parser)

@@ -1,7 +1,7 @@
-"""Commands that documents tell people to run.
+"""Commands in the documents.
 
-Flags of our programs, of make, cargo, kubectl and Compose are held against the real ones; what a document prints of
-`config` is run and compared; a `python3 -c` is run beside the episodes that `hrm-learner eval --dump` writes.
+The check compares flags of our programs, make, cargo, kubectl and Compose with the real ones. It runs `config` and
+compares the output that a document shows. It runs a `python3 -c` beside the episodes of `hrm-learner eval --dump`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .settings_stated import Program
 from .shell import Command, Unreadable, commands
 
 SHELL = ("sh", "bash", "shell", "console")
-# Nothing of ours is named in them.
+# Commands that name nothing of this project.
 OTHERS = {"sudo", "kind", "helm", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"}
 OURS = ("hrm-learner", "hrm-actor")
-# Their flags are settings of the configuration as well.
+# Subcommands whose flags are settings of the configuration too.
 CONFIGURED = ("train", "serve", "run", "health")
 COMPOSE = ("up", "down", "logs", "build", "ps", "config", "pull")
-# What a reader puts something else in place of.
+# A word that the reader replaces.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
 # Prefixes of inline code that is a command.
 INLINE = (*OURS, "make", "cargo", "kubectl", "docker compose", "docker-compose", "python3")
@@ -38,18 +38,18 @@ INLINE = (*OURS, "make", "cargo", "kubectl", "docker compose", "docker-compose",
 
 @dataclass
 class Checker:
-    """What commands are held against."""
+    """Checks commands against the programs."""
 
     program: Program
     kubectl: str
 
     @property
     def bin_dir(self) -> Path:
-        """Where our programs are."""
+        """The folder of our programs."""
         return self.program.path.parent
 
     def document(self, document: Document) -> Iterator[str]:
-        """What is wrong with the commands of a document."""
+        """Yields the faults in the commands of a document."""
         for block in document.blocks:
             yield from (f"{block.where}: {fault}" for fault in self._block(block))
         for paragraph in document.paragraphs:
@@ -71,7 +71,7 @@ class Checker:
             yield from self.shell(span)
 
     def shell(self, text: str) -> Iterator[str]:
-        """What is wrong with some lines of shell."""
+        """Yields the faults of some lines of shell."""
         try:
             found = commands(text)
             unbraced = commands(text, braces=False)
@@ -85,7 +85,7 @@ class Checker:
                 yield f"{one}: bash made some of these words of braces; write them out"
 
     def _flags(self, span: str) -> Iterator[str]:
-        """Flags by themselves, of whichever program."""
+        """Yields the faults of flags that stand alone, of any program."""
         try:
             flags, plain = commands(f"_ {span}")[0], commands(f"_ {span}", braces=False)[0]
         except Unreadable as fault:
@@ -99,7 +99,7 @@ class Checker:
                 yield from self._refused("--set", setting)
 
     def command(self, command: Command) -> Iterator[str]:
-        """What is wrong with one command."""
+        """Yields the faults of one command."""
         name, *arguments = command.words
         if name == "docker" and arguments:
             name, arguments = f"docker {arguments[0]}", arguments[1:]
@@ -116,17 +116,17 @@ class Checker:
         elif name == "python3":
             yield from self._python(arguments)
         elif name not in OTHERS:
-            yield f"nobody knows the command {name}"
+            yield f"unknown command {name}"
 
     def _ours(self, name: str, arguments: Sequence[str]) -> Iterator[str]:
         path = self.bin_dir / name
         if not arguments:
             return
         named = [Path(value) for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--config"]
-        # A file of the reader's, or of a container.
+        # A file of the reader or of a container.
         elsewhere = any(path.is_absolute() or PLACEHOLDER.search(str(path)) for path in named)
         arguments = ["1" if PLACEHOLDER.fullmatch(word) else word for word in arguments]
-        # Clap looks at every flag and value before it gives help.
+        # Clap checks every flag and value before it prints help.
         if refused := failure([str(path), *arguments, "--help"]):
             yield refused
             return
@@ -150,7 +150,7 @@ class Checker:
 
     @cached_property
     def _makefile(self) -> tuple[set[str], set[str]]:
-        """Targets, and variables that may be set."""
+        """The targets, and the variables that a reader may set."""
         text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
         targets = set(re.findall(r"^([a-z][\w-]*):", text, re.MULTILINE))
         return targets, set(re.findall(r"^([A-Z_]+)\s*\?=", text, re.MULTILINE))
@@ -224,7 +224,7 @@ class Checker:
             if flag == "--scale" and value.partition("=")[0] not in services:
                 yield f"there is no service {value}"
         if free and free[0] not in COMPOSE:
-            yield f"nobody knows its command {free[0]}"
+            yield f"unknown command {free[0]} of Compose"
         yield from (f"there is no service {name}" for name in free[1:] if name not in services)
 
     def _python(self, arguments: Sequence[str]) -> Iterator[str]:
@@ -245,10 +245,10 @@ class Checker:
             if made.returncode != 0:
                 yield made.stderr.strip().splitlines()[-1]
             elif not {"A", "G"} <= set(made.stdout):
-                yield "it shows no agent and no goal"
+                yield "its output has no agent and no goal"
 
     def _session(self, text: str) -> Iterator[str]:
-        """Commands after a `$`, and what the document says they print."""
+        """Yields the faults of commands after a `$`, and of their printed output."""
         for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
             line, _, stated = part.partition("\n")
             words = shlex.split(line)
@@ -261,13 +261,13 @@ class Checker:
 
 
 def is_shell(text: str) -> bool:
-    """Whether an indented block begins with a command."""
+    """True if an indented block begins with a command."""
     first = text.split(maxsplit=1)[0].removeprefix("target/release/") if text.split() else ""
     return first in {*OURS, *OTHERS, "make", "cargo", "kubectl", "docker", "docker-compose", "python3"} or "=" in first
 
 
 def run(command: Sequence[str], folder: Path | str) -> subprocess.CompletedProcess[str]:
-    """Runs it with none of our variables."""
+    """Runs a command without variables of ours."""
     return subprocess.run(
         command,
         cwd=folder,
@@ -280,7 +280,7 @@ def run(command: Sequence[str], folder: Path | str) -> subprocess.CompletedProce
 
 
 def failure(command: Sequence[str]) -> str:
-    """Why a command fails; empty when it does not."""
+    """Returns the cause of a command's failure, or an empty text if it succeeds."""
     return _failure(tuple(command))
 
 

@@ -1,4 +1,4 @@
-"""Blocks that are not commands: TOML, YAML, JSON, and questions to Prometheus."""
+"""Blocks that are not commands: TOML, YAML, JSON and PromQL."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from .markdown import INDENTED, Document, Piece
 PROMQL = re.compile(r"\bhrm_(?:learner|actor)_\w+")
 RANGE = re.compile(r"\[(\d+)([smh])\]")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-# A rate needs two samples at least, and with fewer than four a scrape that fails leaves a gap.
+# A rate needs at least two samples; with fewer than four, one failed scrape leaves a gap.
 SAMPLES = 4
-# Pictures, output, and languages that something else checks.
+# Pictures, output, and languages that other checks cover.
 SHOWN = ("text", "rust", "proto", "mermaid")
 
 
 @cache
 def inference() -> Inference:
-    """What is known of the labels of every metric."""
+    """The known labels of every metric."""
     exported = metrics()
     return Inference(exported, recorded(expressions.every(), exported))
 
 
 def is_promql(block: Piece) -> bool:
-    """Whether every line of a block asks for a metric of ours."""
+    """True if every line of a block names a metric of ours."""
     lines = block.text.splitlines()
     return block.language in ("promql", INDENTED) and not is_shell(block.text) and all(map(PROMQL.search, lines))
 
 
 def faults(document: Document) -> Iterator[str]:
-    """What is wrong with a document's blocks."""
+    """Yields the faults in a document's blocks."""
     for block in document.blocks:
         yield from (f"{block.where}: {fault}" for fault in _of_block(block))
     yield from _too_rarely(document)
@@ -71,7 +71,7 @@ def _of_block(block: Piece) -> Iterator[str]:
             case language if language == INDENTED and "×" in block.text:
                 pass
             case language:
-                yield f"nobody knows what this block is ({language or 'no language'}): give its fence a language"
+                yield f"unknown kind of block ({language or 'no language'}): give its fence a language"
     except (ValueError, yaml.YAMLError) as error:
         yield " ".join(str(error).split())
 
@@ -98,7 +98,7 @@ def _of_yaml(content: Any, text: str) -> Iterator[str]:
 
 
 def promtool(text: str) -> Iterator[str]:
-    """What Prometheus's own tool says of a configuration."""
+    """Yields the faults that Prometheus's own tool finds in a configuration."""
     with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -109,7 +109,7 @@ def promtool(text: str) -> Iterator[str]:
 
 
 def _too_rarely(document: Document) -> Iterator[str]:
-    """Questions over a shorter time than the document's own scrapes leave four samples in."""
+    """Yields the ranges that hold fewer than four samples at the document's own scrape interval."""
     intervals = [
         _seconds(content.get("global", {}).get("scrape_interval", "1m"))
         for block in document.blocks
@@ -133,7 +133,7 @@ def _loaded(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        # It is named as a fault of its block.
+        # The block's own check reports it.
         return None
 
 

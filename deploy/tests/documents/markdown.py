@@ -1,4 +1,4 @@
-"""Documents as the checks see them: blocks of code, and prose with spans of code in it."""
+"""The parts of a document: blocks of code, and prose with spans of code."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ INDENTED = "indented"
 
 @dataclass(frozen=True)
 class Piece:
-    """Some text of a document, and where it stands."""
+    """Text of a document, with its place."""
 
     where: str
     text: str
-    # Of a block: what its fence names, or INDENTED.
+    # The language that a block's fence names, or INDENTED.
     language: str = ""
 
     @property
     def spans(self) -> list[str]:
-        """The code within a paragraph, each on one line."""
+        """The spans of code in a paragraph, each on one line."""
         return [" ".join(span.split()) for span in SPAN.findall(self.text)]
 
 
@@ -47,7 +47,7 @@ class Document:
 
     @cached_property
     def paragraphs(self) -> list[Piece]:
-        """Everything else: paragraphs, and rows of tables."""
+        """Paragraphs and rows of tables: everything but blocks."""
         return [piece for piece, is_block in self._pieces if not is_block]
 
     @cached_property
@@ -75,7 +75,7 @@ def _pieces(name: str, lines: list[str]) -> Iterator[tuple[Piece, bool]]:
             continue
         elif line.strip():
             at += 1
-            # A row of a table, like an item of a list, speaks for itself.
+            # A row of a table, like an item of a list, is a piece of its own.
             while at < len(lines) and lines[at].strip() and not lines[at].startswith(("|", "- ", "```", "#")):
                 at += 1
             yield Piece(f"{name}:{first + 1}", "\n".join(lines[first:at])), False
@@ -87,14 +87,14 @@ def _pieces(name: str, lines: list[str]) -> Iterator[tuple[Piece, bool]]:
 
 
 def tracked() -> list[str]:
-    """Every file of the repository that is not ignored."""
+    """Returns every file of the repository that git does not ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return sorted(name for name in listed.stdout.splitlines() if (REPOSITORY / name).exists())
 
 
 def documents(files: list[str]) -> list[Document]:
-    """The repository's documents; comments of .env.example and docker-compose.yml are prose."""
+    """Returns the documents; comments of .env.example and docker-compose.yml count as prose."""
     found = []
     for name in files:
         path = REPOSITORY / name

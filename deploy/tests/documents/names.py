@@ -1,4 +1,4 @@
-"""What documents name: files, links, metrics, variables of make."""
+"""Names in documents: files, links and metrics."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .markdown import Document
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 METRIC = re.compile(r"\b(?:\w+:hrm_\w+:\w+|hrm_(?:learner|actor)_[a-z0-9_]*[a-z0-9])\b(?![*:])")
-# Of a run, or of whoever reads: no files of this repository.
+# Files with these endings belong to this repository, others to a run or to the reader.
 SOURCE = re.compile(r"[\w.*-]+\.(?:rs|py|sh|proto)")
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*/?")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def faults(document: Document, files: list[str]) -> Iterator[str]:
-    """Names that nothing has."""
+    """Yields the names that do not exist."""
     top = {name.partition("/")[0] for name in files if "/" in name}
     for paragraph in document.paragraphs:
         for span in paragraph.spans:
@@ -34,7 +34,7 @@ def faults(document: Document, files: list[str]) -> Iterator[str]:
 
 
 def known(metric: str) -> bool:
-    """Whether a program exports it, or those whose names begin with it, or a rule records it."""
+    """True if a program exports the metric, or metrics that begin with its name, or a rule records it."""
     if ":" in metric:
         return metric in inference().recorded
     return any(name == metric or name.startswith(f"{metric}_") for name in inference().metrics)
@@ -64,5 +64,5 @@ def _of_link(document: Document, target: str) -> Iterator[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """The headings of a document, as links spell them."""
+    """Returns the headings of a document, as links spell them."""
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in HEADING.findall(text)}

@@ -1,9 +1,10 @@
-"""What documents say about configuration keys.
+"""Statements about configuration keys in documents.
 
-A document states a default as "`section.key` (V", "`section.key` (default V" or "`section.key`, V,", and the value in a
-file as "`section.key` (V in `configs/FILE.toml`" or "`section.key` of `configs/FILE.toml`, V,". A number that follows from
-defaults stands after its formula, "`loss.passes × rollout.envs` = N", also in the next cell of a table. "A batch of the
-defaults makes N versions" is such a formula in words. "`section.key = V`" is a setting that the program must accept.
+A document states a default as "`section.key` (V", "`section.key` (default V" or "`section.key`, V,". It states a value
+in a file as "`section.key` (V in `configs/FILE.toml`" or "`section.key` of `configs/FILE.toml`, V,". A number that
+follows from defaults stands after its formula, "`loss.passes × rollout.envs` = N", or in the next cell of a table. "A
+batch of the defaults makes N versions" is such a formula in words. "`section.key = V`" is a setting that the program
+must accept.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ OPERATORS = {ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Add: operato
 
 @dataclass(frozen=True)
 class Program:
-    """What the real program says of its configuration."""
+    """The real program's configuration."""
 
     path: Path
 
@@ -65,14 +66,14 @@ class Program:
 
     @lru_cache(maxsize=None)  # noqa: B019: one instance for a whole check
     def configuration(self, *arguments: str) -> dict[str, Any] | str:
-        """The effective configuration, or why there is none."""
+        """Returns the effective configuration, or the program's error."""
         command = [str(self.path), "config", "--print", *arguments]
         made = subprocess.run(command, cwd=REPOSITORY, env={}, capture_output=True, text=True, check=False)
         return tomllib.loads(made.stdout) if made.returncode == 0 else " ".join(made.stderr.split())
 
 
 def faults(document: Document, program: Program) -> Iterator[str]:
-    """Everything that a document says of the configuration and that is not so."""
+    """Yields every false statement of a document about the configuration."""
     for piece in document.paragraphs:
         flat = Piece(piece.where, " ".join(piece.text.split()))
         for fault in _of_paragraph(flat, program):
@@ -114,11 +115,11 @@ def _statements(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _stated(key: str, value: str, file: str, program: Program) -> Iterator[str]:
-    # A file that is not there is a fault of names.py.
+    # names.py reports a file that does not exist.
     if key.partition(".")[0] not in program.sections or (file and not (REPOSITORY / file).exists()):
         return
     found = program.of_file(file or None).get(key)
-    # A key that does not exist has been named already.
+    # The check of keys reports a key that does not exist.
     if found is not None and not _same(found, value):
         yield f"{key} is {found} {f'in {file}' if file else 'by default'}, not {value}"
 
@@ -137,13 +138,13 @@ def _number(text: str) -> float:
 
 
 def _of_keys(formula: str, program: Program) -> bool:
-    """Whether a formula is about keys at all, and not about symbols that its document defines."""
+    """True if a formula contains keys, not only symbols that its document defines."""
     own = {key.partition(".")[2] for key in program.defaults} | program.defaults.keys()
     return any(name in own for name in re.findall(r"[a-z_.0-9]+", formula))
 
 
 def evaluate(formula: str, defaults: dict[str, Any]) -> float:
-    """The value of a formula over keys; a key of one section only may stand without it."""
+    """Returns the value of a formula over keys; a key that only one section has may omit the section."""
 
     def value(node: ast.AST) -> float:
         match node:
@@ -161,16 +162,16 @@ def evaluate(formula: str, defaults: dict[str, Any]) -> float:
             case ast.Attribute(ast.Name(section), key) if f"{section}.{key}" in defaults:
                 return defaults[f"{section}.{key}"]
             case _:
-                raise ValueError(f"{ast.unparse(node)} is no key")
+                raise ValueError(f"{ast.unparse(node)} is not a key")
 
     try:
         return value(ast.parse(formula.replace("×", "*").replace(",", ""), mode="eval"))
     except SyntaxError:
-        raise ValueError("it is no formula") from None
+        raise ValueError("not a formula") from None
 
 
 def _settings(piece: Piece, program: Program) -> Iterator[str]:
-    """Settings that the program refuses, whatever stands beside them."""
+    """Yields the settings that the program refuses, with and without those beside them."""
     found = [match for span in piece.spans if (match := SETTING.fullmatch(span))]
     found = [match for match in found if match[1].partition(".")[0] in program.sections]
     arguments = [f"--set={key}={value.strip(chr(34))}" for key, value in (match.groups() for match in found)]
@@ -178,7 +179,7 @@ def _settings(piece: Piece, program: Program) -> Iterator[str]:
         refused = program.configuration(argument)
         if not isinstance(refused, str):
             continue
-        # It may need another setting: one beside it, or one of a file that is shipped.
+        # It may need another setting: one beside it, or one of a file in configs/.
         beside = [arguments, *([argument, "--config", str(file)] for file in CONFIGS)]
         if all(isinstance(program.configuration(*more), str) for more in beside):
             yield refused

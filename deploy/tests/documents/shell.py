@@ -1,6 +1,6 @@
-"""The commands of a piece of shell, as bash would start them: expanded, and none of them run.
+"""The commands of a piece of shell, expanded by bash, without running any.
 
-Bash runs the text with nothing in its PATH, and a handler writes down what it was asked to start.
+Bash runs the text with nothing in its PATH, and a handler records each command that it should start.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-# A program by its path: one of ours as `make build` leaves it, or one that a reader has installed.
+# A program by its path: one of ours from `make build`, or one that the reader installed.
 PROGRAM = re.compile(r"(^|\s)(?:target/release|/[\w./-]*/bin)/([\w-]+)", re.MULTILINE)
 RECORDER = r"""
 record() {
@@ -27,10 +27,10 @@ PATH=/nonexistent
 
 @dataclass(frozen=True)
 class Command:
-    """What would be started."""
+    """A command that the text would start."""
 
     words: tuple[str, ...]
-    # What it would read, where it names standard input.
+    # Its standard input, if it reads that.
     text: str = ""
 
     def __str__(self) -> str:
@@ -38,15 +38,15 @@ class Command:
 
 
 class Unreadable(Exception):
-    """Bash does not understand it, or cannot start what it names."""
+    """Shell that bash rejects."""
 
 
 def commands(text: str, braces: bool = True) -> list[Command]:
-    """Every command in the order in which it would be started; those of one pipeline start in any order."""
+    """Returns every command in the order of its start; those of one pipeline start in any order."""
     # Bash asks the handler for bare names only.
     text = PROGRAM.sub(r"\1\2", text)
     with tempfile.TemporaryDirectory() as folder:
-        # A file for each command: the two sides of a pipe write at the same time.
+        # One file per command, because the two sides of a pipe write at the same time.
         record = Path(folder) / "record"
         record.mkdir()
         made = subprocess.run(

@@ -1,6 +1,6 @@
-"""Each check finds the faults that it is for, and leaves what is right alone.
+"""Tests of the documents' checks: each finds its faults, and accepts correct text.
 
-Needs the programs in the folder that BIN_DIR names, kubectl (KUBECTL) and promtool.
+Needs the programs in the folder BIN_DIR, kubectl (KUBECTL) and promtool.
 
     BIN_DIR=target/debug python3 -m unittest deploy.tests.documents.test_documents
 """
@@ -29,14 +29,14 @@ RATE = "    rate(hrm_learner_run_frames[1m])\n"
 
 
 def faults(text: str) -> list[str]:
-    """What is wrong with a document of this text."""
+    """Returns the faults of a document with this text."""
     return list(check_documents.faults(Document("a.md", text), CHECKER, FILES))
 
 
 class Statements(unittest.TestCase):
     """Defaults, settings and keys."""
 
-    def test_what_is_so_is_no_fault(self) -> None:
+    def test_true_statements_pass(self) -> None:
         for text in (
             "`learner.max_policy_lag` (256 versions) drops",
             "`learner.queue_unrolls`, 4, must",
@@ -54,7 +54,7 @@ class Statements(unittest.TestCase):
         ):
             self.assertEqual(faults(text), [], text)
 
-    def test_what_is_not_so_is_named(self) -> None:
+    def test_false_statements_are_named(self) -> None:
         for text, said in (
             ("`learner.max_policy_lag` (64 versions; a batch", "learner.max_policy_lag is 256 by default, not 64"),
             ("`learner.queue_unrolls`, 8, must", "learner.queue_unrolls is 4 by default, not 8"),
@@ -63,7 +63,7 @@ class Statements(unittest.TestCase):
             ("`rollout.synchronous` (true)", "is False by default"),
             ('`model.preset` (`"paper"`)', "is small by default"),
             ("| F | `batch_unrolls × envs × unroll_length` | 512 |", "is 1024 with the defaults, not 512"),
-            ("`loss.passes × rollout.env` = 2", "rollout.env is no key"),
+            ("`loss.passes × rollout.env` = 2", "rollout.env is not a key"),
             ("a batch of the default configuration makes 8", "is 32 with the defaults, not 8"),
             ("For four-rooms-long set TOTAL_FRAMES=800000", "learner.total_frames is 900000 in configs/four-rooms-long"),
             ("`learner.treads`", "there is no key learner.treads"),
@@ -86,7 +86,7 @@ class Commands(unittest.TestCase):
         for _ in range(20):
             self.assertEqual(faults("    kubectl logs learner --since=1m | grep resumed | grep -v none\n"), [])
 
-    def test_what_works_is_no_fault(self) -> None:
+    def test_commands_that_work_pass(self) -> None:
         for text in (
             "    make train ARGS=\"--run-dir runs/b --seed 2\"\n",
             "    hrm-learner certs certs --host LEARNER      # the learner's name\n",
@@ -103,7 +103,7 @@ class Commands(unittest.TestCase):
         ):
             self.assertEqual(faults(text), [], text)
 
-    def test_what_does_not_work_is_named(self) -> None:
+    def test_commands_that_fail_are_named(self) -> None:
         for text, said in (
             ("    make trian\n", "there is no target trian"),
             ("    make train CONFG=configs/four-rooms.toml\n", "there is no variable CONFG"),
@@ -126,7 +126,7 @@ class Commands(unittest.TestCase):
             ("    kubectl get pods --alll\n", "--alll"),
             ("    kubectl apply -k deploy/k8s/overlays/none\n", "no folder"),
             ("    kubectl apply -f - <<'POD'\n    a: {b\n    POD\n", "flow mapping"),
-            ("    sudo true\n    nobody-knows this\n", "nobody knows the command nobody-knows"),
+            ("    sudo true\n    nobody-knows this\n", "unknown command nobody-knows"),
             ("```text\n$ hrm-learner config --print --set learner.treads=3\nanother answer\n```\n", "it prints"),
         ):
             found = faults(text)
@@ -143,7 +143,7 @@ class Commands(unittest.TestCase):
 class Formats(unittest.TestCase):
     """Blocks that are not commands."""
 
-    def test_what_parses_is_no_fault(self) -> None:
+    def test_blocks_that_parse_pass(self) -> None:
         for text in (
             "```toml\n[run]\nseed = 1\n```\n",
             '```json\n{"a": 1}\n```\n',
@@ -151,7 +151,7 @@ class Formats(unittest.TestCase):
         ):
             self.assertEqual(faults(text), [], text)
 
-    def test_what_does_not_is_named(self) -> None:
+    def test_blocks_that_do_not_parse_are_named(self) -> None:
         for text, said in (
             ("```toml\n[run\n```\n", "a.md:1"),
             ("```json\n{\n```\n", "a.md:1"),
@@ -176,7 +176,7 @@ class Formats(unittest.TestCase):
 class Names(unittest.TestCase):
     """Paths, links and metrics."""
 
-    def test_what_is_there_is_no_fault(self) -> None:
+    def test_names_that_exist_pass(self) -> None:
         for text in (
             "`learner/src/run.rs`, `run.rs`, `configs/*.toml`, `deploy/k8s`, `runs/NAME/`, `config.toml`",
             "[a](README.md) [b](https://example.com/x) [c](README.md#two-commands)",
@@ -184,7 +184,7 @@ class Names(unittest.TestCase):
         ):
             self.assertEqual(faults(text), [], text)
 
-    def test_what_is_not_is_named(self) -> None:
+    def test_names_that_do_not_exist_are_named(self) -> None:
         for text, said in (
             ("`learner/src/nothing.rs`", "there is no learner/src/nothing.rs"),
             ("`nothing.rs`", "there is no file nothing.rs"),

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Makes local stand-ins for the images that the Dockerfile and docker-compose.yml begin with, for where none can be
-# pulled: out of Debian's packages, and of this machine's own Rust.
+# Makes local replacements for the base images of the Dockerfile and docker-compose.yml, for machines that cannot pull
+# any. They consist of Debian's packages and of this machine's own Rust.
 #
 #   registry.invalid/hrm-test/rust      Debian 12 with g++, pip and this machine's toolchain; for RUST_IMAGE
-#   registry.invalid/hrm-test/runtime   glibc and libstdc++ and nothing else, so no shell; for RUNTIME_IMAGE
-#   PROMETHEUS (an argument)            Debian's Prometheus, under the name that docker-compose.yml asks for
+#   registry.invalid/hrm-test/runtime   glibc and libstdc++ only, without a shell; for RUNTIME_IMAGE
+#   PROMETHEUS (an argument)            Debian's Prometheus, under the name in docker-compose.yml
 #
-# Needs root, debootstrap and a Docker engine. Where a proxy inspects TLS, the certificates that SSL_CERT_FILE names go
-# into the first, and from there into no other image.
+# Needs root, debootstrap and a Docker engine. Where a proxy inspects TLS, the certificates of SSL_CERT_FILE go into the
+# first image, and into no other.
 set -eu
 
 prometheus=$1
@@ -19,7 +19,7 @@ exists() {
     docker image inspect "$1" >/dev/null 2>&1
 }
 
-# FOLDER PACKAGE ...: what the packages hold, unpacked; no script of theirs runs.
+# FOLDER PACKAGE ...: unpacks packages into a folder, without running their scripts.
 unpack() {
     folder=$1
     shift
@@ -30,7 +30,7 @@ unpack() {
     done
 }
 
-# ROOT: the users and folders that every image has.
+# ROOT: adds the users and folders of every image.
 furnish() {
     mkdir -p "$1/etc" "$1/tmp"
     chmod 1777 "$1/tmp"

@@ -1,8 +1,8 @@
-"""Checks docker-compose.yml against what it is made of. Needs no engine.
+"""Checks docker-compose.yml against the files that it uses. Needs no engine.
 
-.env.example names exactly what can be set, with the same defaults; ports are published on loopback only; our images
-are built here and asked of no registry; our programs take the environment of image and service; Prometheus asks services
-that are there, at the ports they have.
+.env.example lists exactly the variables, with the same defaults. Ports are published on loopback only. Our images are
+built and never pulled. Our programs accept the environment of image and service. Prometheus asks existing services at
+their real ports.
 
     cargo build --workspace --bins
     python3 -m deploy.tests.engine.check_compose --bin-dir target/debug
@@ -36,12 +36,12 @@ OURS = {
 
 
 def filled(text: str) -> str:
-    """The file with every variable at its default."""
+    """Returns the file with every variable at its default."""
     return VARIABLE.sub(lambda match: match[2] or "", text)
 
 
 def faults_of_variables(text: str) -> Iterator[str]:
-    """Where .env.example says something else than the file."""
+    """Yields the variables that .env.example and the file state differently."""
     defaults: dict[str, str] = {}
     for name, default in VARIABLE.findall(text):
         if defaults.setdefault(name, default) != default:
@@ -54,7 +54,7 @@ def faults_of_variables(text: str) -> Iterator[str]:
 
 
 def faults_of_services(services: dict[str, Any], bin_dir: Path) -> Iterator[str]:
-    """What is wrong with single services."""
+    """Yields the faults of single services."""
     for name, service in services.items():
         for port in service.get("ports", []):
             if not str(port).startswith("127.0.0.1:"):
@@ -76,7 +76,7 @@ def faults_of_services(services: dict[str, Any], bin_dir: Path) -> Iterator[str]
 
 
 def faults_of_images(services: dict[str, Any]) -> Iterator[str]:
-    """Where an image of ours would come from somewhere else than from here."""
+    """Yields the services that would not get our image from a build on this machine."""
     builders: dict[str, list[str]] = {}
     for name, service in services.items():
         image = service["image"]
@@ -102,7 +102,7 @@ def faults_of_images(services: dict[str, Any]) -> Iterator[str]:
 
 
 def configuration(service: dict[str, Any], program: Path) -> dict[str, Any]:
-    """The effective configuration of a service."""
+    """Returns the effective configuration of a service."""
     variables = image_environment(image_of_ours(service["image"])[0]) | service.get("environment", {})
     if "command" not in service:
         return programs.configuration(program, variables)
@@ -111,7 +111,7 @@ def configuration(service: dict[str, Any], program: Path) -> dict[str, Any]:
 
 
 def faults_of_scraping(services: dict[str, Any]) -> Iterator[str]:
-    """Whom Prometheus asks in vain."""
+    """Yields the services and ports that Prometheus asks and that do not exist."""
     for job in yaml.safe_load(SCRAPE.read_text(encoding="utf-8"))["scrape_configs"]:
         section = job["job_name"].removeprefix("hrm-").upper()
         for target in job["dns_sd_configs"]:
@@ -125,7 +125,7 @@ def faults_of_scraping(services: dict[str, Any]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Checks everything and says what is wrong."""
+    """Checks everything and prints the faults."""
     parser = command_line.parser(__doc__)
     command_line.add_bin_dir(parser)
     bin_dir = parser.parse_args().bin_dir

@@ -1,8 +1,8 @@
 """Checks, without a GPU, that the learner finds CUDA: with the real libtorch for CUDA, or in the image learner-cuda.
 
-The learner must load libtorch_cuda.so and libtorch must ask the driver that is put there: none, one that counts no
-device, and one that is too old. `run.device = "cuda"` must end with an error that says so; `auto` must say so and train
-on the CPU.
+The learner must load libtorch_cuda.so, and libtorch must ask the driver. The check provides three drivers: none, one
+without a device, and one that is too old. `run.device = "cuda"` must end with an error that names the cause. `auto`
+must log the cause and train on the CPU.
 
 Fetches libtorch into the folder that is given, 2.7 GB, once:
 
@@ -31,13 +31,13 @@ from ..waiting import Failure
 PINS = DEPLOY / "docker/libtorch-cuda.txt"
 DRIVER_SOURCE = Path(__file__).with_name("stub_driver.c")
 DRIVER = "libcuda.so.1"
-# Those that the pinned wheels carry; pip takes them literally.
+# The platforms of the pinned wheels; pip matches them literally.
 PLATFORMS = [f"manylinux_2_{glibc}_x86_64" for glibc in (28, 27, 25, 18)] + ["manylinux2014_x86_64"]
 
 NO_DRIVER = "libtorch's CUDA library is loaded, but there is no NVIDIA driver: "
 NO_DEVICE = "libtorch's CUDA library and the NVIDIA driver's are loaded, but no CUDA device can be used: "
 
-# A run that takes a moment.
+# A short run.
 SETTINGS = {
     "model.hidden": "8",
     "model.inter_multiple": "8",
@@ -59,7 +59,7 @@ SETTINGS = {
 
 @dataclass
 class Ended:
-    """How a run of the learner ended."""
+    """The end of a run of the learner."""
 
     status: int
     log: str
@@ -85,7 +85,7 @@ class Ended:
 
 
 def train(program: list[str], device: str, run_dir: str, environment: dict[str, str] | None = None) -> Ended:
-    """A moment of training."""
+    """Runs a short training."""
     command = [*program, "train", "--local-actors=1", "--run-dir", run_dir, "--set", f"run.device={device}"]
     for key, value in SETTINGS.items():
         command += ["--set", f"{key}={value}"]
@@ -96,7 +96,7 @@ def train(program: list[str], device: str, run_dir: str, environment: dict[str, 
 
 
 def fetch(libtorch: Path) -> None:
-    """Puts the pinned wheels there, as the Dockerfile does."""
+    """Installs the pinned wheels into a folder, as the Dockerfile does."""
     stamp = libtorch.parent / "complete"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == PINS.read_text(encoding="utf-8"):
         return
@@ -112,19 +112,19 @@ def fetch(libtorch: Path) -> None:
 
 
 def loaded_libraries(log: Path) -> set[str]:
-    """What the dynamic loader initialised, as LD_DEBUG tells it."""
+    """Returns the libraries that the dynamic loader initialised, from its LD_DEBUG output."""
     text = "".join(part.read_text(encoding="utf-8", errors="replace") for part in log.parent.glob(f"{log.name}.*"))
     return {line.split("calling init: ")[1].strip() for line in text.splitlines() if "calling init: " in line}
 
 
 def on_this_machine(program: Path, libtorch: Path) -> None:
-    """The program with the real libtorch for CUDA, and drivers of three kinds."""
+    """Checks the program with the real libtorch for CUDA and three kinds of driver."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         broken, stub = folder / "broken", folder / "stub"
         for place in (broken, stub):
             place.mkdir()
-        # On a machine with a driver it hides that one.
+        # It hides the driver of a machine that has one.
         (broken / DRIVER).write_text("no shared library", encoding="utf-8")
         subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER}", "-o", stub / DRIVER, DRIVER_SOURCE], check=True)
 
@@ -152,8 +152,8 @@ def on_this_machine(program: Path, libtorch: Path) -> None:
 
 
 def in_the_image(image: str) -> None:
-    """The image as it is, on an engine that gives it no GPU."""
-    # No shell in it: each run is a container of its own, and its folder goes with it.
+    """Checks the image on an engine that gives it no GPU."""
+    # The image has no shell, so each run is a container of its own, and its folder disappears with it.
     program = ["docker", "run", "--rm", "--network=none", image]
     run_dir = "/var/lib/hrm/runs/check"
     train(program, "cuda", run_dir).refuses(NO_DRIVER)
@@ -161,7 +161,7 @@ def in_the_image(image: str) -> None:
 
 
 def main() -> int:
-    """Runs what the arguments ask for."""
+    """Runs the check that the arguments select."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--bin-dir", type=Path, help="where hrm-learner is")
     parser.add_argument("--libtorch", type=Path, help="the folder `torch` of the wheels; fetched if it is not there")

@@ -1,12 +1,12 @@
-"""A real cluster on a real engine: docker-compose.yml, unchanged, with images that were built from the Dockerfile.
+"""A real cluster on a real engine: the unchanged docker-compose.yml with images built from the Dockerfile.
 
-Learner, three actors and Prometheus come up and are well; the agent learns four rooms to 60%; actors are added, taken
-away and killed; the learner is killed and resumes from its volume; everything is taken down and goes on when it comes
-up again. Then the same with profile tls: who shows no certificate or no token stays out. What is asked, Prometheus
-answers, which found learner and actors by their names. Grafana is left out.
+Learner, three actors and Prometheus start and are healthy. The agent learns four rooms to 60%. The test adds, removes
+and kills actors. It kills the learner, which resumes from its volume. It takes everything down, and the run resumes at
+the next start. Then it repeats this with profile tls, which rejects clients without certificate or token. Prometheus
+answers all questions; it found learner and actors by their names. Grafana is left out.
 
-Needs the images of actor and learner (make images), Prometheus's under the name that
-docker-compose.yml has for it, and about a core for each of the five.
+Needs the images of actor and learner (make images), Prometheus's image under the name in docker-compose.yml, and about
+one core for each of the five processes.
 
     python3 -m deploy.tests.engine.cluster
 """
@@ -30,7 +30,7 @@ LARGEST_IMAGE = 600_000_000
 
 
 def images() -> None:
-    """What can be seen of the images without running them."""
+    """Checks the images without running them."""
     for name in ("actor", "learner"):
         (image,) = inspect(f"registry.invalid/hrm-impala/{name}:0.1.0")
         config = image["Config"]
@@ -48,13 +48,13 @@ def images() -> None:
 
 @contextmanager
 def cluster(name: str, learner: str, actor: str, *profiles: str) -> Iterator[tuple[Cluster, int]]:
-    """A project of its own, with the learner's published port. Nothing is left of it; when it fails, it says more."""
+    """Yields a project of its own and the learner's published port. Removes it afterwards; prints logs of a failure."""
     port, prometheus, grafana = free_ports(3)
     settings = {
         "LEARNER_PORT": str(port),
         "PROMETHEUS_PORT": str(prometheus),
         "GRAFANA_PORT": str(grafana),
-        # One more than there will be frames.
+        # More frames than the test trains.
         "TOTAL_FRAMES": "100000000",
     }
     project = Project(name, settings, profiles)
@@ -71,7 +71,7 @@ def cluster(name: str, learner: str, actor: str, *profiles: str) -> Iterator[tup
 
 
 def main() -> int:
-    """Runs both stories."""
+    """Runs both tests."""
     command_line.parser(__doc__).parse_args()
     began = time.monotonic()
     try:

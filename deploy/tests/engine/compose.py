@@ -1,4 +1,4 @@
-"""The compose project, through whichever Compose this machine has."""
+"""The compose project, through the Compose of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..waiting import Failure
 
 
 def run(*command: str, environment: dict[str, str] | None = None) -> str:
-    """Standard output of a command that succeeds."""
+    """Returns the standard output of a command that succeeds."""
     made = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
     )
@@ -24,19 +24,19 @@ def run(*command: str, environment: dict[str, str] | None = None) -> str:
 
 
 def inspect(*names: str) -> list[dict[str, Any]]:
-    """What the engine knows of images or containers."""
+    """Returns the engine's description of images or containers."""
     return json.loads(run("docker", "inspect", *names)) if names else []
 
 
 class Project:
-    """docker-compose.yml under a name of its own, so that it meets nobody else's containers and volumes."""
+    """docker-compose.yml under a name of its own, apart from other containers and volumes."""
 
     def __init__(self, name: str, settings: dict[str, str], profiles: Sequence[str] = ()) -> None:
         plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
         if not plugin and not shutil.which("docker-compose"):
-            raise Failure("neither `docker compose` nor docker-compose is here (on Debian: apt install docker-compose)")
+            raise Failure("there is no `docker compose` and no docker-compose (on Debian: apt install docker-compose)")
         program = ["docker", "compose"] if plugin else ["docker-compose"]
-        # What stands in the .env of the person who runs the test is not meant for it.
+        # The .env of the person who runs the test does not apply.
         self.command = [*program, "--env-file", str(REPOSITORY / ".env.example"), "--project-name", name]
         self.command += [f"--profile={profile}" for profile in profiles]
         self.name, self.settings = name, settings
@@ -46,18 +46,18 @@ class Project:
         return run(*self.command, *arguments, environment=self.settings)
 
     def containers(self, service: str, every: bool = False) -> list[str]:
-        """The running containers of a service, or those that have stopped as well."""
+        """Returns the running containers of a service, or all of them."""
         labels = {"com.docker.compose.project": self.name, "com.docker.compose.service": service}
         filters = [f"--filter=label={key}={value}" for key, value in labels.items()]
         return run("docker", "ps", "--quiet", *(["--all"] if every else []), *filters).split()
 
     def healthy(self, service: str) -> int:
-        """How many containers of a service say that they are well."""
+        """Returns the number of healthy containers of a service."""
         states = [container["State"] for container in inspect(*self.containers(service))]
         return sum(1 for state in states if state.get("Health", {}).get("Status") == "healthy")
 
     def log(self, service: str) -> list[dict[str, Any]]:
-        """The structured log lines of a service's containers."""
+        """Returns the structured log lines of a service's containers."""
         lines = []
         for container in self.containers(service, every=True):
             made = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=False)

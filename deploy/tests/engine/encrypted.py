@@ -1,4 +1,4 @@
-"""The story of profile tls: certificates are made, actors come in by them, and nobody else does."""
+"""The test of profile tls: certificates are created, and only actors that have them join."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS = (wire.STATUS, wire.STATUS_REQUEST)
 
 
 def answer(channel: grpc.Channel, call: tuple[str, bytes], token: str = "") -> grpc.StatusCode:
-    """What one call, with this token if any, is answered."""
+    """Returns the status of one call, with this token if there is one."""
     method, request = call
     metadata = [("authorization", f"Bearer {token}")] if token else []
     with channel:
@@ -32,7 +32,7 @@ def answer(channel: grpc.Channel, call: tuple[str, bytes], token: str = "") -> g
 
 
 def callers(cluster: Cluster, port: int) -> list[str]:
-    """Makes sure who may call what at the published port; with the secrets that this took."""
+    """Checks the permissions at the published port; returns the secrets that it used."""
     with tempfile.TemporaryDirectory() as folder:
         run("docker", "cp", f"{cluster.learner_container()}:{CERTS}/.", folder)
 
@@ -58,8 +58,8 @@ def callers(cluster: Cluster, port: int) -> list[str]:
         ("without a certificate", encrypted, JOIN, actor, code.UNAVAILABLE),
         ("without a token", mutual, JOIN, "", code.UNAUTHENTICATED),
         ("with another token", mutual, JOIN, actor[::-1], code.UNAUTHENTICATED),
-        ("a viewer who joins", mutual, JOIN, viewer, code.PERMISSION_DENIED),
-        ("a viewer who looks", mutual, STATUS, viewer, code.OK),
+        ("a viewer that joins", mutual, JOIN, viewer, code.PERMISSION_DENIED),
+        ("a viewer that asks for the status", mutual, STATUS, viewer, code.OK),
         ("an actor", mutual, JOIN, actor, code.OK),
     ]
     for what, channel, call, token, expected in cases:
@@ -71,17 +71,17 @@ def callers(cluster: Cluster, port: int) -> list[str]:
 
 
 def silent(cluster: Cluster, secrets: list[str]) -> None:
-    """Makes sure that no secret stands in a log or in what the engine tells of a container."""
+    """Checks that no secret is in a log or in the engine's description of a container."""
     for service in (cluster.learner, cluster.actor):
         for container in cluster.project.containers(service):
             logged = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
             told = logged.stdout + logged.stderr + run("docker", "inspect", container)
             if any(secret in told for secret in secrets):
-                raise Failure(f"{service}: a secret got out")
+                raise Failure(f"{service}: a secret is in its log or description")
 
 
 def story(cluster: Cluster, port: int) -> None:
-    """Everything in turn; `port` is the learner's, published."""
+    """Runs the test; `port` is the learner's published port."""
     cluster.up(actors=2)
     cluster.confined()
     cluster.trains()

@@ -1,4 +1,4 @@
-"""The story of docker-compose.yml as it stands: it learns, and nothing that is killed or taken down ends the run."""
+"""The test of the unchanged docker-compose.yml: it learns, and survives kills and restarts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..waiting import Failure
 from .compose import run
 from .watched import Cluster, crash, until
 
-# What stopping may take; the engine kills after stop_grace_period.
+# Seconds that a stop may take; the engine kills after stop_grace_period.
 LONGEST_STOP = 10.0
 GOOD = 0.6
 # A limit for a test that hangs, not for a slow machine: learning takes two or three minutes on two cores.
@@ -16,7 +16,7 @@ LEARNING = 1800.0
 
 
 def story(cluster: Cluster) -> None:
-    """Everything in turn."""
+    """Runs the test."""
     cluster.up(actors=3)
     cluster.confined()
     success = "hrm_learner_episode_success_ratio"
@@ -49,7 +49,7 @@ def story(cluster: Cluster) -> None:
     cluster.project("down")
     cluster.up(actors=2)
     cluster.resumes("down and up", 3)
-    # What Prometheus had last was scraped up to five seconds before the end.
+    # Prometheus made its last scrape up to five seconds before the end.
     if cluster.resumed_at() < before:
-        raise Failure(f"it resumed at {cluster.resumed_at()} frames, and had {before:.0f} before it was stopped")
-    print(f"cluster: it went on from {cluster.resumed_at()} frames", flush=True)
+        raise Failure(f"it resumed at {cluster.resumed_at()} frames, but had {before:.0f} before the stop")
+    print(f"cluster: it resumed at {cluster.resumed_at()} frames", flush=True)

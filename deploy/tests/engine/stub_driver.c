@@ -1,4 +1,4 @@
-/* A stand-in for libcuda.so.1: a driver of CUDA 13, or of the version in STUB_DRIVER_VERSION, that finds no device. */
+/* A replacement for libcuda.so.1: a driver of CUDA 13, or of STUB_DRIVER_VERSION, that finds no device. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ int cuDriverGetVersion(int *version) {
 
 static int not_found(void) { return NOT_FOUND; }
 
-/* How CUDA's runtime asks for every function, this one included. */
+/* CUDA's runtime asks here for every function, this one included. */
 int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *found) {
     (void)version;
     (void)flags;

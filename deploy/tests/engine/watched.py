@@ -1,4 +1,4 @@
-"""A cluster that is up, and what its Prometheus says of it."""
+"""A running cluster, watched through its Prometheus."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ def until(what: str, condition: Callable[[], object], seconds: float = SOON) -> 
 
 
 def crash(container: str) -> None:
-    """Ends a container's process as a crash does; `docker kill` would count as a wish that it stay down."""
+    """Ends a container's process as a crash does; after `docker kill` the engine would not restart it."""
     os.kill(inspect(container)[0]["State"]["Pid"], signal.SIGKILL)
 
 
 class Cluster:
-    """The project with one service as the learner and one as the actors, and what its Prometheus says of them."""
+    """The project, with one service as the learner and one as the actors, and its Prometheus."""
 
     def __init__(self, project: Project, prometheus: Prometheus, learner: str, actor: str) -> None:
         self.project, self.prometheus = project, prometheus
         self.learner, self.actor = learner, actor
 
     def value(self, metric: str) -> float | None:
-        """The one value that a metric has now, if any: not one of a container that was there before."""
+        """Returns the only present value of a metric, if there is one; series of removed containers do not count."""
         if not self.prometheus.ready():
             return None
         series = self.prometheus.now(f"last_over_time({metric}[15s])")
         return float(series[0]["value"][1]) if len(series) == 1 else None
 
     def frames(self) -> float:
-        """Frames of the run so far; 0 while nobody says."""
+        """Returns the frames of the run so far; 0 while the metric does not exist."""
         return self.value("hrm_learner_run_frames") or 0.0
 
     def up(self, actors: int) -> None:
-        """Brings up what is not, with so many actors, and waits until they are joined and everything is well."""
+        """Starts missing services and this many actors; waits until these have joined and all are healthy."""
         wanted = {self.learner: 1, self.actor: actors, "prometheus": 1}
         self.project("up", "--detach", "--no-build", "--scale", f"{self.actor}={actors}", *wanted)
         until(f"{actors} actors are joined", lambda: self.value("hrm_learner_actors") == actors)
         until("all are healthy", lambda: all(self.project.healthy(name) == n for name, n in wanted.items()))
 
     def trains(self, more: int = 2048) -> None:
-        """Waits until frames go on."""
+        """Waits for more frames."""
         goal = self.frames() + more
         until(f"{goal:.0f} frames", lambda: self.frames() >= goal)
 
     def learner_container(self) -> str:
-        """The learner's container."""
+        """Returns the learner's container."""
         (container,) = self.project.containers(self.learner)
         return container
 
     def resumed_at(self) -> int:
-        """Frames at which the learner that runs now went on."""
+        """Returns the frames at which the running learner resumed."""
         said = [line["frames"] for line in self.project.log(self.learner) if line.get("message") == "resumed"]
         return said[-1] if said else 0
 
     def resumes(self, what: str, start: float) -> None:
-        """Waits until the learner has started once more and its frames and versions go on."""
+        """Waits until the learner has started again and trains on, with versions of its new block."""
         until(f"{what}: the learner's start {start:.0f}", lambda: self.value("hrm_learner_starts") == start)
         if self.resumed_at() <= 0:
             raise Failure(f"{what}: it did not resume")
@@ -77,7 +77,7 @@ class Cluster:
             raise Failure(f"{what}: versions are in block {block}, and this is start {start:.0f}")
 
     def confined(self) -> None:
-        """Makes sure that the engine lets learner and actors do no more than docker-compose.yml says."""
+        """Checks that the engine confines learner and actors as docker-compose.yml says."""
         for service in (self.learner, self.actor):
             for container in inspect(*self.project.containers(service)):
                 host = container["HostConfig"]

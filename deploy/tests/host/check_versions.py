@@ -1,8 +1,8 @@
-"""Checks that versions which several files state are the same, and that nothing is fetched by a name that can move.
+"""Checks that files which state the same version agree, and that workflows fetch nothing by a name that can move.
 
-The Rust release of rust-toolchain.toml, the Dockerfile, the workflows and the development container; the digest of
-the image that the last two name; our own version in Cargo.toml, CITATION.cff, .env.example and docker-compose.yml. Every
-action of a workflow is pinned by a full commit.
+The Rust release is in rust-toolchain.toml, the Dockerfile, the workflows and the development container. The last two
+also state the digest of the image. Our own version stands in Cargo.toml, CITATION.cff, .env.example, docker-compose.yml
+and the Dockerfile. A full commit pins every action of a workflow.
 
     python3 -m deploy.tests.host.check_versions
 """
@@ -32,7 +32,7 @@ def read(name: str) -> str:
 
 
 def faults_of_rust() -> Iterator[str]:
-    """Names images of Rust that are not the toolchain's release, or not the same image."""
+    """Yields images of Rust that are not the toolchain's release, or not the same image."""
     toolchain = tomllib.loads(read("rust-toolchain.toml"))["toolchain"]["channel"]
     pinned = [str(path.relative_to(REPOSITORY)) for path in WORKFLOWS] + [".devcontainer/devcontainer.json"]
     digests = set()
@@ -53,7 +53,7 @@ def faults_of_rust() -> Iterator[str]:
 
 
 def faults_of_actions() -> Iterator[str]:
-    """Names actions that are not pinned by a full commit, with the release in a comment."""
+    """Yields actions that are not pinned by a full commit, with the release in a comment."""
     for path in WORKFLOWS:
         for match in ACTION.finditer(path.read_text(encoding="utf-8")):
             action = match["action"]
@@ -66,7 +66,7 @@ def faults_of_actions() -> Iterator[str]:
 
 
 def faults_of_version() -> Iterator[str]:
-    """Names files that state another version than the workspace."""
+    """Yields files that state another version than the workspace."""
     version = tomllib.loads(read("Cargo.toml"))["workspace"]["package"]["version"]
     stated = {
         "CITATION.cff": [str(yaml.safe_load(read("CITATION.cff"))["version"])],
@@ -80,7 +80,7 @@ def faults_of_version() -> Iterator[str]:
 
 
 def faults_of_container() -> Iterator[str]:
-    """Names what an editor could not read of the development container."""
+    """Yields a fault if editors cannot read the development container's file."""
     try:
         json.loads(read(".devcontainer/devcontainer.json"))
     except ValueError as error:

@@ -1,8 +1,8 @@
-"""Checks every overlay of deploy/k8s as `kubectl kustomize` makes it.
+"""Checks every overlay of deploy/k8s in the form that `kubectl kustomize` gives it.
 
-Kubernetes's own kinds against the schemas of two of its versions, strictly; the restricted Pod Security Standard; that
-selectors, ports, accounts, volumes and targets are there; that our programs, given the environment of image and
-manifest, listen where the manifests say; that autoscalers ask for what is recorded. Needs no cluster.
+It checks Kubernetes's own kinds strictly against the schemas of two versions, and the restricted Pod Security Standard.
+Selectors, ports, accounts, volumes and targets must exist. Our programs, with the environment of image and manifest,
+must listen at the ports of the manifests. Autoscalers must ask for recorded series. Needs no cluster.
 
     cargo build --workspace --bins
     python3 -m deploy.tests.kubernetes.check_manifests --kubectl kubectl --bin-dir target/debug
@@ -20,12 +20,12 @@ from .. import command_line
 from . import references, restricted, scaling, settings
 from .manifests import OVERLAYS, Overlay, build
 
-# The newest that the validator knows, and one that providers still run.
+# The newest version that the validator knows, and an old one that providers still run.
 VERSIONS = ("1.31", "1.37")
 
 
 def of_schema(overlay: Overlay) -> Iterator[str]:
-    """What Kubernetes would refuse."""
+    """Yields the fields that Kubernetes would refuse."""
     for manifest in overlay.manifests:
         if manifest.custom:
             continue
@@ -38,7 +38,7 @@ def of_schema(overlay: Overlay) -> Iterator[str]:
 
 
 def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
-    """Everything that is wrong with an overlay."""
+    """Yields every fault of an overlay."""
     yield from of_schema(overlay)
     for workload in overlay.workloads:
         yield from (f"{workload.manifest}: {fault}" for fault in restricted.faults(workload))
@@ -48,7 +48,7 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Checks every overlay and says what is wrong."""
+    """Checks every overlay and prints the faults."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--kubectl", default="kubectl", help="kubectl 1.27 or later")
     command_line.add_bin_dir(parser)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Unpacks kubectl into FOLDER (.tools/bin when none is given): Debian's package of a release whose kubectl knows
-# kustomize's components, from wherever this machine's apt gets its packages. Nothing is installed, and root is not
-# needed. Elsewhere than on Debian put a kubectl 1.27 or later on the PATH.
+# Unpacks kubectl into FOLDER (.tools/bin by default) from Debian's package, of a release whose kubectl knows
+# kustomize's components. It uses this machine's apt mirror, installs nothing and needs no root. On other systems than
+# Debian, put a kubectl 1.27 or later on the PATH.
 set -eu
 
 release=trixie

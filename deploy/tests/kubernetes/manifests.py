@@ -1,4 +1,4 @@
-"""What kustomize makes of an overlay, and how its objects name each other."""
+"""The objects of an overlay after kustomize, and their names for each other."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Manifest:
 
     @property
     def namespace(self) -> str:
-        """The namespace it stands in, empty for what stands in none."""
+        """Its namespace, or an empty text."""
         return self.content["metadata"].get("namespace", "")
 
     @property
     def custom(self) -> bool:
-        """Whether an operator's definition says what it may hold, and not Kubernetes itself."""
+        """True if an operator defines its kind, not Kubernetes itself."""
         group = self.content["apiVersion"].rpartition("/")[0]
         return "." in group and not group.endswith(".k8s.io")
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What it is."""
+        """Its specification."""
         return self.content["spec"]
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Workload:
-    """An object that makes pods: a Deployment or a StatefulSet."""
+    """An object that creates pods: a Deployment or a StatefulSet."""
 
     manifest: Manifest
 
@@ -79,13 +79,13 @@ class Workload:
         return {port["name"]: port["containerPort"] for one in self.containers for port in one.get("ports", [])}
 
     def matches(self, labels: dict[str, str]) -> bool:
-        """Whether a selector of these labels finds its pods."""
+        """True if a selector of these labels finds its pods."""
         return labels.items() <= self.labels.items()
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """Everything that `kubectl apply -k` would send."""
+    """All objects that `kubectl apply -k` would send."""
 
     name: str
     manifests: list[Manifest]
@@ -96,7 +96,7 @@ class Overlay:
 
     @cached_property
     def workloads(self) -> list[Workload]:
-        """What makes pods."""
+        """The objects that create pods."""
         return [Workload(manifest) for manifest in self.of("Deployment", "StatefulSet")]
 
     def selected(self, labels: dict[str, str]) -> list[Workload]:
@@ -104,12 +104,12 @@ class Overlay:
         return [workload for workload in self.workloads if workload.matches(labels)]
 
     def has(self, kind: str, name: str) -> bool:
-        """Whether there is such an object."""
+        """True if the overlay has such an object."""
         return any(manifest.name == name for manifest in self.of(kind))
 
 
 def build(folder: Path, kubectl: str) -> Overlay:
-    """An overlay as kustomize makes it."""
+    """Returns an overlay after kustomize."""
     made = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
     if made.returncode != 0 or made.stderr:
         raise SystemExit(f"kubectl kustomize {folder}: {made.stderr or made.returncode}")

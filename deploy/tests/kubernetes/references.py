@@ -1,4 +1,4 @@
-"""Whether what the objects of an overlay name is there: selectors, ports, accounts, volumes, targets."""
+"""References between the objects of an overlay: selectors, ports, accounts, volumes, targets."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from .manifests import Manifest, Overlay, Workload
 
-# Of other projects: what our network policies name and no overlay holds.
+# Labels of other projects, which our network policies name and no overlay contains.
 STRANGERS = ({"app.kubernetes.io/name": "prometheus"},)
-# Ports at which names are served, wherever that is.
+# Ports of DNS.
 NAMES = {53, 5353}
 
 
 def faults(overlay: Overlay) -> Iterator[str]:
-    """What is named and not there, in the whole overlay."""
+    """Yields the references of an overlay to missing objects."""
     seen: set[str] = set()
     for manifest in overlay.manifests:
         if str(manifest) in seen:
-            yield f"{manifest} is there twice"
+            yield f"{manifest} occurs twice"
         seen.add(str(manifest))
         if manifest.kind != "Namespace" and not overlay.has("Namespace", manifest.namespace):
             yield f"{manifest}: namespace {manifest.namespace!r} is not the overlay's"
@@ -51,9 +51,9 @@ def _workload(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             port = container.get(probe, {}).get("grpc", {}).get("port")
             if port not in numbers:
-                yield f"{container['name']}: {probe} asks port {port}, which is none of {sorted(numbers)}"
+                yield f"{container['name']}: {probe} asks port {port}, which is not in {sorted(numbers)}"
         for source in container.get("envFrom", []):
-            # Whoever installs makes the secret.
+            # The operator creates the secret.
             if not source["secretRef"].get("optional"):
                 yield f"{container['name']}: there is no secret {source['secretRef']['name']}, and it is not optional"
 
@@ -77,7 +77,7 @@ def _policy(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
         if "to" in rule:
             yield from _peers(overlay, rule["to"], ports)
         elif not NAMES.issuperset(ports):
-            yield f"it lets everything reach everybody at {ports}"
+            yield f"it allows every peer at {ports}"
 
 
 def _peers(overlay: Overlay, peers: list[dict[str, Any]], ports: list[Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The restricted Pod Security Standard, as far as our pods can break it, and what we ask for beyond it."""
+"""The restricted Pod Security Standard, as far as our pods can break it, and stricter rules of ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def faults(workload: Workload) -> Iterator[str]:
-    """What is wrong with the pods of a workload."""
+    """Yields the faults of a workload's pods."""
     pod = workload.pod
     yield from (f"{key} is set" for key in HOST if pod.get(key))
     for volume in pod.get("volumes", []):
@@ -22,7 +22,7 @@ def faults(workload: Workload) -> Iterator[str]:
     if not pod.get("terminationGracePeriodSeconds"):
         yield "no terminationGracePeriodSeconds"
     for container in workload.containers:
-        # What a container does not say, the pod says for it.
+        # The pod's values apply to a container that sets none.
         context = {**pod.get("securityContext", {}), **container.get("securityContext", {})}
         where = container["name"]
         if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:

@@ -1,4 +1,4 @@
-"""Whether autoscalers ask for something that is recorded, of a run that can be scaled by it."""
+"""Autoscalers must ask for a recorded series, of a run that it can scale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADAPTER = K8S / "components/hpa/adapter-values.yaml"
 
 
 def faults(overlay: Overlay) -> Iterator[str]:
-    """What is wrong with the autoscalers of an overlay."""
+    """Yields the faults of an overlay's autoscalers."""
     records = {r["record"] for g in yaml.safe_load(RECORDING.read_text())["groups"] for r in g["rules"]}
     served = {
         rule["name"]["as"]: rule["seriesQuery"]
@@ -32,11 +32,11 @@ def faults(overlay: Overlay) -> Iterator[str]:
             if not any(record in query for record in records):
                 yield f"{scaler}: nothing records what it asks for: {query}"
             if f'namespace="{scaler.namespace}"' not in query:
-                yield f"{scaler}: it stands in {scaler.namespace} and asks for another: {query}"
+                yield f"{scaler}: its namespace is {scaler.namespace}, but it asks for another: {query}"
     if any(_scalers(overlay)):
         for settings in overlay.of("ConfigMap"):
             if not re.search(r"^synchronous = false$", settings.content["data"].get("run.toml", ""), re.MULTILINE):
-                yield f"{settings}: a synchronous run waits for its actors by design and cannot be scaled by that"
+                yield f"{settings}: a synchronous run waits for its actors by design, so that share cannot scale it"
 
 
 def _scalers(overlay: Overlay) -> Iterator[Manifest]:

@@ -1,4 +1,4 @@
-"""Whether our programs, in the environment that image and manifest give them, are what the manifests say."""
+"""Our programs with the environment of image and manifest, compared with the manifests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .manifests import Overlay, Workload
 
 DOCKERFILE = DEPLOY / "docker/Dockerfile"
 VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))["workspace"]["package"]["version"]
-# The registry of our images until somebody names one.
+# The registry of our images until an overlay names one.
 PLACEHOLDER = "registry.invalid"
-# Which port of a container each address of the configuration is.
+# The container's port for each address of the configuration.
 ADDRESSES = {
     "hrm-learner": {"listen": "grpc", "metrics_listen": "metrics", "health_listen": "health"},
     "hrm-actor": {"metrics_listen": "metrics", "health_listen": "health"},
@@ -25,7 +25,7 @@ ADDRESSES = {
 
 
 def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
-    """What an overlay says of our programs and is not so."""
+    """Yields the statements of an overlay about our programs that are false."""
     for workload in overlay.workloads:
         program = workload.manifest.name
         container = workload.containers[0]
@@ -53,22 +53,22 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
 
 
 def image_of_ours(image: str) -> tuple[str, str]:
-    """The Dockerfile's target and the tag of one of our images, from whatever registry; empty for others."""
+    """Returns the Dockerfile's target and the tag of one of our images, from any registry; empty texts for others."""
     match = re.fullmatch(r"(?:.*/)?hrm-impala/([a-z-]+):(\S+)", image)
     return (match[1], match[2]) if match else ("", "")
 
 
 def faults_of_registry(image: str) -> Iterator[str]:
-    """Where a registry that anybody could fill would be asked for one of our images."""
+    """Yields a fault if one of our images names a registry that anybody could fill."""
     target, _ = image_of_ours(image)
     registry = image.partition("/")[0]
-    # RFC 2606 keeps this domain from ever resolving.
+    # RFC 2606 reserves this domain, so it never resolves.
     if target and not registry.endswith(".invalid"):
         yield f"image {image}: write {PLACEHOLDER}/hrm-impala/{target}, which no registry answers for"
 
 
 def image_environment(target: str) -> dict[str, str]:
-    """The variables that the Dockerfile sets in a target, those of what it is built on included."""
+    """Returns the variables that the Dockerfile sets in a target and in the targets below it."""
     stages: dict[str, tuple[str, dict[str, str]]] = {}
     stage = ""
     for line in re.sub(r"\\\n\s*", "", DOCKERFILE.read_text(encoding="utf-8")).splitlines():
@@ -83,7 +83,7 @@ def image_environment(target: str) -> dict[str, str]:
 
 
 def _configuration(overlay: Overlay, workload: Workload, program: Path, image: dict[str, str]) -> dict[str, Any]:
-    """What `config --print` says of the container's environment and file."""
+    """Returns the effective configuration with the container's environment and file."""
     container = workload.containers[0]
     own = {variable["name"]: variable["value"] for variable in container.get("env", [])}
     if "--config" not in container["args"]:
@@ -100,22 +100,22 @@ def _config_map(overlay: Overlay, workload: Workload) -> dict[str, str]:
 
 
 def _learner(config: dict[str, Any], workload: Workload) -> Iterator[str]:
-    """The run lies on the volume, nothing ends that Kubernetes would start again, and a GPU is used if there."""
+    """Requires the run on the volume, a learner that stays when complete, and a GPU exactly if there is one."""
     learner = config["learner"]
     if not learner["stay_when_complete"]:
         yield f"{workload.manifest}: learner.stay_when_complete is not set"
     mount = next(m["mountPath"] for m in workload.containers[0]["volumeMounts"] if m["name"] == "runs")
     work = re.search(r"^WORKDIR (/var\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
     if not work or not str(Path(work[1]) / config["run"]["dir"]).startswith(f"{mount}/"):
-        yield f"{workload.manifest}: run.dir = {config['run']['dir']} is not within {mount}"
+        yield f"{workload.manifest}: run.dir = {config['run']['dir']} is not in {mount}"
     gpus = workload.containers[0]["resources"]["limits"].get("nvidia.com/gpu", 0)
     if (config["run"]["device"] == "cuda") != bool(gpus):
         yield f"{workload.manifest}: run.device = {config['run']['device']} with {gpus} GPUs"
 
 
 def _actor(config: dict[str, Any], overlay: Overlay) -> Iterator[str]:
-    """Its learner is a service of the overlay."""
+    """Requires that its learner is a service of the overlay."""
     host, _, port = config["actor"]["learner"].rpartition("//")[2].partition(":")
     services = [service for service in overlay.of("Service") if service.name == host]
     if not any(str(p["port"]) == port for service in services for p in service.spec["ports"]):
-        yield f"actor.learner = {config['actor']['learner']} is no service of the overlay"
+        yield f"actor.learner = {config['actor']['learner']} is not a service of the overlay"

@@ -1,4 +1,4 @@
-"""What Prometheus and Alertmanager answer."""
+"""Questions to Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Prometheus:
         self.url = f"http://127.0.0.1:{port}"
 
     def ready(self) -> bool:
-        """Whether it answers queries."""
+        """True if it answers queries."""
         return _answers(f"{self.url}/-/ready")
 
     def now(self, expr: str) -> list[dict[str, Any]]:
-        """The series that an expression returns now."""
+        """Returns the series of an expression now."""
         return _get(f"{self.url}/api/v1/query", query=expr)["data"]["result"]
 
     def ever(self, expr: str, start: float, end: float) -> list[dict[str, Any]]:
-        """The series that it returned at any second from `start` to `end`."""
+        """Returns the series of an expression at any second from `start` to `end`."""
         return _get(f"{self.url}/api/v1/query_range", query=expr, start=start, end=end, step=1)["data"]["result"]
 
     def unhealthy_rules(self) -> list[str]:
-        """Rules whose last evaluation failed, with the error."""
+        """Returns the rules whose last evaluation failed, with the error."""
         groups = _get(f"{self.url}/api/v1/rules")["data"]["groups"]
         rules = [rule for group in groups for rule in group["rules"]]
         return [f"{rule['name']}: {rule.get('lastError', '')}" for rule in rules if rule["health"] == "err"]
@@ -41,15 +41,15 @@ class Alertmanager:
         self.url = f"http://127.0.0.1:{port}"
 
     def ready(self) -> bool:
-        """Whether it takes alerts."""
+        """True if it accepts alerts."""
         return _answers(f"{self.url}/-/ready")
 
     def alerts(self, name: str) -> list[dict[str, Any]]:
-        """The alerts of one name that have arrived and fire."""
+        """Returns the alerts of one name that have arrived and fire."""
         return _get(f"{self.url}/api/v2/alerts", active="true", filter=f'alertname="{name}"')
 
     def has(self, name: str, instances: set[str]) -> bool:
-        """Whether the alert fires for exactly these."""
+        """True if the alert fires for exactly these instances."""
         return {alert["labels"].get("instance", "") for alert in self.alerts(name)} == instances
 
 

@@ -1,7 +1,7 @@
-"""Checks that every dashboard is fit to be read by somebody who has not made it.
+"""Checks that a stranger can read every dashboard.
 
-Titles, descriptions, units, thresholds, variables that exist, a first row of coloured numbers, nothing on top of
-something else. deploy/grafana/dashboards.py checks that the JSON is what builders/*.py make, and check_promql.py that
+It checks titles, descriptions, units, thresholds, variables, a first row of coloured numbers, and that no panel covers
+another. deploy/grafana/dashboards.py checks that the JSON is what builders/*.py make, and check_promql.py that
 its expressions ask for what exists. Needs no package.
 
     python3 -m deploy.tests.observability.check_dashboards
@@ -19,18 +19,18 @@ from .. import command_line
 from ..paths import DASHBOARDS
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-# A sentence of what it tells and a clause of what to do about it.
+# Characters of a description: a sentence with the meaning, and a clause with the remedy.
 DESCRIPTION = 50
 WIDTH = 24
 
 
 def faults_of_board(board: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the whole."""
+    """Yields the faults of a dashboard as a whole."""
     for key in ("uid", "title", "description", "tags"):
         if not board.get(key):
             yield f"no {key}"
     if board.get("id") is not None:
-        yield "it has an id, which belongs to one Grafana only"
+        yield "it has an id, which is valid in one Grafana only"
     panels = [panel for panel in board["panels"] if panel["type"] != "row"]
     ids = [panel["id"] for panel in board["panels"]]
     if len(set(ids)) != len(ids):
@@ -44,16 +44,16 @@ def faults_of_board(board: dict[str, Any]) -> Iterator[str]:
     for panel in board["panels"]:
         for cell in _cells(panel["gridPos"]):
             if cell in taken or cell[0] >= WIDTH:
-                yield f"{panel['title']} lies on {taken.get(cell, 'the edge')}"
+                yield f"{panel['title']} overlaps {taken.get(cell, 'the edge')}"
                 break
             taken[cell] = panel["title"]
 
 
 def faults_of_panel(panel: dict[str, Any], variables: list[str]) -> Iterator[str]:
-    """What is wrong with one panel."""
+    """Yields the faults of one panel."""
     defaults = panel["fieldConfig"]["defaults"]
     if len(panel.get("description", "")) < DESCRIPTION:
-        yield "its description does not say what it tells and what to do"
+        yield f"its description has fewer than {DESCRIPTION} characters: give the meaning and the remedy"
     if not defaults.get("unit"):
         yield "no unit"
     if panel["type"] != "heatmap" and not defaults.get("thresholds", {}).get("steps"):
@@ -69,17 +69,17 @@ def faults_of_panel(panel: dict[str, Any], variables: list[str]) -> Iterator[str
 
 
 def faults_of_variable(variable: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with one variable."""
+    """Yields the faults of one variable."""
     for key in ("label", "description"):
         if not variable.get(key):
             yield f"no {key}"
-    # Where a label is missing, as namespaces are in compose, only this matches.
+    # Only this matches a missing label, such as the namespace in Compose.
     if variable["type"] == "query" and variable.get("allValue") != ".*":
-        yield "all of them is not .*"
+        yield "its value for All is not .*"
 
 
 def main() -> int:
-    """Checks every dashboard and says what is wrong."""
+    """Checks every dashboard and prints the faults."""
     command_line.parser(__doc__).parse_args()
     faults, count, uids = [], 0, []
     for path in sorted(DASHBOARDS.glob("*.json")):

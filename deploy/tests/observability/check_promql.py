@@ -1,8 +1,8 @@
-"""Checks that rules and dashboards ask only for what the programs export.
+"""Checks that rules and dashboards use only metrics that exist.
 
-Every expression is parsed. Every metric in it must be declared in common/src/telemetry/names.rs, be one of a process's
-own, or be recorded by a rule; every label that it selects, groups or matches by must be one that the metric has there,
-and where the values of a label are declared, a value must be one of them. Needs no engine and no network.
+It parses every expression. A metric must be declared in common/src/telemetry/names.rs, be a `process_*` metric, or be
+recorded by a rule. Each label that selects, groups or matches must be one of the metric's labels. If the values of a
+label are declared, the expression must use one of them. Needs no engine and no network.
 
     python3 -m deploy.tests.observability.check_promql
 """
@@ -26,7 +26,7 @@ RECORD = re.compile(r"[a-z_]+:[a-z_]+:[a-z0-9_]+")
 
 
 def recorded(rules: list[Expression], exported: dict[str, Metric]) -> dict[str, Labels]:
-    """The labels of what every recording rule makes, in whatever order they use each other."""
+    """Returns the labels of every recorded series, whatever the order of the rules."""
     known: dict[str, Labels] = {}
     waiting = [rule for rule in rules if rule.kind == "record"]
     while waiting:
@@ -36,7 +36,7 @@ def recorded(rules: list[Expression], exported: dict[str, Metric]) -> dict[str, 
                 continue
             inference = Inference(exported, known)
             labels = inference.of(promql.parse(rule.text)) | frozenset(rule.labels)
-            # Several rules may record one metric: what all of them have can be relied on.
+            # Several rules may record one metric. Only the labels of all of them are certain.
             made[rule.record] = made[rule.record] & labels if rule.record in made else labels
         if not made:
             raise Fault(f"these recording rules use each other in a circle: {[rule.record for rule in waiting]}")
@@ -46,7 +46,7 @@ def recorded(rules: list[Expression], exported: dict[str, Metric]) -> dict[str, 
 
 
 def faults_of(expression: Expression, inference: Inference) -> list[str]:
-    """What is wrong with one expression."""
+    """Returns the faults of one expression."""
     try:
         inference.of(promql.parse(expression.plain("1m")))
     except (Fault, ValueError) as fault:
@@ -55,15 +55,15 @@ def faults_of(expression: Expression, inference: Inference) -> list[str]:
 
 
 def unused(every: list[Expression], names: list[str]) -> list[str]:
-    """What is recorded, but that nobody looks at."""
+    """Returns the recorded series that nothing uses."""
     asked = {s.name for e in every for s in selectors(promql.parse(e.plain("1m")))}
     return [name for name in names if name not in asked]
 
 
 def main() -> int:
-    """Checks everything and says what is wrong."""
+    """Checks everything and prints the faults."""
     parser = command_line.parser(__doc__)
-    parser.add_argument("--names", type=Path, default=NAMES, help="the file that declares the metrics")
+    parser.add_argument("--names", type=Path, default=NAMES, help="file that declares the metrics")
     arguments = parser.parse_args()
 
     exported = metrics(arguments.names)

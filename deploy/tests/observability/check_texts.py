@@ -1,7 +1,7 @@
-"""Checks what alerts and panels tell people.
+"""Checks the texts of alerts and panels.
 
-Every alert has a severity, a summary, a description, a runbook of one line, and a unit test of its name. Every
-configuration key that an alert or a panel names exists in its section. Needs no engine and no network.
+Every alert needs a severity, a summary, a description, a runbook of one line, and a unit test with its name. Every
+configuration key in an alert or a panel must exist in its section. Needs no engine and no network.
 
     python3 -m deploy.tests.observability.check_texts
 """
@@ -28,7 +28,7 @@ SEVERITIES = ("critical", "warning", "info")
 
 
 def keys() -> set[str]:
-    """Every configuration key, as `section.key`: the fields of `SectionConfig`."""
+    """Returns every configuration key as `section.key`: the fields of `SectionConfig`."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(COMMON.rglob("*.rs")))
     block = re.compile(r"^pub struct (\w+)Config \{(.*?)^\}", re.DOTALL | re.MULTILINE)
     fields = {name.lower(): re.findall(r"^    pub (\w+):", body, re.MULTILINE) for name, body in block.findall(text)}
@@ -36,7 +36,7 @@ def keys() -> set[str]:
 
 
 def alerts() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every alert, and where it stands."""
+    """Yields every alert, with its place."""
     for path in sorted(RULES.glob("*.yml")):
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
             for rule in group["rules"]:
@@ -45,7 +45,7 @@ def alerts() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def faults_of_alert(rule: dict[str, Any]) -> Iterator[str]:
-    """What is missing from one alert."""
+    """Yields the missing parts of one alert."""
     notes = rule.get("annotations", {})
     for name in REQUIRED:
         if not notes.get(name):
@@ -53,7 +53,7 @@ def faults_of_alert(rule: dict[str, Any]) -> Iterator[str]:
         elif "\n" in notes[name].strip():
             yield f"its {name} is more than one line"
     if rule.get("labels", {}).get("severity") not in SEVERITIES:
-        yield f"its severity is none of {', '.join(SEVERITIES)}"
+        yield f"its severity is not one of {', '.join(SEVERITIES)}"
     dashed = re.sub(r"(?<!^)(?=[A-Z])", "-", rule["alert"][len("Hrm") :]).lower()
     test = DEPLOY / f"prometheus/tests/{dashed}.yml"
     if not test.exists() or f"alertname: {rule['alert']}\n" not in test.read_text(encoding="utf-8"):
@@ -61,7 +61,7 @@ def faults_of_alert(rule: dict[str, Any]) -> Iterator[str]:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Everything that people read, and where it stands."""
+    """Yields every text that people read, with its place."""
     for where, rule in alerts():
         yield where, " ".join(rule.get("annotations", {}).values())
     for path in sorted(DASHBOARDS.glob("*.json")):
@@ -70,7 +70,7 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    """Checks everything and says what is wrong."""
+    """Checks everything and prints the faults."""
     command_line.parser(__doc__).parse_args()
     faults = [f"{where}: {fault}" for where, rule in alerts() for fault in faults_of_alert(rule)]
     known, named = keys(), 0

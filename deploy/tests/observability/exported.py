@@ -1,4 +1,4 @@
-"""What the two programs export: the metrics of common/src/telemetry/names.rs, and what every process says of itself."""
+"""The metrics of the two programs: those of common/src/telemetry/names.rs, and the `process_*` metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..paths import REPOSITORY
 
 NAMES = REPOSITORY / "common/src/telemetry/names.rs"
 
-# The metrics-process crate's, of either program.
+# Metrics of the crate metrics-process, in both programs.
 PROCESS = {
     "process_cpu_seconds_total": "Counter",
     "process_resident_memory_bytes": "Gauge",
@@ -22,19 +22,19 @@ PROCESS = {
     "process_start_time_seconds": "Gauge",
 }
 
-# Labels that Prometheus gives to whatever it scrapes; the last two in Kubernetes only.
+# Labels that Prometheus adds to every target; the last two in Kubernetes only.
 TARGET = ("job", "instance", "namespace", "pod")
 
-# Prometheus's own.
+# Prometheus's own series.
 OWN = {"up": (), "ALERTS": ("alertname", "alertstate", "severity")}
 
-# Every value of a label, or None where any is possible.
+# The values of a label, or None if any value is possible.
 Values = Optional[frozenset[str]]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A series' name as Prometheus knows it."""
+    """A series, under its name in Prometheus."""
 
     name: str
     kind: str
@@ -42,7 +42,7 @@ class Metric:
 
 
 def metrics(source: Path = NAMES) -> dict[str, Metric]:
-    """Every series that a program exports, by name: three for each histogram."""
+    """Returns every exported series by name; a histogram has three."""
     text = source.read_text(encoding="utf-8")
     labels = {**_enumerations(text), **_structures(text)}
     found = []
@@ -54,14 +54,14 @@ def metrics(source: Path = NAMES) -> dict[str, Metric]:
         else:
             found.append(Metric(name, kind, own))
     if not found:
-        raise SystemExit(f"{source}: no metric is declared there; has its macro changed?")
+        raise SystemExit(f"{source}: no metric is declared there. If its macro changed, adapt this parser")
     found += [Metric(name, kind) for name, kind in PROCESS.items()]
     found += [Metric(name, "Gauge", {label: None for label in own}) for name, own in OWN.items()]
     return {metric.name: metric for metric in found}
 
 
 def _enumerations(text: str) -> dict[str, dict[str, Values]]:
-    """Labels whose values are known: `label! { Type = "key" { Variant = "value", ... } }`."""
+    """Returns the labels with known values: `label! { Type = "key" { Variant = "value", ... } }`."""
     found = {}
     block = re.compile(r'^label! \{.*?(\w+) = "(\w+)" \{(.*?)^    \}', re.DOTALL | re.MULTILINE)
     for name, key, body in block.findall(text):
@@ -70,7 +70,7 @@ def _enumerations(text: str) -> dict[str, dict[str, Values]]:
 
 
 def _structures(text: str) -> dict[str, dict[str, Values]]:
-    """Labels whose values are not: the strings in `impl Labelled for Type { fn labels ... }`."""
+    """Returns the labels with any value: the strings in `impl Labelled for Type { fn labels ... }`."""
     found = {}
     block = re.compile(r"^impl Labelled for (\w+) \{\s+fn labels(.*?)\n    \}", re.DOTALL | re.MULTILINE)
     for name, body in block.findall(text):

@@ -1,4 +1,4 @@
-"""Every PromQL expression that the project ships: of rules, panels, events and variables."""
+"""All PromQL expressions of the project, in rules, panels, events and variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..paths import DASHBOARDS, RULES
 
 @dataclass(frozen=True)
 class Expression:
-    """One expression, and where it stands."""
+    """One expression, with its place."""
 
     where: str
     kind: str  # alert, record, panel, event or variable
@@ -25,18 +25,18 @@ class Expression:
     labels: dict[str, str] = field(default_factory=dict)
 
     def plain(self, rate_interval: str) -> str:
-        """As Prometheus gets it with everything chosen: Grafana's variables filled in."""
+        """Returns the expression with Grafana's variables replaced, as if everything were chosen."""
         text = self.text.replace("$__rate_interval", rate_interval)
         return re.sub(r"\$\w+", ".*", text)
 
 
 def every() -> list[Expression]:
-    """All of them."""
+    """Returns all expressions."""
     return [*rules(), *dashboards()]
 
 
 def rules(folder: Path = RULES) -> list[Expression]:
-    """Recording rules and alerts."""
+    """Returns those of recording rules and alerts."""
     found = []
     for path in sorted(folder.glob("*.yml")):
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
@@ -48,7 +48,7 @@ def rules(folder: Path = RULES) -> list[Expression]:
 
 
 def dashboards(folder: Path = DASHBOARDS) -> list[Expression]:
-    """Panels, events and variables."""
+    """Returns those of panels, events and variables."""
     found = []
     for path in sorted(folder.glob("*.json")):
         board = json.loads(path.read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def dashboards(folder: Path = DASHBOARDS) -> list[Expression]:
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The panels of a dashboard, those within collapsed rows included."""
+    """Yields the panels of a dashboard, collapsed rows included."""
     for panel in board["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels", [])
@@ -73,7 +73,7 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _variable(file: str, variable: dict[str, Any]) -> Expression:
-    """`label_values(SELECTOR, LABEL)` is Grafana's, not PromQL: `group by (LABEL) (SELECTOR)` says the same."""
+    """Returns Grafana's `label_values(SELECTOR, LABEL)` as PromQL: `group by (LABEL) (SELECTOR)`."""
     query = variable["query"]["query"]
     match = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
     if not match:

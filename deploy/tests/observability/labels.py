@@ -1,4 +1,4 @@
-"""Which labels the result of an expression has, found without running it; and what is wrong with it on the way."""
+"""The labels of an expression's result, found without running it, and the faults on the way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SET_OPERATORS = ("and", "or", "unless")
 
 
 class Fault(Exception):
-    """An expression asks for what is not there."""
+    """An expression that uses a metric or a label which does not exist."""
 
 
 class Inference:
@@ -20,11 +20,11 @@ class Inference:
 
     def __init__(self, metrics: dict[str, Metric], recorded: dict[str, Labels]) -> None:
         self.metrics = metrics
-        # Labels of what recording rules make.
+        # Labels of recorded series.
         self.recorded = recorded
 
     def of(self, node: promql.Expr) -> Labels:
-        """The labels of what `node` returns.
+        """Returns the labels of the result of `node`.
 
         Raises `Fault` for a metric or a label that does not exist.
         """
@@ -45,7 +45,7 @@ class Inference:
         return NONE
 
     def selector(self, node: promql.VectorSelector) -> Labels:
-        """A metric of the programs, or what a rule records."""
+        """Returns the labels of a metric or a recorded series."""
         if node.name in self.recorded:
             known = {label: None for label in self.recorded[node.name]}
         elif node.name in self.metrics:
@@ -62,7 +62,7 @@ class Inference:
         return frozenset(known)
 
     def aggregate(self, node: promql.AggregateExpr) -> Labels:
-        """`by` keeps, `without` removes; topk and bottomk remove nothing."""
+        """Returns the labels after an aggregation: `by` keeps, `without` removes, topk and bottomk keep all."""
         inner = self.of(node.expr)
         named = list(node.modifier.labels) if node.modifier else []
         self.require(named, inner, str(node.op))
@@ -77,7 +77,7 @@ class Inference:
         return result
 
     def binary(self, node: promql.BinaryExpr) -> Labels:
-        """The side that is not one to a match lends its labels."""
+        """Returns the labels of the side with several series per match."""
         left, right = self.of(node.lhs), self.of(node.rhs)
         if _scalar(node.lhs) or _scalar(node.rhs):
             return left | right
@@ -89,7 +89,7 @@ class Inference:
             for side in sides:
                 self.require(matching.labels, side, f"{node.op} {'on' if included else 'ignoring'}")
         if str(node.op) == "or":
-            # A series of either side: it has what both have.
+            # The result may come from either side, so only the labels of both are certain.
             return left & right
         if str(node.op) in SET_OPERATORS:
             return left
@@ -109,9 +109,9 @@ class Inference:
         return left - frozenset(matching.labels)
 
     def call(self, node: promql.Call) -> Labels:
-        """Functions keep labels, histogram_quantile uses one up."""
+        """Returns the labels after a function: histogram_quantile removes `le`, the others keep all."""
         if node.func.name == "vector":
-            raise Fault("vector() makes a series that no program exported")
+            raise Fault("vector() creates a series that no program exports")
         found = [self.of(argument) for argument in node.args]
         result = frozenset().union(*found) if found else NONE
         if node.func.name == "histogram_quantile":
@@ -121,14 +121,14 @@ class Inference:
 
     @staticmethod
     def require(wanted: list[str], there: Labels, by: str) -> None:
-        """Refuses labels that are not there."""
+        """Raises `Fault` for labels that do not exist."""
         missing = [label for label in wanted if label not in there]
         if missing:
             raise Fault(f"{by} ({', '.join(missing)}): there is only {_list(there)}")
 
 
 def selectors(node: promql.Expr) -> list[promql.VectorSelector]:
-    """Every selector in an expression; a range counts as what it is over."""
+    """Returns every selector in an expression; a range counts as its selector."""
     found: list[promql.VectorSelector] = []
 
     def visit(inner: promql.Expr) -> None:

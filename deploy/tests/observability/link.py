@@ -1,4 +1,4 @@
-"""A connection that can be made slow and be cut: the network between an actor and its learner on a bad day."""
+"""A network link between an actor and its learner that the test can slow down and cut."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import time
 class Link:
     """Forwards a port of its own on loopback to another one."""
 
-    # Small, so that a slow link is slow for every message and not for every megabyte.
+    # Small, so that a slow link delays every message and not only every megabyte.
     PIECE = 4096
 
     def __init__(self, target: int) -> None:
         self.target = target
-        # Bytes a second upwards; None: as fast as it goes.
+        # Bytes per second upwards; None means no limit.
         self.up_rate: int | None = None
         self._open = threading.Event()
         self._open.set()
@@ -26,7 +26,7 @@ class Link:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Ends every connection; new ones end at once."""
+        """Ends every connection, and new ones at once."""
         self._open.clear()
         with self._lock:
             ends, self._ends = self._ends, []
@@ -38,7 +38,7 @@ class Link:
         self._open.set()
 
     def close(self) -> None:
-        """For good."""
+        """Ends the link for ever."""
         _close(self._listener)
         self.cut()
 
@@ -70,7 +70,7 @@ class Link:
                 sink.sendall(piece)
                 rate = self.up_rate
                 if up and rate is not None:
-                    # Not waiting for something: this is how long the wire takes.
+                    # This is no wait for a condition, but the time on the wire.
                     time.sleep(len(piece) / rate)
         except OSError:
             pass

@@ -1,10 +1,9 @@
 """Real processes: a learner, two actors, Prometheus and Alertmanager on loopback.
 
-Provokes the project's alerts and sees each of them reach Alertmanager, for the process that it is about and no other;
-then asks whether every expression of every rule, panel, event and variable has returned a series that a program
-exported.
+The test provokes the project's alerts, and waits until each reaches Alertmanager for the right process and no other.
+Then it checks that every expression of every rule, panel, event and variable has returned an exported series.
 
-Prometheus runs on the project's own configuration with addresses in place of names, a scrape a second, and the rules
+Prometheus uses the project's own configuration with addresses in place of names, one scrape per second, and the rules
 on a faster clock (scaling.py). Needs the built programs and Debian's packages prometheus and prometheus-alertmanager.
 
     python3 -m deploy.tests.observability.live --bin-dir target/debug
@@ -36,8 +35,8 @@ from .processes import Process, free_ports, program, until
 CONFIG = REPOSITORY / "configs/four-rooms.toml"
 PROMETHEUS = DEPLOY / "prometheus"
 
-# Two actors that do not wait for the learner, and a model and batches small enough for two shared cores. A batch makes
-# eight versions. Episodes are cut short, so that the thousands come by that settle the success rate.
+# Two actors that do not wait for the learner, with a model and batches small enough for two shared cores. A batch makes
+# eight versions. Episodes are short, so that the success rate settles after thousands of them.
 SMALL = {
     "rollout.synchronous": "false",
     "rollout.envs": "16",
@@ -58,16 +57,16 @@ SMALL = {
     "checkpoint.interval_frames": "1000000000",
 }
 
-# What a slow link carries: a small part of an unroll a second.
+# Bytes per second of a slow link: a small part of an unroll.
 SLOW = 20_000
-# How long the longest of what is waited for may take. Alerts need `for` and their range, both at most 15 s here.
+# Limit of the longest wait, in seconds. Alerts need `for` and their range, both at most 15 s here.
 PATIENCE = 180.0
-# How long after the last event what it left may take to be scraped and recorded.
+# Seconds after the last event until Prometheus has scraped and recorded it.
 LAST_SCRAPES = 20.0
 
 
 class Cluster:
-    """All the processes, and where they are."""
+    """All processes, with their addresses."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
         self.binaries, self.folder = binaries, folder
@@ -82,7 +81,7 @@ class Cluster:
         self.alertmanager = Alertmanager(self.alertmanager_port)
 
     def start_learner(self, name: str, **settings: str) -> None:
-        """A learner of a new run, at the address where the one before was."""
+        """Starts a learner of a new run, at the address of the previous one."""
         command = [str(self.binaries / "hrm-learner"), "serve", "--config", str(CONFIG)]
         command += ["--listen", f"127.0.0.1:{self.grpc}", "--metrics-listen", self.learner_address]
         command += ["--run-dir", str(self.folder / "runs" / name), "--set", f"run.name={name}"]
@@ -91,14 +90,14 @@ class Cluster:
         self.learner = Process(f"learner-{name}", command, self.folder)
 
     def start_actors(self) -> None:
-        """Two actors, each over a link of its own."""
+        """Starts two actors, each over a link of its own."""
         for number, (link, address) in enumerate(zip(self.links, self.actor_addresses)):
             command = [str(self.binaries / "hrm-actor"), "run", "--learner", f"http://127.0.0.1:{link.port}"]
             command += ["--metrics-listen", address, "--set", "actor.backoff_max_ms=500"]
             self.others.append(Process(f"actor-{number}", command, self.folder))
 
     def start_watchers(self) -> None:
-        """Prometheus and Alertmanager."""
+        """Starts Prometheus and Alertmanager."""
         manager = self.folder / "alertmanager.yml"
         manager.write_text(yaml.safe_dump({"route": {"receiver": "none"}, "receivers": [{"name": "none"}]}))
         command = [program("prometheus-alertmanager", "prometheus-alertmanager"), f"--config.file={manager}"]
@@ -112,7 +111,7 @@ class Cluster:
         self.others.append(Process("prometheus", command, self.folder))
 
     def configuration(self) -> Path:
-        """The project's prometheus.yml, and its rules, for here."""
+        """Writes the project's prometheus.yml and rules, adapted to these processes."""
         content = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
         content["global"].update(scrape_interval="1s", scrape_timeout="1s", evaluation_interval="1s")
         targets: dict[str, list[str]] = {"hrm-learner": [self.learner_address], "hrm-actor": self.actor_addresses}
@@ -132,7 +131,7 @@ class Cluster:
         return path
 
     def until(self, what: str, condition, learner: bool = True) -> None:
-        """Waits for a condition while everything that should be alive is."""
+        """Waits for a condition, and fails if a process that should live ends."""
         alive = [*self.others, *([self.learner] if learner and self.learner else [])]
         until(what, condition, PATIENCE, alive)
 
@@ -159,7 +158,7 @@ class Cluster:
 
 
 def play(cluster: Cluster) -> None:
-    """One bad day after another."""
+    """Causes one fault after another, and waits for its alert."""
     learner, (_, second) = cluster.learner_address, cluster.actor_addresses
     cluster.start_watchers()
     for name, server in (("Prometheus", cluster.prometheus), ("Alertmanager", cluster.alertmanager)):
@@ -179,7 +178,7 @@ def play(cluster: Cluster) -> None:
     for link in cluster.links:
         link.up_rate = None
 
-    cluster.until_returns("versions go on", "rate(hrm_learner_weights_published_total[3s]) > 1")
+    cluster.until_returns("versions rise", "rate(hrm_learner_weights_published_total[3s]) > 1")
     cluster.links[1].cut()
     cluster.until_alert("HrmWeightsNotReachingActor", second)
     cluster.links[1].mend()
@@ -189,7 +188,7 @@ def play(cluster: Cluster) -> None:
     cluster.learner.kill()
     cluster.until_alert("HrmLearnerDown", learner, learner=False)
 
-    # Nothing may be behind at all, so of two actors that take turns one always is.
+    # No lag is allowed, so of two actors that take turns one is always too old.
     cluster.start_learner("strict", learner__max_policy_lag="0", checkpoint__interval_frames="1000")
     cluster.until_alert("HrmPolicyLagAboveBound", learner)
     cluster.until_returns("it saved", "hrm_learner_checkpoint_frames > 0")
@@ -197,34 +196,34 @@ def play(cluster: Cluster) -> None:
     cluster.until_alert("HrmUnrollsRefused", learner)
     cluster.learner.stop()
 
-    # The first update is so large that the next are not finite. All of them are undone, again and again.
+    # The first update is so large that the next ones are not finite. The learner undoes all of them, repeatedly.
     cluster.start_learner("diverging", optimizer__learning_rate="1e30", optimizer__warmup_updates="0")
     cluster.until_alert("HrmLossNotFinite", learner, learner=False)
 
 
 def questions() -> dict[str, str]:
-    """What must have returned a series, and where it stands: expressions, and selectors in them."""
+    """Returns the expressions and selectors that must have returned a series, with their places."""
     asked: dict[str, str] = {}
     for expression in expressions.every():
-        # Panels on the clock of the scrape; rules on that which they ran on.
+        # Panels use the clock of the scrape; rules use the faster clock on which they ran.
         text = expression.plain("5s")
         if expression.kind in ("record", "alert"):
             text = scaling.expression(text)
-        # An alert returns something only while it fires. Its parts must be there all the same.
+        # An alert returns a series only while it fires. Its selectors must return one anyway.
         if expression.kind == "record":
             labels = [f"{name}={json.dumps(value)}" for name, value in expression.labels.items()]
             asked.setdefault(f"{expression.record}{{{', '.join(labels)}}}", expression.where)
         elif expression.kind != "alert":
             asked.setdefault(text, expression.where)
         for selector in selectors(promql.parse(text)):
-            # What a rule records is asked for above; what is left is exported, or Prometheus's own.
+            # The code above asks for recorded series. The rest are exported, or Prometheus's own.
             if ":" not in selector.name and selector.name not in OWN:
                 asked.setdefault(bare(selector), expression.where)
     return asked
 
 
 def ask(cluster: Cluster, start: float) -> None:
-    """Waits until every question has had an answer at some time; the last scrape may be a second away."""
+    """Waits until every question has had an answer; the last scrape may take another second."""
     pending = questions()
 
     def answered() -> bool:
@@ -241,7 +240,7 @@ def ask(cluster: Cluster, start: float) -> None:
 
 
 def bare(selector: promql.VectorSelector) -> str:
-    """A selector without its offset."""
+    """Returns a selector without its offset."""
     signs = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
     matchers = [
         f"{matcher.name}{signs[str(matcher.op).rpartition('.')[-1]]}{json.dumps(matcher.value)}"
@@ -251,10 +250,10 @@ def bare(selector: promql.VectorSelector) -> str:
 
 
 def main() -> int:
-    """Runs it all in a folder of its own."""
+    """Runs the test in a folder of its own."""
     parser = command_line.parser(__doc__)
     command_line.add_bin_dir(parser)
-    parser.add_argument("--keep", action="store_true", help="leave the folder with all logs and data")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with all logs and data")
     arguments = parser.parse_args()
     binaries = find(arguments.bin_dir)
 

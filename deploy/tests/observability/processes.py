@@ -1,4 +1,4 @@
-"""The processes of the test: started with a log each, watched while something is waited for, and ended."""
+"""The processes of the test, with their logs, starts, checks and stops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Callable
 from .. import programs, waiting
 from ..waiting import Failure
 
-# How often a condition is looked at.
+# Seconds between two checks of a condition.
 PAUSE = 0.25
 
 
@@ -36,12 +36,12 @@ class Process:
             raise Failure(f"{self.name} ended with status {status}:\n{self.tail()}")
 
     def kill(self) -> None:
-        """Ends it without a word, as a machine does that goes away."""
+        """Kills it, as the loss of a machine does."""
         self.child.kill()
         self.child.wait()
 
     def stop(self) -> None:
-        """Asks it to end, and sees that it does."""
+        """Asks it to end, and kills it if it does not."""
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
             try:
@@ -50,7 +50,7 @@ class Process:
                 self.kill()
 
     def tail(self, lines: int = 20) -> str:
-        """The end of its log."""
+        """Returns the end of its log."""
         text = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(f"    {line}" for line in text[-lines:])
 
@@ -66,7 +66,7 @@ def until(what: str, condition: Callable[[], object], seconds: float, alive: Ite
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Returns ports that no process listens on now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -75,7 +75,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def program(name: str, package: str) -> str:
-    """Where a program of a Debian package is."""
+    """Returns the path of a program from a Debian package."""
     path: str | None = shutil.which(name)
     if path is None:
         raise SystemExit(f"live: {name} is not in PATH; on Debian: apt install {package}")

@@ -1,7 +1,7 @@
-"""The project's rules on a faster clock, so that an alert of five minutes can be waited for.
+"""The project's rules on a faster clock, so that the test can wait for an alert of five minutes.
 
-Every duration is divided by `FACTOR`: `for`, ranges and offsets, and numbers that are compared with `time()`, which
-are seconds. Nothing else of an expression changes.
+The clock divides every duration by `FACTOR`: `for`, ranges, offsets, and numbers of seconds that an expression compares
+with `time()`. Nothing else of an expression changes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _COMPARISONS = ("==", "!=", ">", "<", ">=", "<=")
 
 
 def duration(text: str) -> str:
-    """`5m` as `15s`."""
+    """Returns `5m` as `15s`."""
     shorter: timedelta = promql.parse_duration(text) / FACTOR
     return f"{round(shorter.total_seconds() * 1000)}ms"
 
 
 def expression(text: str) -> str:
-    """A PromQL expression on the faster clock."""
+    """Returns a PromQL expression on the faster clock."""
     for age in _ages(promql.parse(text)):
         text = re.sub(rf"(?<=[<>=] ){age}\b", f"{age / FACTOR:g}", text)
     return _STRING_OR_DURATION.sub(lambda m: m[0] if m[0][0] in "\"'" else duration(m[0]), text)
@@ -46,7 +46,7 @@ def rules(source: Path, target: Path) -> None:
 
 
 def _ages(node: promql.Expr) -> list[int]:
-    """Numbers that something made of time() is compared with."""
+    """Returns the numbers that an expression compares with time()."""
     found: list[int] = []
 
     def visit(inner: promql.Expr) -> None:

@@ -4,8 +4,8 @@
     python3 scripts/prose.py            checks every tracked text; exit status 1 where a fault is found
     python3 scripts/prose.py --count    prints how many faults each file has, and exits 0
 
-Markdown, YAML, TOML, protobuf, shell and make are read whole, Rust and Python in their comments and strings. A phrase may
-be broken over lines. Standard library only.
+It reads Markdown, YAML, TOML, protobuf, shell and make whole, and Rust and Python in their comments and strings. A line
+break within a phrase does not matter. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-UNITS = "frames?|steps?|bytes|unrolls?|calls?|batch|batches|samples?|episodes?|versions?|segments?|tokens?|MB|GB|MiB|KiB"
+UNITS = "frames?|steps?|bytes|unrolls?|calls?|batch|batches|samples?|episodes?|versions?|segments?|tokens?|[MG]i?B|KiB"
 PER = "second|minute|hour|decision|unroll|batch|session|connection|call|actor|tick|core|subscription|file|run"
-# A phrase, as a regular expression over words, and its replacement. Any letter case, except where the phrase says otherwise.
+# A phrase, as a regular expression over words, and its replacement. Letter case does not matter unless the phrase says
+# so. CONTRIBUTING.md lists the same phrases.
 DENIED = {
     "anew": "again",
     "whoever": "anyone who, or the role: the operator, the client",
@@ -94,8 +95,8 @@ def prose(name: str, text: str) -> str:
         released = re.search(r"^## \[\d", text, re.MULTILINE)
         text = text[: released.start()] if released else text
     if name == "CONTRIBUTING.md":
-        # Its table gives the words and their replacements.
-        text = re.sub(r"^\|.*$", lambda row: CODE * len(row[0]), text, flags=re.MULTILINE)
+        for start, end in _table(text):
+            text = text[:start] + CODE * (end - start) + text[end:]
     if not name.endswith(".md"):
         text = _blank(text, r"^[ \t]*(?:#|//)+")
     return text
@@ -166,6 +167,13 @@ def main() -> int:
     if not wrong:
         print(f"prose: no phrase to replace, and {len(openings)} doc comments to reword")
     return 1 if wrong else 0
+
+
+def _table(text: str) -> Iterator[tuple[int, int]]:
+    """The rows of CONTRIBUTING.md's table of these phrases, in its section on prose."""
+    section = re.search(r"^## Prose$.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    for row in re.finditer(r"^\|.*$", section[0], re.MULTILINE) if section else ():
+        yield section.start() + row.start(), section.start() + row.end()
 
 
 def _kept(text: str, spans: Iterator[tuple[int, int]]) -> str:

@@ -42,15 +42,24 @@ class Phrases(unittest.TestCase):
 
     def test_history_and_the_table_of_rules_are_exempt(self) -> None:
         self.assertEqual(found("CHANGELOG.md", "anew\n\n## [0.1.0]\n\nanew\n"), [(1, "anew")])
-        self.assertEqual(found("CONTRIBUTING.md", "| anew | again |\n\nanew\n"), [(3, "anew")])
+        rules = "| anew |\n\n## Prose\n\n| anew | again |\n\nanew\n\n## More\n\n| anew |\n"
+        self.assertEqual([line for line, _ in found("CONTRIBUTING.md", rules)], [1, 7, 11])
         self.assertEqual(found("README.md", "| anew |\n"), [(1, "anew")])
+
+
+    def test_the_table_of_rules_lists_the_same_phrases(self) -> None:
+        text = (prose.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+        rows = [text[start:end].split("|")[1].strip() for start, end in prose._table(text)][2:]
+        self.assertEqual(len(rows), len(prose.DENIED))
+        for row in rows:
+            self.assertEqual(len(found("README.md", row)), 1, row)
 
 
 class DocComments(unittest.TestCase):
     """Openings of doc comments."""
 
     def test_the_first_line_of_a_block_is_judged(self) -> None:
-        text = "//! What it is.\n\n/// How it is.\n/// What follows.\nfn f() {}\n\n/// Whatever.\n// What is no doc comment.\n"
+        text = "//! What it is.\n\n/// How it is.\n/// What follows.\nfn f() {}\n\n/// Whatever.\n// What is none.\n"
         self.assertEqual([fault.line for fault in prose.doc_openings("a.rs", text)], [1, 3])
 
 

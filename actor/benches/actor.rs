@@ -10,15 +10,12 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hrm_actor::{
-    act::{Network, Policy, action_rng},
-    rollout::Rollout,
-    session::unroll_shape,
-};
+use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::Config,
     env::{EnvConfig, VecEnv},
     model::Hrm,
+    policy::{Network, Policy, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     weights::WeightsError,
@@ -57,7 +54,7 @@ fn rollout(config: &Config, spent: Rc<Cell<Duration>>) -> Rollout<VecEnv, Timed>
     let model =
         Hrm::new(&config.model, config.env.grid(), 0, Device::Cpu).expect("the small preset");
     let (envs, seed) = (config.rollout.envs, 1);
-    let (shape, fingerprint) = (unroll_shape(&config.spec(), &model), model.fingerprint());
+    let (shape, fingerprint) = (config.spec().unroll_shape(), model.fingerprint());
     Rollout::new(
         VecEnv::new(&config.env, envs, seed).expect("a valid config"),
         Policy::new(Timed { model, spent }, envs),

@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use hrm_common::{
     config::{ActorConfig, FileError, read_file},
-    error::causes,
-    pem,
+    http2, pem,
+    refusal::causes,
     token::{self, Token},
 };
 use hrm_proto::v1::learner_client::LearnerClient;
@@ -16,14 +16,12 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use crate::session::SessionError;
+use crate::error::SessionError;
 
 /// How long connecting may take, the TLS handshake apart.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long the TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// HTTP/2 asks the learner for a sign of life this often, and gives it up when none comes within as long again.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// What calls a learner.
 pub(crate) type Client = LearnerClient<InterceptedService<Channel, Bearer>>;
@@ -51,7 +49,7 @@ pub enum TokenSource {
 
 impl Credentials {
     /// Those of a configuration's `[actor]`.
-    pub fn of(actor: &ActorConfig) -> Self {
+    pub fn new(actor: &ActorConfig) -> Self {
         let both = (&actor.tls_certificate, &actor.tls_private_key);
         Self {
             ca: actor.tls_ca.clone(),
@@ -64,7 +62,7 @@ impl Credentials {
     }
 
     /// Only a token, for a learner in the same process.
-    pub fn of_token(token: Token) -> Self {
+    pub fn from_token(token: Token) -> Self {
         Self {
             token: Some(TokenSource::Given(token)),
             ..Self::default()
@@ -94,10 +92,10 @@ impl Credentials {
         };
         let bearer = match &self.token {
             None => Bearer(None),
-            Some(TokenSource::Given(token)) => Bearer::of(token),
+            Some(TokenSource::Given(token)) => Bearer::new(token),
             Some(TokenSource::File(path)) => match &token::read("actor.token_file", path)?[..] {
                 [] => Bearer(None),
-                [first, ..] => Bearer::of(first),
+                [first, ..] => Bearer::new(first),
             },
         };
         Ok((tls, bearer))
@@ -109,7 +107,7 @@ impl Credentials {
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
-    fn of(token: &Token) -> Self {
+    fn new(token: &Token) -> Self {
         let header = format!("Bearer {}", token.reveal()).parse();
         let mut header: MetadataValue<Ascii> = header.expect("a token is visible ASCII");
         // Kept out of logs and out of HTTP/2's compression tables.
@@ -139,15 +137,25 @@ pub(crate) async fn connect(url: &str, credentials: &Credentials) -> Result<Clie
         })?
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        // An unroll of the small model is 1.1 to 1.3 MB with its carry in f32: let one travel without
-        // waiting for window updates.
-        .initial_stream_window_size(2 << 20)
-        .initial_connection_window_size(4 << 20);
+        .http2_keep_alive_interval(http2::KEEP_ALIVE)
+        .keep_alive_timeout(http2::KEEP_ALIVE)
+        .initial_stream_window_size(http2::STREAM_WINDOW)
+        .initial_connection_window_size(http2::CONNECTION_WINDOW);
     if let Some(tls) = tls {
         endpoint = endpoint.tls_config(tls)?;
     }
     let channel = endpoint.connect().await?;
     Ok(LearnerClient::with_interceptor(channel, bearer))
+}
+
+/// Waits for the answer to a call, but not for ever.
+pub(crate) async fn answered<T>(
+    call: &'static str,
+    after: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, SessionError> {
+    match tokio::time::timeout(after, answer).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(SessionError::NoAnswer { call, after }),
+    }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use hrm_actor::session::{self, ActorOptions, Outcome, SessionError};
+use hrm_actor::{ActorOptions, Ending, SessionError};
 use hrm_common::{
     config::{Config, ConfigError, Effective, Layers, Override},
     health::{self, Health, HealthEndpoint},
@@ -127,18 +127,18 @@ fn run(config: &Config) -> anyhow::Result<()> {
         if let Some(exporter) = &exporter {
             tracing::info!(address = %exporter.address(), "serving /metrics");
         }
-        let options = ActorOptions::of(config, process_name());
+        let options = ActorOptions::new(config, process_name());
         let _health = match config.actor.health_listen {
             Some(address) => Some(serve_health(address, options.joined.subscribe()).await?),
             None => None,
         };
-        anyhow::Ok(session::run(options, shutdown).await?)
+        anyhow::Ok(hrm_actor::run(options, shutdown).await?)
     });
     // A task or thread that hangs must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result? {
-        Outcome::RunComplete => tracing::info!("the run is complete"),
-        Outcome::Stopped => tracing::info!("stopped"),
+        Ending::RunComplete => tracing::info!("the run is complete"),
+        Ending::Stopped => tracing::info!("stopped"),
     }
     Ok(())
 }

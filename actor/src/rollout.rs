@@ -10,12 +10,11 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
     model::Dtype,
+    policy::{Choice, Network, Policy},
     stage::{ActorStage, StageClock},
     trajectory::{Unroll, UnrollShape},
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
-
-use crate::act::{Choice, Network, Policy};
 
 /// What a rollout needs of its environments. [`VecEnv`] is the one with mazes; the tests have one
 /// that counts.

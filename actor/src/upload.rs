@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use crate::{
-    connect::Client,
-    session::{SessionError, answered},
+    connect::{Client, answered},
+    error::SessionError,
 };
 
 /// What came of an upload that ended in order.

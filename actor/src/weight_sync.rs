@@ -10,8 +10,8 @@ use hrm_proto::v1::SubscribeRequest;
 use tokio::sync::watch;
 
 use crate::{
-    connect::Client,
-    session::{SessionError, answered},
+    connect::{Client, answered},
+    error::SessionError,
 };
 
 /// How a subscription ended without an error.

@@ -30,7 +30,7 @@ fn run(learner: &str) -> Process {
 }
 
 fn url(running: &Running) -> String {
-    format!("http://{}", running.address)
+    format!("http://{}", running.address())
 }
 
 #[test]
@@ -139,7 +139,7 @@ async fn it_waits_for_its_learner_and_leaves_when_the_run_is_complete() {
     .await;
     let config = tiny(folder.path(), &[SERVE, ("learner.batch_unrolls", "2")]);
     let running = start(&config, false, &Shutdown::new()).await;
-    relay.to(running.address);
+    relay.to(running.address());
     assert!(running.finish().await.expect("a run that ends").complete);
     for process in actors {
         process.line("the run is complete");
@@ -152,7 +152,7 @@ async fn a_signal_drains_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let shutdown = Shutdown::new();
     let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     for signal in ["-TERM", "-INT", "-HUP"] {
         let process = run(&url(&running));
         let before = until_status(&mut learner, "it joined", |s| s.sessions == 1).await;
@@ -209,7 +209,7 @@ async fn it_is_healthy_while_it_is_joined() {
 
     let shutdown = Shutdown::new();
     let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
-    relay.to(running.address);
+    relay.to(running.address());
     until("it is joined", async || {
         health("joined").status.success().then_some(())
     })
@@ -241,7 +241,7 @@ async fn training_goes_on_without_one_that_was_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let shutdown = Shutdown::new();
     let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     // One after the other, so that the first is known to be at work.
     let killed = run(&url(&running));
     until_status(&mut learner, "one at work", |s| s.frames > 0).await;

@@ -5,13 +5,11 @@
 
 use std::cell::Cell;
 
-use hrm_actor::{
-    act::{Network, Policy, action_rng},
-    rollout::{Environments, Rollout},
-};
+use hrm_actor::rollout::{Environments, Rollout};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, flag},
     model::Dtype,
+    policy::{Network, Policy, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     trajectory::{Unroll, UnrollShape, floats},

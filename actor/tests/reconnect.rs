@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hrm_actor::session::{self, ActorOptions, SessionError};
+use hrm_actor::{ActorOptions, SessionError};
 use hrm_common::{backoff::Backoff, config::Config, shutdown::Shutdown};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,11 +23,11 @@ fn actor(
         learner: format!("http://{address}"),
         backoff_min: Duration::from_secs(1),
         backoff_max: Duration::from_secs(1000),
-        ..ActorOptions::of(&Config::default(), "test".into())
+        ..ActorOptions::new(&Config::default(), "test".into())
     };
     more(&mut options);
     let shutdown = Shutdown::new();
-    let acting = session::run(options, shutdown.clone());
+    let acting = hrm_actor::run(options, shutdown.clone());
     let acting = tokio::spawn(async move {
         acting.await.expect("nothing that trying again cannot mend");
     });

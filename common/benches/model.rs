@@ -2,8 +2,10 @@
 //! the learner (forward and backward through the one-step gradient) gets through. Elements are frames.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hrm_common::env::{Grid, VOCABULARY, token};
-use hrm_common::model::{Dtype, Gradient, Hrm, ModelConfig};
+use hrm_common::{
+    env::{Grid, VOCABULARY, token},
+    model::{Dtype, Gradient, Hrm, ModelConfig},
+};
 use tch::{Device, Kind, Tensor};
 
 const GRID: Grid = Grid {

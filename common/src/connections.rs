@@ -48,7 +48,7 @@ pub struct Limits {
 
 impl Limits {
     /// The limits of the ports for metrics and health: a few scrapers and probes.
-    pub const SIDE_PORT: Self = Self {
+    pub(crate) const SIDE_PORT: Self = Self {
         most: 16,
         first_byte: Duration::from_secs(10),
         silence: Duration::from_secs(10),

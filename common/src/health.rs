@@ -25,8 +25,8 @@ use tonic_health::{
 
 use crate::{
     connections::{Connection, Connections, HEADERS, Limits, STREAMS},
-    error::causes,
     listen::{self, ListenError},
+    refusal::causes,
 };
 
 /// Serving while a learner takes actors.
@@ -75,7 +75,7 @@ impl Health {
         address: SocketAddr,
         key: &'static str,
     ) -> Result<HealthEndpoint, ListenError> {
-        let (listener, address) = listen::bind(address, key).await?;
+        let (listener, address) = listen::bind(address, key, true).await?;
         let connections = Connections::new(listener, key, Limits::SIDE_PORT);
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -239,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_unhealthy() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (listener, address) = listen::bind(any, "x").await.expect("a free port");
+        let (listener, address) = listen::bind(any, "x", true).await.expect("a free port");
         drop(listener);
         let error = check(address, "").await.expect_err("nobody there");
         assert!(matches!(error, Unhealthy::Unreachable { .. }), "{error}");

@@ -13,17 +13,22 @@
 //! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`], [`output`], [`program`].
 
 pub mod backoff;
+pub mod checksum;
 pub mod config;
 pub mod connections;
 pub mod descriptors;
 pub mod env;
-pub mod error;
 pub mod health;
+pub mod http2;
+pub mod invalid_value;
 pub mod listen;
 pub mod model;
 pub mod output;
 pub mod pem;
+pub mod policy;
 pub mod program;
+pub mod refusal;
+pub mod reload;
 pub mod shutdown;
 pub mod stage;
 pub mod telemetry;

@@ -8,20 +8,23 @@ use tokio::net::TcpListener;
 /// An address of the configuration that cannot be listened on.
 #[derive(Debug, Error)]
 #[error(
-    "{key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address of this \
-     machine, to port 0 for any free port, or to \"\" to switch it off"
+    "invalid {key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address of this \
+     machine, or to port 0 for any free port{}",
+    if *.optional { "; \"\" switches it off" } else { "" }
 )]
 pub struct ListenError {
     /// The configuration's key for the address.
     key: &'static str,
     /// The address.
     address: SocketAddr,
+    /// True when the program can do without.
+    optional: bool,
     /// What the operating system said.
     reason: io::Error,
 }
 
-/// Binds `address`, which is `key` in the configuration. Returns the address with the port that was
-/// given or found.
+/// Binds `address`, which is `key` in the configuration and `optional` when "" switches it off. Returns the address with
+/// the port that was given or found.
 ///
 /// # Errors
 ///
@@ -29,10 +32,12 @@ pub struct ListenError {
 pub async fn bind(
     address: SocketAddr,
     key: &'static str,
+    optional: bool,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
     let error = |reason| ListenError {
         key,
         address,
+        optional,
         reason,
     };
     let listener = TcpListener::bind(address).await.map_err(error)?;
@@ -47,14 +52,19 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named_with_its_key_and_a_remedy() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (_listener, taken) = bind(any, "x").await.expect("a free port");
+        let (_listener, taken) = bind(any, "x", true).await.expect("a free port");
         assert_ne!(taken.port(), 0);
-        let error = bind(taken, "actor.metrics_listen")
+        let error = bind(taken, "actor.metrics_listen", true)
             .await
             .expect_err("taken");
         let message = error.to_string();
         assert!(message.contains("actor.metrics_listen"), "{message}");
         assert!(message.contains(&taken.to_string()), "{message}");
         assert!(message.contains("remedy: "), "{message}");
+        assert!(message.ends_with("switches it off"), "{message}");
+        let error = bind(taken, "learner.listen", false)
+            .await
+            .expect_err("taken");
+        assert!(!error.to_string().contains("off"), "{error}");
     }
 }

@@ -16,7 +16,7 @@ pub struct OutputError(#[from] io::Error);
 
 impl OutputError {
     /// True when the reader went away, as `head` does once it has read enough.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
 }

@@ -6,12 +6,14 @@
 
 use bytes::{Bytes, BytesMut};
 use hrm_proto::v1 as proto;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::model::{
-    Hrm, LoadError,
-    state::{self, StateError},
+use crate::{
+    checksum::{self, Checksum, FieldHasher},
+    model::{
+        Hrm, LoadError,
+        state::{self, StateError},
+    },
 };
 
 /// Bytes of one piece on the wire: below gRPC's usual 4 MiB message limit with room to spare, and
@@ -19,7 +21,7 @@ use crate::model::{
 const CHUNK: usize = 1 << 20;
 
 /// Largest body an actor accepts. The paper's model is 2 MB.
-pub const MAX_WEIGHTS_SIZE: usize = 1 << 30;
+pub(crate) const MAX_WEIGHTS_SIZE: usize = 1 << 30;
 
 /// One version of the model's weights, and what the learner steers with them. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +31,7 @@ pub struct Weights {
     /// The model's tensors as safetensors.
     pub body: Bytes,
     /// SHA-256 of `body`.
-    pub sha256: [u8; 32],
+    pub checksum: Checksum,
     /// Fingerprint of the model's shape.
     pub model_fingerprint: u64,
     /// The distance curriculum's present level; 0: every episode is uniform.
@@ -89,11 +91,11 @@ impl Weights {
         curriculum_distance: u32,
         run_complete: bool,
     ) -> Self {
-        let sha256 = Sha256::digest(&body).into();
+        let checksum = checksum::digest(&body);
         Self {
             version,
             body,
-            sha256,
+            checksum,
             model_fingerprint,
             curriculum_distance,
             run_complete,
@@ -105,13 +107,13 @@ impl Weights {
         let mut header = proto::WeightsHeader {
             version: self.version,
             size: self.body.len() as u64,
-            sha256: Bytes::copy_from_slice(&self.sha256),
+            body_checksum: Bytes::copy_from_slice(&self.checksum),
             model_fingerprint: self.model_fingerprint,
             curriculum_distance: self.curriculum_distance,
             run_complete: self.run_complete,
-            header_sha256: Bytes::new(),
+            checksum: Bytes::new(),
         };
-        header.header_sha256 = Bytes::copy_from_slice(&header_checksum(&header));
+        header.checksum = Bytes::copy_from_slice(&header_checksum(&header));
         let body = self.body.clone();
         let pieces = body.len().div_ceil(CHUNK).max(1);
         (0..pieces).map(move |i| proto::WeightsChunk {
@@ -122,15 +124,15 @@ impl Weights {
 }
 
 /// SHA-256 over everything in a header but that checksum itself: numbers little-endian in the order of their fields.
-fn header_checksum(header: &proto::WeightsHeader) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    hasher.update(header.version.to_le_bytes());
-    hasher.update(header.size.to_le_bytes());
-    hasher.update(&header.sha256);
-    hasher.update(header.model_fingerprint.to_le_bytes());
-    hasher.update(header.curriculum_distance.to_le_bytes());
-    hasher.update([u8::from(header.run_complete)]);
-    hasher.finalize().into()
+fn header_checksum(header: &proto::WeightsHeader) -> Checksum {
+    FieldHasher::new()
+        .fixed(header.version.to_le_bytes())
+        .fixed(header.size.to_le_bytes())
+        .bytes(&header.body_checksum)
+        .fixed(header.model_fingerprint.to_le_bytes())
+        .fixed(header.curriculum_distance.to_le_bytes())
+        .fixed([u8::from(header.run_complete)])
+        .finish()
 }
 
 /// Swaps encoded weights into a model, all of them or none.
@@ -170,8 +172,7 @@ impl Assembler {
             (None, None) => return Err(WeightsError::Order("data before a header")),
             (None, Some(pending)) => pending,
             (Some(header), None) => {
-                let sealed = !header.header_sha256.is_empty();
-                if sealed && header.header_sha256[..] != header_checksum(&header) {
+                if header.checksum[..] != header_checksum(&header) {
                     return Err(WeightsError::Header);
                 }
                 if header.model_fingerprint != self.model_fingerprint {
@@ -206,7 +207,7 @@ impl Assembler {
             header.curriculum_distance,
             header.run_complete,
         );
-        if weights.sha256[..] != header.sha256[..] {
+        if weights.checksum[..] != header.body_checksum[..] {
             return Err(WeightsError::Checksum {
                 version: header.version,
             });
@@ -337,7 +338,7 @@ mod tests {
         let mut chunk = pieces(0).remove(0);
         if let Some(header) = &mut chunk.header {
             header.size = size;
-            header.header_sha256 = header_checksum(header).to_vec().into();
+            header.checksum = header_checksum(header).to_vec().into();
         }
         chunk.data = Bytes::from_static(b"only this");
         chunk
@@ -363,13 +364,13 @@ mod tests {
         fn a_flipped_bit_is_found(at: prop::sample::Index, bit in 0_u32..8, in_checksum: bool) {
             let mut chunk = pieces(300).remove(0);
             let header = chunk.header.as_mut().expect("the first piece");
-            // As of an older learner.
-            header.header_sha256.clear();
-            let damaged = if in_checksum { &mut header.sha256 } else { &mut chunk.data };
+            let damaged = if in_checksum { &mut header.body_checksum } else { &mut chunk.data };
             let mut bytes = damaged.to_vec();
             let index = at.index(bytes.len());
             bytes[index] ^= 1_u8 << bit;
             *damaged = bytes.into();
+            // As if the sender itself had damaged it.
+            header.checksum = header_checksum(header).to_vec().into();
             let found = matches!(
                 Assembler::new(FINGERPRINT).push(chunk),
                 Err(WeightsError::Checksum { version: 4 })
@@ -383,11 +384,11 @@ mod tests {
         let changes: [fn(&mut proto::WeightsHeader); 7] = [
             |h| h.version ^= 1 << 40,
             |h| h.size ^= 1,
-            |h| h.sha256 = vec![0; 32].into(),
+            |h| h.body_checksum = vec![0; 32].into(),
             |h| h.model_fingerprint ^= 1,
             |h| h.curriculum_distance ^= 1,
             |h| h.run_complete ^= true,
-            |h| h.header_sha256 = vec![0; 32].into(),
+            |h| h.checksum = vec![0; 32].into(),
         ];
         for change in changes {
             let mut chunk = pieces(3).remove(0);
@@ -400,13 +401,19 @@ mod tests {
     fn a_checksum_of_another_length_is_none() {
         let mut chunk = pieces(3).remove(0);
         if let Some(header) = &mut chunk.header {
-            header.sha256.truncate(31);
-            header.header_sha256.clear();
+            header.body_checksum.truncate(31);
+            header.checksum = header_checksum(header).to_vec().into();
         }
         assert!(matches!(
             refused(vec![chunk]),
             WeightsError::Checksum { .. }
         ));
+        for length in [0, 31] {
+            let mut chunk = pieces(3).remove(0);
+            let header = chunk.header.as_mut().expect("the first piece");
+            header.checksum.truncate(length);
+            assert!(matches!(refused(vec![chunk]), WeightsError::Header));
+        }
     }
 
     fn model(hidden: usize, seed: u64) -> Hrm {

@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 
-use hrm_common::env::{Grid, token};
-use hrm_common::model::{Dtype, Gradient, Hrm, ModelConfig, Trace, published, state};
+use hrm_common::{
+    env::{Grid, token},
+    model::{Dtype, Gradient, Hrm, ModelConfig, Trace, published, state},
+};
 use tch::{Device, Kind, Tensor};
 
 const GOLDEN: &[u8] = include_bytes!("golden/golden.safetensors");

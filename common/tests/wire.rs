@@ -3,8 +3,8 @@
 
 use hrm_common::{
     env::{ACTIONS, EpisodeSummary, flag, token},
-    error::Refusal,
     model::Dtype,
+    refusal::Refusal,
     trajectory::{Unroll, UnrollShape, float_bytes},
     wire::{self, Expectation, MAX_CARRY, MAX_LOGIT},
 };
@@ -401,14 +401,15 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
         m.episodes[0].length = 1;
         m.episodes[0].shortest_path = 1;
     }),
-    ("sha256", "does not match", |m| m.actions = with_byte(&m.actions, 0, 1)),
-    ("sha256", "does not match", |m| m.rewards = with_float(&m.rewards, 0, 0.5)),
-    ("sha256", "does not match", |m| m.policy_versions[0] = 5),
-    ("sha256", "does not match", |m| m.sequence = 1),
-    ("sha256", "does not match", |m| m.session = 2),
-    ("sha256", "does not match", |m| m.episodes[1].curriculum_distance = 4),
-    ("sha256", "does not match", |m| m.running_distances[1] = 4),
-    ("sha256", "does not match", |m| m.sha256.truncate(31)),
+    ("checksum", "does not match", |m| m.actions = with_byte(&m.actions, 0, 1)),
+    ("checksum", "does not match", |m| m.rewards = with_float(&m.rewards, 0, 0.5)),
+    ("checksum", "does not match", |m| m.policy_versions[0] = 5),
+    ("checksum", "does not match", |m| m.sequence = 1),
+    ("checksum", "does not match", |m| m.session = 2),
+    ("checksum", "does not match", |m| m.episodes[1].curriculum_distance = 4),
+    ("checksum", "does not match", |m| m.running_distances[1] = 4),
+    ("checksum", "does not match", |m| m.checksum.truncate(31)),
+    ("checksum", "missing", |m| m.checksum.clear()),
     ("running_distances", "0 distances for 2 environments", |m| m.running_distances.clear()),
     ("running_distances", "3 distances for 2 environments", |m| m.running_distances.push(0)),
     ("episodes", "episode 0: return NaN", |m| m.episodes[0].episode_return = f32::NAN),
@@ -442,8 +443,7 @@ fn the_second_of_two_episodes_is_exactly_as_long_as_the_ticks_between() {
         message.episodes[1] = message.episodes[0];
         message.episodes[1].length = length;
         message.episodes[1].shortest_path = 1;
-        message.sha256.clear();
-        wire::decode(message, &expected, NEWEST)
+        wire::decode(wire::seal_unroll(message), &expected, NEWEST)
     };
     assert!(twice(2).is_ok(), "{:?}", twice(2));
     for length in [1, 3] {
@@ -452,13 +452,6 @@ fn the_second_of_two_episodes_is_exactly_as_long_as_the_ticks_between() {
             "episodes"
         );
     }
-}
-
-#[test]
-fn an_older_actor_sends_no_checksum() {
-    let (expected, mut sound) = sample(Dtype::F32);
-    sound.sha256.clear();
-    assert!(wire::decode(sound, &expected, NEWEST).is_ok());
 }
 
 #[test]
@@ -547,7 +540,7 @@ fn the_size_limit_bounds_every_valid_message_and_little_more() {
 
 #[test]
 fn the_answer_to_a_handshake_is_taken_whole_or_not_at_all() {
-    let joined = wire::seal(proto::JoinResponse {
+    let joined = wire::seal_join(proto::JoinResponse {
         session: 1,
         run_id: "a run".into(),
         spec: "{\"p_change\":0.05}".into(),
@@ -570,12 +563,10 @@ fn the_answer_to_a_handshake_is_taken_whole_or_not_at_all() {
     assert!(!change(|j| j.seed ^= 1));
     assert!(!change(|j| j.wire_major ^= 2));
     assert!(!change(|j| j.wire_minor ^= 4));
-    assert!(!change(|j| j.sha256.clear()), "it was promised");
+    assert!(!change(|j| j.checksum.clear()));
+    assert!(!change(|j| j.checksum = vec![7; 32].into()));
     assert!(!change(|j| {
-        (j.wire_minor, j.sha256) = (1, vec![7; 32].into());
-    }));
-    assert!(change(|j| {
-        j.wire_minor = 1;
-        j.sha256.clear();
+        j.wire_minor = 0;
+        j.checksum.clear();
     }));
 }

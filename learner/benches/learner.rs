@@ -3,19 +3,16 @@
 //! frames of the batch, each counted once whatever the number of passes.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hrm_actor::{
-    act::{Policy, action_rng},
-    rollout::Rollout,
-    session::unroll_shape,
-};
+use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::Config,
     env::{EnvConfig, VecEnv},
     model::Hrm,
+    policy::{Policy, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
 };
-use hrm_learner::{batch::Batch, update::Updater};
+use hrm_learner::training::{batch::Batch, update::Updater};
 use tch::Device;
 
 /// Unrolls that are played before those of the batch: enough for episodes to end within it.
@@ -30,7 +27,7 @@ fn batch(config: &Config) -> Batch {
     let unrolls: Vec<_> = (0..config.learner.batch_unrolls as u64)
         .map(|seed| {
             let (model, envs) = (model(config), config.rollout.envs);
-            let (shape, fingerprint) = (unroll_shape(&config.spec(), &model), model.fingerprint());
+            let (shape, fingerprint) = (config.spec().unroll_shape(), model.fingerprint());
             let mut rollout = Rollout::new(
                 VecEnv::new(&config.env, envs, seed).expect("a valid config"),
                 Policy::new(model, envs),

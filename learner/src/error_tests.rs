@@ -2,15 +2,18 @@
 
 use std::{error::Error, io, path::PathBuf};
 
-use hrm_common::{env::EnvConfig, error::causes, model::ModelConfig};
+use hrm_common::{env::EnvConfig, model::ModelConfig, refusal::causes};
 
 use crate::{
-    certs::{self, CertsError},
-    checkpoint::{self, CheckpointError},
-    evaluate::EvaluateError,
+    evaluation::evaluate::EvaluateError,
     plot::{self, PlotError},
-    run_dir::{RunDir, RunDirError},
-    trainer::TrainError,
+    run::trainer::TrainError,
+    storage::{
+        checkpoint::CheckpointError,
+        checkpoint_folder,
+        run_dir::{RunDir, RunDirError},
+    },
+    transport::certs::{self, CertsError},
 };
 
 /// A cause that no other text holds.
@@ -82,8 +85,8 @@ fn every_error_says_its_cause_once() {
             reason: cause(),
         }),
         Box::new(certs::make(&file, &["\u{e9}".into()], 1).expect_err("no name")),
-        Box::new(checkpoint::newest(&file).expect_err("no checkpoint")),
-        Box::new(checkpoint::newest(&file.join("below")).expect_err("no folder")),
+        Box::new(checkpoint_folder::newest(&file).expect_err("no checkpoint")),
+        Box::new(checkpoint_folder::newest(&file.join("below")).expect_err("no folder")),
         Box::new(plot::draw_run(&file).expect_err("no run")),
         Box::new(RunDir::open(&file.join("run"), false).expect_err("no folder")),
     ];

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hrm_common::env::{EnvConfig, Maze};
-use hrm_learner::checkpoint;
+use hrm_learner::storage::checkpoint_folder;
 use hrm_proto::v1::SubscribeRequest;
 use serde_json::Value;
 use support::{
@@ -294,7 +294,8 @@ fn an_imported_run_keeps_what_nobody_names() {
     assert!(line_of(&printed, "max_steps = 20").contains("# checkpoint "));
 
     let setting = format!("run.dir={}", dir.display());
-    for (more, address) in [(&["--resume"][..], "127.0.0.1:1"), (&[], "127.0.0.1:50051")] {
+    let given = ["--set", "learner.listen=127.0.0.1:2"];
+    for (more, address) in [(&["--resume"][..], "127.0.0.1:1"), (&given, "127.0.0.1:2")] {
         let mut health = learner();
         health.args(["health", "--set", &setting]).args(more);
         let (output, _, stderr) = output(&mut health);
@@ -646,7 +647,7 @@ fn a_signal_saves_and_exits_0() {
         assert_eq!(status.code(), Some(0), "{signal} {subcommand}");
         assert!(output.contains("Stopped and saved"), "{output}");
         assert!(output.contains("--resume"), "{output}");
-        checkpoint::find(folder.path()).expect("it was saved");
+        checkpoint_folder::find(folder.path()).expect("it was saved");
         let summary = fs::read_to_string(folder.path().join("summary.json")).expect("a summary");
         assert!(summary.contains("\"complete\": false"), "{summary}");
     }
@@ -764,7 +765,7 @@ fn a_signal_ends_the_final_evaluation() {
     process.send("-TERM");
     let (status, _) = process.end();
     assert_eq!(status.code(), Some(0));
-    checkpoint::find(folder.path()).expect("it was saved");
+    checkpoint_folder::find(folder.path()).expect("it was saved");
     let summary = || -> Value {
         let text = fs::read(folder.path().join("summary.json")).expect("a file");
         serde_json::from_slice(&text).expect("JSON")
@@ -844,7 +845,7 @@ fn a_learner_that_was_killed_resumes_from_its_newest_checkpoint() {
     process.send("-KILL");
     assert_eq!(process.end().0.code(), None, "a signal ended it");
 
-    let newest = checkpoint::find(folder.path()).expect("there are some");
+    let newest = checkpoint_folder::find(folder.path()).expect("there are some");
     let frames: u64 = newest
         .file_stem()
         .and_then(|stem| stem.to_str()?.parse().ok())
@@ -1356,7 +1357,10 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> (Output, String, String) {
-        output(learner().current_dir(self.0.path()).args(arguments))
+        let mut learner = learner();
+        // The default port may be another learner's.
+        learner.env("HRM__LEARNER__METRICS_LISTEN", "");
+        output(learner.current_dir(self.0.path()).args(arguments))
     }
 
     /// Every file and folder below it.
@@ -1385,120 +1389,125 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A run's folder, with a space in its name.
+const RUN: &str = "my run";
+
+/// Arguments, the files that they write, and whether they may write them again.
+type Writing = (&'static [&'static str], &'static [&'static str], bool);
+
+/// Each command that writes.
+const WRITING: [Writing; 12] = [
+    (
+        &[
+            "export",
+            "--checkpoint",
+            RUN,
+            "--out",
+            "weights.safetensors",
+        ],
+        &["weights.safetensors"],
+        true,
+    ),
+    (
+        &["export", "--checkpoint", RUN, "--out", "my weights"],
+        &["my weights"],
+        true,
+    ),
+    (
+        &[
+            "import",
+            "--weights",
+            "my weights",
+            "--config",
+            "my.toml",
+            "--RUN-dir",
+            "imported run",
+        ],
+        &["imported RUN/checkpoints/000000000000.safetensors"],
+        false,
+    ),
+    (
+        &[
+            "eval",
+            "--checkpoint",
+            RUN,
+            "--episodes",
+            "2",
+            "--dump",
+            "episodes.jsonl",
+        ],
+        &["episodes.jsonl"],
+        true,
+    ),
+    (
+        &[
+            "eval",
+            "--checkpoint",
+            RUN,
+            "--episodes",
+            "2",
+            "--dump",
+            "my episodes",
+            "--episodes-out",
+            "episodes.csv",
+        ],
+        &["my episodes", "episodes.csv"],
+        true,
+    ),
+    (
+        &[
+            "analyse",
+            "--checkpoint",
+            RUN,
+            "--episodes",
+            "2",
+            "--segments",
+            "2",
+            "--out",
+            "my figures",
+        ],
+        &[
+            "my figures/analysis.json",
+            "my figures/convergence.svg",
+            "my figures/reaction.csv",
+        ],
+        true,
+    ),
+    (
+        &["forward", "--checkpoint", RUN, "--tokens", "my tokens"],
+        &[],
+        true,
+    ),
+    (&["plot", RUN], &["my RUN/learning-curve.svg"], true),
+    (&["certs", "my certs"], &["my certs/ca.pem"], false),
+    (&["config", "--print", "--config", "my.toml"], &[], true),
+    (
+        &["train", "--config", "my.toml", "--RUN-dir", "new run"],
+        &[
+            "new RUN/summary.json",
+            "new RUN/config.toml",
+            "new RUN/learning-curve.svg",
+        ],
+        false,
+    ),
+    (
+        &[
+            "study",
+            "my study.toml",
+            "--dir",
+            "my study",
+            "--results",
+            "results",
+        ],
+        &["results/report.md"],
+        true,
+    ),
+];
+
 #[test]
 fn every_command_takes_bare_names_and_spaces_and_replaces_files_whole() {
     let desk = Desk::new();
-    let run = "my run";
-    // Arguments, what they write, and whether they may do so again.
-    type Case<'a> = (&'a [&'a str], &'a [&'a str], bool);
-    let cases: [Case; 12] = [
-        (
-            &[
-                "export",
-                "--checkpoint",
-                run,
-                "--out",
-                "weights.safetensors",
-            ],
-            &["weights.safetensors"],
-            true,
-        ),
-        (
-            &["export", "--checkpoint", run, "--out", "my weights"],
-            &["my weights"],
-            true,
-        ),
-        (
-            &[
-                "import",
-                "--weights",
-                "my weights",
-                "--config",
-                "my.toml",
-                "--run-dir",
-                "imported run",
-            ],
-            &["imported run/checkpoints/000000000000.safetensors"],
-            false,
-        ),
-        (
-            &[
-                "eval",
-                "--checkpoint",
-                run,
-                "--episodes",
-                "2",
-                "--dump",
-                "episodes.jsonl",
-            ],
-            &["episodes.jsonl"],
-            true,
-        ),
-        (
-            &[
-                "eval",
-                "--checkpoint",
-                run,
-                "--episodes",
-                "2",
-                "--dump",
-                "my episodes",
-                "--episodes-out",
-                "episodes.csv",
-            ],
-            &["my episodes", "episodes.csv"],
-            true,
-        ),
-        (
-            &[
-                "analyse",
-                "--checkpoint",
-                run,
-                "--episodes",
-                "2",
-                "--segments",
-                "2",
-                "--out",
-                "my figures",
-            ],
-            &[
-                "my figures/analysis.json",
-                "my figures/convergence.svg",
-                "my figures/reaction.csv",
-            ],
-            true,
-        ),
-        (
-            &["forward", "--checkpoint", run, "--tokens", "my tokens"],
-            &[],
-            true,
-        ),
-        (&["plot", run], &["my run/learning-curve.svg"], true),
-        (&["certs", "my certs"], &["my certs/ca.pem"], false),
-        (&["config", "--print", "--config", "my.toml"], &[], true),
-        (
-            &["train", "--config", "my.toml", "--run-dir", "new run"],
-            &[
-                "new run/summary.json",
-                "new run/config.toml",
-                "new run/learning-curve.svg",
-            ],
-            false,
-        ),
-        (
-            &[
-                "study",
-                "my study.toml",
-                "--dir",
-                "my study",
-                "--results",
-                "results",
-            ],
-            &["results/report.md"],
-            true,
-        ),
-    ];
-    for (arguments, files, again) in cases {
+    for (arguments, files, again) in WRITING {
         let (result, _, stderr) = desk.run(arguments);
         assert!(result.status.success(), "{arguments:?}: {stderr}");
         for name in files {
@@ -1526,177 +1535,180 @@ fn every_command_takes_bare_names_and_spaces_and_replaces_files_whole() {
     assert_eq!(left, [&desk.at("weights.tmp")]);
 }
 
+const IN_WRITABLE: &str = "in a folder that exists and can be written";
+const WRITABLE: &str = "name a folder that can be made and written";
+const OF_RUN: &str = "give a run's folder";
+
+/// Arguments, the exit status, and parts of the message.
+type Refused = (&'static [&'static str], i32, [&'static str; 2]);
+
+/// Each command with a path that it cannot use.
+const REFUSED: &[Refused] = &[
+    (
+        &["export", "--checkpoint", RUN, "--out", "file/x"],
+        1,
+        ["--out file/x", IN_WRITABLE],
+    ),
+    (
+        &["export", "--checkpoint", RUN, "--out", "nowhere/x"],
+        1,
+        ["--out nowhere/x", IN_WRITABLE],
+    ),
+    (
+        &["export", "--checkpoint", RUN, "--out", "folder"],
+        1,
+        ["--out folder", "name a file"],
+    ),
+    (
+        &["export", "--checkpoint", RUN, "--out", "/dev/full"],
+        1,
+        ["--out /dev/full", "name a file"],
+    ),
+    (
+        &["export", "--checkpoint", "nowhere", "--out", "x"],
+        1,
+        ["nowhere", OF_RUN],
+    ),
+    (
+        &["export", "--checkpoint", "file/x", "--out", "x"],
+        1,
+        ["file/x", OF_RUN],
+    ),
+    (
+        &["export", "--checkpoint", "folder", "--out", "x"],
+        1,
+        ["folder", OF_RUN],
+    ),
+    (
+        &["export", "--checkpoint", "file", "--out", "x"],
+        1,
+        ["file", "not safetensors"],
+    ),
+    (
+        &["import", "--weights", "nowhere", "--RUN-dir", "x"],
+        1,
+        ["--weights nowhere", "safetensors file"],
+    ),
+    (
+        &["import", "--weights", "folder", "--RUN-dir", "x"],
+        1,
+        ["--weights folder", "safetensors file"],
+    ),
+    (
+        &["import", "--weights", "file", "--RUN-dir", "x"],
+        1,
+        ["--weights file", "not safetensors"],
+    ),
+    (&["eval", "--checkpoint", "nowhere"], 1, ["nowhere", OF_RUN]),
+    (
+        &["eval", "--checkpoint", RUN, "--dump", "file/x"],
+        1,
+        ["--dump file/x", IN_WRITABLE],
+    ),
+    (
+        &["eval", "--checkpoint", RUN, "--dump", "nowhere/x"],
+        1,
+        ["--dump nowhere/x", IN_WRITABLE],
+    ),
+    (
+        &["eval", "--checkpoint", RUN, "--dump", "folder"],
+        1,
+        ["--dump folder", "name a file"],
+    ),
+    (
+        &["eval", "--checkpoint", RUN, "--episodes-out", "file/x"],
+        1,
+        ["--episodes-out file/x", IN_WRITABLE],
+    ),
+    (
+        &["eval", "--policy", "oracle", "--config", "nowhere"],
+        64,
+        ["nowhere", "--config"],
+    ),
+    (
+        &["analyse", "--checkpoint", "nowhere"],
+        1,
+        ["nowhere", OF_RUN],
+    ),
+    (
+        &["analyse", "--checkpoint", RUN, "--out", "file/x"],
+        1,
+        ["--out file/x", WRITABLE],
+    ),
+    (
+        &["analyse", "--checkpoint", RUN, "--out", "file"],
+        1,
+        ["--out file", WRITABLE],
+    ),
+    (
+        &["forward", "--checkpoint", RUN, "--tokens", "nowhere"],
+        1,
+        ["--tokens nowhere", "observations"],
+    ),
+    (
+        &["forward", "--checkpoint", RUN, "--tokens", "folder"],
+        1,
+        ["--tokens folder", "observations"],
+    ),
+    (&["plot", "nowhere"], 1, ["nowhere", OF_RUN]),
+    (&["plot", "file"], 1, ["file", OF_RUN]),
+    (&["plot", "folder"], 1, ["folder", OF_RUN]),
+    (&["certs", "file/x"], 1, ["file/x", WRITABLE]),
+    (&["certs", "file"], 1, ["file", WRITABLE]),
+    (
+        &["certs", "x", "--host", "no name\u{e9}"],
+        1,
+        ["neither a DNS name", "--host"],
+    ),
+    (
+        &["train", "--RUN-dir", "file/x"],
+        1,
+        ["file/x", "--RUN-dir"],
+    ),
+    (&["train", "--RUN-dir", "file"], 1, ["file", "--RUN-dir"]),
+    (
+        &["serve", "--RUN-dir", "file/x"],
+        1,
+        ["file/x", "--RUN-dir"],
+    ),
+    (&["train", "--config", "folder"], 64, ["folder", "--config"]),
+    (&["study", "nowhere"], 64, ["nowhere", "configs/studies"]),
+    (
+        &["study", "my study.toml", "--dir", "file/x"],
+        1,
+        ["--dir file/x", WRITABLE],
+    ),
+    (
+        &[
+            "study",
+            "my study.toml",
+            "--dir",
+            "d",
+            "--results",
+            "file/x",
+        ],
+        1,
+        ["--results file/x", WRITABLE],
+    ),
+    (
+        &[
+            "study",
+            "my study.toml",
+            "--results",
+            "nowhere",
+            "--report-only",
+        ],
+        1,
+        ["nowhere", "--results"],
+    ),
+];
+
 #[test]
 fn a_path_that_cannot_be_used_is_named_once_with_what_it_should_have_been() {
     let desk = Desk::new();
     fs::write(desk.at("file"), "").expect("a file");
     fs::create_dir(desk.at("folder")).expect("a folder");
-    let run = "my run";
-    let in_writable = "in a folder that exists and can be written";
-    let writable = "name a folder that can be made and written";
-    let of_run = "give a run's folder";
-    // Arguments, the exit status, and what the message must hold.
-    type Case<'a> = (&'a [&'a str], i32, [&'a str; 2]);
-    let cases: &[Case] = &[
-        (
-            &["export", "--checkpoint", run, "--out", "file/x"],
-            1,
-            ["--out file/x", in_writable],
-        ),
-        (
-            &["export", "--checkpoint", run, "--out", "nowhere/x"],
-            1,
-            ["--out nowhere/x", in_writable],
-        ),
-        (
-            &["export", "--checkpoint", run, "--out", "folder"],
-            1,
-            ["--out folder", "name a file"],
-        ),
-        (
-            &["export", "--checkpoint", run, "--out", "/dev/full"],
-            1,
-            ["--out /dev/full", "name a file"],
-        ),
-        (
-            &["export", "--checkpoint", "nowhere", "--out", "x"],
-            1,
-            ["nowhere", of_run],
-        ),
-        (
-            &["export", "--checkpoint", "file/x", "--out", "x"],
-            1,
-            ["file/x", of_run],
-        ),
-        (
-            &["export", "--checkpoint", "folder", "--out", "x"],
-            1,
-            ["folder", of_run],
-        ),
-        (
-            &["export", "--checkpoint", "file", "--out", "x"],
-            1,
-            ["file", "not safetensors"],
-        ),
-        (
-            &["import", "--weights", "nowhere", "--run-dir", "x"],
-            1,
-            ["--weights nowhere", "safetensors file"],
-        ),
-        (
-            &["import", "--weights", "folder", "--run-dir", "x"],
-            1,
-            ["--weights folder", "safetensors file"],
-        ),
-        (
-            &["import", "--weights", "file", "--run-dir", "x"],
-            1,
-            ["--weights file", "not safetensors"],
-        ),
-        (&["eval", "--checkpoint", "nowhere"], 1, ["nowhere", of_run]),
-        (
-            &["eval", "--checkpoint", run, "--dump", "file/x"],
-            1,
-            ["--dump file/x", in_writable],
-        ),
-        (
-            &["eval", "--checkpoint", run, "--dump", "nowhere/x"],
-            1,
-            ["--dump nowhere/x", in_writable],
-        ),
-        (
-            &["eval", "--checkpoint", run, "--dump", "folder"],
-            1,
-            ["--dump folder", "name a file"],
-        ),
-        (
-            &["eval", "--checkpoint", run, "--episodes-out", "file/x"],
-            1,
-            ["--episodes-out file/x", in_writable],
-        ),
-        (
-            &["eval", "--policy", "oracle", "--config", "nowhere"],
-            64,
-            ["nowhere", "--config"],
-        ),
-        (
-            &["analyse", "--checkpoint", "nowhere"],
-            1,
-            ["nowhere", of_run],
-        ),
-        (
-            &["analyse", "--checkpoint", run, "--out", "file/x"],
-            1,
-            ["--out file/x", writable],
-        ),
-        (
-            &["analyse", "--checkpoint", run, "--out", "file"],
-            1,
-            ["--out file", writable],
-        ),
-        (
-            &["forward", "--checkpoint", run, "--tokens", "nowhere"],
-            1,
-            ["--tokens nowhere", "observations"],
-        ),
-        (
-            &["forward", "--checkpoint", run, "--tokens", "folder"],
-            1,
-            ["--tokens folder", "observations"],
-        ),
-        (&["plot", "nowhere"], 1, ["nowhere", of_run]),
-        (&["plot", "file"], 1, ["file", of_run]),
-        (&["plot", "folder"], 1, ["folder", of_run]),
-        (&["certs", "file/x"], 1, ["file/x", writable]),
-        (&["certs", "file"], 1, ["file", writable]),
-        (
-            &["certs", "x", "--host", "no name\u{e9}"],
-            1,
-            ["neither a DNS name", "--host"],
-        ),
-        (
-            &["train", "--run-dir", "file/x"],
-            1,
-            ["file/x", "--run-dir"],
-        ),
-        (&["train", "--run-dir", "file"], 1, ["file", "--run-dir"]),
-        (
-            &["serve", "--run-dir", "file/x"],
-            1,
-            ["file/x", "--run-dir"],
-        ),
-        (&["train", "--config", "folder"], 64, ["folder", "--config"]),
-        (&["study", "nowhere"], 64, ["nowhere", "configs/studies"]),
-        (
-            &["study", "my study.toml", "--dir", "file/x"],
-            1,
-            ["--dir file/x", writable],
-        ),
-        (
-            &[
-                "study",
-                "my study.toml",
-                "--dir",
-                "d",
-                "--results",
-                "file/x",
-            ],
-            1,
-            ["--results file/x", writable],
-        ),
-        (
-            &[
-                "study",
-                "my study.toml",
-                "--results",
-                "nowhere",
-                "--report-only",
-            ],
-            1,
-            ["nowhere", "--results"],
-        ),
-    ];
-    for (arguments, code, parts) in cases {
+    for (arguments, code, parts) in REFUSED {
         let (result, _, stderr) = desk.run(arguments);
         assert_eq!(result.status.code(), Some(*code), "{arguments:?}: {stderr}");
         for part in parts {

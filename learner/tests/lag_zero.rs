@@ -11,7 +11,7 @@ use hrm_common::{
     env::{EnvConfig, flag},
     model::{CarryMode, Dtype, Hrm, ModelConfig},
 };
-use hrm_learner::{batch::Batch, recompute::Recomputed, update::Updater};
+use hrm_learner::training::{batch::Batch, recompute::Recomputed, update::Updater};
 use mazes::{
     Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
 };

@@ -3,7 +3,7 @@
 mod support;
 
 use hrm_common::shutdown::Shutdown;
-use hrm_learner::evaluate::WalkBy;
+use hrm_learner::storage::records::WalkBy;
 use support::{shipped, start};
 
 #[tokio::test(flavor = "multi_thread")]

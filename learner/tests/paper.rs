@@ -4,7 +4,7 @@
 mod support;
 
 use hrm_common::{env::MazeKind, model::ModelConfig, shutdown::Shutdown};
-use hrm_learner::checkpoint::{self, Checkpoint};
+use hrm_learner::storage::{checkpoint::Checkpoint, checkpoint_folder};
 use support::{shipped, start};
 
 async fn trains(name: &str, maze: MazeKind) {
@@ -35,7 +35,7 @@ async fn trains(name: &str, maze: MazeKind) {
         (8, 2 * loss.passes as u64)
     );
     assert_eq!(summary.evaluations.len(), 3);
-    let checkpoint = checkpoint::find(dir.path()).expect("a checkpoint");
+    let checkpoint = checkpoint_folder::find(dir.path()).expect("a checkpoint");
     Checkpoint::read(&checkpoint).expect("a sound one");
 }
 

@@ -8,19 +8,21 @@ use std::{
     time::Instant,
 };
 
-use hrm_actor::session::{self, ActorOptions, Outcome};
+use hrm_actor::{ActorOptions, Ending};
 use hrm_common::{
     config::{Config, Layers},
     model::state,
     shutdown::Shutdown,
 };
 use hrm_learner::{
-    checkpoint::{self, Checkpoint},
-    evaluate::{Evaluation, HeldOut, WalkBy},
-    metrics_log::{self, EvalRecord, Record},
-    owed,
-    run::Summary,
-    sessions::{Peer, Sessions},
+    admission::sessions::{Peer, Sessions},
+    evaluation::{evaluate::HeldOut, owed},
+    storage::{
+        checkpoint::Checkpoint,
+        checkpoint_folder, metrics_log,
+        records::{EvalRecord, Evaluation, Record, WalkBy},
+        summary::Summary,
+    },
 };
 use serde_json::Value;
 use support::{
@@ -41,7 +43,7 @@ async fn run(dir: &Path, resume: bool, more: &[(&str, &str)]) -> Summary {
 }
 
 fn newest(dir: &Path) -> Checkpoint {
-    let path = checkpoint::find(dir).expect("a checkpoint");
+    let path = checkpoint_folder::find(dir).expect("a checkpoint");
     Checkpoint::read(&path).expect("a sound one")
 }
 
@@ -54,18 +56,14 @@ fn json(path: PathBuf) -> Value {
 }
 
 /// An actor process's life, as a task of this one.
-fn actor(
-    config: &Config,
-    learner: String,
-    shutdown: &Shutdown,
-) -> tokio::task::JoinHandle<Outcome> {
+fn actor(config: &Config, learner: String, shutdown: &Shutdown) -> tokio::task::JoinHandle<Ending> {
     let options = ActorOptions {
         learner,
-        ..ActorOptions::of(config, "elsewhere".into())
+        ..ActorOptions::new(config, "elsewhere".into())
     };
     let shutdown = shutdown.clone();
     tokio::spawn(async move {
-        session::run(options, shutdown)
+        hrm_actor::run(options, shutdown)
             .await
             .expect("nothing that trying again cannot mend")
     })
@@ -133,7 +131,7 @@ async fn a_complete_run_leaves_everything_that_was_promised() {
     assert_eq!(again.expect("a configuration").config, effective.config);
     assert_eq!(json(dir.join("run.json"))["restarts"], 0);
 
-    let checkpoints = checkpoint::list(&dir.join("checkpoints")).expect("a folder");
+    let checkpoints = checkpoint_folder::list(&dir.join("checkpoints")).expect("a folder");
     let names: Vec<_> = checkpoints.iter().filter_map(|p| p.file_stem()).collect();
     assert_eq!(names, ["000000000448", "000000000512"], "the newest two");
     let checkpoint = newest(&dir);
@@ -236,7 +234,7 @@ async fn a_resumed_run_goes_on_where_it_was() {
     let shutdown = Shutdown::new();
     let serve = tiny(&dir, &[longer, ("learner.local_actors", "0")]);
     let running = start(&serve, true, &shutdown).await;
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     let resumed = status(&mut learner).await;
     assert_eq!((resumed.frames, resumed.updates), (256, 16));
     assert_eq!(resumed.run_id, before.state.run_id);
@@ -285,7 +283,7 @@ async fn the_curriculum_and_the_optimiser_go_on_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     run(dir, false, &[]).await;
-    let path = checkpoint::find(dir).expect("a checkpoint");
+    let path = checkpoint_folder::find(dir).expect("a checkpoint");
     let before = Checkpoint::read(&path).expect("a sound one");
     // Nobody acts in between: what comes out is what went in.
     let shutdown = Shutdown::new();
@@ -302,12 +300,14 @@ async fn the_curriculum_and_the_optimiser_go_on_too() {
     assert!(weights(&before) == weights(&after));
     let tensors = |c: &Checkpoint| {
         let model = c.model(tch::Device::Cpu).expect("its model");
-        let mut adam =
-            hrm_learner::optimizer::Adam::new(c.config.optimizer.clone(), model.flat_parameters());
-        c.restore_optimizer(&mut adam).expect("its means");
-        let (steps, mean, square) = adam.state();
+        let mut adam = hrm_learner::training::optimizer::Adam::new(
+            c.config.optimizer.clone(),
+            model.flat_parameters(),
+        );
+        adam.resume(c).expect("its means");
+        let (steps, moments) = adam.state();
         let floats = |t: &tch::Tensor| Vec::<f32>::try_from(t).expect("floats");
-        (steps, floats(mean), floats(square))
+        (steps, floats(moments.mean), floats(moments.square))
     };
     assert_eq!(tensors(&before), tensors(&after));
     assert!(tensors(&before).1.iter().any(|&m| m != 0.0));
@@ -409,7 +409,10 @@ async fn a_final_evaluation_that_was_stopped_is_made_after_a_resume() {
     let shutdown = Shutdown::new();
     let running = start(&tiny(dir, &[endless]), false, &shutdown).await;
     let (stopped, ()) = tokio::join!(running.finish(), async {
-        until("the last checkpoint", async || checkpoint::find(dir).ok()).await;
+        until("the last checkpoint", async || {
+            checkpoint_folder::find(dir).ok()
+        })
+        .await;
         shutdown.trip();
     });
     let stopped = stopped.expect("it is saved");
@@ -439,7 +442,7 @@ async fn other_weights_at_the_same_frames_are_evaluated() {
     summary["seconds"] = 12_345.5.into();
     fs::write(dir.join("summary.json"), summary.to_string()).expect("written");
     // The newest checkpoint is lost: the run trains its last frames again.
-    fs::remove_file(checkpoint::find(dir).expect("the last")).expect("removed");
+    fs::remove_file(checkpoint_folder::find(dir).expect("the last")).expect("removed");
     let again = run(dir, true, &settings).await;
     assert_ne!(again.seconds, 12_345.5);
     assert_eq!((again.complete, again.frames), (true, 256));
@@ -479,7 +482,7 @@ async fn an_evaluation_that_a_stop_cut_off_is_made_after_a_resume() {
     let shutdown = Shutdown::new();
     let endless = settings("1000000000", "1000000000");
     let running = start(&tiny(dir, &endless), false, &shutdown).await;
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     until_status(&mut learner, "training", |s| s.frames > 256).await;
     drop(learner);
     shutdown.trip();
@@ -516,7 +519,7 @@ async fn owed_evaluations_are_made_beside_a_run_that_goes_on() {
     ];
     let shutdown = Shutdown::new();
     let running = start(&tiny(dir, &endless), false, &shutdown).await;
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     until_status(&mut learner, "training", |s| s.frames > 64).await;
     drop(learner);
     shutdown.trip();
@@ -557,7 +560,7 @@ async fn the_curriculum_of_a_resumed_run_is_as_configured() {
             &[ENDLESS, ("learner.local_actors", "0"), setting],
         );
         let running = start(&serve, true, &shutdown).await;
-        let mut learner = client(running.address).await;
+        let mut learner = client(running.address()).await;
         let status = status(&mut learner).await;
         assert_eq!(status.curriculum_distance, distance, "{setting:?}");
         drop(learner);
@@ -643,8 +646,8 @@ async fn an_actor_outlives_its_learner() {
 
     let shutdown = Shutdown::new();
     let first = start(&config, false, &shutdown).await;
-    relay.to(first.address);
-    let mut learner = client(first.address).await;
+    relay.to(first.address());
+    let mut learner = client(first.address()).await;
     until_status(&mut learner, "training", |s| s.frames >= 128).await;
     drop(learner);
     shutdown.trip();
@@ -661,10 +664,10 @@ async fn an_actor_outlives_its_learner() {
         ],
     );
     let second = start(&config, true, &Shutdown::new()).await;
-    relay.to(second.address);
+    relay.to(second.address());
     let summary = second.finish().await.expect("a run that ends");
     assert!(summary.complete);
-    assert_eq!(outcome.await.expect("no panic"), Outcome::RunComplete);
+    assert_eq!(outcome.await.expect("no panic"), Ending::RunComplete);
     assert!(newest(dir).state.sessions_joined >= 2);
 }
 
@@ -683,9 +686,9 @@ async fn an_actor_that_was_cut_off_when_the_run_ended_learns_of_it() {
     );
     let running = start(&serve, false, &Shutdown::new()).await;
     let relay = Relay::start().await;
-    relay.to(running.address);
+    relay.to(running.address());
     let cut_off = actor(&serve.config, relay.url(), &Shutdown::new());
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     until_status(&mut learner, "it acts", |s| s.frames > 0).await;
     relay.set(Fault::Cut);
     until("it tries again", async || {
@@ -696,11 +699,11 @@ async fn an_actor_that_was_cut_off_when_the_run_ended_learns_of_it() {
 
     let other = actor(
         &serve.config,
-        format!("http://{}", running.address),
+        format!("http://{}", running.address()),
         &Shutdown::new(),
     );
     let ended = tokio::spawn(running.finish());
-    assert_eq!(other.await.expect("no panic"), Outcome::RunComplete);
+    assert_eq!(other.await.expect("no panic"), Ending::RunComplete);
     until("the run is evaluated", async || {
         folder.path().join("summary.json").exists().then_some(())
     })
@@ -709,7 +712,7 @@ async fn an_actor_that_was_cut_off_when_the_run_ended_learns_of_it() {
     relay.set(Fault::None);
     let outcome = tokio::time::timeout(support::PATIENCE, cut_off).await;
     let outcome = outcome.expect("it is told").expect("no panic");
-    assert_eq!(outcome, Outcome::RunComplete);
+    assert_eq!(outcome, Ending::RunComplete);
     ended.abort();
 }
 
@@ -729,21 +732,21 @@ async fn training_goes_on_without_an_actor_that_leaves() {
     let serve = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
     let shutdown = Shutdown::new();
     let running = start(&serve, false, &shutdown).await;
-    let url = format!("http://{}", running.address);
+    let url = format!("http://{}", running.address());
     let (leave, stay) = (Shutdown::new(), Shutdown::new());
     let leaving = actor(&serve.config, url.clone(), &leave);
     let staying = actor(&serve.config, url, &stay);
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     until_status(&mut learner, "two at work", |s| {
         s.sessions == 2 && s.frames > 0
     })
     .await;
     leave.trip();
-    assert_eq!(leaving.await.expect("no panic"), Outcome::Stopped);
+    assert_eq!(leaving.await.expect("no panic"), Ending::Stopped);
     let left = until_status(&mut learner, "one at work", |s| s.sessions == 1).await;
     until_status(&mut learner, "training", |s| s.frames > left.frames + 256).await;
     stay.trip();
-    assert_eq!(staying.await.expect("no panic"), Outcome::Stopped);
+    assert_eq!(staying.await.expect("no panic"), Ending::Stopped);
     drop(learner);
     shutdown.trip();
     running.finish().await.expect("it stops");
@@ -789,8 +792,8 @@ async fn the_minutes_wait_for_actors() {
         ],
     );
     let running = start(&serve, false, &Shutdown::new()).await;
-    let url = format!("http://{}", running.address);
-    let mut learner = client(running.address).await;
+    let url = format!("http://{}", running.address());
+    let mut learner = client(running.address()).await;
     let began = Instant::now();
     let longer_than_the_limit = async |since: Instant| {
         until("more time than the run has", async || {
@@ -808,7 +811,7 @@ async fn the_minutes_wait_for_actors() {
     let leaving = actor(&serve.config, url.clone(), &leave);
     let first = until_status(&mut learner, "training", |s| s.frames > 0).await;
     leave.trip();
-    assert_eq!(leaving.await.expect("no panic"), Outcome::Stopped);
+    assert_eq!(leaving.await.expect("no panic"), Ending::Stopped);
     longer_than_the_limit(Instant::now()).await;
 
     let last = actor(&serve.config, url, &Shutdown::new());
@@ -818,7 +821,7 @@ async fn the_minutes_wait_for_actors() {
     .await;
     drop(learner);
     let summary = running.finish().await.expect("a run that ends");
-    assert_eq!(last.await.expect("no panic"), Outcome::RunComplete);
+    assert_eq!(last.await.expect("no panic"), Ending::RunComplete);
     assert!(summary.complete && summary.frames > first.frames);
     assert!(
         began.elapsed().as_secs_f64() - summary.seconds > 3.0 * LIMIT,

@@ -9,13 +9,13 @@ use std::{
 };
 
 use hrm_actor::{
+    ActorOptions, Ending, SessionError,
     connect::{Credentials, TokenSource},
-    session::{self, ActorOptions, Outcome, SessionError},
 };
 use hrm_common::{config::Effective, descriptors::Descriptors, health, shutdown::Shutdown, token};
 use hrm_learner::{
-    certs::{self, file},
     run::Running,
+    transport::certs::{self, file},
 };
 use hrm_proto::v1::{StatusRequest, SubscribeRequest, learner_client::LearnerClient};
 use support::{
@@ -147,14 +147,14 @@ async fn actors_elsewhere_and_in_the_process_train_through_certificates_and_toke
     );
     let running = start(&config, false, &Shutdown::new()).await;
     let options = ActorOptions {
-        learner: format!("https://{}", running.address),
-        ..ActorOptions::of(&config.config, "elsewhere".into())
+        learner: format!("https://{}", running.address()),
+        ..ActorOptions::new(&config.config, "elsewhere".into())
     };
-    let outcome = tokio::spawn(session::run(options, Shutdown::new()));
+    let outcome = tokio::spawn(hrm_actor::run(options, Shutdown::new()));
     let summary = running.finish().await.expect("a run that ends");
     assert!(summary.complete);
     let outcome = outcome.await.expect("no panic").expect("it was let in");
-    assert_eq!(outcome, Outcome::RunComplete);
+    assert_eq!(outcome, Ending::RunComplete);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +167,7 @@ async fn every_caller_may_do_what_its_token_says() {
         &[ENDLESS, ("learner.local_actors", "0")],
     );
     let learner = Waiting::start(&config).await;
-    let channel = connect(learner.running.address, &certs, Some(&certs))
+    let channel = connect(learner.running.address(), &certs, Some(&certs))
         .await
         .expect("let in");
     let token = |name: &str| certs.join(name);
@@ -198,14 +198,14 @@ async fn every_caller_may_do_what_its_token_says() {
     // A changed token counts from the next look at the file, and the old one no more.
     let other = token("other");
     fs::write(&other, "another-token-0123456789abcdef\n").expect("a file");
-    let channel = connect(learner.running.address, &certs, Some(&certs))
+    let channel = connect(learner.running.address(), &certs, Some(&certs))
         .await
         .expect("let in");
     let mut changed = client(channel, Some(&other));
     let refused = changed.status(StatusRequest {}).await.expect_err("unknown");
     assert_eq!(refused.code(), Code::Unauthenticated);
     fs::rename(&other, token(file::ACTOR_TOKENS)).expect("renamed");
-    learner.running.credentials.refresh();
+    learner.running.credentials().refresh();
     changed.status(StatusRequest {}).await.expect("known now");
     let refused = actor.status(StatusRequest {}).await.expect_err("taken out");
     assert_eq!(refused.code(), Code::Unauthenticated);
@@ -229,7 +229,7 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
         Ok(channel) => healthy(&channel).await,
         Err(_) => false,
     };
-    let address = learner.running.address;
+    let address = learner.running.address();
     assert!(heard(connect(address, &certs, Some(&certs)).await).await);
     assert!(!heard(connect(address, &certs, None).await).await, "none");
     assert!(
@@ -246,22 +246,22 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
     // An actor that does not know this learner keeps trying, and says why.
     let credentials = Credentials {
         ca: Some(strangers.join(file::CA)),
-        ..Credentials::of(&config.config.actor)
+        ..Credentials::new(&config.config.actor)
     };
     let options = ActorOptions {
         learner: format!("https://{address}"),
         credentials,
-        ..ActorOptions::of(&config.config, "suspicious".into())
+        ..ActorOptions::new(&config.config, "suspicious".into())
     };
     let stop = Shutdown::new();
-    let actor = tokio::spawn(session::run(options, stop.clone()));
+    let actor = tokio::spawn(hrm_actor::run(options, stop.clone()));
     support::until("it tries again", async || {
         (support::metric("hrm_actor_reconnects_total") >= 2.0).then_some(())
     })
     .await;
     stop.trip();
     let outcome = actor.await.expect("no panic").expect("not fatal");
-    assert_eq!(outcome, Outcome::Stopped);
+    assert_eq!(outcome, Ending::Stopped);
 
     learner.stop().await;
 }
@@ -278,7 +278,7 @@ async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
     };
     let put_live = |learner: &Waiting, name: &str| {
         put(&new, name);
-        learner.running.credentials.refresh();
+        learner.running.credentials().refresh();
     };
     fs::create_dir(&live).expect("a folder");
     for entry in fs::read_dir(&old).expect("a folder") {
@@ -290,7 +290,7 @@ async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
         &[ENDLESS, ("learner.local_actors", "0")],
     );
     let learner = Waiting::start(&config).await;
-    let address = learner.running.address;
+    let address = learner.running.address();
     let let_in = async |ca: &Path, identity: &Path| match connect(address, ca, Some(identity)).await
     {
         Ok(channel) => healthy(&channel).await,
@@ -325,16 +325,16 @@ async fn a_token_that_is_taken_out_ends_what_was_joined_by_it() {
     fs::copy(certs.join(file::ACTOR_TOKENS), &own).expect("copied");
     let credentials = Credentials {
         token: Some(TokenSource::File(own.clone())),
-        ..Credentials::of(&config.config.actor)
+        ..Credentials::new(&config.config.actor)
     };
     let options = ActorOptions {
-        learner: format!("https://{}", learner.running.address),
+        learner: format!("https://{}", learner.running.address()),
         credentials,
-        ..ActorOptions::of(&config.config, "elsewhere".into())
+        ..ActorOptions::new(&config.config, "elsewhere".into())
     };
     let stop = Shutdown::new();
-    let actor = tokio::spawn(session::run(options, stop.clone()));
-    let channel = connect(learner.running.address, &certs, Some(&certs))
+    let actor = tokio::spawn(hrm_actor::run(options, stop.clone()));
+    let channel = connect(learner.running.address(), &certs, Some(&certs))
         .await
         .expect("let in");
     let mut viewer = client(channel, Some(&certs.join(file::VIEWER_TOKENS)));
@@ -355,7 +355,7 @@ async fn a_token_that_is_taken_out_ends_what_was_joined_by_it() {
 
     stop.trip();
     let outcome = actor.await.expect("no panic").expect("it was let in again");
-    assert_eq!(outcome, Outcome::Stopped);
+    assert_eq!(outcome, Ending::Stopped);
     drop(viewer);
     learner.stop().await;
 }
@@ -374,8 +374,8 @@ async fn a_file_that_cannot_be_used_ends_the_start_with_its_key() {
         assert!(message.contains(part), "{message}");
     }
     assert!(!message.contains("short"), "{message}");
-    let options = ActorOptions::of(&config.config, "actor".into());
-    let error = session::run(options, Shutdown::new())
+    let options = ActorOptions::new(&config.config, "actor".into());
+    let error = hrm_actor::run(options, Shutdown::new())
         .await
         .expect_err("no token");
     assert!(matches!(error, SessionError::File(_)), "{error}");
@@ -474,7 +474,7 @@ async fn as_many_actors_join_as_the_learner_takes() {
         ],
     );
     let learner = Waiting::start(&config).await;
-    let mut client = support::client(learner.running.address).await;
+    let mut client = support::client(learner.running.address()).await;
     for actor in [1, 2] {
         join(&mut client, actor).await.expect("room");
     }
@@ -501,7 +501,7 @@ async fn uploads_of_nobody_take_no_more_places_than_there_are() {
         ],
     );
     let learner = Waiting::start(&config).await;
-    let mut client = support::client(learner.running.address).await;
+    let mut client = support::client(learner.running.address()).await;
     let mut open = Vec::new();
     for _ in 0..4 {
         open.push(support::open_upload(&mut client).await);
@@ -526,7 +526,7 @@ async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
     let learner = Waiting::start(&config).await;
-    let mut client = support::client(learner.running.address).await;
+    let mut client = support::client(learner.running.address()).await;
     let mut open = Vec::new();
     for _ in 0..8 {
         open.push(support::open_upload(&mut client).await);
@@ -534,7 +534,7 @@ async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
     // One more waits for one of them to end.
     let mut ninth = client.clone();
     let ninth = tokio::spawn(async move { ninth.status(StatusRequest {}).await });
-    let mut other = support::client(learner.running.address).await;
+    let mut other = support::client(learner.running.address()).await;
     for _ in 0..20 {
         status(&mut other).await;
     }
@@ -562,8 +562,8 @@ async fn an_actor_does_not_begin_with_a_file_that_is_no_certificate_or_key() {
     ] {
         let whole = fs::read(certs.join(name)).expect(name);
         fs::write(certs.join(name), "not PEM").expect("a file");
-        let options = ActorOptions::of(&config.config, "elsewhere".into());
-        let error = session::run(options, Shutdown::new())
+        let options = ActorOptions::new(&config.config, "elsewhere".into());
+        let error = hrm_actor::run(options, Shutdown::new())
             .await
             .expect_err("unusable");
         assert!(matches!(error, SessionError::File(_)), "{error}");
@@ -588,9 +588,9 @@ async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
         ],
     );
     let learner = Waiting::start(&config).await;
-    let mut first = support::client(learner.running.address).await;
+    let mut first = support::client(learner.running.address()).await;
     until_status(&mut first, "it answers", |_| true).await;
-    let url = format!("http://{}", learner.running.address);
+    let url = format!("http://{}", learner.running.address());
     let connected = LearnerClient::connect(url.clone()).await;
     let heard = match connected {
         Ok(mut second) => second.status(StatusRequest {}).await.is_ok(),

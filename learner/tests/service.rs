@@ -14,21 +14,23 @@ use std::{
 
 use hrm_common::{
     config::{Config, Spec},
-    error::Refusal,
     model::{Hrm, state},
+    refusal::Refusal,
     shutdown::Shutdown,
     stage::{LearnerStage, StageClock},
     telemetry::names,
     weights::{Assembler, Weights, load},
+    wire::Expectation,
 };
 use hrm_learner::{
-    access::Access,
-    batch::{BatchLimits, Batcher, Next},
-    queue::{QueueReceiver, queue},
-    run::expectation,
-    service::{LearnerService, Position},
-    sessions::Sessions,
-    upload::Admission,
+    admission::{
+        access::Access,
+        queue::{QueueReceiver, queue},
+        service::{LearnerService, Position},
+        sessions::Sessions,
+        upload::Admission,
+    },
+    training::batcher::{BatchLimits, Batcher, Next},
 };
 use hrm_proto::{
     WIRE_MAJOR,
@@ -69,7 +71,7 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
         spec: config.spec().to_json().expect("JSON"),
         admission: Admission {
             access: Arc::new(Access::Open),
-            expectation: Arc::new(expectation(&config, &model)),
+            expectation: Arc::new(Expectation::new(&config, model.fingerprint())),
             sessions: sessions.clone(),
             queue: queue_tx,
             newest,
@@ -499,10 +501,10 @@ async fn fields_of_a_newer_actor_are_no_reason_to_refuse_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_actor_that_knows_checksums_sends_them() {
+async fn an_unroll_without_a_checksum_is_refused_whatever_the_minor_version() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
-    for (wire_minor, admitted) in [(0, true), (1, false)] {
+    for wire_minor in [0, 1, 99] {
         let request = JoinRequest {
             actor_id: wire_minor.into(),
             wire_major: WIRE_MAJOR,
@@ -511,15 +513,13 @@ async fn an_actor_that_knows_checksums_sends_them() {
         };
         let joined = client.join(request).await.expect("room").into_inner();
         let mut unroll = Player::new(&joined).unroll(1);
-        unroll.sha256.clear();
+        unroll.checksum.clear();
         let (unrolls, mut acks) = open_upload(&mut client).await;
         unrolls.send(unroll).await.expect("open");
-        match admitted {
-            true => drop(ack(&mut acks, |ack| ack.unrolls_admitted == 1).await),
-            false => assert!(refusal(&mut acks).await.message().contains("`sha256`")),
-        }
+        let refusal = refusal(&mut acks).await;
+        assert!(refusal.message().contains("`checksum`"), "{refusal}");
     }
-    assert_eq!(trainer.queue.channel().len(), 1);
+    assert_eq!(trainer.queue.channel().len(), 0);
 }
 
 /// A message that is sent as it is.
@@ -830,9 +830,9 @@ async fn health_and_reflection_answer() {
     let config = support::tiny(folder.path(), &[("learner.local_actors", "0")]);
     let shutdown = Shutdown::new();
     let running = support::start(&config, false, &shutdown).await;
-    let mut client = client(running.address).await;
+    let mut client = client(running.address()).await;
     until_status(&mut client, "it answers", |s| s.frames == 0).await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address))
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address()))
         .expect("a URL")
         .connect()
         .await

@@ -7,12 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hrm_actor::session::{self, ActorOptions, Outcome};
+use hrm_actor::{ActorOptions, Ending};
 use hrm_common::{config::Config, env::DistanceCurriculum, shutdown::Shutdown, telemetry::names};
-use hrm_learner::{
-    checkpoint::{self, Checkpoint},
-    ledger::Entry,
-};
+use hrm_learner::storage::{checkpoint::Checkpoint, checkpoint_folder, ledger_file::Entry};
 use support::{client, ledger::balanced, metric, start, tiny, until, until_status};
 
 /// They look at counters of the whole process.
@@ -21,16 +18,16 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
 
 fn newest(dir: &Path) -> PathBuf {
-    checkpoint::find(dir).expect("a checkpoint")
+    checkpoint_folder::find(dir).expect("a checkpoint")
 }
 
-fn actor(config: &Config, url: String, stop: &Shutdown) -> tokio::task::JoinHandle<Outcome> {
+fn actor(config: &Config, url: String, stop: &Shutdown) -> tokio::task::JoinHandle<Ending> {
     let options = ActorOptions {
         learner: url,
-        ..ActorOptions::of(config, "elsewhere".into())
+        ..ActorOptions::new(config, "elsewhere".into())
     };
     let stop = stop.clone();
-    tokio::spawn(async move { session::run(options, stop).await.expect("nothing fatal") })
+    tokio::spawn(async move { hrm_actor::run(options, stop).await.expect("nothing fatal") })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,13 +47,13 @@ async fn every_frame_that_an_actor_sent_is_booked() {
     );
     let shutdown = Shutdown::new();
     let running = start(&config, false, &shutdown).await;
-    let url = format!("http://{}", running.address);
+    let url = format!("http://{}", running.address());
     let sent = || metric("hrm_actor_frames_sent_total");
     let before = sent();
     let (leave, stay) = (Shutdown::new(), Shutdown::new());
     let leaving = actor(&config.config, url.clone(), &leave);
     let staying = actor(&config.config, url, &stay);
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     until_status(&mut learner, "both at work", |s| {
         s.sessions == 2 && s.frames > 256
     })
@@ -69,13 +66,13 @@ async fn every_frame_that_an_actor_sent_is_booked() {
 
     // One leaves in order while training goes on, the other with the learner.
     leave.trip();
-    assert_eq!(leaving.await.expect("no panic"), Outcome::Stopped);
+    assert_eq!(leaving.await.expect("no panic"), Ending::Stopped);
     until("its line is written", async || {
         (!balanced(dir).is_empty()).then_some(())
     })
     .await;
     stay.trip();
-    assert_eq!(staying.await.expect("no panic"), Outcome::Stopped);
+    assert_eq!(staying.await.expect("no panic"), Ending::Stopped);
     drop(learner);
     let sent = sent() - before;
     shutdown.trip();
@@ -110,8 +107,8 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
     let config = tiny(dir, &[ENDLESS, ("checkpoint.interval_frames", "320")]);
     let shutdown = Shutdown::new();
     let running = start(&config, false, &shutdown).await;
-    let mut learner = client(running.address).await;
-    let saved = async || checkpoint::find(dir).ok();
+    let mut learner = client(running.address()).await;
+    let saved = async || checkpoint_folder::find(dir).ok();
     until("the first checkpoint", saved).await;
 
     // A file in the place of the folder: what is to be written there fails, whoever runs this test.
@@ -132,7 +129,7 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
     fs::remove_file(&checkpoints).expect("removed");
     fs::rename(&aside, &checkpoints).expect("renamed");
     until("a newer checkpoint", async || {
-        let newest = checkpoint::find(dir).ok()?;
+        let newest = checkpoint_folder::find(dir).ok()?;
         (Checkpoint::read(&newest).ok()?.state.frames > now).then_some(())
     })
     .await;
@@ -163,7 +160,10 @@ async fn a_checkpoint_is_saved_although_an_old_one_cannot_be_removed() {
     };
     let (unsaved, before) = (failures("checkpoint"), failures("old_checkpoint"));
     let checkpoints = dir.join("checkpoints");
-    until("the first checkpoint", async || checkpoint::find(dir).ok()).await;
+    until("the first checkpoint", async || {
+        checkpoint_folder::find(dir).ok()
+    })
+    .await;
     // Nobody can remove a folder as a file.
     fs::create_dir(checkpoints.join("000000000001.safetensors")).expect("a folder");
     until("an old one that stays", async || {
@@ -277,7 +277,7 @@ async fn a_damaged_newest_checkpoint_costs_what_came_after_the_one_before() {
     let shutdown = Shutdown::new();
     let idle = tiny(dir, &[ENDLESS, ("learner.local_actors", "0")]);
     let running = start(&idle, true, &shutdown).await;
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     let status = until_status(&mut learner, "it answers", |_| true).await;
     assert_eq!(status.frames, 192, "256 were trained, and 192 saved before");
     drop(learner);

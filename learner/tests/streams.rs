@@ -10,7 +10,7 @@ use std::{
 };
 
 use hrm_common::env::{EnvConfig, Maze};
-use hrm_learner::checkpoint;
+use hrm_learner::storage::checkpoint_folder;
 use support::{Process, tiny_args};
 
 /// More frames than any of these runs gets to.
@@ -210,7 +210,7 @@ fn a_run_whose_terminal_closes_is_saved() {
         assert_eq!(status.code(), Some(0), "TERM={kind}");
         let printed = fs::read_to_string(&printed).expect("its output");
         assert!(printed.contains("Stopped and saved"), "{printed}");
-        checkpoint::find(&dir).expect("it was saved");
+        checkpoint_folder::find(&dir).expect("it was saved");
     }
 }
 

@@ -233,7 +233,7 @@ async fn a_run_that_was_stopped_goes_on_from_its_checkpoint() {
     let endless = plan::runs(&endless, &study.file(), &study.dir()).expect("a plan");
     let shutdown = Shutdown::new();
     let running = start(&endless[0].effective, true, &shutdown).await;
-    let mut learner = client(running.address).await;
+    let mut learner = client(running.address()).await;
     until_status(&mut learner, "training", |s| s.frames >= 64).await;
     drop(learner);
     shutdown.trip();

@@ -11,7 +11,7 @@ use hrm_common::{
     model::{CarryMode, Dtype, Gradient, Hrm, ModelConfig},
     trajectory::Unroll,
 };
-use hrm_learner::{
+use hrm_learner::training::{
     batch::Batch,
     optimizer::Adam,
     update::{Report, Updater},
@@ -89,9 +89,9 @@ fn gradient(model: &Hrm, unrolls: &[Unroll], loss: &LossConfig, threads: usize) 
     copy.load(&model.named_tensors()).expect("the same shape");
     let mut updater = updater(copy, loss.clone(), threads);
     updater.update(&stack(unrolls), 0.0, &mut learner_clock());
-    let (steps, mean, _) = updater.optimizer.state();
+    let (steps, moments) = updater.optimizer.state();
     assert_eq!(steps, 1);
-    mean.copy()
+    moments.mean.copy()
 }
 
 /// Equation 1 of the IMPALA paper as the sum that it is, and its advantage, for one environment.
@@ -266,7 +266,7 @@ fn step(model: &Hrm, batch: &Batch, loss: &LossConfig) -> Tensor {
     copy.load(&model.named_tensors()).expect("the same shape");
     let mut updater = updater(copy, loss.clone(), 2);
     updater.update(batch, 0.0, &mut learner_clock());
-    updater.optimizer.state().1.copy()
+    updater.optimizer.state().1.mean.copy()
 }
 
 /// Frames that the present policy would hardly play change neither the others' advantages nor the policy.
@@ -567,15 +567,20 @@ fn updates_that_spoil_the_weights_are_undone() {
         let good = updater.update(&batch, 0.0, &mut learner_clock());
         assert!(good.updates > 0 && !good.rolled_back);
         let state = |updater: &Updater| {
-            let (steps, mean, square) = updater.optimizer.state();
+            let (steps, moments) = updater.optimizer.state();
             let floats = |t: &Tensor| Vec::<f32>::try_from(t.detach()).expect("floats");
             let parameters = floats(updater.model.flat_parameters());
-            (steps, parameters, floats(mean), floats(square))
+            (
+                steps,
+                parameters,
+                floats(moments.mean),
+                floats(moments.square),
+            )
         };
         let before = state(&updater);
-        let (steps, mean, square) = updater.optimizer.state();
+        let (steps, moments) = updater.optimizer.state();
         let mut wild = Adam::new(optimizer(learning_rate), updater.model.flat_parameters());
-        wild.restore(steps, mean, square);
+        wild.restore(steps, moments);
         updater.optimizer = wild;
 
         let bad = updater.update(&batch, 0.0, &mut learner_clock());

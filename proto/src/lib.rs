@@ -12,7 +12,6 @@ pub mod v1 {
 
 /// Major wire version: peers that differ in it do not understand each other.
 pub const WIRE_MAJOR: u32 = 1;
-/// Minor wire version: fields were added since the one before. 1.1: the checksum of an unroll. 1.2: those of the
-/// handshake's answer and of the header of the weights. 1.3: the curriculum distances of running episodes, without which
-/// an unroll is refused.
-pub const WIRE_MINOR: u32 = 3;
+/// Minor wire version: rises with every field that is added. Until the first release, fields may also change without a
+/// rise, so actors and learner must be of the same commit.
+pub const WIRE_MINOR: u32 = 0;

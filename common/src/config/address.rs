@@ -13,7 +13,7 @@ pub(super) mod or_off {
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         address: &Option<SocketAddr>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -23,7 +23,7 @@ pub(super) mod or_off {
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<SocketAddr>, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -5,14 +5,14 @@ use std::{collections::HashMap, fmt::Write as _, path::PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    Config, InvalidValue,
+    Config,
     error::ConfigError,
     keys,
     layers::{DEFAULT, Layers},
     presets,
     saved::{Change, Saved},
 };
-use crate::{model::Dtype, telemetry::names::RunInfo};
+use crate::{invalid_value::InvalidValue, model::Dtype, telemetry::names::RunInfo};
 
 /// A checked [`Config`], and the origin of every value in it.
 #[derive(Debug, Clone)]

@@ -7,20 +7,6 @@ use thiserror::Error;
 /// The exit status of a process whose configuration is wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_CONFIG: i32 = 64;
 
-/// A value that the configuration cannot hold, whoever gave it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{key} = {value} is not possible: {reason}\n  remedy: {remedy}")]
-pub struct InvalidValue {
-    /// The key, as `section.key`.
-    pub key: String,
-    /// The value as it would stand in a TOML file.
-    pub value: String,
-    /// Why it cannot be.
-    pub reason: String,
-    /// What to do instead.
-    pub remedy: String,
-}
-
 /// Why a configuration could not be loaded. Every message names the key, the value, where the value
 /// came from and a remedy; the process should print it and exit with [`EXIT_CONFIG`].
 #[derive(Debug, Error)]
@@ -61,7 +47,7 @@ pub enum ConfigError {
     },
 
     /// There is no such key.
-    #[error("unknown key {key} = {value} (from {origin})\n  remedy: {remedy}")]
+    #[error("invalid {key} = {value} (from {origin}): unknown key\n  remedy: {remedy}")]
     UnknownKey {
         /// The key, as `section.key`.
         key: String,
@@ -74,7 +60,7 @@ pub enum ConfigError {
     },
 
     /// The value of a known key has the wrong type, is out of range or contradicts another.
-    #[error("{key} = {value} (from {origin}) is not possible: {reason}\n  remedy: {remedy}")]
+    #[error("invalid {key} = {value} (from {origin}): {reason}\n  remedy: {remedy}")]
     Invalid {
         /// The key, as `section.key`.
         key: String,

@@ -54,7 +54,7 @@ pub(super) mod or_none {
 
     use serde::{Deserialize, Deserializer, Serializer, ser};
 
-    pub fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         path: &Option<PathBuf>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -67,7 +67,7 @@ pub(super) mod or_none {
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<PathBuf>, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -188,9 +188,9 @@ impl Layers {
 /// The layers as one tree, and where each value came from.
 #[derive(Debug)]
 pub(super) struct Merged {
-    pub tree: Table,
+    pub(crate) tree: Table,
     /// By dotted key.
-    pub origins: HashMap<String, String>,
+    pub(crate) origins: HashMap<String, String>,
 }
 
 impl Merged {

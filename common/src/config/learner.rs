@@ -122,7 +122,7 @@ impl LearnerConfig {
     }
 
     /// The longest the run may take, if there is a limit.
-    pub fn time_limit(&self) -> Option<Duration> {
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
         (self.max_minutes > 0.0).then(|| Duration::from_secs_f64(self.max_minutes * 60.0))
     }
 

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     actor::{ActorConfig, RolloutConfig},
     effective::Effective,
-    error::{ConfigError, EXIT_CONFIG, InvalidValue},
+    error::{ConfigError, EXIT_CONFIG},
     file::{FileError, read as read_file},
     layers::{ENVIRONMENT_PREFIX, Layers, Override},
     learner::LearnerConfig,
@@ -52,6 +52,7 @@ pub use self::{
 };
 use crate::{
     env::{CurriculumConfig, EnvConfig},
+    invalid_value::InvalidValue,
     model::ModelConfig,
 };
 
@@ -136,9 +137,9 @@ impl Config {
     /// The first value that is out of range or contradicts another.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         self.run.check()?;
-        presets::check_env(&self.env)?;
-        presets::check_curriculum(&self.curriculum)?;
-        presets::check_model(&self.model)?;
+        self.env.validate()?;
+        self.curriculum.validate()?;
+        self.model.validate()?;
         self.rollout.check()?;
         self.actor.check()?;
         self.learner.check()?;
@@ -152,7 +153,7 @@ impl Config {
     }
 
     /// Frames of one batch.
-    pub fn batch_frames(&self) -> usize {
+    pub(crate) fn batch_frames(&self) -> usize {
         self.learner
             .batch_unrolls
             .saturating_mul(self.rollout.frames())

@@ -4,9 +4,8 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{error::InvalidValue, rules::Checked};
 use crate::{
-    env::{CurriculumConfig, EnvConfig, MazeKind},
+    env::{EnvConfig, MazeKind},
     model::ModelConfig,
 };
 
@@ -51,36 +50,4 @@ pub(super) fn preset_tree(preset: &Value) -> Result<Table, toml::de::Error> {
 fn section(name: &str, values: &impl Serialize) -> Result<Table, toml::de::Error> {
     let values = Value::try_from(values).map_err(serde::de::Error::custom)?;
     Ok(Table::from_iter([(name.to_owned(), values)]))
-}
-
-pub(super) fn check_env(env: &EnvConfig) -> Checked {
-    env.validate()
-        .map_err(|e| in_section("env", e.key, e.value, e.reason, e.remedy))
-}
-
-pub(super) fn check_curriculum(curriculum: &CurriculumConfig) -> Checked {
-    curriculum
-        .validate()
-        .map_err(|e| in_section("curriculum", e.key, e.value, e.reason, e.remedy))
-}
-
-pub(super) fn check_model(model: &ModelConfig) -> Checked {
-    model
-        .validate()
-        .map_err(|e| in_section("model", e.key, e.value, e.reason, e.remedy))
-}
-
-fn in_section(
-    section: &str,
-    key: &str,
-    value: String,
-    reason: String,
-    remedy: String,
-) -> InvalidValue {
-    InvalidValue {
-        key: format!("{section}.{key}"),
-        value,
-        reason,
-        remedy,
-    }
 }

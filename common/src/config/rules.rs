@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::PathBuf};
 
-use super::error::InvalidValue;
+use crate::invalid_value::InvalidValue;
 
 /// Seconds of a day: the most that a shutdown may take.
 pub(super) const DAY: u64 = 24 * 60 * 60;

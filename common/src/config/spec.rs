@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{RolloutConfig, error::InvalidValue, presets};
+use super::RolloutConfig;
 use crate::{
     env::{CurriculumConfig, EnvConfig},
+    invalid_value::InvalidValue,
     model::ModelConfig,
+    trajectory::UnrollShape,
 };
 
 /// The part of the configuration that an actor must share with its learner. It travels as JSON in
@@ -51,6 +53,17 @@ impl From<InvalidValue> for SpecError {
 }
 
 impl Spec {
+    /// The sizes of the unrolls that actors of this spec make.
+    pub fn unroll_shape(&self) -> UnrollShape {
+        let tokens = self.env.grid().len();
+        UnrollShape {
+            ticks: self.rollout.unroll_length,
+            envs: self.rollout.envs,
+            tokens,
+            carry: self.model.carry_elements(tokens),
+        }
+    }
+
     /// The spec as JSON.
     ///
     /// # Errors
@@ -68,9 +81,9 @@ impl Spec {
     /// configuration would refuse too.
     pub fn from_json(json: &str) -> Result<Self, SpecError> {
         let spec: Self = serde_json::from_str(json)?;
-        presets::check_env(&spec.env)?;
-        presets::check_curriculum(&spec.curriculum)?;
-        presets::check_model(&spec.model)?;
+        spec.env.validate()?;
+        spec.curriculum.validate()?;
+        spec.model.validate()?;
         spec.rollout.check()?;
         Ok(spec)
     }

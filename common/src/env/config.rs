@@ -1,11 +1,11 @@
 //! What is played: the maze, its doors, its walls and its limits.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::map::Grid;
+use super::grid::Grid;
+use crate::invalid_value::InvalidValue;
 
 /// Sides of the random lattice that are accepted, in cells.
 const LATTICE_SIDES: std::ops::RangeInclusive<usize> = 2..=32;
@@ -68,42 +68,6 @@ impl fmt::Display for MazeKind {
 impl fmt::Display for DoorProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl FromStr for MazeKind {
-    type Err = EnvConfigError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::FourRooms, Self::RandomMaze]
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or_else(|| {
-                refuse(
-                    "maze",
-                    text,
-                    "there is no such maze",
-                    "use four-rooms or random-maze",
-                )
-            })
-    }
-}
-
-impl FromStr for DoorProcess {
-    type Err = EnvConfigError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Joint, Self::Independent]
-            .into_iter()
-            .find(|process| process.name() == text)
-            .ok_or_else(|| {
-                refuse(
-                    "door_process",
-                    text,
-                    "there is no such door process",
-                    "use joint or independent",
-                )
-            })
     }
 }
 
@@ -179,7 +143,7 @@ impl EnvConfig {
 
     /// The longest distance in steps that a start and a goal can have, of a valid configuration,
     /// before fixed walls lengthen it; `max_distance` is respected. A curriculum ends there.
-    pub fn longest_distance(&self) -> u32 {
+    pub(crate) fn longest_distance(&self) -> u32 {
         let open = match self.maze {
             MazeKind::FourRooms => FOUR_ROOMS_LONGEST,
             // From corner to opposite corner, a doorway and a cell for each step of the lattice.
@@ -203,18 +167,18 @@ impl EnvConfig {
     ///
     /// # Errors
     /// Names the first key whose value is impossible, why, and what to do.
-    pub fn validate(&self) -> Result<(), EnvConfigError> {
+    pub fn validate(&self) -> Result<(), InvalidValue> {
         if !(0.0..=1.0).contains(&self.p_change) {
-            return Err(refuse(
-                "p_change",
+            return Err(InvalidValue::new(
+                "env.p_change",
                 self.p_change,
                 "a probability lies between 0 and 1",
                 "the published value is 0.05; 0 keeps the doors as they are",
             ));
         }
         if self.max_steps == 0 {
-            return Err(refuse(
-                "max_steps",
+            return Err(InvalidValue::new(
+                "env.max_steps",
                 0,
                 "an episode has at least one step",
                 "the published value is 80",
@@ -225,19 +189,19 @@ impl EnvConfig {
         self.validate_distances()
     }
 
-    fn validate_walls(&self) -> Result<(), EnvConfigError> {
+    fn validate_walls(&self) -> Result<(), InvalidValue> {
         match self.maze {
-            MazeKind::FourRooms if self.fixed_walls != 0 => Err(refuse(
-                "fixed_walls",
+            MazeKind::FourRooms if self.fixed_walls != 0 => Err(InvalidValue::new(
+                "env.fixed_walls",
                 self.fixed_walls,
                 "four rooms is one fixed map",
                 "set it to 0, or play random-maze",
             )),
             MazeKind::FourRooms => Ok(()),
             MazeKind::RandomMaze => {
-                for (key, side) in [("rows", self.rows), ("cols", self.cols)] {
+                for (key, side) in [("env.rows", self.rows), ("env.cols", self.cols)] {
                     if !LATTICE_SIDES.contains(&side) {
-                        return Err(refuse(
+                        return Err(InvalidValue::new(
                             key,
                             side,
                             "the random lattice has 2 to 32 cells a side",
@@ -249,8 +213,8 @@ impl EnvConfig {
                 // would be sealed off and most draws would have to be thrown away.
                 let most = self.doorways() + 1 - self.rows * self.cols;
                 if self.fixed_walls > most {
-                    return Err(refuse(
-                        "fixed_walls",
+                    return Err(InvalidValue::new(
+                        "env.fixed_walls",
                         self.fixed_walls,
                         "with more walls the lattice falls apart",
                         format!("this lattice takes at most {most}"),
@@ -261,13 +225,13 @@ impl EnvConfig {
         }
     }
 
-    fn validate_doors(&self) -> Result<(), EnvConfigError> {
+    fn validate_doors(&self) -> Result<(), InvalidValue> {
         let most = self
             .doorways()
             .saturating_sub(self.fixed_walls + DOORWAYS_OF_AGENT_AND_GOAL);
         if self.doors > most {
-            return Err(refuse(
-                "doors",
+            return Err(InvalidValue::new(
+                "env.doors",
                 self.doors,
                 "there are not that many doorways free of fixed walls, agent and goal",
                 format!("this maze takes at most {most}"),
@@ -276,10 +240,10 @@ impl EnvConfig {
         Ok(())
     }
 
-    fn validate_distances(&self) -> Result<(), EnvConfigError> {
+    fn validate_distances(&self) -> Result<(), InvalidValue> {
         if self.max_distance != 0 && self.min_distance > self.max_distance {
-            return Err(refuse(
-                "min_distance",
+            return Err(InvalidValue::new(
+                "env.min_distance",
                 self.min_distance,
                 "it is above max_distance",
                 format!(
@@ -290,8 +254,8 @@ impl EnvConfig {
         }
         let longest = self.longest_distance();
         if self.min_distance > longest {
-            return Err(refuse(
-                "min_distance",
+            return Err(InvalidValue::new(
+                "env.min_distance",
                 self.min_distance,
                 "no start and goal lie that far apart",
                 format!("the longest distance in this maze is {longest}"),
@@ -301,44 +265,16 @@ impl EnvConfig {
     }
 }
 
-/// A value with which no maze or curriculum can be played.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value}: {reason}; {remedy}")]
-pub struct EnvConfigError {
-    /// The field's name.
-    pub key: &'static str,
-    /// The value that was refused, as text.
-    pub value: String,
-    /// Why it is impossible.
-    pub reason: String,
-    /// What to do instead.
-    pub remedy: String,
-}
-
-pub(super) fn refuse(
-    key: &'static str,
-    value: impl fmt::Display,
-    reason: &str,
-    remedy: impl Into<String>,
-) -> EnvConfigError {
-    EnvConfigError {
-        key,
-        value: value.to_string(),
-        reason: reason.to_owned(),
-        remedy: remedy.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::map::Map;
-    use crate::env::search::Search;
+    use crate::env::{map::Map, search::Search};
 
-    fn refused(change: impl FnOnce(&mut EnvConfig), base: EnvConfig) -> &'static str {
+    fn refused(change: impl FnOnce(&mut EnvConfig), base: EnvConfig) -> String {
         let mut config = base;
         change(&mut config);
-        config.validate().expect_err("must be refused").key
+        let key = config.validate().expect_err("must be refused").key;
+        key.strip_prefix("env.").expect("the section").to_owned()
     }
 
     #[test]
@@ -444,7 +380,7 @@ mod tests {
             ..EnvConfig::random_maze()
         };
         let text = config.validate().expect_err("refused").to_string();
-        assert!(text.starts_with("doors = 38: "), "{text}");
+        assert!(text.starts_with("invalid env.doors = 38: "), "{text}");
         assert!(text.ends_with("this maze takes at most 37"), "{text}");
     }
 
@@ -492,24 +428,14 @@ mod tests {
     #[test]
     fn names_are_the_same_in_text_and_in_serde() {
         for kind in [MazeKind::FourRooms, MazeKind::RandomMaze] {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
             assert_eq!(serde_json::to_value(kind).expect("json"), kind.to_string());
         }
         for process in [DoorProcess::Joint, DoorProcess::Independent] {
-            assert_eq!(process.to_string().parse(), Ok(process));
             assert_eq!(
                 serde_json::to_value(process).expect("json"),
                 process.to_string()
             );
         }
-        assert_eq!(
-            "five-rooms".parse::<MazeKind>().expect_err("refused").key,
-            "maze"
-        );
-        assert_eq!(
-            "both".parse::<DoorProcess>().expect_err("refused").key,
-            "door_process"
-        );
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{EnvConfig, EnvConfigError, refuse};
+use super::config::EnvConfig;
 use super::rng::{Chance, Rng};
+use crate::invalid_value::InvalidValue;
 
 /// What an environment needs of the curriculum to draw an episode.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -64,30 +65,30 @@ impl CurriculumConfig {
     ///
     /// # Errors
     /// Names the first key whose value is impossible, why, and what to do.
-    pub fn validate(&self) -> Result<(), EnvConfigError> {
+    pub fn validate(&self) -> Result<(), InvalidValue> {
         if !(0.0..=1.0).contains(&self.uniform_share) {
-            return Err(refuse(
-                "uniform_share",
+            return Err(InvalidValue::new(
+                "curriculum.uniform_share",
                 self.uniform_share,
                 "a share lies between 0 and 1",
                 "0.1 is the default",
             ));
         }
         if !(0.0..1.0).contains(&self.threshold) {
-            return Err(refuse(
-                "threshold",
+            return Err(InvalidValue::new(
+                "curriculum.threshold",
                 self.threshold,
                 "a share that success can pass lies between 0 and below 1",
                 "0.9 is the default",
             ));
         }
         let counts = [
-            ("start", self.start as usize),
-            ("step", self.step as usize),
-            ("window", self.window),
+            ("curriculum.start", self.start as usize),
+            ("curriculum.step", self.step as usize),
+            ("curriculum.window", self.window),
         ];
         match counts.into_iter().find(|&(_, count)| count == 0) {
-            Some((key, count)) => Err(refuse(
+            Some((key, count)) => Err(InvalidValue::new(
                 key,
                 count,
                 "it is at least 1",
@@ -140,7 +141,7 @@ impl DistanceCurriculum {
     ///
     /// # Errors
     /// See [`CurriculumConfig::validate`].
-    pub fn new(config: &CurriculumConfig, env: &EnvConfig) -> Result<Self, EnvConfigError> {
+    pub fn new(config: &CurriculumConfig, env: &EnvConfig) -> Result<Self, InvalidValue> {
         config.validate()?;
         Ok(Self {
             config: config.clone(),
@@ -440,13 +441,19 @@ mod tests {
             change(&mut config);
             config.validate().expect_err("must be refused").key
         };
-        assert_eq!(refused(|c| c.uniform_share = 1.1), "uniform_share");
-        assert_eq!(refused(|c| c.uniform_share = f64::NAN), "uniform_share");
-        assert_eq!(refused(|c| c.threshold = 1.0), "threshold");
-        assert_eq!(refused(|c| c.threshold = -0.1), "threshold");
-        assert_eq!(refused(|c| c.start = 0), "start");
-        assert_eq!(refused(|c| c.step = 0), "step");
-        assert_eq!(refused(|c| c.window = 0), "window");
+        assert_eq!(
+            refused(|c| c.uniform_share = 1.1),
+            "curriculum.uniform_share"
+        );
+        assert_eq!(
+            refused(|c| c.uniform_share = f64::NAN),
+            "curriculum.uniform_share"
+        );
+        assert_eq!(refused(|c| c.threshold = 1.0), "curriculum.threshold");
+        assert_eq!(refused(|c| c.threshold = -0.1), "curriculum.threshold");
+        assert_eq!(refused(|c| c.start = 0), "curriculum.start");
+        assert_eq!(refused(|c| c.step = 0), "curriculum.step");
+        assert_eq!(refused(|c| c.window = 0), "curriculum.window");
         CurriculumConfig::default()
             .validate()
             .expect("the default is valid");

@@ -1,7 +1,7 @@
 //! The moving doors of an episode.
 
 use super::config::DoorProcess;
-use super::map::Tile;
+use super::grid::Tile;
 use super::rng::{Chance, Rng};
 use super::rules::Rules;
 use super::token;
@@ -16,7 +16,7 @@ pub(super) struct Doors {
 
 impl Doors {
     /// The doors at reset, all of them open until then.
-    pub fn draw(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
+    pub(super) fn draw(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
         self.jointly_closed = 0;
         match rules.config.door_process {
             DoorProcess::Joint => self.redraw_all(rules, rng, tokens, agent),
@@ -28,7 +28,7 @@ impl Doors {
 
     /// The door change that may follow a step.
     #[inline]
-    pub fn tick(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
+    pub(super) fn tick(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
         match rules.config.door_process {
             DoorProcess::Joint => {
                 if rng.holds(rules.change) {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::doors::Doors;
-use super::map::Tile;
+use super::grid::Tile;
 use super::rng::Rng;
 use super::rules::{Distances, Rules};
 use super::search::{Search, passable};
@@ -55,7 +55,7 @@ pub(super) struct Episode {
 
 impl Episode {
     /// The first, uniform episode of an environment.
-    pub fn first(rules: &Rules, search: &mut Search, tokens: &mut [u8], seed: u64) -> Self {
+    pub(super) fn first(rules: &Rules, search: &mut Search, tokens: &mut [u8], seed: u64) -> Self {
         let mut episode = Self {
             rng: Rng::new(seed),
             start: 0,
@@ -74,7 +74,7 @@ impl Episode {
 
     /// Draws the next episode and writes its first observation: start and goal, then the fixed
     /// walls, then the doors.
-    pub fn reset(
+    pub(super) fn reset(
         &mut self,
         rules: &Rules,
         search: &mut Search,
@@ -173,7 +173,7 @@ impl Episode {
 
     /// One move, then perhaps a door change.
     #[inline]
-    pub fn step(&mut self, rules: &Rules, tokens: &mut [u8], action: u8) -> Step {
+    pub(super) fn step(&mut self, rules: &Rules, tokens: &mut [u8], action: u8) -> Step {
         debug_assert!(self.flags == 0, "stepped after the end of the episode");
         self.length += 1;
         let target = rules.map.neighbour(self.agent, action);
@@ -207,11 +207,11 @@ impl Episode {
     }
 
     /// The curriculum's distance limit that it was drawn under, 0 for a uniform one.
-    pub fn curriculum_distance(&self) -> u32 {
+    pub(super) fn curriculum_distance(&self) -> u32 {
         self.curriculum_distance
     }
 
-    pub fn summary(&self) -> EpisodeSummary {
+    pub(super) fn summary(&self) -> EpisodeSummary {
         EpisodeSummary {
             episode_return: self.episode_return,
             length: self.length,

@@ -1,57 +1,11 @@
-//! The tiles that never change: walls, floor, doorways and who lies beside whom.
+//! The tiles that never change: walls, floor, doorways and their neighbours.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use super::config::{EnvConfig, MazeKind};
-use super::{ACTIONS, token};
-
-/// A tile: its index in the observation, row by row. At most 65 x 65 of them.
-pub(super) type Tile = u16;
-
-/// The size of an observation, in tiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grid {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-impl Grid {
-    /// S, the tokens of an observation.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "the grid of a maze is never empty"
-    )]
-    pub const fn len(self) -> usize {
-        self.height * self.width
-    }
-
-    pub(super) fn position(self, tile: Tile) -> Position {
-        let tile = usize::from(tile);
-        Position {
-            row: tile / self.width,
-            col: tile % self.width,
-        }
-    }
-}
-
-impl fmt::Display for Grid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} x {}", self.height, self.width)
-    }
-}
-
-/// A tile in observation coordinates; row 0 is the northern edge, column 0 the western one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Position {
-    /// From the north.
-    pub row: usize,
-    /// From the west.
-    pub col: usize,
-}
+use super::{
+    ACTIONS,
+    config::{EnvConfig, MazeKind},
+    grid::{Grid, Position, Tile},
+    token,
+};
 
 /// The published map, outer wall included; `d` is a doorway.
 const FOUR_ROOMS: &str = "\
@@ -79,7 +33,7 @@ pub(super) struct Map {
     pub open: Vec<Tile>,
     pub doorways: Vec<Tile>,
     /// How a closed moving door is shown.
-    pub closed_door: u8,
+    pub(crate) closed_door: u8,
     /// `[S]`, by action. A tile is its own neighbour where the map ends: a move there changes
     /// nothing, as one into a wall.
     neighbours: Vec<[Tile; ACTIONS]>,
@@ -87,7 +41,7 @@ pub(super) struct Map {
 
 impl Map {
     /// The map of a validated configuration.
-    pub fn of(config: &EnvConfig) -> Self {
+    pub(super) fn of(config: &EnvConfig) -> Self {
         match config.maze {
             MazeKind::FourRooms => Self::parse(&without_rim(FOUR_ROOMS), token::WALL),
             MazeKind::RandomMaze => {
@@ -129,12 +83,12 @@ impl Map {
     /// # Panics
     /// When the action is not one of the four.
     #[inline]
-    pub fn neighbour(&self, tile: Tile, action: u8) -> Tile {
+    pub(crate) fn neighbour(&self, tile: Tile, action: u8) -> Tile {
         self.neighbours[usize::from(tile)][usize::from(action)]
     }
 
     #[inline]
-    pub fn neighbours(&self, tile: Tile) -> [Tile; ACTIONS] {
+    pub(crate) fn neighbours(&self, tile: Tile) -> [Tile; ACTIONS] {
         self.neighbours[usize::from(tile)]
     }
 }

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use super::config::{EnvConfig, EnvConfigError};
+use super::config::EnvConfig;
 use super::episode::{Episode, EpisodeSummary, Step};
-use super::map::{Grid, Position, Tile};
+use super::grid::{Grid, Position, Tile};
 use super::render::render;
 use super::rng::Chance;
 use super::rules::Rules;
 use super::search::Search;
 use super::{ACTIONS, token};
+use crate::invalid_value::InvalidValue;
 
 /// One environment: one episode after another out of one seed.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ impl Maze {
     ///
     /// # Errors
     /// When the configuration is impossible, see [`EnvConfig::validate`].
-    pub fn new(config: &EnvConfig, seed: u64) -> Result<Self, EnvConfigError> {
+    pub fn new(config: &EnvConfig, seed: u64) -> Result<Self, InvalidValue> {
         let rules = Rules::new(config)?;
         let mut search = Search::default();
         let mut tokens = vec![token::UNKNOWN; rules.map.grid.len()];

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! config        EnvConfig: what is played, validated once
+//!   grid        the size of an observation, and places in it
 //!   map         the tiles that never change: walls, doorways, neighbours
 //!   rules       config + map + thresholds: everything that outlives an episode
 //!     rng       one small generator per environment, seeds per environment
@@ -37,6 +38,7 @@ mod config;
 mod curriculum;
 mod doors;
 mod episode;
+mod grid;
 mod map;
 mod maze;
 mod render;
@@ -47,10 +49,10 @@ mod search;
 mod tests;
 mod vec_env;
 
-pub use config::{DoorProcess, EnvConfig, EnvConfigError, MazeKind};
+pub use config::{DoorProcess, EnvConfig, MazeKind};
 pub use curriculum::{Curriculum, CurriculumConfig, CurriculumState, DistanceCurriculum};
 pub use episode::{EpisodeSummary, Step};
-pub use map::{Grid, Position};
+pub use grid::{Grid, Position};
 pub use maze::Maze;
 pub use render::{glyph, render};
 pub use rng::env_seed;

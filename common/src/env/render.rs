@@ -1,6 +1,6 @@
 //! Tokens as text, for logs and episode dumps.
 
-use super::map::Grid;
+use super::grid::Grid;
 use super::token;
 
 /// The character of a token: `.` floor, `#` wall, `D` closed moving door, `A` agent, `G` goal and

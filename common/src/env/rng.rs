@@ -26,7 +26,7 @@ pub fn env_seed(seed: u64, index: u64) -> u64 {
 pub(super) struct Chance(u64);
 
 impl Chance {
-    pub fn new(probability: f64) -> Self {
+    pub(super) fn new(probability: f64) -> Self {
         Self((probability * (1u64 << 53) as f64) as u64)
     }
 }
@@ -35,19 +35,19 @@ impl Chance {
 pub(super) struct Rng(Xoshiro256PlusPlus);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
     #[inline]
-    pub fn holds(&mut self, chance: Chance) -> bool {
+    pub(super) fn holds(&mut self, chance: Chance) -> bool {
         self.0.next_u64() >> 11 < chance.0
     }
 
     /// Uniform in `0..n`, `n` at least 1. The high half of a product: no value is more likely than
     /// another by more than n / 2^64.
     #[inline]
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         debug_assert!(n > 0, "nothing to choose from");
         ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
     }

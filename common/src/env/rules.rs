@@ -1,8 +1,9 @@
 //! What outlives an episode and what all environments of one configuration share.
 
-use super::config::{EnvConfig, EnvConfigError};
+use super::config::EnvConfig;
 use super::map::Map;
 use super::rng::Chance;
+use crate::invalid_value::InvalidValue;
 
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -19,7 +20,7 @@ pub(super) struct Distances {
 }
 
 impl Rules {
-    pub fn new(config: &EnvConfig) -> Result<Self, EnvConfigError> {
+    pub(super) fn new(config: &EnvConfig) -> Result<Self, InvalidValue> {
         config.validate()?;
         Ok(Self {
             map: Map::of(config),
@@ -30,7 +31,7 @@ impl Rules {
 
     /// The configured limits, narrowed to a curriculum's when there is one. A curriculum cannot ask
     /// for less than `min_distance`.
-    pub fn distances(&self, curriculum: Option<u32>) -> Distances {
+    pub(super) fn distances(&self, curriculum: Option<u32>) -> Distances {
         let clamp = |steps: u32| u16::try_from(steps).unwrap_or(u16::MAX);
         let limit = |steps: u32| if steps == 0 { u16::MAX } else { clamp(steps) };
         let min = clamp(self.config.min_distance.max(1));

@@ -1,7 +1,7 @@
 //! Breadth-first search over the tiles, without allocation once it is warm.
 
-use super::map::{Map, Tile};
 use super::token;
+use super::{grid::Tile, map::Map};
 
 const UNSEEN: u16 = u16::MAX;
 
@@ -25,7 +25,7 @@ pub(super) fn passable(token: u8) -> bool {
 
 impl Search {
     /// Finds every tile within `limit` steps of `origin`, or stops as soon as it has found `target`.
-    pub fn flood(
+    pub(super) fn flood(
         &mut self,
         map: &Map,
         tokens: &[u8],
@@ -59,7 +59,7 @@ impl Search {
     }
 
     /// What the last flood found at `min` steps or more, nearest first; the origin is at 0.
-    pub fn reached_from(&self, min: u16) -> &[Tile] {
+    pub(crate) fn reached_from(&self, min: u16) -> &[Tile] {
         let first = self
             .queue
             .partition_point(|&tile| self.distances[usize::from(tile)] < min);
@@ -67,13 +67,13 @@ impl Search {
     }
 
     /// Steps between the last flood's origin and a tile, if it got there.
-    pub fn distance(&self, tile: Tile) -> Option<u16> {
+    pub(super) fn distance(&self, tile: Tile) -> Option<u16> {
         Some(self.distances[usize::from(tile)]).filter(|&distance| distance != UNSEEN)
     }
 
     /// Takes the shortest path from the last flood's origin to `target`; false, and the former path
     /// stays, when the flood did not get there.
-    pub fn trace(&mut self, map: &Map, target: Tile) -> bool {
+    pub(super) fn trace(&mut self, map: &Map, target: Tile) -> bool {
         let Some(mut distance) = self.distance(target) else {
             return false;
         };
@@ -93,7 +93,7 @@ impl Search {
     }
 
     /// The path taken last, without its origin: as long as it has steps.
-    pub fn path(&self) -> &[Tile] {
+    pub(super) fn path(&self) -> &[Tile] {
         &self.path
     }
 }

@@ -1,13 +1,14 @@
 //! N mazes in one buffer: what an actor steps.
 
-use super::config::{EnvConfig, EnvConfigError};
+use super::config::EnvConfig;
 use super::curriculum::Curriculum;
 use super::episode::{Episode, EpisodeSummary};
-use super::map::Grid;
+use super::grid::Grid;
 use super::rng::env_seed;
 use super::rules::Rules;
 use super::search::Search;
 use super::token;
+use crate::invalid_value::InvalidValue;
 
 /// An episode that ended in the last step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +42,7 @@ impl VecEnv {
     ///
     /// # Errors
     /// When the configuration is impossible, see [`EnvConfig::validate`].
-    pub fn new(config: &EnvConfig, n: usize, seed: u64) -> Result<Self, EnvConfigError> {
+    pub fn new(config: &EnvConfig, n: usize, seed: u64) -> Result<Self, InvalidValue> {
         let rules = Rules::new(config)?;
         let size = rules.map.grid.len();
         let mut search = Search::default();
@@ -120,17 +121,6 @@ impl VecEnv {
     /// The episodes that the last step ended, by environment.
     pub fn finished(&self) -> &[Finished] {
         &self.finished
-    }
-
-    /// `[S]`, the last observation of the episode that the last step ended in `env`, if it did.
-    pub fn final_observation(&self, env: usize) -> Option<&[u8]> {
-        let row = self
-            .finished
-            .binary_search_by_key(&env, |finished| finished.env)
-            .ok()?;
-        self.final_observations
-            .chunks_exact(self.rules.map.grid.len())
-            .nth(row)
     }
 
     /// The environments whose episode the last step ended, in order, and the last observation `[S]`

@@ -10,8 +10,16 @@
 
 use tch::Tensor;
 
-use super::config::CarryMode;
+use super::config::{CarryMode, ModelConfig};
 use super::rows::Rows;
+
+impl ModelConfig {
+    /// Elements of one environment's carry, for observations of `tokens` cells.
+    pub(crate) fn carry_elements(&self, tokens: usize) -> usize {
+        let shape = self.carry.shape(1, tokens as i64 + 1, self.hidden as i64);
+        shape.iter().product::<i64>() as usize
+    }
+}
 
 impl CarryMode {
     /// Shape of the carry of `batch` environments for sequences of `positions` vectors of width `d`.

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::invalid_value::InvalidValue;
+
 /// How a token knows where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -59,7 +61,7 @@ pub enum Dtype {
 
 impl Dtype {
     /// The faster one on this processor: bfloat16 where it has instructions for it.
-    pub fn native() -> Self {
+    pub(crate) fn native() -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx512bf16") {
             return Self::Bf16;
@@ -121,20 +123,6 @@ pub struct ModelConfig {
     pub halt_head: bool,
 }
 
-/// A value that no model can have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("model.{key} = {value}: {reason}; {remedy}")]
-pub struct ModelConfigError {
-    /// Name of the field.
-    pub key: &'static str,
-    /// The value it has.
-    pub value: String,
-    /// What is wrong with it.
-    pub reason: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
 impl ModelConfig {
     /// The published model, tensor for tensor (arXiv 2510.22832), except that the carry is the full state.
     pub fn paper() -> Self {
@@ -180,7 +168,7 @@ impl ModelConfig {
     }
 
     /// Inner width of SwiGLU: `expansion * hidden * 2/3`, rounded up to a multiple of `inter_multiple`.
-    pub fn inter(&self) -> usize {
+    pub(crate) fn inter(&self) -> usize {
         let width = (self.expansion * self.hidden as f64 * 2.0 / 3.0).round() as usize;
         width.next_multiple_of(self.inter_multiple)
     }
@@ -189,7 +177,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// The first field, in the order of the struct, whose value is impossible.
-    pub fn validate(&self) -> Result<(), ModelConfigError> {
+    pub fn validate(&self) -> Result<(), InvalidValue> {
         within("hidden", self.hidden, 4096)?;
         within("heads", self.heads, 4096)?;
         within("h_layers", self.h_layers, 256)?;
@@ -198,8 +186,8 @@ impl ModelConfig {
         within("l_cycles", self.l_cycles, 256)?;
         within("segments", self.segments, 256)?;
         if !(self.expansion > 0.0 && self.expansion <= 64.0) {
-            return Err(ModelConfigError {
-                key: "expansion",
+            return Err(InvalidValue {
+                key: "model.expansion".into(),
                 value: self.expansion.to_string(),
                 reason: "the inner width of SwiGLU must be positive and of a sane size".into(),
                 remedy: "use a number above 0 and up to 64; published: 4".into(),
@@ -207,8 +195,8 @@ impl ModelConfig {
         }
         within("inter_multiple", self.inter_multiple, 65536)?;
         if self.mixing == Mixing::Attention && !self.hidden.is_multiple_of(self.heads) {
-            return Err(ModelConfigError {
-                key: "heads",
+            return Err(InvalidValue {
+                key: "model.heads".into(),
                 value: self.heads.to_string(),
                 reason: format!("does not divide hidden = {}", self.hidden),
                 remedy: "choose a divisor of model.hidden".into(),
@@ -220,16 +208,16 @@ impl ModelConfig {
             Position::Directional => "directional",
         };
         if self.mixing == Mixing::Conv {
-            return Err(ModelConfigError {
-                key: "position",
+            return Err(InvalidValue {
+                key: "model.position".into(),
                 value: value.into(),
                 reason: format!("{value} positions act on attention, and mixing is \"conv\""),
                 remedy: "set model.position = \"learned\" or model.mixing = \"attention\"".into(),
             });
         }
         if self.position == Position::Rotary && !(self.hidden / self.heads).is_multiple_of(2) {
-            return Err(ModelConfigError {
-                key: "heads",
+            return Err(InvalidValue {
+                key: "model.heads".into(),
                 value: self.heads.to_string(),
                 reason: format!(
                     "rotary positions turn pairs of dimensions, and hidden / heads = {} is odd",
@@ -242,12 +230,12 @@ impl ModelConfig {
     }
 }
 
-fn within(key: &'static str, value: usize, most: usize) -> Result<(), ModelConfigError> {
+fn within(key: &'static str, value: usize, most: usize) -> Result<(), InvalidValue> {
     if (1..=most).contains(&value) {
         return Ok(());
     }
-    Err(ModelConfigError {
-        key,
+    Err(InvalidValue {
+        key: format!("model.{key}"),
         value: value.to_string(),
         reason: format!("is not within 1..={most}"),
         remedy: format!("use a whole number from 1 to {most}"),
@@ -287,9 +275,11 @@ mod tests {
             let mut config = ModelConfig::paper();
             spoil(&mut config);
             let error = config.validate().expect_err(key);
-            assert_eq!(error.key, key);
+            assert_eq!(error.key, format!("model.{key}"));
             assert!(
-                error.to_string().starts_with(&format!("model.{key} = ")),
+                error
+                    .to_string()
+                    .starts_with(&format!("invalid model.{key} = ")),
                 "{error}"
             );
         }

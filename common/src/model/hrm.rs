@@ -1,7 +1,7 @@
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::config::{Dtype, ModelConfig, ModelConfigError};
+use super::config::{Dtype, ModelConfig};
 use super::decision::{Decision, Gradient, Segment, Trace};
 use super::error::LoadError;
 use super::heads::Heads;
@@ -9,7 +9,7 @@ use super::network::Network;
 use super::parameters::{Declaration, Parameters};
 use super::places::Places;
 use super::rows::Rows;
-use crate::env::Grid;
+use crate::{env::Grid, invalid_value::InvalidValue};
 
 /// A hierarchical reasoning model on a grid of fixed size.
 ///
@@ -38,7 +38,7 @@ impl Hrm {
         grid: Grid,
         seed: u64,
         device: Device,
-    ) -> Result<Self, ModelConfigError> {
+    ) -> Result<Self, InvalidValue> {
         config.validate()?;
         let mut declaration = Declaration::default();
         let network = Network::declare(config, grid, &mut declaration);

@@ -703,7 +703,7 @@ fn an_impossible_configuration_makes_no_model() {
         ..small()
     };
     let error = Hrm::new(&config, GRID, 0, Device::Cpu).expect_err("no width");
-    assert_eq!(error.key, "hidden");
+    assert_eq!(error.key, "model.hidden");
 }
 
 /// Adds one to every trainable parameter, as an optimiser does.

@@ -531,7 +531,7 @@ impl Description {
 }
 
 /// Describes every metric to the recorder and starts the counters of the process's roles at 0.
-pub fn register(roles: &[Role]) {
+pub(crate) fn register(roles: &[Role]) {
     for metric in ALL {
         (metric.describe)(metric.name, metric.unit, metric.help.trim());
         if roles.iter().any(|role| metric.belongs_to(*role)) {

@@ -23,7 +23,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of a report.
-    pub const ALL: [Self; 4] = [Self::First, Self::NoChange, Self::Change, Self::ClosedAhead];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::First, Self::NoChange, Self::Change, Self::ClosedAhead];
 
     /// Whether a step of this kind counts among those of `other`.
     fn is_among(self, other: Self) -> bool {

@@ -8,13 +8,13 @@ pub(super) struct Moved {
     /// Open before, closed now.
     pub closed: Vec<usize>,
     /// Closed before, open now.
-    pub opened: Vec<usize>,
+    pub(crate) opened: Vec<usize>,
 }
 
 impl Moved {
     /// Compares two observations `[S]`. Only doors become walls or stop being ones: a doorway that the
     /// agent has just left and that closed behind it counts, the agent's own moves do not.
-    pub fn between(before: &[u8], now: &[u8]) -> Self {
+    pub(super) fn between(before: &[u8], now: &[u8]) -> Self {
         let mut moved = Self::default();
         for (tile, (&was, &is)) in before.iter().zip(now).enumerate() {
             match (blocked(was), blocked(is)) {
@@ -27,7 +27,7 @@ impl Moved {
     }
 
     /// Whether none did.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.closed.is_empty() && self.opened.is_empty()
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::evaluate::wilson;
+use crate::evaluation::figures::wilson;
 
 /// Two-sided 95% of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -23,7 +23,7 @@ impl Mean {
     /// Of values that come with their episode, episode after episode; `None` without any. The variance is
     /// the linearised one of a ratio of sums over episodes (Cochran, "Sampling Techniques", 1977, chapter
     /// 6). Of a single episode it is unknown: the interval is then infinite.
-    pub fn clustered(values: &[(usize, f64)]) -> Option<Self> {
+    pub(crate) fn clustered(values: &[(usize, f64)]) -> Option<Self> {
         let count = values.len();
         if count == 0 {
             return None;
@@ -73,7 +73,7 @@ impl Share {
     }
 
     /// The events for which something holds.
-    pub fn where_holds<T>(events: &[T], holds: impl Fn(&T) -> bool) -> Self {
+    pub(crate) fn where_holds<T>(events: &[T], holds: impl Fn(&T) -> bool) -> Self {
         Self::of(
             events.iter().filter(|event| holds(event)).count(),
             events.len(),

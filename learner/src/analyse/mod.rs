@@ -27,10 +27,11 @@ mod walk;
 
 use std::{collections::HashMap, ops::Range};
 
-use hrm_actor::act::Network;
 use hrm_common::{
-    env::{EnvConfig, EnvConfigError, Maze},
+    env::{EnvConfig, Maze},
+    invalid_value::InvalidValue,
     model::Hrm,
+    policy::Network,
 };
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub use estimate::{Mean, Share};
 pub use probe::{Module, Probe, Start};
 pub use reaction::{Event, PATIENCE, Reaction, Reactions, WalkerReactions};
 
-use crate::evaluate::held_out;
+use crate::evaluation::evaluate::held_out;
 
 /// Episodes that walk side by side on one thread.
 const LANES: usize = 64;
@@ -91,7 +92,7 @@ pub fn analyse(
     probe: &Probe,
     stop: &(impl Fn() -> bool + Sync),
     ended: &(impl Fn(usize) + Sync),
-) -> Result<Option<Analysis>, EnvConfigError> {
+) -> Result<Option<Analysis>, InvalidValue> {
     let groups: Vec<_> = (0..settings.episodes)
         .step_by(LANES)
         .map(|first| first..settings.episodes.min(first + LANES))
@@ -148,7 +149,7 @@ impl Group {
         network: &N,
         probe: Option<&Probe>,
         stop: &impl Fn() -> bool,
-    ) -> Result<Option<Self>, EnvConfigError> {
+    ) -> Result<Option<Self>, InvalidValue> {
         if stop() {
             return Ok(None);
         }
@@ -161,7 +162,7 @@ impl Group {
                     doors_moved: false,
                 })
             })
-            .collect::<Result<Vec<_>, EnvConfigError>>()?;
+            .collect::<Result<Vec<_>, InvalidValue>>()?;
         let mut probed = Vec::new();
         let walked = walk::walk(network, lanes, stop, |lanes, tokens, carry| {
             let Some(probe) = probe else { return };

@@ -1,6 +1,9 @@
 //! One long decision on one observation, watched segment by segment.
 
-use hrm_common::model::{CarryMode, Gradient, Hrm, ModelConfig, ModelConfigError};
+use hrm_common::{
+    invalid_value::InvalidValue,
+    model::{CarryMode, Gradient, Hrm, ModelConfig},
+};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -29,18 +32,18 @@ pub enum Module {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Distance {
     /// Euclidean norm of the difference, mean over the positions.
-    pub absolute: f64,
+    pub(crate) absolute: f64,
     /// The same as a share of the norm of the last state, mean over the positions.
-    pub relative: f64,
+    pub(crate) relative: f64,
 }
 
 /// The distances of one decision.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Course {
     pub start: Start,
-    pub module: Module,
+    pub(crate) module: Module,
     /// Before the first segment, after the first, and so on; after the last it is 0.
-    pub distances: Vec<Distance>,
+    pub(crate) distances: Vec<Distance>,
 }
 
 /// What was measured beside one step.
@@ -61,7 +64,7 @@ impl Probe {
     /// # Errors
     ///
     /// When a decision cannot have that many segments.
-    pub fn new(model: &Hrm, segments: usize) -> Result<Self, ModelConfigError> {
+    pub fn new(model: &Hrm, segments: usize) -> Result<Self, InvalidValue> {
         let config = ModelConfig {
             segments,
             carry: CarryMode::Full,
@@ -278,6 +281,6 @@ mod tests {
     #[test]
     fn no_segment_is_too_few() {
         let error = Probe::new(&model(CarryMode::Full, 1), 0).expect_err("none");
-        assert_eq!(error.key, "segments");
+        assert_eq!(error.key, "model.segments");
     }
 }

@@ -6,7 +6,7 @@
 //! Walking both shows what the change of doors did and nothing else, and to the end: no later change
 //! cuts an observation short, so nothing is censored.
 
-use hrm_actor::act::Network;
+use hrm_common::policy::Network;
 use serde::Serialize;
 use tch::Tensor;
 
@@ -60,7 +60,7 @@ pub(super) struct Change {
 
 impl Change {
     /// The kind of the step that first sees it.
-    pub fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self.effect {
             Effect::NoPath | Effect::Elsewhere => Kind::Change,
             Effect::CutOff | Effect::Ahead { .. } => Kind::ClosedAhead,

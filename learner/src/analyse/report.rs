@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::{Analysis, Kind, Mean, Module, Point, Reaction, Share, Start, WalkerReactions};
 
 /// `convergence.csv`: a line for each [`Point`].
-pub fn convergence_csv(points: &[Point]) -> String {
+pub(crate) fn convergence_csv(points: &[Point]) -> String {
     let mut csv = String::from(
         "start,steps,module,segment,count,distance,distance_low,distance_high,\
          relative,relative_low,relative_high\n",
@@ -30,7 +30,7 @@ pub fn convergence_csv(points: &[Point]) -> String {
 }
 
 /// `reaction.csv`: two lines for each [`Event`](super::Event), the model's and the oracle's reaction.
-pub fn reaction_csv(analysis: &Analysis) -> String {
+pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
     let mut csv = String::from(
         "episode,step,walker,in_vain,extra_before,extra_after,turned,right_before,right_after\n",
     );

@@ -1,7 +1,9 @@
 //! Where a walker would go from a maze whose doors stay as they are.
 
-use hrm_actor::act::Network;
-use hrm_common::env::{Maze, Position};
+use hrm_common::{
+    env::{Maze, Position},
+    policy::Network,
+};
 use tch::Tensor;
 
 use super::walk::{decide, observe};
@@ -29,7 +31,7 @@ pub(super) struct Rollout {
 impl Rollout {
     /// Walks a [still](Maze::still) maze greedily, one row of `carry` each, for at most `steps` steps;
     /// `None` when `stop` says so.
-    pub fn greedy<N: Network>(
+    pub(super) fn greedy<N: Network>(
         network: &N,
         mazes: Vec<Maze>,
         mut carry: Tensor,
@@ -61,7 +63,7 @@ impl Rollout {
     }
 
     /// Walks a [still](Maze::still) maze as the replanning oracle does, for at most `steps` steps.
-    pub fn oracle(mut maze: Maze, steps: u32) -> Self {
+    pub(super) fn oracle(mut maze: Maze, steps: u32) -> Self {
         let mut rollout = Self::default();
         for _ in 0..steps {
             let action = maze.oracle_action();

@@ -1,15 +1,15 @@
 //! Walkers whose reaction to doors is known, and what must be found about them.
 
-use hrm_actor::act::Network;
 use hrm_common::{
     env::{ACTIONS, EnvConfig, token},
     model::{CarryMode, Hrm, ModelConfig},
+    policy::Network,
     weights::WeightsError,
 };
 use tch::{Device, Kind as Dtype, Tensor};
 
 use super::*;
-use crate::evaluate::{HeldOut, WalkBy};
+use crate::{evaluation::evaluate::HeldOut, storage::records::WalkBy};
 
 /// Walks by breadth-first search around the doors that it knows of. What it carries is what it knows.
 struct Planner {

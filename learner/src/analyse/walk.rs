@@ -1,7 +1,9 @@
 //! The walk itself: held-out episodes side by side, greedily, with the carry as in training.
 
-use hrm_actor::act::{Network, greedy};
-use hrm_common::env::{ACTIONS, Maze};
+use hrm_common::{
+    env::{ACTIONS, Maze},
+    policy::{Network, greedy},
+};
 use tch::{Kind, Tensor};
 
 use super::doors::Moved;
@@ -14,7 +16,7 @@ pub(super) struct Lane {
     /// Where it stands.
     pub maze: Maze,
     /// Whether doors moved since the last observation.
-    pub doors_moved: bool,
+    pub(crate) doors_moved: bool,
 }
 
 /// One step of one episode.
@@ -32,7 +34,7 @@ pub(super) struct DoorChange {
     /// The first step that sees it.
     pub place: Place,
     /// The maze as it would stand had the doors stayed: same agent, same goal.
-    pub stayed: Maze,
+    pub(crate) stayed: Maze,
     /// The maze as it stands, its doors kept from now on.
     pub moved: Maze,
     /// What the agent carries into this step, axis 1 being this one episode.
@@ -47,9 +49,9 @@ pub(super) struct Walked {
     /// Steps they took together.
     pub steps: usize,
     /// Episodes that reached the goal.
-    pub successes: usize,
+    pub(crate) successes: usize,
     /// The door changes, in no particular order.
-    pub changes: Vec<DoorChange>,
+    pub(crate) changes: Vec<DoorChange>,
 }
 
 /// Observations u8 `[N, S]` of some mazes.
@@ -121,7 +123,7 @@ pub(super) fn walk<N: Network>(
 
 impl Lane {
     /// The step it is about to make.
-    pub fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place {
             episode: self.episode,
             step: self.maze.summary().length,

@@ -5,24 +5,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{
+    analyse::{Probe, Settings, analyse, report},
+    plot,
+    run::progress::Walk,
+    storage::files,
+};
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, output, shutdown::Shutdown};
-use hrm_learner::{
-    analyse::{Probe, Settings, analyse, report},
-    files, plot,
-    progress::Walk,
-};
 use tch::Device;
 
-use super::ConfigArgs;
+use super::settings::ConfigArgs;
 
 /// Segments of a probe unless the model itself runs more.
 const SEGMENTS: usize = 16;
 
 /// Flags of `analyse`.
 #[derive(Debug, Args)]
-pub struct AnalyseArgs {
+pub(crate) struct AnalyseArgs {
     /// A run's folder, its checkpoints folder, or a checkpoint file.
     #[arg(long, value_name = "DIR_OR_FILE")]
     checkpoint: PathBuf,
@@ -47,10 +48,10 @@ pub struct AnalyseArgs {
 }
 
 /// Analyses, prints the result, and writes tables and figures.
-pub fn run(args: AnalyseArgs) -> anyhow::Result<()> {
-    let checkpoint = super::checkpoint(&args.checkpoint)?;
+pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
+    let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     let seed = args.seed.map(|n| Override::new("--seed", "eval.seed", n));
-    let config = super::load_for_walk(args.config, &checkpoint, [seed])?;
+    let config = super::settings::load_for_walk(args.config, &checkpoint, [seed])?;
     let model = checkpoint.model(Device::Cpu)?;
     let segments = args
         .segments

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::transport::certs::{self, file};
 use anyhow::bail;
 use clap::Args;
 use hrm_common::output;
-use hrm_learner::certs::{self, file};
 
 /// Flags of `certs`.
 #[derive(Debug, Args)]
-pub struct CertsArgs {
+pub(crate) struct CertsArgs {
     /// Where to write them.
     #[arg(value_name = "DIR", default_value = "certs")]
     folder: PathBuf,
@@ -25,7 +25,7 @@ pub struct CertsArgs {
 }
 
 /// Makes them and says how they are used.
-pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &CertsArgs) -> anyhow::Result<()> {
     let CertsArgs {
         folder, host, days, ..
     } = args;
@@ -45,7 +45,7 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
     certs::make(folder, host, *days)?;
     let set = |key: &str, name: &str| {
         let setting = format!("{key}={}", folder.join(name).display());
-        format!("  --set {}", super::word(&setting))
+        format!("  --set {}", super::quote::word(&setting))
     };
     let name = host.first().map_or("localhost", String::as_str);
     let lines = [
@@ -62,7 +62,7 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
         "Each actor, with copies of these files:".to_owned(),
         format!(
             "  --learner {}",
-            super::word(&format!("https://{name}:50051"))
+            super::quote::word(&format!("https://{name}:50051"))
         ),
         set("actor.tls_ca", file::CA),
         set("actor.tls_certificate", file::ACTOR),

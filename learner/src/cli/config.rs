@@ -7,7 +7,7 @@ use super::train::TrainArgs;
 
 /// Flags of `config`: those of `train`, so that what is shown is what `train` would use, `--resume` included.
 #[derive(Debug, Args)]
-pub struct PrintArgs {
+pub(crate) struct PrintArgs {
     /// Print the effective configuration as TOML, each value with where it came from.
     #[arg(long, required = true)]
     print: bool,
@@ -16,7 +16,7 @@ pub struct PrintArgs {
 }
 
 /// Prints the configuration that `train` would use with the same flags.
-pub fn run(args: PrintArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: PrintArgs) -> anyhow::Result<()> {
     debug_assert!(args.print, "clap requires it");
     Ok(output::print(args.train.load(None)?.to_toml())?)
 }

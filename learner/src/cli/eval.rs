@@ -6,21 +6,20 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
+use crate::{
+    evaluation::{episodes, evaluate::HeldOut},
+    storage::{files::Draft, records::WalkBy},
+};
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, env::EpisodeSummary, model::Hrm, output};
-use hrm_learner::{
-    episodes,
-    evaluate::{HeldOut, WalkBy},
-    files::Draft,
-};
 use tch::Device;
 
-use super::ConfigArgs;
+use super::settings::ConfigArgs;
 
 /// Flags of `eval`.
 #[derive(Debug, Args)]
-pub struct EvalArgs {
+pub(crate) struct EvalArgs {
     /// A run's folder, its checkpoints folder, or a checkpoint file.
     #[arg(long, value_name = "DIR_OR_FILE")]
     checkpoint: Option<PathBuf>,
@@ -48,9 +47,9 @@ pub struct EvalArgs {
 }
 
 /// Evaluates and prints the result.
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let checkpoint = match &args.checkpoint {
-        Some(place) => Some(super::checkpoint(place)?),
+        Some(place) => Some(super::settings::checkpoint(place)?),
         None => None,
     };
     let flags = [
@@ -59,7 +58,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         args.seed.map(|n| Override::new("--seed", "eval.seed", n)),
     ];
     let config = match &checkpoint {
-        Some(checkpoint) => super::load_for_walk(args.config, checkpoint, flags)?,
+        Some(checkpoint) => super::settings::load_for_walk(args.config, checkpoint, flags)?,
         None => args.config.load(flags)?.config,
     };
     let model = checkpoint

@@ -13,11 +13,11 @@ use hrm_common::{
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::ConfigArgs;
+use super::settings::ConfigArgs;
 
 /// Flags of `forward`.
 #[derive(Debug, Args)]
-pub struct ForwardArgs {
+pub(crate) struct ForwardArgs {
     /// A run's folder, its checkpoints folder, or a checkpoint file.
     #[arg(long, value_name = "DIR_OR_FILE")]
     checkpoint: PathBuf,
@@ -42,10 +42,10 @@ struct Segment {
 }
 
 /// Runs the decisions and prints them.
-pub fn run(args: ForwardArgs) -> anyhow::Result<()> {
-    let checkpoint = super::checkpoint(&args.checkpoint)?;
+pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
+    let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     // Nothing of it but the model counts here, which is the checkpoint's.
-    super::load_over(ConfigArgs::default(), &checkpoint, [])?;
+    super::settings::load_over(ConfigArgs::default(), &checkpoint, [])?;
     let model = checkpoint.model(Device::Cpu)?;
     let name = args.tokens.display();
     let text = fs::read_to_string(&args.tokens).with_context(|| {

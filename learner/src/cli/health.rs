@@ -3,11 +3,11 @@
 use clap::Args;
 use hrm_common::health;
 
-use super::ConfigArgs;
+use super::settings::ConfigArgs;
 
 /// Flags of `health`.
 #[derive(Debug, Args)]
-pub struct HealthArgs {
+pub(crate) struct HealthArgs {
     /// What to ask for: "hrm.v1.Learner" whether it takes actors, "" whether the process lives.
     #[arg(long, value_name = "NAME", default_value = health::LEARNER)]
     service: String,
@@ -20,7 +20,7 @@ pub struct HealthArgs {
 
 /// Asks where the configuration says that the health service is: `learner.health_listen`, or else
 /// `learner.listen`.
-pub fn run(args: HealthArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: HealthArgs) -> anyhow::Result<()> {
     let effective = match args.resume {
         true => args.config.load_resumed([], |saved| saved)?,
         false => args.config.load([])?,

@@ -7,14 +7,14 @@ use hrm_common::output;
 
 /// Flags of `plot`.
 #[derive(Debug, Args)]
-pub struct PlotArgs {
+pub(crate) struct PlotArgs {
     /// The run's folder, such as runs/four-rooms.
     #[arg(value_name = "RUN_DIR")]
     run_dir: PathBuf,
 }
 
 /// Draws the learning curve from `metrics.jsonl`.
-pub fn run(args: &PlotArgs) -> anyhow::Result<()> {
-    let path = hrm_learner::plot::draw_run(&args.run_dir)?;
+pub(super) fn run(args: &PlotArgs) -> anyhow::Result<()> {
+    let path = crate::plot::draw_run(&args.run_dir)?;
     Ok(output::print_line(path.display())?)
 }

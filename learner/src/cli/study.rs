@@ -6,6 +6,15 @@ use std::{
     time::Duration,
 };
 
+use crate::{
+    run::progress::Screen,
+    study::{
+        file::StudyFile,
+        finished::StudyRuns,
+        plan, report,
+        run::{self, Standing},
+    },
+};
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use hrm_common::{
@@ -13,19 +22,10 @@ use hrm_common::{
     shutdown::Shutdown,
     telemetry,
 };
-use hrm_learner::{
-    progress::Screen,
-    study::{
-        file::StudyFile,
-        plan,
-        report::{self, Report},
-        run::{self, Standing},
-    },
-};
 
 /// Flags of `study`.
 #[derive(Debug, Args)]
-pub struct StudyArgs {
+pub(crate) struct StudyArgs {
     /// The study; see configs/studies/.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -44,20 +44,20 @@ pub struct StudyArgs {
 }
 
 /// Makes the runs that are missing and writes the report after each.
-pub fn run(args: StudyArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
     let study = StudyFile::read(&args.file)?;
     let dir = args
         .dir
         .unwrap_or_else(|| Path::new("runs/studies").join(&study.name));
     let results = args.results.unwrap_or_else(|| dir.join("results"));
     if args.report_only {
-        let report = Report::read(&study, &results)?;
+        let runs = StudyRuns::read(&study, &results)?;
         ensure!(
-            report.runs() > 0,
+            runs.runs() > 0,
             "{} holds no raw data of this study: name the folder with --results, or leave --report-only out",
             results.display()
         );
-        report.write(&results)?;
+        report::write(&runs, &results)?;
         return Ok(output::print_line(results.join(report::NAME).display())?);
     }
     for name in &args.only {
@@ -84,7 +84,7 @@ pub fn run(args: StudyArgs) -> anyhow::Result<()> {
     let screen = Screen::new(&telemetry);
     telemetry::init_logging(&telemetry, screen.writer())?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let write_report = || Report::read(&study, &results)?.write(&results);
+    let write_report = || report::write(&StudyRuns::read(&study, &results)?, &results);
     let standing = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         run::missing(&runs, &results, &screen, &shutdown, write_report).await

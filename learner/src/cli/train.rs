@@ -2,6 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::{
+    run::{
+        self, SERVE,
+        progress::{Progress, Screen},
+    },
+    storage::summary::Summary,
+};
 use clap::Args;
 use hrm_common::{
     config::{Effective, Override, Saved},
@@ -9,16 +16,12 @@ use hrm_common::{
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
-use hrm_learner::{
-    progress::{Progress, Screen},
-    run::{self, SERVE, Summary},
-};
 
-use super::ConfigArgs;
+use super::settings::ConfigArgs;
 
 /// Flags of `train` and `serve`.
 #[derive(Debug, Args)]
-pub struct TrainArgs {
+pub(crate) struct TrainArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Seed of the weights, the mazes and the shuffling; the same as --set run.seed=N.
@@ -48,7 +51,7 @@ pub struct TrainArgs {
 impl TrainArgs {
     /// The effective configuration. `local_actors` is what the subcommand brings along: it stands above a file, and
     /// below what this process names.
-    pub fn load(mut self, local_actors: Option<usize>) -> anyhow::Result<Effective> {
+    pub(super) fn load(mut self, local_actors: Option<usize>) -> anyhow::Result<Effective> {
         self.config.subcommand = local_actors.map(|n| Override::new(SERVE, LOCAL_ACTORS, n));
         let flags = [
             self.seed.map(|v| Override::new("--seed", "run.seed", v)),
@@ -84,7 +87,7 @@ fn without_serve(saved: Saved) -> Saved {
 }
 
 /// Trains until the run is complete or a signal stops it, and says what came out.
-pub fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
+pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
     let resume = args.resume;
     let effective = args.load(local_actors)?;
     let config = &effective.config;
@@ -123,8 +126,8 @@ fn report(summary: &Summary, run_dir: &str) -> Result<(), OutputError> {
     // As it was called, so that what is printed can be pasted.
     let program = std::env::args_os().next();
     let program = program.and_then(|program| program.into_string().ok());
-    let program = super::word(program.as_deref().unwrap_or("hrm-learner"));
-    let checkpoint = super::word(run_dir);
+    let program = super::quote::word(program.as_deref().unwrap_or("hrm-learner"));
+    let checkpoint = super::quote::word(run_dir);
     let Summary {
         frames,
         seconds,

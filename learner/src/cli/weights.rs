@@ -2,6 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
+use crate::{
+    storage::{
+        checkpoint::RunState,
+        checkpoint_folder, files,
+        run_dir::{Identity, RunDir},
+    },
+    training::optimizer::Adam,
+};
 use anyhow::Context as _;
 use clap::Args;
 use hrm_common::{
@@ -10,21 +18,15 @@ use hrm_common::{
     model::{Hrm, published, state},
     output,
 };
-use hrm_learner::{
-    checkpoint::{self, RunState},
-    files,
-    optimizer::Adam,
-    run_dir::{Identity, RunDir},
-};
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::Device;
 
-use super::ConfigArgs;
+use super::settings::ConfigArgs;
 
 /// Flags of `export`.
 #[derive(Debug, Args)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// A run's folder, its checkpoints folder, or a checkpoint file.
     #[arg(long, value_name = "DIR_OR_FILE")]
     checkpoint: PathBuf,
@@ -38,7 +40,7 @@ pub struct ExportArgs {
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// The safetensors file to read: f32 or bf16.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
@@ -53,10 +55,10 @@ pub struct ImportArgs {
 }
 
 /// Writes a checkpoint's weights, without optimiser and run state.
-pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
-    let checkpoint = super::checkpoint(&args.checkpoint)?;
+pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
+    let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     // Nothing of it but the model counts here, which is the checkpoint's.
-    super::load_over(ConfigArgs::default(), &checkpoint, [])?;
+    super::settings::load_over(ConfigArgs::default(), &checkpoint, [])?;
     let model = checkpoint.model(Device::Cpu)?;
     let named = match args.published {
         true => published::to_published(&model)?,
@@ -70,7 +72,7 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
 }
 
 /// Makes a checkpoint of weights: a run that has not begun yet.
-pub fn import(args: ImportArgs) -> anyhow::Result<()> {
+pub(super) fn import(args: ImportArgs) -> anyhow::Result<()> {
     let run_dir = Override::path("--run-dir", "run.dir", &args.run_dir)?;
     let config = args.config.load([Some(run_dir)])?.config;
     let name = args.weights.display();
@@ -101,6 +103,6 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
         rng: Xoshiro256PlusPlus::seed_from_u64(config.run.seed),
     };
     let optimizer = Adam::new(config.optimizer.clone(), model.flat_parameters());
-    let path = checkpoint::save(&folder, &config, &state, &model, &optimizer)?;
+    let path = checkpoint_folder::save(&folder, &config, &state, &model, optimizer.state().1)?;
     Ok(output::print_line(path.display())?)
 }

@@ -24,9 +24,9 @@ use plotters::{
 use super::{
     Area, Axis, Chart, FONT, FRAMES, GRID, INK, ORANGE, PlotError, X_LABELS, legend, mesh, minutes,
 };
-use crate::{
-    files,
-    metrics_log::{self, EvalRecord, Record, TrainRecord},
+use crate::storage::{
+    files, metrics_log,
+    records::{EvalRecord, Record, TrainRecord},
 };
 
 const SIZE: (u32, u32) = (900, 680);
@@ -261,7 +261,7 @@ fn dots(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>) -> Result<(), PlotEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::{Evaluation, WalkBy};
+    use crate::storage::records::{Evaluation, WalkBy};
 
     /// A made-up run of 400,000 frames that learns, with `evals` evaluations.
     fn run(evals: u64) -> Vec<Record> {

@@ -19,7 +19,7 @@ pub enum Unit {
 
 impl Unit {
     /// As it stands in a table.
-    pub fn in_table(self, value: f64) -> String {
+    pub(crate) fn in_table(self, value: f64) -> String {
         match self {
             Self::Share => format!("{:.1}%", value * 100.0),
             Self::Ratio => format!("{value:.3}"),
@@ -30,7 +30,7 @@ impl Unit {
     }
 
     /// As it stands on an axis; nothing between two counts.
-    pub fn on_axis(self, value: f64) -> String {
+    pub(crate) fn on_axis(self, value: f64) -> String {
         match self {
             Self::Share => format!("{:.0}%", value * 100.0),
             Self::Ratio => format!("{value:.1}"),

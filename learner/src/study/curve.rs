@@ -1,9 +1,8 @@
 //! Learning curves of one run.
 
 use crate::{
-    evaluate::{Evaluation, WalkBy},
-    metrics_log::Record,
-    stats::{FEWEST, WINDOW},
+    storage::records::{Evaluation, Record, WalkBy},
+    training::episode_window::{FEWEST, WINDOW},
 };
 
 /// A policy and how it was measured: greedily in the evaluations, sampled over the last uniform training
@@ -18,7 +17,7 @@ pub enum Acting {
 
 impl Acting {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Sampled, Self::Greedy];
+    pub(crate) const ALL: [Self; 2] = [Self::Sampled, Self::Greedy];
 
     /// As it is called in files.
     pub fn name(self) -> &'static str {
@@ -104,13 +103,13 @@ fn greedy(records: &[Record]) -> Vec<Point> {
 }
 
 /// The first point at or above a success.
-pub fn first_at(curve: &[Point], success: f64) -> Option<&Point> {
+pub(crate) fn first_at(curve: &[Point], success: f64) -> Option<&Point> {
     curve.iter().find(|point| point.success >= success)
 }
 
 /// The mean of a line over 0 to `until`, straight between its points, level before the first and
 /// after the last; `None` without points. The points are in order and none lies beyond `until`.
-pub fn mean_over(points: &[(f64, f64)], until: f64) -> Option<f64> {
+pub(crate) fn mean_over(points: &[(f64, f64)], until: f64) -> Option<f64> {
     let (first, last) = (points.first()?, points.last()?);
     let between: f64 = points
         .windows(2)

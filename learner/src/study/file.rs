@@ -77,7 +77,7 @@ pub struct Comparison {
     /// against the first one's.
     pub arms: Vec<String>,
     /// What the arms' x means, where they are drawn against it.
-    pub x_label: Option<String>,
+    pub(crate) x_label: Option<String>,
 }
 
 /// Why a study's file cannot be used.
@@ -104,7 +104,7 @@ pub enum StudyFileError {
         remedy: String,
     },
     /// A value cannot be.
-    #[error("{key} = {value} (from {path}) is not possible: {reason}\n  remedy: {remedy}")]
+    #[error("invalid {key} = {value} (from {path}): {reason}\n  remedy: {remedy}")]
     Impossible {
         /// The file as it was named.
         path: String,
@@ -177,11 +177,6 @@ impl StudyFile {
     /// The arm of that name.
     pub fn arm(&self, name: &str) -> Option<&Arm> {
         self.arms.iter().find(|arm| arm.name == name)
-    }
-
-    /// The arms of a comparison, in its order.
-    pub fn arms_of<'s>(&'s self, comparison: &'s Comparison) -> impl Iterator<Item = &'s Arm> {
-        comparison.arms.iter().filter_map(|name| self.arm(name))
     }
 
     fn check(&self) -> Result<(), Fault> {
@@ -317,8 +312,8 @@ mod tests {
         );
         assert_eq!(study.arms[0].x, Some(1.0));
         assert_eq!(study.arms[1].set, Table::new());
-        let both: Vec<_> = study.arms_of(&study.comparisons[0]).collect();
-        assert_eq!(both, study.arms.iter().collect::<Vec<_>>());
+        let both = study.arms.iter().map(|arm| &arm.name);
+        assert!(study.comparisons[0].arms.iter().eq(both));
     }
 
     #[test]

@@ -6,18 +6,16 @@ use super::{
     measures::Run,
     raw::{Machine, RawRun},
 };
-use crate::{
-    evaluate::{Evaluation, WalkBy},
-    metrics_log::{EvalRecord, Record, TrainRecord},
-    paired::{LengthRatio, VersusOracle},
-    run::Summary,
+use crate::storage::{
+    records::{EvalRecord, Evaluation, LengthRatio, Record, TrainRecord, VersusOracle, WalkBy},
+    summary::Summary,
 };
 
 /// Frames of [`run`].
-pub const FRAMES: u64 = 100_000;
+pub(crate) const FRAMES: u64 = 100_000;
 
 /// A record of training.
-pub fn train(frames: u64, episodes: usize, success: f64) -> Record {
+pub(crate) fn train(frames: u64, episodes: usize, success: f64) -> Record {
     Record::Train(TrainRecord {
         frames,
         seconds: frames as f64 / 1000.0,
@@ -43,7 +41,7 @@ pub fn train(frames: u64, episodes: usize, success: f64) -> Record {
 }
 
 /// What an evaluation found.
-pub fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evaluation {
+pub(crate) fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evaluation {
     Evaluation {
         policy,
         seed: Some(1),
@@ -58,7 +56,7 @@ pub fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evaluation {
 }
 
 /// Lengths compared with an oracle whose path ratio is 1.3; failures add a tenth.
-pub fn versus_oracle(path_ratio: f64) -> VersusOracle {
+pub(crate) fn versus_oracle(path_ratio: f64) -> VersusOracle {
     let ratio = |ratio: f64| LengthRatio {
         ratio,
         ci95: [ratio - 0.01, ratio + 0.01],
@@ -71,7 +69,7 @@ pub fn versus_oracle(path_ratio: f64) -> VersusOracle {
 }
 
 /// A record of a greedy evaluation.
-pub fn eval(frames: u64, success: f64) -> Record {
+pub(crate) fn eval(frames: u64, success: f64) -> Record {
     Record::Eval(EvalRecord {
         frames,
         seconds: frames as f64 / 1000.0,
@@ -82,7 +80,7 @@ pub fn eval(frames: u64, success: f64) -> Record {
 
 /// What a run left behind whose success rises from 0 to `best`, beginning after the share `late` of it
 /// and taking a quarter of it.
-pub fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) -> RawRun {
+pub(crate) fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) -> RawRun {
     let success =
         |frames: u64| best * ((frames as f64 / FRAMES as f64 - late) * 4.0).clamp(0.0, 1.0);
     let records = (1..=50).map(|i| i * FRAMES / 50).flat_map(|frames| {
@@ -130,6 +128,6 @@ pub fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) -> RawRun
 }
 
 /// That run.
-pub fn run(seed: u64, late: f64, best: f64) -> Run {
+pub(crate) fn run(seed: u64, late: f64, best: f64) -> Run {
     Run::new(seed, raw(seed, late, best, &[]))
 }

@@ -7,14 +7,15 @@ use super::{
     raw::{Machine, RawRun},
 };
 use crate::{
-    evaluate::{Evaluation, WalkBy},
-    paired::VersusOracle,
     plot::Unit,
-    run::Summary,
+    storage::{
+        records::{Evaluation, VersusOracle, WalkBy},
+        summary::Summary,
+    },
 };
 
 /// The successes whose first reaching is timed, in percent.
-pub const THRESHOLDS: [u32; 5] = [50, 80, 90, 95, 99];
+pub(crate) const THRESHOLDS: [u32; 5] = [50, 80, 90, 95, 99];
 
 /// A finished run, with its curves.
 #[derive(Debug, Clone)]
@@ -58,7 +59,7 @@ impl Run {
     }
 
     /// Mean success over all frames of the run: high when it learns early and well.
-    pub fn mean_success(&self, acting: Acting) -> Option<f64> {
+    pub(crate) fn mean_success(&self, acting: Acting) -> Option<f64> {
         let points: Vec<_> = self
             .curve(acting)
             .iter()
@@ -68,7 +69,7 @@ impl Run {
     }
 
     /// The final evaluation of a policy.
-    pub fn at_the_end(&self, policy: WalkBy) -> Option<&Evaluation> {
+    pub(crate) fn at_the_end(&self, policy: WalkBy) -> Option<&Evaluation> {
         let evaluations = &self.summary.evaluations;
         evaluations.iter().find(|e| e.policy == policy)
     }
@@ -86,26 +87,26 @@ impl Run {
 
     /// The final greedy path ratio over the oracle's, each over its own successes. It divides sums over
     /// different episodes, and is reported only where the raw data holds no paired ratios.
-    pub fn unpaired_path_to_oracle(&self) -> Option<f64> {
+    pub(crate) fn unpaired_path_to_oracle(&self) -> Option<f64> {
         Some(self.path_ratio(WalkBy::Greedy)? / self.path_ratio(WalkBy::Oracle)?)
     }
 }
 
 /// A number that sums a run up.
 #[derive(Debug, Clone, Copy)]
-pub struct Measure {
+pub(crate) struct Measure {
     /// What it is called.
     pub name: &'static str,
     /// Whether more of it is better.
-    pub more_is_better: bool,
+    pub(crate) more_is_better: bool,
     /// How it is written.
-    pub unit: Unit,
+    pub(crate) unit: Unit,
     /// Its value; `None` is worse than any.
     pub of: fn(&Run) -> Option<f64>,
 }
 
 /// What arms are tested for.
-pub const TESTED: [Measure; 5] = [
+pub(crate) const TESTED: [Measure; 5] = [
     MEAN_SAMPLED,
     Measure {
         name: "mean greedy success over the run",
@@ -119,7 +120,7 @@ pub const TESTED: [Measure; 5] = [
 ];
 
 /// The area below the sampled curve.
-pub const MEAN_SAMPLED: Measure = Measure {
+pub(crate) const MEAN_SAMPLED: Measure = Measure {
     name: "mean sampled success over the run",
     more_is_better: true,
     unit: Unit::Share,
@@ -127,7 +128,7 @@ pub const MEAN_SAMPLED: Measure = Measure {
 };
 
 /// How soon most episodes succeed.
-pub const FRAMES_TO_90: Measure = Measure {
+pub(crate) const FRAMES_TO_90: Measure = Measure {
     name: "frames to 90% sampled success",
     more_is_better: false,
     unit: Unit::Frames,
@@ -135,7 +136,7 @@ pub const FRAMES_TO_90: Measure = Measure {
 };
 
 /// How good the policy is in the end.
-pub const FINAL_SUCCESS: Measure = Measure {
+pub(crate) const FINAL_SUCCESS: Measure = Measure {
     name: "final greedy success",
     more_is_better: true,
     unit: Unit::Share,
@@ -143,7 +144,7 @@ pub const FINAL_SUCCESS: Measure = Measure {
 };
 
 /// How short its ways are.
-pub const FINAL_PATH: Measure = Measure {
+pub(crate) const FINAL_PATH: Measure = Measure {
     name: "final greedy path ratio",
     more_is_better: false,
     unit: Unit::Ratio,
@@ -152,7 +153,7 @@ pub const FINAL_PATH: Measure = Measure {
 
 impl Measure {
     /// The value, turned so that more is better and nothing is worst.
-    pub fn rank(&self, run: &Run) -> f64 {
+    pub(crate) fn rank(&self, run: &Run) -> f64 {
         match (self.of)(run) {
             None => f64::NEG_INFINITY,
             Some(value) if self.more_is_better => value,

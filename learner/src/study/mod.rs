@@ -15,14 +15,15 @@
 
 pub mod curve;
 pub mod file;
+pub mod finished;
 pub mod measures;
-pub mod pictures;
+pub(crate) mod pictures;
 pub mod plan;
-pub mod ranks;
+pub(crate) mod ranks;
 pub mod raw;
 pub mod report;
 pub mod run;
-pub mod spread;
+pub(crate) mod spread;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -3,16 +3,16 @@
 use super::{
     curve::{self, Acting, Point},
     file::Comparison,
+    finished::ArmRuns,
     measures::{FINAL_PATH, FINAL_SUCCESS, FRAMES_TO_90, MEAN_SAMPLED, Measure, Run},
-    report::ArmRuns,
     spread::Spread,
 };
 use crate::{
-    evaluate::WalkBy,
     plot::{
         PlotError, Unit,
         panels::{self, Line, Panel, Shape, Spot},
     },
+    storage::records::WalkBy,
 };
 
 /// Places along a learning curve at which the runs are held together.
@@ -20,7 +20,7 @@ const GRID: usize = 200;
 
 /// A picture and its file's name.
 #[derive(Debug)]
-pub struct Picture {
+pub(crate) struct Picture {
     /// The file.
     pub name: String,
     /// What it holds.
@@ -32,7 +32,10 @@ pub struct Picture {
 /// # Errors
 ///
 /// When the drawing library refuses.
-pub fn of(comparison: &Comparison, arms: &[&ArmRuns<'_>]) -> Result<Vec<Picture>, PlotError> {
+pub(crate) fn of(
+    comparison: &Comparison,
+    arms: &[&ArmRuns<'_>],
+) -> Result<Vec<Picture>, PlotError> {
     let picture = |of: &str, panels: Vec<Panel>| {
         Ok::<_, PlotError>(Picture {
             name: format!("{}-{of}.svg", comparison.name),

@@ -6,19 +6,19 @@
 
 /// What a test found.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RankTest {
+pub(crate) struct RankTest {
     /// Pairs in which the first sample's value is the larger one; a tie is half a pair.
     pub u: f64,
     /// Two-sided, exact.
     pub p: f64,
     /// The probability that a random value of the first sample is larger than one of the second, a tie
     /// counted half: U over the number of pairs (McGraw & Wong 1992, "common language effect size").
-    pub larger: f64,
+    pub(crate) larger: f64,
 }
 
 /// Compares two samples; `None` when one of them is empty. Infinite values are as good as any others;
 /// NaN ranks above all.
-pub fn mann_whitney(first: &[f64], second: &[f64]) -> Option<RankTest> {
+pub(crate) fn mann_whitney(first: &[f64], second: &[f64]) -> Option<RankTest> {
     if first.is_empty() || second.is_empty() {
         return None;
     }

@@ -19,10 +19,13 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{self, PlannedRun};
 use crate::{
-    checkpoint, device, episodes, files,
-    metrics_log::{self, Record},
-    run::Summary,
-    run_dir::Identity,
+    run::device,
+    storage::{
+        checkpoint_folder, files, metrics_log,
+        records::Record,
+        run_dir::Identity,
+        summary::{EPISODES, SUMMARY, Summary},
+    },
 };
 
 /// Settings that say where things are and who may come there, and nothing about what is learnt.
@@ -90,10 +93,10 @@ pub fn folder(results: &Path, arm: &str, seed: u64) -> PathBuf {
 /// When it is there and cannot be read.
 pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRun>> {
     let folder = folder(results, arm, seed);
-    if !folder.join("summary.json").exists() {
+    if !folder.join(SUMMARY).exists() {
         return Ok(None);
     }
-    let summary: Summary = json(&folder.join("summary.json"))?;
+    let summary: Summary = json(&folder.join(SUMMARY))?;
     ensure!(
         is_finished(&summary),
         "{}: this run was not finished; remove the folder to make it again",
@@ -116,7 +119,7 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
     let config = &run.effective.config;
     let (from, to) = (&config.run.dir, folder(results, &run.arm, run.seed));
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
-    for name in ["config.toml", "metrics.jsonl", episodes::NAME] {
+    for name in ["config.toml", "metrics.jsonl", EPISODES] {
         fs::read(from.join(name))
             .and_then(|bytes| files::write(&to.join(name), bytes))
             .with_context(|| format!("copying {name} to {}", to.display()))?;
@@ -124,11 +127,11 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
     let identity: Identity = json(&from.join("run.json"))?;
     let machine = machine(&run.effective, &identity)?;
     write_json(&to.join("machine.json"), &machine)?;
-    write_json(&to.join("summary.json"), summary)?;
+    write_json(&to.join(SUMMARY), summary)?;
     let checkpoints = from.join("checkpoints");
-    let newest = checkpoint::find(&checkpoints)?;
+    let newest = checkpoint_folder::find(&checkpoints)?;
     // The run is kept, whatever becomes of the old ones.
-    for error in checkpoint::prune(&checkpoints, 1, &newest) {
+    for error in checkpoint_folder::prune(&checkpoints, 1, &newest) {
         tracing::warn!(%error, "an old checkpoint cannot be removed");
     }
     Ok(())
@@ -144,7 +147,7 @@ pub fn is_finished(summary: &Summary) -> bool {
 /// # Errors
 ///
 /// When the configuration in `folder` is another one, naming the keys and the remedy.
-pub fn refuse_another_configuration(folder: &Path, run: &PlannedRun) -> anyhow::Result<()> {
+pub(crate) fn refuse_another_configuration(folder: &Path, run: &PlannedRun) -> anyhow::Result<()> {
     let path = folder.join("config.toml");
     if !path.exists() {
         return Ok(());
@@ -167,7 +170,7 @@ pub fn refuse_another_configuration(folder: &Path, run: &PlannedRun) -> anyhow::
 
 /// A setting that two configurations do not share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Its key, as `section.key`.
     pub key: String,
     /// Its value in the first, as in a TOML file.
@@ -177,7 +180,7 @@ pub struct Difference {
 }
 
 /// Where two configurations differ in more than the places of things.
-pub fn differences(first: &Effective, second: &Effective) -> Vec<Difference> {
+pub(crate) fn differences(first: &Effective, second: &Effective) -> Vec<Difference> {
     // Both are of this program: they have the same keys in the same order.
     first
         .settings()
@@ -233,7 +236,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::{
-        metrics_log::MetricsLog,
+        storage::metrics_log::MetricsLog,
         study::{fixture, plan},
     };
 
@@ -251,7 +254,7 @@ mod tests {
         }
         fs::write(dir.join("config.toml"), raw.effective.to_toml()).expect("a file");
         fs::write(dir.join("run.json"), r#"{"run_id":"a","restarts":2}"#).expect("a file");
-        fs::write(dir.join(episodes::NAME), "episode\n0\n").expect("a file");
+        fs::write(dir.join(EPISODES), "episode\n0\n").expect("a file");
         let mut log = MetricsLog::open(&dir.join("metrics.jsonl"), 0).expect("a log");
         for record in &raw.records {
             log.append(record).expect("appended");
@@ -275,18 +278,18 @@ mod tests {
         assert_eq!(raw.effective.config, made.effective.config);
         assert_eq!(raw.summary.evaluations, made.summary.evaluations);
         assert_eq!(raw.machine.restarts, 2);
-        let kept = super::folder(&results, "full", 1).join(episodes::NAME);
+        let kept = super::folder(&results, "full", 1).join(EPISODES);
         assert_eq!(fs::read_to_string(kept).expect("a file"), "episode\n0\n");
         assert!(raw.machine.cores > 0 && !raw.machine.cpu.is_empty());
         let checkpoints = run.effective.config.run.dir.join("checkpoints");
-        let left = checkpoint::list(&checkpoints).expect("a folder");
+        let left = checkpoint_folder::list(&checkpoints).expect("a folder");
         assert_eq!(left, [checkpoints.join("000000001000.safetensors")]);
 
         // Nobody can remove a folder as a file: the run is kept all the same.
         let stuck = checkpoints.join("000000000001.safetensors");
         fs::create_dir(&stuck).expect("a folder");
         keep(&run, &made.summary, &results).expect("kept");
-        let left = checkpoint::list(&checkpoints).expect("a folder");
+        let left = checkpoint_folder::list(&checkpoints).expect("a folder");
         assert_eq!(left, [stuck, checkpoints.join("000000001000.safetensors")]);
     }
 
@@ -295,7 +298,7 @@ mod tests {
         let (folder, run, made) = finished(&[]);
         let results = folder.path();
         keep(&run, &made.summary, results).expect("kept");
-        let path = super::folder(results, "full", 1).join("summary.json");
+        let path = super::folder(results, "full", 1).join(SUMMARY);
         fs::remove_file(&path).expect("a file");
         assert!(read(results, "full", 1).expect("readable").is_none());
         let stopped = Summary {

@@ -10,9 +10,11 @@ use super::{
     raw::{self, RawRun},
 };
 use crate::{
-    device,
-    progress::{Progress, Screen},
     run,
+    run::{
+        device,
+        progress::{Progress, Screen},
+    },
 };
 
 /// How far a study came.
@@ -26,7 +28,7 @@ pub struct Standing {
 
 impl Standing {
     /// Whether all of them are.
-    pub fn is_complete(self) -> bool {
+    pub(crate) fn is_complete(self) -> bool {
         self.finished == self.of
     }
 }

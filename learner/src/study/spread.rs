@@ -8,7 +8,7 @@
 /// order statistics: all n values lie on one side of the true median with probability 2 / 2^n.
 /// (A bootstrap of the median over five runs comes to the same interval.)
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The median, the mean of the two in the middle when their number is even.
     pub median: Option<f64>,
     /// The least.
@@ -23,7 +23,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of these values.
-    pub fn of(values: impl IntoIterator<Item = Option<f64>>) -> Self {
+    pub(crate) fn of(values: impl IntoIterator<Item = Option<f64>>) -> Self {
         let mut values: Vec<f64> = values
             .into_iter()
             .map(|value| value.unwrap_or(f64::INFINITY))
@@ -45,7 +45,7 @@ impl Spread {
 }
 
 /// The probability that least to largest of `runs` values hold the true median.
-pub fn coverage(runs: usize) -> f64 {
+pub(crate) fn coverage(runs: usize) -> f64 {
     1.0 - 2.0 / 2_f64.powi(runs.max(1) as i32)
 }
 

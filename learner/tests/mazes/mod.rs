@@ -3,13 +3,11 @@
 // Each test program uses its own part of it.
 #![allow(dead_code)]
 
-use hrm_actor::{
-    act::{Policy, action_rng},
-    rollout::Rollout,
-};
+use hrm_actor::rollout::Rollout;
 use hrm_common::{
     env::{ACTIONS, EnvConfig, VecEnv, flag},
     model::{CarryMode, Dtype, Gradient, Hrm, Mixing, ModelConfig, Position, Readout, state},
+    policy::{Policy, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
     trajectory::{Unroll, UnrollShape, floats},
@@ -20,7 +18,7 @@ use prost::Message as _;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Episodes so short that every few ticks one is cut off, and goals so near that chance finds them.
-pub fn short_episodes(maze: EnvConfig) -> EnvConfig {
+pub(crate) fn short_episodes(maze: EnvConfig) -> EnvConfig {
     EnvConfig {
         max_steps: 7,
         max_distance: 2,
@@ -31,7 +29,7 @@ pub fn short_episodes(maze: EnvConfig) -> EnvConfig {
 
 /// The form that learns fastest on a CPU, narrower, and with one cycle: a recurrence twice as deep lets
 /// rounding grow to the size of the smallest mistakes.
-pub fn conv(carry: CarryMode) -> ModelConfig {
+pub(crate) fn conv(carry: CarryMode) -> ModelConfig {
     ModelConfig {
         hidden: 16,
         h_cycles: 1,
@@ -41,7 +39,7 @@ pub fn conv(carry: CarryMode) -> ModelConfig {
 }
 
 /// The published form in 32 bits with less of everything.
-pub fn attention(carry: CarryMode) -> ModelConfig {
+pub(crate) fn attention(carry: CarryMode) -> ModelConfig {
     ModelConfig {
         hidden: 8,
         h_layers: 1,
@@ -60,7 +58,7 @@ pub fn attention(carry: CarryMode) -> ModelConfig {
 
 /// A model that already prefers some moves and values: fresh heads are so small that most mistakes would
 /// hide in the tolerance.
-pub fn opinionated(config: &ModelConfig, env: &EnvConfig, seed: u64) -> Hrm {
+pub(crate) fn opinionated(config: &ModelConfig, env: &EnvConfig, seed: u64) -> Hrm {
     let model = Hrm::new(config, env.grid(), seed, Device::Cpu).expect("a valid model");
     no_grad(|| {
         for (name, mut tensor) in model.named_tensors() {
@@ -73,7 +71,7 @@ pub fn opinionated(config: &ModelConfig, env: &EnvConfig, seed: u64) -> Hrm {
 }
 
 /// Changes every parameter by about a hundredth of its tensor's size; the same change for the same `seed`.
-pub fn nudge(model: &Hrm, seed: f64, by: f64) {
+pub(crate) fn nudge(model: &Hrm, seed: f64, by: f64) {
     no_grad(|| {
         let mut flat = model.flat_parameters().shallow_clone();
         let wave =
@@ -83,13 +81,13 @@ pub fn nudge(model: &Hrm, seed: f64, by: f64) {
 }
 
 /// Some actors with models of their own.
-pub struct Actors {
+pub(crate) struct Actors {
     rollouts: Vec<Rollout<VecEnv, Hrm>>,
     expectation: Expectation,
 }
 
 impl Actors {
-    pub fn new(
+    pub(crate) fn new(
         actors: u64,
         model: &Hrm,
         env: &EnvConfig,
@@ -127,7 +125,7 @@ impl Actors {
     }
 
     /// Swaps in the model's present weights, as an actor does between unrolls.
-    pub fn load(&mut self, model: &Hrm) {
+    pub(crate) fn load(&mut self, model: &Hrm) {
         let body = state::encode(model);
         for rollout in &mut self.rollouts {
             rollout.policy().load(&body).expect("the same shape");
@@ -135,7 +133,7 @@ impl Actors {
     }
 
     /// One unroll of each actor, as the learner reads it off the wire.
-    pub fn play(&mut self, version: u64) -> Vec<Unroll> {
+    pub(crate) fn play(&mut self, version: u64) -> Vec<Unroll> {
         let expectation = &self.expectation;
         self.rollouts
             .iter_mut()
@@ -152,7 +150,7 @@ impl Actors {
 }
 
 /// One tick of one environment, and what a model says of it.
-pub struct Frame {
+pub(crate) struct Frame {
     /// u8 `[1, S]`.
     pub tokens: Tensor,
     /// Before the tick, of this environment alone.
@@ -173,7 +171,7 @@ pub struct Frame {
 
 /// Walks every environment of some unrolls again, one at a time and a tick at a time; the columns are
 /// those of the batch that the unrolls are stacked to.
-pub fn walk(model: &Hrm, unrolls: &[Unroll]) -> Vec<Vec<Frame>> {
+pub(crate) fn walk(model: &Hrm, unrolls: &[Unroll]) -> Vec<Vec<Frame>> {
     unrolls
         .iter()
         .flat_map(|unroll| (0..unroll.shape.envs).map(|env| column(model, unroll, env)))
@@ -255,6 +253,6 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|&l| f64::from(l) - total.ln()).collect()
 }
 
-pub fn learner_clock() -> StageClock<LearnerStage> {
+pub(crate) fn learner_clock() -> StageClock<LearnerStage> {
     StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait)
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hrm_learner::ledger::Entry;
+use hrm_learner::storage::ledger_file::Entry;
 
 use crate::support::{ANY_PORT, Process, command, ledger, tiny_args};
 
@@ -21,13 +21,13 @@ fn actor_program() -> PathBuf {
 }
 
 /// An address that was free a moment ago, for a learner that comes back to it.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind(ANY_PORT).expect("a free port");
     listener.local_addr().expect("bound")
 }
 
 /// An actor of the learner there, however that may be configured.
-pub fn start_actor(address: SocketAddr) -> Process {
+pub(crate) fn start_actor(address: SocketAddr) -> Process {
     let url = format!("http://{address}");
     let settings = [
         ("actor.learner", url.as_str()),
@@ -39,7 +39,7 @@ pub fn start_actor(address: SocketAddr) -> Process {
 }
 
 /// A learner of four rooms, as shipped but for `more`, that goes on where it stopped.
-pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Process {
+pub(crate) fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Process {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let mut command = command(env!("CARGO_BIN_EXE_hrm-learner"));
     command
@@ -62,7 +62,7 @@ pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Proce
 
 /// Waits for the end of a learner and of its actors, which end by themselves when the run does or were asked to.
 /// Each of their orderly sessions must be booked as they count it.
-pub fn ends_well(learner: Process, actors: Vec<Process>, dir: &Path) {
+pub(crate) fn ends_well(learner: Process, actors: Vec<Process>, dir: &Path) {
     let (status, output) = learner.end();
     assert!(status.success(), "{status}: {output}");
     let sessions = ledger::balanced_sessions(dir);

@@ -3,8 +3,8 @@
 // Every test program uses its own part of it.
 #![allow(dead_code)]
 
-pub mod ledger;
-pub mod relay;
+pub(crate) mod ledger;
+pub(crate) mod relay;
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -15,15 +15,12 @@ use std::{
     time::Duration,
 };
 
-use hrm_actor::{
-    act::{Policy, action_rng},
-    rollout::Rollout,
-    session::unroll_shape,
-};
+use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::{Config, Effective, Layers, Override, Spec},
     env::VecEnv,
     model::Hrm,
+    policy::{Policy, action_rng},
     shutdown::Shutdown,
     stage::{ActorStage, StageClock},
     telemetry::{
@@ -32,9 +29,9 @@ use hrm_common::{
     },
     wire,
 };
-use hrm_learner::{
+use hrm_learner::run::{
+    self, Running,
     progress::{Progress, Screen},
-    run::{self, Running},
 };
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
@@ -47,13 +44,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 /// How long any condition may take to come about: only ever reached by a test that fails.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Any free port of this machine.
-pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(crate) const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A run that takes a moment: a model of a few hundred parameters, 32 frames a batch.
-pub const TINY: [(&str, &str); 20] = [
+pub(crate) const TINY: [(&str, &str); 20] = [
     ("model.hidden", "8"),
     ("model.inter_multiple", "8"),
     ("rollout.envs", "4"),
@@ -77,7 +75,7 @@ pub const TINY: [(&str, &str); 20] = [
 ];
 
 /// [`TINY`] with `more` on top, written to `dir`.
-pub fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
+pub(crate) fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
     let dir = dir.display().to_string();
     let command_line = TINY
         .iter()
@@ -93,7 +91,7 @@ pub fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
 }
 
 /// A configuration of `configs/`, with `more` on top, written to `dir`.
-pub fn shipped(name: &str, dir: &Path, more: &[(&str, &str)]) -> Effective {
+pub(crate) fn shipped(name: &str, dir: &Path, more: &[(&str, &str)]) -> Effective {
     let dir = dir.display().to_string();
     let here = [
         ("run.dir", dir.as_str()),
@@ -117,7 +115,7 @@ pub fn shipped(name: &str, dir: &Path, more: &[(&str, &str)]) -> Effective {
 }
 
 /// [`TINY`] with `more` on top, as arguments of a program.
-pub fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
     TINY.iter()
         .chain(more)
         .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")])
@@ -125,14 +123,14 @@ pub fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// Starts a run in this process.
-pub async fn start(effective: &Effective, resume: bool, shutdown: &Shutdown) -> Running {
+pub(crate) async fn start(effective: &Effective, resume: bool, shutdown: &Shutdown) -> Running {
     try_start(effective, resume, shutdown)
         .await
         .expect("a run that starts")
 }
 
 /// Starts a run in this process, or says why it cannot.
-pub async fn try_start(
+pub(crate) async fn try_start(
     effective: &Effective,
     resume: bool,
     shutdown: &Shutdown,
@@ -144,7 +142,7 @@ pub async fn try_start(
 }
 
 /// Looks again and again until `condition` gives something.
-pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let mut looks = tokio::time::interval(Duration::from_millis(5));
     let looking = async {
         loop {
@@ -160,14 +158,14 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
 }
 
 /// A client of the learner there.
-pub async fn client(address: SocketAddr) -> LearnerClient<Channel> {
+pub(crate) async fn client(address: SocketAddr) -> LearnerClient<Channel> {
     LearnerClient::connect(format!("http://{address}"))
         .await
         .expect("a learner")
 }
 
 /// What the learner says of its run.
-pub async fn status(client: &mut LearnerClient<Channel>) -> StatusResponse {
+pub(crate) async fn status(client: &mut LearnerClient<Channel>) -> StatusResponse {
     client
         .status(StatusRequest {})
         .await
@@ -176,7 +174,7 @@ pub async fn status(client: &mut LearnerClient<Channel>) -> StatusResponse {
 }
 
 /// Waits until the learner's run is as `wanted`.
-pub async fn until_status(
+pub(crate) async fn until_status(
     client: &mut LearnerClient<Channel>,
     what: &str,
     wanted: impl Fn(&StatusResponse) -> bool,
@@ -185,7 +183,7 @@ pub async fn until_status(
 }
 
 /// Joins as an actor process of that id.
-pub async fn join(
+pub(crate) async fn join(
     client: &mut LearnerClient<Channel>,
     actor_id: u64,
 ) -> Result<JoinResponse, Status> {
@@ -199,7 +197,7 @@ pub async fn join(
 }
 
 /// Opens an upload: where unrolls go in, and where acknowledgements come out.
-pub async fn open_upload(
+pub(crate) async fn open_upload(
     client: &mut LearnerClient<Channel>,
 ) -> (tokio::sync::mpsc::Sender<UnrollBatch>, Streaming<UploadAck>) {
     let (unrolls, stream) = tokio::sync::mpsc::channel(1);
@@ -211,14 +209,14 @@ pub async fn open_upload(
 }
 
 /// Plays real unrolls by hand.
-pub struct Player {
+pub(crate) struct Player {
     rollout: Rollout<VecEnv, Hrm>,
     clock: StageClock<ActorStage>,
 }
 
 impl Player {
     /// A player of what the learner asked this session to run.
-    pub fn new(joined: &JoinResponse) -> Self {
+    pub(crate) fn new(joined: &JoinResponse) -> Self {
         let spec = Spec::from_json(&joined.spec).expect("a spec");
         let grid = spec.env.grid();
         let model = Hrm::new(&spec.model, grid, 0, tch::Device::Cpu).expect("a model");
@@ -226,7 +224,7 @@ impl Player {
             VecEnv::new(&spec.env, spec.rollout.envs, joined.seed).expect("mazes"),
             Policy::new(model.share(), spec.rollout.envs),
             action_rng(joined.seed),
-            unroll_shape(&spec, &model),
+            spec.unroll_shape(),
             spec.rollout.carry_dtype,
             joined.session,
             model.fingerprint(),
@@ -238,13 +236,13 @@ impl Player {
     }
 
     /// The next unroll, as if played on the weights of `version`.
-    pub fn unroll(&mut self, version: u64) -> UnrollBatch {
+    pub(crate) fn unroll(&mut self, version: u64) -> UnrollBatch {
         let unroll = self.rollout.unroll(version, &mut self.clock, || false);
         wire::encode(&unroll.expect("nobody stops it"))
     }
 
     /// The next unroll again and again, numbered as a session's unrolls are: as fast as they can be sent.
-    pub fn flood(mut self, version: u64) -> impl Iterator<Item = UnrollBatch> {
+    pub(crate) fn flood(mut self, version: u64) -> impl Iterator<Item = UnrollBatch> {
         let unroll = self.rollout.unroll(version, &mut self.clock, || false);
         let mut unroll = unroll.expect("nobody stops it");
         std::iter::from_fn(move || {
@@ -256,7 +254,7 @@ impl Player {
 }
 
 /// What this process's `/metrics` says; the first call switches recording on.
-pub fn scrape() -> String {
+pub(crate) fn scrape() -> String {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
     let address = *ADDRESS.get_or_init(|| {
         let (sender, receiver) = mpsc::channel();
@@ -278,7 +276,7 @@ pub fn scrape() -> String {
 }
 
 /// The value of a metric of this process, labels included in its name; 0 when it is not there.
-pub fn metric(name: &str) -> f64 {
+pub(crate) fn metric(name: &str) -> f64 {
     let page = scrape();
     let value = page
         .lines()
@@ -287,12 +285,12 @@ pub fn metric(name: &str) -> f64 {
 }
 
 /// An HTTP GET.
-pub fn get(address: SocketAddr, path: &str) -> String {
+pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     try_get(address, path).expect("an answer")
 }
 
 /// An HTTP GET that may be turned away.
-pub fn try_get(address: SocketAddr, path: &str) -> io::Result<String> {
+pub(crate) fn try_get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(
         stream,
@@ -305,7 +303,7 @@ pub fn try_get(address: SocketAddr, path: &str) -> io::Result<String> {
 
 /// A program of ours, without the environment's own configuration, and with the hangups that these tests may have been
 /// started to ignore.
-pub fn command(program: &str) -> Command {
+pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", program]);
     for (name, _) in std::env::vars_os() {
@@ -317,20 +315,20 @@ pub fn command(program: &str) -> Command {
 }
 
 /// The address that a log line names.
-pub fn address_in(line: &serde_json::Value) -> SocketAddr {
+pub(crate) fn address_in(line: &serde_json::Value) -> SocketAddr {
     let address = line["address"].as_str().expect("an address");
     address.parse().expect("an address")
 }
 
 /// A process whose log is followed line by line. Killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     log: mpsc::Receiver<serde_json::Value>,
 }
 
 impl Process {
     /// Starts it; its log lines must be JSON.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -343,12 +341,12 @@ impl Process {
     }
 
     /// Its number.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next log line with this message.
-    pub fn line(&self, message: &str) -> serde_json::Value {
+    pub(crate) fn line(&self, message: &str) -> serde_json::Value {
         loop {
             let line = self.log.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|e| panic!("it never said {message:?}: {e}"));
@@ -359,7 +357,7 @@ impl Process {
     }
 
     /// Everything else that it says, until its end.
-    pub fn rest(&mut self) -> Vec<serde_json::Value> {
+    pub(crate) fn rest(&mut self) -> Vec<serde_json::Value> {
         let mut said = Vec::new();
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             said.push(line);
@@ -368,7 +366,7 @@ impl Process {
     }
 
     /// Sends it a signal, such as `-TERM`.
-    pub fn send(&self, signal: &str) {
+    pub(crate) fn send(&self, signal: &str) {
         let sent = Command::new("kill")
             .args([signal, &self.child.id().to_string()])
             .status()
@@ -377,7 +375,7 @@ impl Process {
     }
 
     /// Waits for its end: its status and its standard output.
-    pub fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let mut output = String::new();
         let stdout = self.child.stdout.as_mut().expect("its output");
         stdout.read_to_string(&mut output).expect("text");

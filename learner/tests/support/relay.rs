@@ -19,7 +19,7 @@ use super::ANY_PORT;
 
 /// What is wrong with the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing.
     None,
     /// Everything arrives so much later.
@@ -37,7 +37,7 @@ pub enum Fault {
 }
 
 /// Passes connections on to wherever the learner is at the moment.
-pub struct Relay {
+pub(crate) struct Relay {
     /// Where to connect.
     pub address: SocketAddr,
     upstream: watch::Sender<Option<SocketAddr>>,
@@ -47,7 +47,7 @@ pub struct Relay {
 
 impl Relay {
     /// A relay that hangs up on everyone until it is told where to pass connections on.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(ANY_PORT).await.expect("a free port");
         let relay = Self {
             address: listener.local_addr().expect("bound"),
@@ -80,22 +80,22 @@ impl Relay {
     }
 
     /// Passes on from now on.
-    pub fn to(&self, upstream: SocketAddr) {
+    pub(crate) fn to(&self, upstream: SocketAddr) {
         self.upstream.send_replace(Some(upstream));
     }
 
     /// Fails in this way from now on.
-    pub fn set(&self, fault: Fault) {
+    pub(crate) fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
     /// Connections that it hung up on.
-    pub fn refused(&self) -> usize {
+    pub(crate) fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// Its URL.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }

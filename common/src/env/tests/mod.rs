@@ -295,3 +295,9 @@ impl Tally {
         );
     }
 }
+
+/// `[S]`, the last observation of the episode that the last step ended in environment `env`, if it did.
+fn final_observation(envs: &VecEnv, env: usize) -> Option<&[u8]> {
+    let mut ended = envs.final_observations();
+    ended.find(|(of, _)| *of == env).map(|(_, last)| last)
+}

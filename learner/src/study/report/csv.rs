@@ -1,12 +1,12 @@
 //! The numbers, for whoever plots or tests them anew. A value that does not exist, or was never reached,
 //! is an empty field. Numbers have all their digits.
 
-use super::{Report, rank_tests};
+use super::rank_tests;
 use crate::{
-    evaluate::{Evaluation, WalkBy},
-    paired::{LengthRatio, VersusOracle},
+    storage::records::{Evaluation, LengthRatio, VersusOracle, WalkBy},
     study::{
         curve::Acting,
+        finished::{ArmRuns, StudyRuns},
         measures::{Run, THRESHOLDS},
         spread::Spread,
     },
@@ -23,12 +23,12 @@ fn field<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-fn each<'r>(report: &'r Report<'_>) -> impl Iterator<Item = (&'r str, &'r Run)> {
-    let of = |arm: &'r super::ArmRuns<'_>| arm.runs.iter().map(|run| (arm.arm.name.as_str(), run));
+fn each<'r>(report: &'r StudyRuns<'_>) -> impl Iterator<Item = (&'r str, &'r Run)> {
+    let of = |arm: &'r ArmRuns<'_>| arm.runs.iter().map(|run| (arm.arm.name.as_str(), run));
     report.arms.iter().flat_map(of)
 }
 
-pub fn runs(report: &Report<'_>) -> String {
+pub(super) fn runs(report: &StudyRuns<'_>) -> String {
     let mut header: Vec<String> = [
         "arm",
         "seed",
@@ -112,7 +112,7 @@ fn versus_oracle(versus: Option<VersusOracle>) -> Vec<String> {
     fields
 }
 
-pub fn curves(report: &Report<'_>) -> String {
+pub(super) fn curves(report: &StudyRuns<'_>) -> String {
     let header = [
         "arm",
         "seed",
@@ -143,7 +143,7 @@ pub fn curves(report: &Report<'_>) -> String {
     lines(&header, rows)
 }
 
-pub fn thresholds(report: &Report<'_>) -> String {
+pub(super) fn thresholds(report: &StudyRuns<'_>) -> String {
     let header = [
         "arm",
         "policy",
@@ -183,7 +183,7 @@ pub fn thresholds(report: &Report<'_>) -> String {
     lines(&header, rows)
 }
 
-pub fn tests(report: &Report<'_>) -> String {
+pub(super) fn tests(report: &StudyRuns<'_>) -> String {
     let header = [
         "comparison",
         "measure",

@@ -1,12 +1,13 @@
 //! `report.md`. What the numbers mean is for a person to say, elsewhere.
 
-use super::{ArmRuns, Report, rank_tests};
+use super::rank_tests;
 use crate::{
-    evaluate::WalkBy,
     plot::Unit,
+    storage::records::WalkBy,
     study::{
         curve::Acting,
         file::Comparison,
+        finished::{ArmRuns, StudyRuns},
         measures::{FINAL_PATH, FINAL_SUCCESS, Run, THRESHOLDS},
         raw,
         spread::{Spread, coverage},
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// The text, with the names of the pictures of each comparison.
-pub fn report(report: &Report<'_>, drawn: &[(&Comparison, Vec<String>)]) -> String {
+pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)]) -> String {
     let study = report.study;
     let mut out = vec![
         format!("# {}", study.name),
@@ -55,7 +56,7 @@ pub fn report(report: &Report<'_>, drawn: &[(&Comparison, Vec<String>)]) -> Stri
     out.join("\n\n") + "\n"
 }
 
-fn how_to_read(report: &Report<'_>) -> String {
+fn how_to_read(report: &StudyRuns<'_>) -> String {
     let runs = report.study.seeds.len();
     format!(
         "Numbers of an arm are the median over its runs, with the least and the largest in brackets. These two \
@@ -104,7 +105,7 @@ fn over(arm: &ArmRuns<'_>, of: impl Fn(&Run) -> Option<f64>) -> Spread {
     Spread::of(arm.runs.iter().map(of))
 }
 
-fn runs(report: &Report<'_>) -> String {
+fn runs(report: &StudyRuns<'_>) -> String {
     let header = names(&[
         "arm",
         "seeds finished",
@@ -142,7 +143,7 @@ fn runs(report: &Report<'_>) -> String {
     table(&header, rows.collect())
 }
 
-fn machines(report: &Report<'_>) -> String {
+fn machines(report: &StudyRuns<'_>) -> String {
     let mut machines: Vec<String> = Vec::new();
     for run in report.arms.iter().flat_map(|arm| &arm.runs) {
         let m = &run.machine;
@@ -292,7 +293,7 @@ fn thresholds(arms: &[&ArmRuns<'_>], acting: Acting, unit: Unit) -> String {
     table(&header, rows.collect())
 }
 
-fn ranks(report: &Report<'_>, comparison: &Comparison) -> String {
+fn ranks(report: &StudyRuns<'_>, comparison: &Comparison) -> String {
     let tests = rank_tests::tests(report, comparison);
     if tests.is_empty() {
         return "Nothing to test yet.".to_owned();

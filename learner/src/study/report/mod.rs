@@ -15,125 +15,48 @@ mod rank_tests;
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-use super::{
-    file::{Arm, Comparison, StudyFile},
-    measures::Run,
-    pictures, raw,
+use crate::{
+    storage::files,
+    study::{finished::StudyRuns, pictures},
 };
-use crate::files;
 
 /// The file to begin with.
-pub const NAME: &str = "report.md";
+pub(crate) const NAME: &str = "report.md";
 
-/// An arm with those of its runs that are finished.
-#[derive(Debug)]
-pub struct ArmRuns<'s> {
-    /// The arm.
-    pub arm: &'s Arm,
-    /// Its finished runs, in the order of the study's seeds.
-    pub runs: Vec<Run>,
+/// Writes all files of the report on `runs`.
+///
+/// # Errors
+///
+/// When the file system or the drawing library refuses.
+pub fn write(runs: &StudyRuns<'_>, results: &Path) -> anyhow::Result<()> {
+    for (name, text) in files(runs)? {
+        let path = results.join(name);
+        files::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
 }
 
-/// What there is to report on.
-#[derive(Debug)]
-pub struct Report<'s> {
-    study: &'s StudyFile,
-    arms: Vec<ArmRuns<'s>>,
-}
-
-impl<'s> Report<'s> {
-    /// Reads the raw data of all finished runs.
-    ///
-    /// # Errors
-    ///
-    /// When some cannot be read, or the runs of an arm differ in more than their seed.
-    pub fn read(study: &'s StudyFile, results: &Path) -> anyhow::Result<Self> {
-        let mut arms = Vec::new();
-        for arm in &study.arms {
-            let mut runs = Vec::new();
-            for &seed in &study.seeds {
-                if let Some(raw) = raw::read(results, &arm.name, seed)? {
-                    runs.push(Run::new(seed, raw));
-                }
-            }
-            arms.push(ArmRuns { arm, runs });
-        }
-        Self::of(study, arms)
+/// The name and the content of every file.
+fn files(runs: &StudyRuns<'_>) -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = vec![
+        ("runs.csv".to_owned(), csv::runs(runs)),
+        ("curves.csv".to_owned(), csv::curves(runs)),
+        ("thresholds.csv".to_owned(), csv::thresholds(runs)),
+        ("tests.csv".to_owned(), csv::tests(runs)),
+    ];
+    let mut drawn = Vec::new();
+    for comparison in runs.comparisons() {
+        let pictures = pictures::of(comparison, &runs.arms_of(comparison))?;
+        drawn.push((
+            comparison,
+            pictures.iter().map(|p| p.name.clone()).collect(),
+        ));
+        files.extend(pictures.into_iter().map(|p| (p.name, p.svg)));
     }
-
-    fn of(study: &'s StudyFile, arms: Vec<ArmRuns<'s>>) -> anyhow::Result<Self> {
-        for ArmRuns { arm, runs } in &arms {
-            for pair in runs.windows(2) {
-                let differences = raw::differences(&pair[0].effective, &pair[1].effective);
-                if let Some(d) = differences.iter().find(|d| d.key != "run.seed") {
-                    bail!(
-                        "the raw data of arm {:?} are of two configurations: {} is {} for seed {} and {} for \
-                         seed {}; remove the folder of one of them",
-                        arm.name,
-                        d.key,
-                        d.first,
-                        pair[0].seed,
-                        d.second,
-                        pair[1].seed
-                    );
-                }
-            }
-        }
-        Ok(Self { study, arms })
-    }
-
-    /// How many finished runs there are.
-    pub fn runs(&self) -> usize {
-        self.arms.iter().map(|arm| arm.runs.len()).sum()
-    }
-
-    /// Writes all files of the report.
-    ///
-    /// # Errors
-    ///
-    /// When the file system or the drawing library refuses.
-    pub fn write(&self, results: &Path) -> anyhow::Result<()> {
-        for (name, text) in self.files()? {
-            let path = results.join(name);
-            files::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        }
-        Ok(())
-    }
-
-    /// The name and the content of every file.
-    fn files(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let mut files = vec![
-            ("runs.csv".to_owned(), csv::runs(self)),
-            ("curves.csv".to_owned(), csv::curves(self)),
-            ("thresholds.csv".to_owned(), csv::thresholds(self)),
-            ("tests.csv".to_owned(), csv::tests(self)),
-        ];
-        let mut drawn = Vec::new();
-        for comparison in self.comparisons() {
-            let pictures = pictures::of(comparison, &self.arms_of(comparison))?;
-            drawn.push((
-                comparison,
-                pictures.iter().map(|p| p.name.clone()).collect(),
-            ));
-            files.extend(pictures.into_iter().map(|p| (p.name, p.svg)));
-        }
-        files.push((NAME.to_owned(), markdown::report(self, &drawn)));
-        Ok(files)
-    }
-
-    /// The comparisons of which there is something to show.
-    fn comparisons(&self) -> impl Iterator<Item = &'s Comparison> {
-        let shown = |c: &&Comparison| self.arms_of(c).iter().any(|arm| !arm.runs.is_empty());
-        self.study.comparisons.iter().filter(shown)
-    }
-
-    /// The arms of a comparison, in its order.
-    fn arms_of(&self, comparison: &Comparison) -> Vec<&ArmRuns<'s>> {
-        let named = |name: &String| self.arms.iter().find(|arm| &arm.arm.name == name);
-        comparison.arms.iter().filter_map(named).collect()
-    }
+    files.push((NAME.to_owned(), markdown::report(runs, &drawn)));
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -141,7 +64,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::study::{fixture, raw::RawRun};
+    use crate::study::{file::StudyFile, finished::ArmRuns, fixture, measures::Run, raw::RawRun};
 
     /// Two arms of two seeds; one of the second never gets to 90%.
     fn study() -> StudyFile {
@@ -183,7 +106,10 @@ mod tests {
         ]
     }
 
-    fn report_on<'s>(study: &'s StudyFile, made: [[RawRun; 2]; 2]) -> anyhow::Result<Report<'s>> {
+    fn report_on<'s>(
+        study: &'s StudyFile,
+        made: [[RawRun; 2]; 2],
+    ) -> anyhow::Result<StudyRuns<'s>> {
         let arms = study.arms.iter().zip(made).map(|(arm, raw)| ArmRuns {
             arm,
             runs: (1..)
@@ -191,7 +117,7 @@ mod tests {
                 .map(|(seed, raw)| Run::new(seed, raw))
                 .collect(),
         });
-        Report::of(study, arms.collect())
+        StudyRuns::new(study, arms.collect())
     }
 
     fn file<'f>(files: &'f [(String, String)], name: &str) -> &'f str {
@@ -202,8 +128,8 @@ mod tests {
     #[test]
     fn what_was_never_reached_is_empty_and_counted() {
         let study = study();
-        let report = report_on(&study, made()).expect("sound");
-        let files = report.files().expect("drawn");
+        let runs = report_on(&study, made()).expect("sound");
+        let files = super::files(&runs).expect("drawn");
         let thresholds = file(&files, "thresholds.csv");
         let line = |begins: &str| {
             let line = thresholds.lines().find(|line| line.starts_with(begins));
@@ -231,8 +157,8 @@ mod tests {
     #[test]
     fn every_arm_is_tested_against_the_first() {
         let study = study();
-        let report = report_on(&study, made()).expect("sound");
-        let files = report.files().expect("drawn");
+        let runs = report_on(&study, made()).expect("sound");
+        let files = super::files(&runs).expect("drawn");
         let tests: Vec<_> = file(&files, "tests.csv").lines().collect();
         assert_eq!(tests.len(), 1 + 2 * 5, "{tests:?}");
         // All of the first are better: U is 0, and 2 of the 6 splits are as far from the middle.
@@ -251,8 +177,8 @@ mod tests {
     #[test]
     fn the_words_say_what_differs_and_what_came_out() {
         let study = study();
-        let report = report_on(&study, made()).expect("sound");
-        let files = report.files().expect("drawn");
+        let runs = report_on(&study, made()).expect("sound");
+        let files = super::files(&runs).expect("drawn");
         let text = file(&files, NAME);
         for part in [
             "4 of 4 runs are finished",
@@ -298,8 +224,8 @@ mod tests {
             "greedy_length_to_oracle_all",
             "greedy_length_to_oracle_all_high",
         ];
-        let report = report_on(&study, made()).expect("sound");
-        let files = report.files().expect("drawn");
+        let runs = report_on(&study, made()).expect("sound");
+        let files = super::files(&runs).expect("drawn");
         assert!(!file(&files, NAME).contains("unpaired"));
         let paired = csv_fields(&files, &columns);
         let versus = fixture::versus_oracle(1.56);
@@ -316,8 +242,8 @@ mod tests {
         // One old run is enough: the columns of a table are the same for all.
         let mut made = made();
         made[0][0].summary.evaluations[0].versus_oracle = None;
-        let report = report_on(&study, made).expect("sound");
-        let files = report.files().expect("drawn");
+        let runs = report_on(&study, made).expect("sound");
+        let files = super::files(&runs).expect("drawn");
         let text = file(&files, NAME);
         assert!(text.contains("over the oracle's, unpaired"), "{text}");
         assert!(!text.contains("both solve"), "{text}");
@@ -339,14 +265,14 @@ mod tests {
                 _ => Vec::new(),
             },
         });
-        let report = Report::of(&study, arms.collect()).expect("sound");
-        let files = report.files().expect("drawn");
+        let runs = StudyRuns::new(&study, arms.collect()).expect("sound");
+        let files = super::files(&runs).expect("drawn");
         assert!(file(&files, NAME).contains("1 of 4 runs are finished"));
         assert!(file(&files, "both-frames.svg").contains("full (1 seed)"));
         assert_eq!(file(&files, "tests.csv").lines().count(), 1, "the header");
-        let nothing = Report::read(&study, &PathBuf::from("/nowhere")).expect("nothing");
+        let nothing = StudyRuns::read(&study, &PathBuf::from("/nowhere")).expect("nothing");
         assert_eq!(
-            (nothing.runs(), nothing.files().expect("drawn").len()),
+            (nothing.runs(), super::files(&nothing).expect("drawn").len()),
             (0, 5)
         );
     }

@@ -1,20 +1,20 @@
 //! Which arms are tested against which.
 
-use super::{ArmRuns, Report};
 use crate::study::{
     file::Comparison,
+    finished::{ArmRuns, StudyRuns},
     measures::{Measure, TESTED},
     ranks::{RankTest, mann_whitney},
 };
 
 /// A test of one arm against another.
-pub struct Test<'r> {
+pub(crate) struct Test<'r> {
     /// The arm it is about.
     pub arm: &'r str,
     /// The arm it is held against.
     pub against: &'r str,
     /// In what.
-    pub measure: Measure,
+    pub(crate) measure: Measure,
     /// Runs of both.
     pub runs: [usize; 2],
     /// What was found; the effect is the probability that a run of `arm` is the better one.
@@ -22,7 +22,7 @@ pub struct Test<'r> {
 }
 
 /// The tests of a comparison for which there are runs.
-pub fn tests<'r>(report: &'r Report<'_>, comparison: &Comparison) -> Vec<Test<'r>> {
+pub(super) fn tests<'r>(report: &'r StudyRuns<'_>, comparison: &Comparison) -> Vec<Test<'r>> {
     let arms = report.arms_of(comparison);
     let mut tests = Vec::new();
     for arm in &arms {

@@ -1,0 +1,74 @@
+//! The handshake: an actor joins, and learns what to play.
+
+use hrm_common::{config::Spec, model::Hrm, refusal::Refusal, wire};
+use hrm_proto::{
+    WIRE_MAJOR, WIRE_MINOR,
+    v1::{JoinRequest, JoinResponse},
+};
+use tonic::Status;
+
+use crate::{
+    connect::{Client, answered},
+    error::SessionError,
+    options::ActorOptions,
+};
+
+/// Everything that the handshake settles.
+pub(crate) struct Joined {
+    pub(crate) session: u64,
+    pub(crate) seed: u64,
+    pub(crate) spec: Spec,
+    pub(crate) model: Hrm,
+}
+
+/// Joins the learner: exchanges wire versions, takes the specification, and builds its model.
+///
+/// # Errors
+///
+/// When the learner refuses, or this actor cannot do what it asks for.
+pub(crate) async fn join(
+    client: &mut Client,
+    options: &ActorOptions,
+) -> Result<Joined, SessionError> {
+    let request = JoinRequest {
+        actor_id: options.actor_id,
+        wire_major: WIRE_MAJOR,
+        wire_minor: WIRE_MINOR,
+        name: options.name.clone(),
+    };
+    let answer = answered("Join", options.answer, client.join(request)).await?;
+    if !wire::is_whole(&answer) {
+        return Err(SessionError::Damaged);
+    }
+    let JoinResponse {
+        session,
+        spec,
+        model_fingerprint,
+        seed,
+        wire_major,
+        ..
+    } = answer;
+    if wire_major != WIRE_MAJOR {
+        let refusal = Refusal::WireVersion {
+            found: WIRE_MAJOR,
+            expected: wire_major,
+        };
+        return Err(Status::from(refusal).into());
+    }
+    let spec = Spec::from_json(&spec).map_err(SessionError::Spec)?;
+    // The weights that count arrive on the subscription; the seed of these never shows.
+    let model =
+        Hrm::new(&spec.model, spec.env.grid(), 0, tch::Device::Cpu).map_err(SessionError::Model)?;
+    if model.fingerprint() != model_fingerprint {
+        return Err(SessionError::Fingerprint {
+            learner: model_fingerprint,
+            actor: model.fingerprint(),
+        });
+    }
+    Ok(Joined {
+        session,
+        seed,
+        spec,
+        model,
+    })
+}

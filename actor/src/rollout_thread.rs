@@ -1,0 +1,171 @@
+//! The rollout thread: swap weights, play an unroll, hand it to the upload.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hrm_common::{
+    env::{Curriculum, VecEnv},
+    policy::{Policy, action_rng},
+    stage::{ActorStage, StageClock},
+    telemetry::names,
+    trajectory::Unroll,
+    weights::Weights,
+};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::{error::SessionError, join::Joined, rollout::Rollout};
+
+/// The body of the rollout thread: swap weights, play an unroll, hand it on. Ends without an error
+/// when it is told to stop or nobody listens any more.
+pub(crate) fn rollout_thread(
+    joined: Joined,
+    mut newest: watch::Receiver<Option<Weights>>,
+    unrolls: mpsc::Sender<Unroll>,
+    credits: &Semaphore,
+    runtime: &tokio::runtime::Handle,
+    stop: &AtomicBool,
+) -> Result<(), SessionError> {
+    let Joined {
+        session,
+        seed,
+        spec,
+        model,
+    } = joined;
+    let fingerprint = model.fingerprint();
+    let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed).map_err(SessionError::Env)?;
+    let shape = spec.unroll_shape();
+    let frames = shape.frames() as u64;
+    let policy = Policy::new(model, spec.rollout.envs);
+    let mut rollout = Rollout::new(
+        envs,
+        policy,
+        action_rng(seed),
+        shape,
+        spec.rollout.carry_dtype,
+        session,
+        fingerprint,
+    );
+    let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
+    let mut version = None;
+    while !stop.load(Ordering::Relaxed) {
+        clock.enter(ActorStage::Wait);
+        match runtime.block_on(credits.acquire()) {
+            Ok(credit) => credit.forget(),
+            Err(_) => return Ok(()),
+        }
+        // In synchronous mode the weights made from the last unroll are waited for; otherwise only
+        // the first ones are.
+        let fresh_enough = |newest: &Option<Weights>| match (newest, version) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(weights), Some(version)) => {
+                !spec.rollout.synchronous || weights.version > version
+            }
+        };
+        let weights = match runtime.block_on(newest.wait_for(fresh_enough)) {
+            Ok(weights) => weights.clone(),
+            Err(_) => return Ok(()),
+        };
+        let Some(weights) = weights else { continue };
+        if version != Some(weights.version) {
+            let loaded = rollout.policy().load(&weights.body);
+            loaded.map_err(SessionError::Weights)?;
+            if version.is_none() {
+                // The vectors that a carry starts from are fixed tensors of the weights: until now the
+                // environments held those of a model that nobody trains.
+                rollout.policy().reset(&vec![true; spec.rollout.envs]);
+            }
+            rollout.envs().set_curriculum(Curriculum {
+                max_distance: weights.curriculum_distance,
+                uniform_share: spec.curriculum.uniform_share,
+            });
+            names::ACTOR_WEIGHTS_VERSION
+                .get()
+                .set(weights.version as f64);
+            version = Some(weights.version);
+        }
+        let unroll = rollout.unroll(weights.version, &mut clock, || stop.load(Ordering::Relaxed));
+        let Some(unroll) = unroll else {
+            names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
+            return Ok(());
+        };
+        names::ACTOR_FRAMES.get().increment(frames);
+        names::ACTOR_UNROLLS_PRODUCED.get().increment(1);
+        clock.enter(ActorStage::Wait);
+        if unrolls.blocking_send(unroll).is_err() {
+            names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::{
+        config::{RolloutConfig, Spec},
+        env::{CurriculumConfig, EnvConfig},
+        model::{Hrm, ModelConfig, state},
+    };
+    use tch::Device;
+
+    use super::*;
+
+    fn joined() -> Joined {
+        let spec = Spec {
+            env: EnvConfig::four_rooms(),
+            curriculum: CurriculumConfig::default(),
+            model: ModelConfig {
+                hidden: 8,
+                ..ModelConfig::small()
+            },
+            rollout: RolloutConfig {
+                envs: 3,
+                unroll_length: 2,
+                ..RolloutConfig::default()
+            },
+        };
+        let model = model(&spec, 0);
+        Joined {
+            session: 1,
+            seed: 2,
+            spec,
+            model,
+        }
+    }
+
+    fn model(spec: &Spec, seed: u64) -> Hrm {
+        Hrm::new(&spec.model, spec.env.grid(), seed, Device::Cpu).expect("a valid model")
+    }
+
+    /// The vectors that a carry starts from are part of the weights, so the first episodes too must wait
+    /// for the learner's.
+    #[test]
+    fn the_first_carry_starts_from_the_learners_vectors() {
+        let joined = joined();
+        let published = model(&joined.spec, 7);
+        let weights = Weights::new(
+            5,
+            state::encode(&published).into(),
+            published.fingerprint(),
+            0,
+            false,
+        );
+        let expected = Policy::new(published, 3).carry_bytes(joined.spec.rollout.carry_dtype);
+
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let handle = runtime.handle().clone();
+        let (_newest, newest) = watch::channel(Some(weights));
+        let (unrolls, mut made) = mpsc::channel(1);
+        let credits = std::sync::Arc::new(Semaphore::new(1));
+        let thread = std::thread::spawn({
+            let credits = credits.clone();
+            let stop = AtomicBool::new(false);
+            move || rollout_thread(joined, newest, unrolls, &credits, &handle, &stop)
+        });
+        let unroll = made.blocking_recv().expect("an unroll for the one credit");
+        credits.close();
+        thread.join().expect("no panic").expect("an orderly end");
+        assert_eq!(unroll.policy_versions, [5, 5]);
+        assert_eq!(unroll.carry, expected);
+    }
+}

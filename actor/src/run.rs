@@ -1,0 +1,47 @@
+//! An actor from its start to its end: one session after another, with a backoff between them.
+
+use std::time::Duration;
+
+use hrm_common::{backoff::Backoff, shutdown::Shutdown, telemetry::names};
+use tokio::time::Instant;
+
+use crate::{
+    error::SessionError,
+    options::ActorOptions,
+    session::{Ending, session},
+};
+
+/// A session that lived this long after it joined counts as healthy: the backoff starts over.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// Acts for the learner until the run is complete or `shutdown` trips; reconnects by itself.
+///
+/// # Errors
+///
+/// Only what trying again cannot mend: a bad URL, another wire version, an impossible specification, and, at
+/// the start, a certificate, key or token that cannot be used. Later, such a file may be about to be replaced.
+pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Ending, SessionError> {
+    options.credentials.read()?;
+    // So that it is scraped as 0 while there is no learner yet.
+    names::ACTOR_CONNECTED.get().increment(0.0);
+    let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
+    loop {
+        let mut joined = None;
+        let error = match session(&options, &shutdown, &mut joined).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) if error.is_run_complete() => return Ok(Ending::RunComplete),
+            Err(error) if error.is_fatal() => return Err(error),
+            Err(error) => error,
+        };
+        if joined.is_some_and(|at: Instant| at.elapsed() > HEALTHY) {
+            backoff.reset();
+        }
+        let wait = backoff.next_wait();
+        names::ACTOR_RECONNECTS.get().increment(1);
+        tracing::warn!(%error, retry_in_ms = wait.as_millis() as u64, "session ended; connecting again");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.tripped() => return Ok(Ending::Stopped),
+        }
+    }
+}

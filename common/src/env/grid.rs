@@ -1,0 +1,51 @@
+//! The size of an observation, and places in it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A tile: its index in the observation, row by row. At most 65 x 65 of them.
+pub(super) type Tile = u16;
+
+/// The size of an observation, in tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grid {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Grid {
+    /// S, the tokens of an observation.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the grid of a maze is never empty"
+    )]
+    pub const fn len(self) -> usize {
+        self.height * self.width
+    }
+
+    pub(super) fn position(self, tile: Tile) -> Position {
+        let tile = usize::from(tile);
+        Position {
+            row: tile / self.width,
+            col: tile % self.width,
+        }
+    }
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}", self.height, self.width)
+    }
+}
+
+/// A tile in observation coordinates; row 0 is the northern edge, column 0 the western one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// From the north.
+    pub row: usize,
+    /// From the west.
+    pub col: usize,
+}

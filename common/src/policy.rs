@@ -1,0 +1,221 @@
+//! Acting: one batched forward over all environments with the carried z, and an action for each.
+
+use crate::{
+    env::ACTIONS,
+    model::{Dtype, Gradient, Hrm},
+    weights::{self, WeightsError},
+};
+use bytes::Bytes;
+use rand::{Rng as _, SeedableRng as _};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use tch::{Kind, Tensor};
+
+/// What acting needs of a recurrent policy network. [`Hrm`] is the one that learns; the tests have
+/// one that counts.
+pub trait Network {
+    /// The carry of `batch` environments at the start of an episode; axis 1 is the environment.
+    fn initial_carry(&self, batch: usize) -> Tensor;
+
+    /// One decision: tokens u8 `[N, S]` and the carry give logits f32 `[N, A]` and the next carry.
+    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor);
+
+    /// The carry with the rows of ended episodes (bool `[N]`) back at the initial vectors.
+    fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor;
+
+    /// Swaps in published weights, all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not weights of this network.
+    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError>;
+}
+
+impl Network for Hrm {
+    fn initial_carry(&self, batch: usize) -> Tensor {
+        Hrm::initial_carry(self, batch)
+    }
+
+    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
+        let mut decision = self.forward(tokens, carry, Gradient::None);
+        // A decision has at least one segment; the actor acts on the last.
+        let last = decision
+            .segments
+            .pop()
+            .expect("a validated model runs at least one segment");
+        (last.logits, decision.carry)
+    }
+
+    fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
+        Hrm::reset_carry(self, carry, ended)
+    }
+
+    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
+        weights::load(self, body)
+    }
+}
+
+/// How an action is chosen from the logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The most probable action.
+    Greedy,
+    /// One drawn from the policy.
+    Sampled,
+}
+
+/// The actions of one tick, and the logits they were chosen from.
+#[derive(Debug)]
+pub struct Acted {
+    /// `[N]`.
+    pub actions: Vec<u8>,
+    /// `[N, A]`.
+    pub logits: Vec<f32>,
+}
+
+/// A network with the carry of N environments.
+#[derive(Debug)]
+pub struct Policy<N> {
+    network: N,
+    carry: Tensor,
+}
+
+impl<N: Network> Policy<N> {
+    /// A policy for `envs` environments that are at the start of an episode.
+    pub fn new(network: N, envs: usize) -> Self {
+        let carry = network.initial_carry(envs);
+        Self { network, carry }
+    }
+
+    /// Swaps in published weights; the carry goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not weights of this network; the old ones stay.
+    pub fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
+        self.network.load(body)
+    }
+
+    /// Decides for every environment, u8 `[N, S]`, and advances the carry. `rngs` holds one
+    /// generator an environment, or one for all.
+    pub fn act(&mut self, tokens: &[u8], choice: Choice, rngs: &mut [Xoshiro256PlusPlus]) -> Acted {
+        let envs = self.carry.size()[1] as usize;
+        let tokens = Tensor::from_data_size(
+            tokens,
+            &[envs as i64, (tokens.len() / envs) as i64],
+            Kind::Uint8,
+        )
+        .to_device(self.carry.device());
+        let (logits, carry) = self.network.decide(&tokens, &self.carry);
+        self.carry = carry;
+        let mut values = vec![0.0_f32; envs * ACTIONS];
+        logits
+            .to_kind(Kind::Float)
+            .copy_data(&mut values, envs * ACTIONS);
+        let shared = rngs.len() == 1;
+        let actions = values
+            .chunks_exact(ACTIONS)
+            .enumerate()
+            .map(|(env, logits)| match choice {
+                Choice::Greedy => greedy(logits),
+                Choice::Sampled => sample(logits, &mut rngs[if shared { 0 } else { env }]),
+            })
+            .collect();
+        Acted {
+            actions,
+            logits: values,
+        }
+    }
+
+    /// Puts the carry of the environments whose episode ended back to the initial vectors.
+    pub fn reset(&mut self, ended: &[bool]) {
+        if ended.contains(&true) {
+            let ended = Tensor::from_slice(ended).to_device(self.carry.device());
+            self.carry = self.network.reset_carry(&self.carry, &ended);
+        }
+    }
+
+    /// Keeps the environments of the given rows only, in that order.
+    pub fn retain(&mut self, rows: &[i64]) {
+        let rows = Tensor::from_slice(rows).to_device(self.carry.device());
+        self.carry = self.carry.index_select(1, &rows);
+    }
+
+    /// The carry as little-endian bytes. With a dtype narrower than the network's own the policy
+    /// itself goes on from the rounded values, so that the learner starts from the same bits.
+    pub fn carry_bytes(&mut self, dtype: Dtype) -> Bytes {
+        let kind = self.carry.kind();
+        let written = self.carry.to_kind(dtype.kind()).contiguous();
+        self.carry = written.to_kind(kind);
+        let elements = written.numel();
+        let mut bytes = vec![0; elements * dtype.size()];
+        if elements > 0 {
+            written.copy_data_u8(&mut bytes, elements);
+        }
+        bytes.into()
+    }
+}
+
+/// The most probable action; the first of equals.
+pub fn greedy(logits: &[f32]) -> u8 {
+    let mut best = 0;
+    for (action, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = action;
+        }
+    }
+    best as u8
+}
+
+/// An action drawn from softmax(logits), by inversion.
+fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights = logits.iter().map(|l| (l - highest).exp());
+    let mut left = rng.random::<f32>() * weights.clone().sum::<f32>();
+    for (action, weight) in weights.enumerate() {
+        left -= weight;
+        if left < 0.0 {
+            return action as u8;
+        }
+    }
+    // Rounding used up the last sliver.
+    greedy(logits)
+}
+
+/// A generator for choosing actions, apart from the one of the environments.
+pub fn action_rng(seed: u64) -> Xoshiro256PlusPlus {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    rng.long_jump();
+    rng
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_follow_the_softmax() {
+        let logits = [0.0, 1.0, -1.0, 0.5];
+        let total: f32 = logits.iter().map(|l: &f32| l.exp()).sum();
+        let mut rng = action_rng(3);
+        let draws = 40_000;
+        let mut counts = [0_u32; ACTIONS];
+        for _ in 0..draws {
+            counts[usize::from(sample(&logits, &mut rng))] += 1;
+        }
+        for (count, logit) in counts.iter().zip(logits) {
+            let p = f64::from(logit.exp() / total);
+            let sigma = (f64::from(draws) * p * (1.0 - p)).sqrt();
+            let off = (f64::from(*count) - f64::from(draws) * p).abs();
+            assert!(off < 5.0 * sigma, "{count} draws of an action with p = {p}");
+        }
+    }
+
+    #[test]
+    fn a_certain_policy_is_followed() {
+        let mut rng = action_rng(1);
+        for _ in 0..1000 {
+            assert_eq!(sample(&[-200.0, 0.0, -200.0, -200.0], &mut rng), 1);
+        }
+        assert_eq!(greedy(&[0.0, 3.0, 3.0, -1.0]), 1);
+    }
+}

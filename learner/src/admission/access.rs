@@ -1,0 +1,400 @@
+//! Who may call what.
+//!
+//! ```text
+//!   path of the call --needed--> role --bearer token in `authorization`--> let through | refused
+//! ```
+//!
+//! It stands before everything else: nothing of a refused call's message is read. Health is for everyone.
+//! Where no tokens are configured, whoever reaches the port (and has a certificate, under mutual TLS) is an
+//! actor.
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, header::AUTHORIZATION},
+    middleware::Next,
+    response::Response,
+};
+use hrm_common::{
+    config::{FileError, LearnerConfig},
+    refusal::Refusal,
+    reload::{Refresh, Reloaded},
+    telemetry::names::{self, CallRefused},
+    token::{self, Token},
+};
+use http_body_util::Limited;
+use subtle::{Choice, ConstantTimeEq as _};
+use tokio::time::timeout;
+use tonic::Status;
+
+/// What a call other than an upload may send in all, in bytes: a few numbers and names. Health is everyone's, so
+/// this is what a stranger can make the learner hold.
+const REQUEST: usize = 16 << 10;
+
+/// How long such a request may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Ask how the run stands.
+    Viewer,
+    /// Join, upload and subscribe, besides.
+    Actor,
+}
+
+/// True for the one call that sends much.
+fn is_upload(path: &str) -> bool {
+    path == "/hrm.v1.Learner/Upload"
+}
+
+/// The role that a call needs; `None` for what is everyone's. What is not listed needs the most.
+fn needed(path: &str) -> Option<Role> {
+    match path.trim_start_matches('/').split_once('/') {
+        Some(("grpc.health.v1.Health", _)) => None,
+        Some(("hrm.v1.Learner", "Status")) => Some(Role::Viewer),
+        Some(("grpc.reflection.v1.ServerReflection", _)) => Some(Role::Viewer),
+        _ => Some(Role::Actor),
+    }
+}
+
+/// Who makes a call: by the digest of the token that came with it, if any.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caller(Option<Digest>);
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller(..)")
+    }
+}
+
+/// The tokens that a learner knows.
+#[derive(Debug)]
+pub enum Access {
+    /// None: whoever reaches the port is an actor.
+    Open,
+    /// Those of this file, and of another for viewers.
+    Files {
+        /// Tokens of actors.
+        actors: TokenFile,
+        /// Tokens of viewers.
+        viewers: Option<TokenFile>,
+    },
+    /// A single one, which never leaves this process: for its own actors.
+    Only(Token),
+}
+
+impl Access {
+    /// What the configuration says.
+    ///
+    /// # Errors
+    ///
+    /// When a file of tokens cannot be read or holds none.
+    pub fn new(config: &LearnerConfig) -> Result<Self, FileError> {
+        let Some(actors) = &config.actor_tokens_file else {
+            return Ok(Self::Open);
+        };
+        let viewers = config.viewer_tokens_file.as_deref();
+        Ok(Self::Files {
+            actors: open("learner.actor_tokens_file", actors)?,
+            viewers: viewers
+                .map(|path| open("learner.viewer_tokens_file", path))
+                .transpose()?,
+        })
+    }
+
+    /// The files of tokens.
+    pub fn files(&self) -> Vec<Arc<dyn Refresh>> {
+        match self {
+            Self::Open | Self::Only(_) => Vec::new(),
+            Self::Files { actors, viewers } => std::iter::once(actors)
+                .chain(viewers)
+                .map(|file| file.clone() as Arc<dyn Refresh>)
+                .collect(),
+        }
+    }
+
+    /// Whether a call with these headers may go through, and whose it is.
+    fn check(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let caller = Caller(bearer(headers).map(token::digest));
+        match needed(path) {
+            Some(needed) => self.let_in(&caller, needed).map(|()| caller),
+            None => Ok(caller),
+        }
+    }
+
+    /// Whether someone may do what takes this role, now: tokens come and go.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unauthenticated`] and [`Refusal::Forbidden`].
+    pub fn let_in(&self, caller: &Caller, needed: Role) -> Result<(), Refusal> {
+        match (self.role(caller), needed) {
+            (Some(Role::Actor), _) | (Some(Role::Viewer), Role::Viewer) => Ok(()),
+            (Some(Role::Viewer), Role::Actor) => Err(Refusal::Forbidden),
+            (None, _) => Err(Refusal::Unauthenticated),
+        }
+    }
+
+    fn role(&self, caller: &Caller) -> Option<Role> {
+        let (actor, viewer) = match (self, &caller.0) {
+            (Self::Open, _) => (true, false),
+            (_, None) => (false, false),
+            (Self::Only(token), Some(digest)) => (token.digest().ct_eq(digest).into(), false),
+            (Self::Files { actors, viewers }, Some(digest)) => (
+                contains(actors, digest),
+                viewers.as_ref().is_some_and(|file| contains(file, digest)),
+            ),
+        };
+        match (actor, viewer) {
+            (true, _) => Some(Role::Actor),
+            (false, true) => Some(Role::Viewer),
+            (false, false) => None,
+        }
+    }
+}
+
+/// The token of an `authorization: Bearer TOKEN` header.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+}
+
+/// Lets a call through to the service, or answers it.
+pub(crate) async fn guard(
+    State(access): State<Arc<Access>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match access.check(request.uri().path(), request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            if is_upload(request.uri().path()) {
+                return next.run(request).await;
+            }
+            let request = request.map(|body| Body::new(Limited::new(body, REQUEST)));
+            match timeout(ARRIVAL, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => Status::deadline_exceeded("the request did not arrive").into_http(),
+            }
+        }
+        Err(refusal) => {
+            tracing::debug!(path = request.uri().path(), %refusal, "call refused");
+            let reason = match refusal {
+                Refusal::Forbidden => CallRefused::Forbidden,
+                _ => CallRefused::Unauthenticated,
+            };
+            names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
+            Status::from(refusal).into_http()
+        }
+    }
+}
+
+/// Digests of the tokens in a file.
+type TokenFile = Arc<Reloaded<Vec<Digest>>>;
+
+/// SHA-256 of a token: what is kept and compared in its place.
+type Digest = [u8; 32];
+
+fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
+    let file = path.to_owned();
+    Reloaded::new(key, vec![path.to_owned()], move || {
+        Ok(token::read(key, &file)?.iter().map(Token::digest).collect())
+    })
+    .map(Arc::new)
+}
+
+/// Whether a token with this digest is among them. Takes as long whichever it is.
+fn contains(file: &TokenFile, digest: &Digest) -> bool {
+    let nowhere = Choice::from(0);
+    let known = file.get();
+    known
+        .iter()
+        .fold(nowhere, |found, known| found | known.ct_eq(digest))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    const ACTOR: &str = "actor-token-0123456789abcdef";
+    const ACTOR_NEXT: &str = "actor-token-next-0123456789abcdef";
+    const VIEWER: &str = "viewer-token-0123456789abcdef";
+
+    const JOIN: &str = "/hrm.v1.Learner/Join";
+    const STATUS: &str = "/hrm.v1.Learner/Status";
+    const HEALTH: &str = "/grpc.health.v1.Health/Check";
+
+    fn headers(authorization: &str) -> HeaderMap {
+        let value = HeaderValue::from_str(authorization).expect("a header");
+        HeaderMap::from_iter([(AUTHORIZATION, value)])
+    }
+
+    fn with(token: &str) -> HeaderMap {
+        headers(&format!("Bearer {token}"))
+    }
+
+    fn files(folder: &Path) -> Access {
+        let (actors, viewers) = (folder.join("actors"), folder.join("viewers"));
+        fs::write(&actors, ACTOR).expect("a file");
+        fs::write(&viewers, VIEWER).expect("a file");
+        Access::new(&LearnerConfig {
+            actor_tokens_file: Some(actors),
+            viewer_tokens_file: Some(viewers),
+            ..LearnerConfig::default()
+        })
+        .expect("two files of tokens")
+    }
+
+    #[test]
+    fn every_call_needs_its_role() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let access = files(folder.path());
+        let upload = "/hrm.v1.Learner/Upload";
+        let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        let nobody = HeaderMap::new();
+        for (path, anyone, viewer) in [
+            (JOIN, false, false),
+            (upload, false, false),
+            ("/hrm.v1.Learner/Subscribe", false, false),
+            (STATUS, false, true),
+            (reflection, false, true),
+            (HEALTH, true, true),
+            // What does not exist needs the most, however it is spelt.
+            ("/hrm.v1.Learner/status", false, false),
+            ("/grpc.health.v1.Healthy/Check", false, false),
+            ("", false, false),
+        ] {
+            let unknown = access.check(path, &nobody);
+            assert_eq!(unknown.is_ok(), anyone, "{path}");
+            if !anyone {
+                assert_eq!(unknown, Err(Refusal::Unauthenticated), "{path}");
+            }
+            let viewing = access.check(path, &with(VIEWER));
+            assert_eq!(viewing.is_ok(), viewer, "{path}");
+            if !viewer {
+                assert_eq!(viewing, Err(Refusal::Forbidden), "{path}");
+            }
+            assert!(access.check(path, &with(ACTOR)).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_token_in_its_form_is_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let access = files(folder.path());
+        for wrong in [
+            ACTOR.to_owned(),
+            format!("Basic {ACTOR}"),
+            format!("Bearer{ACTOR}"),
+            format!("Bearer {}", &ACTOR[1..]),
+            format!("Bearer {}", &ACTOR[..ACTOR.len() - 1]),
+            format!("Bearer {ACTOR}x"),
+            format!("Bearer {ACTOR},{VIEWER}"),
+            "Bearer ".to_owned(),
+            String::new(),
+        ] {
+            let refused = access.check(JOIN, &headers(&wrong));
+            assert_eq!(refused, Err(Refusal::Unauthenticated), "{wrong:?}");
+        }
+        let lower_case = headers(&format!("bearer {ACTOR}"));
+        assert!(access.check(JOIN, &lower_case).is_ok());
+    }
+
+    #[test]
+    fn tokens_change_without_a_gap() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let access = files(folder.path());
+        let path = folder.path().join("actors");
+        let good = |token: &str| access.check(JOIN, &with(token)).is_ok();
+        assert!(good(ACTOR) && !good(ACTOR_NEXT));
+        let refresh = || access.files().iter().for_each(|file| file.refresh());
+        // As Kubernetes does it: another file under the same name.
+        let replace = |text: &str| {
+            let fresh = folder.path().join("fresh");
+            fs::write(&fresh, text).expect("a file");
+            fs::rename(&fresh, &path).expect("renamed");
+            refresh();
+        };
+        replace(&format!("{ACTOR}\n{ACTOR_NEXT}\n"));
+        assert!(good(ACTOR) && good(ACTOR_NEXT));
+        replace(ACTOR_NEXT);
+        assert!(!good(ACTOR) && good(ACTOR_NEXT));
+        // Half written, or gone: what was good stays so.
+        replace("half");
+        assert!(!good(ACTOR) && good(ACTOR_NEXT) && !good("half"));
+        fs::remove_file(&path).expect("removed");
+        refresh();
+        assert!(good(ACTOR_NEXT));
+        let caller = access.check(JOIN, &with(ACTOR_NEXT)).expect("let in");
+        assert_eq!(access.let_in(&caller, Role::Actor), Ok(()));
+        replace(ACTOR);
+        assert!(good(ACTOR) && !good(ACTOR_NEXT));
+        assert_eq!(
+            access.let_in(&caller, Role::Actor),
+            Err(Refusal::Unauthenticated),
+            "who was let in before is not any more"
+        );
+    }
+
+    #[test]
+    fn without_tokens_everyone_is_an_actor_and_a_single_one_is_exact() {
+        let nobody = HeaderMap::new();
+        assert!(Access::Open.check(JOIN, &nobody).is_ok());
+        let token = Token::random();
+        let only = Access::Only(token.clone());
+        assert!(only.check(JOIN, &with(token.reveal())).is_ok());
+        for wrong in [nobody, with(Token::random().reveal())] {
+            assert_eq!(only.check(JOIN, &wrong), Err(Refusal::Unauthenticated));
+            assert!(only.check(HEALTH, &wrong).is_ok());
+        }
+    }
+
+    /// Passes what it is sent to a service that reads all of it; with the status that comes back, as gRPC has it.
+    async fn answer(path: &str, body: Body) -> Option<String> {
+        let read = |request: Request| async {
+            match axum::body::to_bytes(request.into_body(), usize::MAX).await {
+                Ok(_) => Response::default(),
+                Err(_) => Status::out_of_range("too much").into_http::<Body>(),
+            }
+        };
+        let app = axum::Router::new()
+            .fallback(read)
+            .layer(axum::middleware::from_fn_with_state(
+                Arc::new(Access::Open),
+                guard,
+            ));
+        let request = Request::builder().uri(path).body(body).expect("a request");
+        let response = tower::ServiceExt::oneshot(app, request)
+            .await
+            .expect("infallible");
+        let status = response.headers().get("grpc-status")?;
+        Some(status.to_str().expect("text").to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_makes_nobody_hold_much_or_wait_long() {
+        let upload = "/hrm.v1.Learner/Upload";
+        let endless = || Body::from_stream(tokio_stream::pending::<Result<Vec<u8>, axum::Error>>());
+        for path in [HEALTH, JOIN, STATUS] {
+            assert_eq!(answer(path, Body::from(vec![0; REQUEST])).await, None);
+            let code = (tonic::Code::OutOfRange as i32).to_string();
+            let refused = answer(path, Body::from(vec![0; REQUEST + 1])).await;
+            assert_eq!(refused, Some(code), "{path}");
+            let code = (tonic::Code::DeadlineExceeded as i32).to_string();
+            assert_eq!(answer(path, endless()).await, Some(code), "{path}");
+        }
+        // Its messages have a limit of their own, and its patience is the service's.
+        assert_eq!(answer(upload, Body::from(vec![0; 2 * REQUEST])).await, None);
+        let waits = timeout(10 * ARRIVAL, answer(upload, endless())).await;
+        assert!(waits.is_err());
+    }
+}

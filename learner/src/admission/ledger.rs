@@ -1,0 +1,127 @@
+//! The frame accounting of a session: each frame is counted where its fate is decided.
+//!
+//! ```text
+//!   received = refused + admitted        admitted = trained + dropped, by reason + still on its way
+//! ```
+//!
+//! No number is derived from the others, so that a lost unroll would show.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::storage::ledger_file::Entry;
+use hrm_common::{
+    telemetry::names::{self, DropReason, Labelled as _},
+    trajectory::Unroll,
+};
+
+/// The frames of one session.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    received: AtomicU64,
+    refused: AtomicU64,
+    admitted: AtomicU64,
+    trained: AtomicU64,
+    dropped: [AtomicU64; DropReason::COUNT],
+}
+
+impl Ledger {
+    /// An unroll of so many frames arrived.
+    pub(crate) fn receive(&self, frames: u64) {
+        add(&self.received, frames);
+    }
+
+    /// It was not let in.
+    pub(crate) fn refuse(&self, frames: u64) {
+        add(&self.refused, frames);
+    }
+
+    /// It was put into the queue.
+    pub(crate) fn admit(&self, frames: u64) {
+        names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
+        names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
+        add(&self.admitted, frames);
+    }
+
+    /// It was trained on.
+    pub fn train(&self, frames: u64) {
+        names::LEARNER_FRAMES_TRAINED.get().increment(frames);
+        add(&self.trained, frames);
+    }
+
+    /// It was sound, and was not trained on.
+    pub fn drop(&self, reason: DropReason, unroll: &Unroll) {
+        self.drop_frames(reason, unroll.shape.frames() as u64);
+    }
+
+    /// As [`Ledger::drop`], for one unroll of so many frames.
+    pub(crate) fn drop_frames(&self, reason: DropReason, frames: u64) {
+        names::LEARNER_UNROLLS_DROPPED.with(reason).increment(1);
+        names::LEARNER_FRAMES_DROPPED.with(reason).increment(frames);
+        add(&self.dropped[reason as usize], frames);
+    }
+
+    /// True when nothing that was admitted is on its way.
+    pub(crate) fn is_settled(&self) -> bool {
+        let dropped: u64 = self.dropped.iter().map(get).sum();
+        get(&self.admitted) == get(&self.trained) + dropped
+    }
+
+    /// The line of a session for `ledger.jsonl`.
+    pub fn entry(&self, session: u64, actor: &str) -> Entry {
+        let dropped = DropReason::known().into_iter().map(|reason| {
+            let frames = get(&self.dropped[reason as usize]);
+            (reason.as_str().to_owned(), frames)
+        });
+        Entry::Session {
+            session: format!("{session:016x}"),
+            actor: actor.to_owned(),
+            received: get(&self.received),
+            refused: get(&self.refused),
+            admitted: get(&self.admitted),
+            trained: get(&self.trained),
+            dropped: dropped.collect(),
+        }
+    }
+}
+
+fn add(count: &AtomicU64, frames: u64) {
+    count.fetch_add(frames, Ordering::AcqRel);
+}
+
+fn get(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Acquire)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_settled_when_all_of_it_has_an_end() {
+        let ledger = Ledger::default();
+        assert!(ledger.is_settled());
+        ledger.receive(96);
+        ledger.refuse(32);
+        ledger.admit(32);
+        ledger.admit(32);
+        ledger.train(32);
+        assert!(!ledger.is_settled());
+        ledger.drop_frames(DropReason::Stale, 32);
+        assert!(ledger.is_settled());
+        let Entry::Session {
+            received,
+            refused,
+            admitted,
+            trained,
+            dropped,
+            ..
+        } = ledger.entry(1, "a")
+        else {
+            panic!("a session's");
+        };
+        assert_eq!([received, refused, admitted, trained], [96, 32, 64, 32]);
+        assert_eq!(dropped["stale"], 32);
+        assert_eq!(dropped.values().sum::<u64>(), 32);
+        assert_eq!(dropped.len(), DropReason::COUNT);
+    }
+}

@@ -1,0 +1,17 @@
+//! Admission: from a gRPC call to an unroll in the queue.
+//!
+//! ```text
+//!   access     checks the token of each call
+//!   service    answers Join, Upload, Subscribe and Status
+//!     sessions   tracks connected actors, and fences off the older session of an actor that joins again
+//!     upload     one stream of unrolls: check, queue, acknowledge
+//!       queue    bounded; while it is full, no stream is read
+//!     ledger     counts what became of each session's frames
+//! ```
+
+pub mod access;
+pub mod ledger;
+pub mod queue;
+pub mod service;
+pub mod sessions;
+pub mod upload;

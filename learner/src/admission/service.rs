@@ -1,0 +1,256 @@
+//! The gRPC service: handshake, uploads in, weights out.
+//!
+//! Nothing here touches the model. An upload handler decodes, checks and queues; a subscription sends
+//! the bytes that the trainer encoded once.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hrm_common::{
+    refusal::Refusal,
+    telemetry::names::{self, CallRefused},
+    weights::Weights,
+    wire,
+};
+use hrm_proto::{
+    WIRE_MAJOR, WIRE_MINOR,
+    v1::{
+        JoinRequest, JoinResponse, StatusRequest, StatusResponse, SubscribeRequest, UnrollBatch,
+        UploadAck, WeightsChunk, learner_server::Learner,
+    },
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::admission::{
+    sessions::{Peer, Session},
+    upload::{Admission, count_refused},
+};
+
+/// Pieces of weights between a subscription and its connection: one is being written while the next
+/// waits. More would only hold older weights.
+const CHUNKS_IN_FLIGHT: usize = 1;
+
+/// Acknowledgements between an upload and its connection: they are cumulative, so the newest one is
+/// enough.
+const ACKS_IN_FLIGHT: usize = 1;
+
+/// How long a session may stand without a subscription or an upload. An actor opens both at once; one
+/// that died in between must not be counted for ever.
+const CLAIM: Duration = Duration::from_secs(30);
+
+/// Longest actor name that is kept, in characters: it goes into logs.
+const MAX_NAME: usize = 100;
+
+/// How far the run is, for whoever asks.
+#[derive(Debug, Default)]
+pub struct Position {
+    /// Environment steps trained on.
+    pub frames: AtomicU64,
+    /// Optimiser steps.
+    pub updates: AtomicU64,
+}
+
+impl Position {
+    /// That of a run which was trained on so many frames, in so many steps.
+    pub fn new(frames: u64, updates: u64) -> Self {
+        Self {
+            frames: frames.into(),
+            updates: updates.into(),
+        }
+    }
+}
+
+/// What the service needs of the run.
+#[derive(Debug, Clone)]
+pub struct LearnerService {
+    /// Identifies the run.
+    pub run_id: String,
+    /// JSON that an actor runs by.
+    pub spec: String,
+    /// What decides whether an unroll gets in; shared by all uploads.
+    pub admission: Admission,
+    /// How far the run is.
+    pub position: Arc<Position>,
+}
+
+#[tonic::async_trait]
+impl Learner for LearnerService {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let address = request.remote_addr();
+        let caller = request.extensions().get().copied().unwrap_or_default();
+        let JoinRequest {
+            actor_id,
+            wire_major,
+            name,
+            ..
+        } = request.into_inner();
+        if wire_major != WIRE_MAJOR {
+            let refusal = Refusal::WireVersion {
+                found: wire_major,
+                expected: WIRE_MAJOR,
+            };
+            count_refused(&refusal);
+            return Err(refusal.into());
+        }
+        let sessions = &self.admission.sessions;
+        if self.admission.newest.borrow().run_complete {
+            tracing::info!(
+                actor_id,
+                "told an actor that came back: the run is complete"
+            );
+            sessions.dismiss(actor_id);
+            return Err(Refusal::RunComplete.into());
+        }
+        // A learner that stops admits nobody.
+        if self.admission.newest.has_changed().is_err() {
+            return Err(Refusal::ShuttingDown.into());
+        }
+        let name: String = name
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_NAME)
+            .collect();
+        let peer = Peer { name, caller };
+        let (session, seed) = sessions
+            .join(actor_id, peer)
+            .inspect_err(|refusal| count_call_refused(refusal, CallRefused::Sessions))?;
+        tracing::info!(
+            actor = session.peer.name,
+            session = format_args!("{:016x}", session.id),
+            peer = address.map(tracing::field::display),
+            "actor joined"
+        );
+        tokio::spawn({
+            let (sessions, session) = (sessions.clone(), session.clone());
+            let patience = self.admission.patience;
+            async move {
+                let looking = async {
+                    sleep(CLAIM).await;
+                    sessions.close_unclaimed(&session);
+                    sleep(patience).await;
+                    sessions.close_idle(&session);
+                };
+                tokio::select! {
+                    () = looking => {}
+                    () = session.ended() => {}
+                }
+            }
+        });
+        Ok(Response::new(wire::seal_join(JoinResponse {
+            session: session.id,
+            run_id: self.run_id.clone(),
+            spec: self.spec.clone(),
+            model_fingerprint: self.admission.expectation.model_fingerprint,
+            seed,
+            wire_major: WIRE_MAJOR,
+            wire_minor: WIRE_MINOR,
+            checksum: Bytes::new(),
+        })))
+    }
+
+    type UploadStream = ReceiverStream<Result<UploadAck, Status>>;
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<UnrollBatch>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        let place = self.admission.sessions.place_for_upload();
+        let place =
+            place.inspect_err(|refusal| count_call_refused(refusal, CallRefused::Uploads))?;
+        let (acks, stream) = mpsc::channel(ACKS_IN_FLIGHT);
+        let serving = self.admission.clone().serve(request.into_inner(), acks);
+        tokio::spawn(async move {
+            serving.await;
+            drop(place);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type SubscribeStream = ReceiverStream<Result<WeightsChunk, Status>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let sessions = self.admission.sessions.clone();
+        let session = sessions.find(request.into_inner().session)?;
+        session.open_subscription()?;
+        let (chunks, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
+        let newest = self.admission.newest.clone();
+        let patience = self.admission.patience;
+        tokio::spawn(async move {
+            send_weights(newest, chunks, &session, patience).await;
+            session.end_subscription();
+            sessions.close_idle(&session);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let (version, curriculum_distance) = {
+            let newest = self.admission.newest.borrow();
+            (newest.version, newest.curriculum_distance)
+        };
+        Ok(Response::new(StatusResponse {
+            run_id: self.run_id.clone(),
+            version,
+            updates: self.position.updates.load(Ordering::Relaxed),
+            frames: self.position.frames.load(Ordering::Relaxed),
+            sessions: self.admission.sessions.len() as u32,
+            queued_unrolls: self.admission.queue.len() as u32,
+            curriculum_distance,
+        }))
+    }
+}
+
+/// Counts a call that finds no room, and says so in the log.
+fn count_call_refused(refusal: &Refusal, reason: CallRefused) {
+    tracing::warn!(%refusal, "refused");
+    names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
+}
+
+/// Sends the newest weights, then every newer version; versions that came and went while one was being
+/// sent are skipped. Ends when the run or the session does, or the subscriber is gone or does not read.
+async fn send_weights(
+    mut newest: watch::Receiver<Weights>,
+    chunks: mpsc::Sender<Result<WeightsChunk, Status>>,
+    session: &Session,
+    patience: Duration,
+) {
+    newest.mark_changed();
+    loop {
+        tokio::select! {
+            // The last version of a run goes out before the session that its end closed.
+            biased;
+            changed = newest.changed() => if changed.is_err() { return },
+            () = chunks.closed() => return,
+            () = session.ended() => return,
+        }
+        let weights = newest.borrow_and_update().clone();
+        for chunk in weights.chunks() {
+            let bytes = chunk.data.len() as u64;
+            let sent = timeout(patience, chunks.send(Ok(chunk))).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                return;
+            }
+            names::LEARNER_SENT_BYTES.get().increment(bytes);
+        }
+        if weights.run_complete {
+            session.dismiss();
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! The sessions of connected actors, and the fence between an actor's new session and its old one.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use hrm_common::{env::env_seed, refusal::Refusal, shutdown::Shutdown, telemetry::names};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::{
+    admission::{access::Caller, ledger::Ledger},
+    storage::ledger_file::Entry,
+};
+
+/// Places for uploads, for each session that there may be: an actor that comes back may have left one behind
+/// that is not known to be dead yet.
+const UPLOADS_PER_SESSION: usize = 2;
+
+/// What is known of an actor from the moment it joins.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// What it calls itself.
+    pub name: String,
+    /// By whose token it came in.
+    pub caller: Caller,
+}
+
+/// One connection of one actor process.
+#[derive(Debug)]
+pub struct Session {
+    /// Random; carried by every message of the session.
+    pub id: u64,
+    /// The actor process.
+    pub actor_id: u64,
+    /// What was settled when it joined.
+    pub peer: Peer,
+    /// What became of what it sent.
+    pub ledger: Ledger,
+    fenced: AtomicBool,
+    claimed: AtomicBool,
+    uploading: AtomicBool,
+    subscribed: AtomicBool,
+    /// True when its actor need not come back: it left in order, or knows that the run is complete.
+    dismissed: AtomicBool,
+    taken: watch::Sender<u64>,
+    /// Trips when the session is closed or fenced.
+    ended: Shutdown,
+}
+
+impl Session {
+    /// True once the same actor has joined anew: whatever is left of this session is discarded.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Books one of its unrolls as taken by the trainer: the actor may make another.
+    pub fn take(&self) {
+        self.taken.send_modify(|taken| *taken += 1);
+    }
+
+    /// Unrolls of it that the trainer took.
+    pub fn taken(&self) -> u64 {
+        *self.taken.borrow()
+    }
+
+    /// Its line for `ledger.jsonl`.
+    pub fn entry(&self) -> Entry {
+        self.ledger.entry(self.id, &self.peer.name)
+    }
+
+    /// Follows the unrolls of it that the trainer takes.
+    pub(crate) fn watch_taken(&self) -> watch::Receiver<u64> {
+        self.taken.subscribe()
+    }
+
+    /// Returns once it was closed or fenced.
+    pub async fn ended(&self) {
+        self.ended.tripped().await;
+    }
+
+    /// Books that its upload has begun: the session then lives as long as that.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::CallOpen`] when it has one already.
+    pub fn open_upload(&self) -> Result<(), Refusal> {
+        self.open(&self.uploading, "upload")
+    }
+
+    /// Books that its upload has ended: nothing more of it will be admitted.
+    pub(crate) fn end_upload(&self) {
+        self.uploading.store(false, Ordering::Release);
+    }
+
+    /// Books that its actor follows the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::CallOpen`] when it does already.
+    pub(crate) fn open_subscription(&self) -> Result<(), Refusal> {
+        self.open(&self.subscribed, "subscription")
+    }
+
+    /// Books that it does not any more.
+    pub(crate) fn end_subscription(&self) {
+        self.subscribed.store(false, Ordering::Release);
+    }
+
+    /// Books that its actor is not expected back, since it left in order or was told that the run is complete.
+    pub(crate) fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+    }
+
+    fn open(&self, flag: &AtomicBool, call: &'static str) -> Result<(), Refusal> {
+        if flag.swap(true, Ordering::AcqRel) {
+            let session = self.id;
+            return Err(Refusal::CallOpen { session, call });
+        }
+        // Its actor came back with a call of its own: the session lives as long as that.
+        self.claimed.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// The sessions there are.
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<u64, Arc<Session>>,
+    /// Ended, with a line in the ledger still to be written.
+    ended: Vec<Arc<Session>>,
+    /// The end of the last session of each actor that has not come back.
+    away: HashMap<u64, (Instant, Arc<Session>)>,
+}
+
+impl State {
+    /// Ends an open session. Of the actors that are away, the last `most` are remembered.
+    fn end(&mut self, id: u64, most: usize) {
+        if let Some(session) = self.open.remove(&id) {
+            session.ended.trip();
+            let now = Instant::now();
+            self.away.insert(session.actor_id, (now, session.clone()));
+            self.ended.push(session);
+        }
+        while self.away.len() > most {
+            let oldest = self.away.iter().min_by_key(|(_, (since, _))| *since);
+            let Some(oldest) = oldest.map(|(actor, _)| *actor) else {
+                break;
+            };
+            self.away.remove(&oldest);
+        }
+        names::LEARNER_ACTORS.get().set(self.open.len() as f64);
+    }
+}
+
+/// All sessions of this start of the learner.
+#[derive(Debug)]
+pub struct Sessions {
+    state: Mutex<State>,
+    /// Sessions ever opened in this run, across restarts: seeds are made of it.
+    joined: AtomicU64,
+    run_seed: u64,
+    /// Sessions that may be open at a time.
+    most: usize,
+    uploads: Arc<Semaphore>,
+    changed: tokio::sync::Notify,
+}
+
+impl Sessions {
+    /// No open session of `most`; `joined` were opened before in this run.
+    pub fn new(run_seed: u64, joined: u64, most: usize) -> Self {
+        names::LEARNER_ACTORS.get().set(0.0);
+        Self {
+            state: Mutex::default(),
+            joined: AtomicU64::new(joined),
+            run_seed,
+            most,
+            uploads: Arc::new(Semaphore::new(most * UPLOADS_PER_SESSION)),
+            changed: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Opens a session for an actor and fences its older one. Returns it with the seed of its
+    /// environments: drawn from the run's seed and the count of sessions, so that a run with one
+    /// actor repeats itself and no two sessions play the same episodes.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManySessions`] when as many as there may be are open.
+    pub fn join(&self, actor_id: u64, peer: Peer) -> Result<(Arc<Session>, u64), Refusal> {
+        let mut state = self.lock();
+        let old = state.open.values().find(|s| s.actor_id == actor_id);
+        match old.map(|session| session.id) {
+            Some(old) => {
+                state.open[&old].fenced.store(true, Ordering::Release);
+                state.end(old, self.most);
+            }
+            None if state.open.len() >= self.most => {
+                return Err(Refusal::TooManySessions { most: self.most });
+            }
+            None => {}
+        }
+        names::LEARNER_JOINS.get().increment(1);
+        let ordinal = self.joined.fetch_add(1, Ordering::AcqRel);
+        let id = loop {
+            let id = rand::random::<u64>();
+            if id != 0 && !state.open.contains_key(&id) {
+                break id;
+            }
+        };
+        let session = Arc::new(Session {
+            id,
+            actor_id,
+            peer,
+            ledger: Ledger::default(),
+            fenced: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
+            uploading: AtomicBool::new(false),
+            subscribed: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
+            taken: watch::Sender::new(0),
+            ended: Shutdown::new(),
+        });
+        state.away.remove(&actor_id);
+        state.open.insert(id, session.clone());
+        names::LEARNER_ACTORS.get().set(state.open.len() as f64);
+        Ok((session, env_seed(self.run_seed, ordinal)))
+    }
+
+    /// A place for an upload, to be held as long as it lasts. Its session is not known before its first unroll
+    /// is decoded, so this is what bounds the memory that decoding takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyUploads`] when all are taken.
+    pub(crate) fn place_for_upload(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let most = self.most * UPLOADS_PER_SESSION;
+        let place = self.uploads.clone().try_acquire_owned();
+        place.map_err(|_| Refusal::TooManyUploads { most })
+    }
+
+    /// The open session of this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Session`] when it never existed, has ended or was fenced.
+    pub fn find(&self, id: u64) -> Result<Arc<Session>, Refusal> {
+        let found = self.lock().open.get(&id).cloned();
+        found.ok_or(Refusal::Session { session: id })
+    }
+
+    /// Closes a session whose upload ended. What it sent stays good.
+    pub fn close(&self, id: u64) {
+        self.lock().end(id, self.most);
+        self.changed.notify_one();
+    }
+
+    /// Closes a session whose subscription ended, or that was given its time, unless it uploads.
+    pub(crate) fn close_idle(&self, session: &Session) {
+        if !session.uploading.load(Ordering::Acquire) {
+            self.close(session.id);
+        }
+    }
+
+    /// Closes a session that its actor never came back to.
+    pub(crate) fn close_unclaimed(&self, session: &Session) {
+        if !session.claimed.load(Ordering::Acquire) {
+            self.close(session.id);
+        }
+    }
+
+    /// Takes out the sessions that have ended and of which nothing is on its way any more.
+    pub fn settled(&self) -> Vec<Arc<Session>> {
+        let settled = |session: &mut Arc<Session>| {
+            !session.uploading.load(Ordering::Acquire) && session.ledger.is_settled()
+        };
+        self.lock().ended.extract_if(.., settled).collect()
+    }
+
+    /// Puts back what was taken out and could not be booked: it is settled still.
+    pub(crate) fn put_back(&self, sessions: impl Iterator<Item = Arc<Session>>) {
+        self.lock().ended.extend(sessions);
+    }
+
+    /// Takes out all that are left, settled or not: the learner ends.
+    pub(crate) fn take_all(&self) -> Vec<Arc<Session>> {
+        let mut state = self.lock();
+        let ids: Vec<u64> = state.open.keys().copied().collect();
+        for id in ids {
+            state.end(id, self.most);
+        }
+        std::mem::take(&mut state.ended)
+    }
+
+    /// Returns once a session was closed since this was last waited for. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Open sessions.
+    pub fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// True when no actor is connected.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Open sessions whose actor came back after it joined: those that can owe an unroll.
+    pub(crate) fn at_work(&self) -> usize {
+        let state = self.lock();
+        let at_work = |session: &&Arc<Session>| session.claimed.load(Ordering::Acquire);
+        state.open.values().filter(at_work).count()
+    }
+
+    /// Returns the time of the last loss of an actor that may still come back.
+    pub fn last_loss(&self) -> Option<Instant> {
+        let state = self.lock();
+        let expected = |session: &Session| !session.dismissed.load(Ordering::Acquire);
+        let away = state.away.values();
+        away.filter(|(_, session)| expected(session))
+            .map(|(since, _)| *since)
+            .max()
+    }
+
+    /// Books that an actor which came back was told that the run is complete.
+    pub(crate) fn dismiss(&self, actor_id: u64) {
+        self.lock().away.remove(&actor_id);
+        self.changed.notify_one();
+    }
+
+    /// Sessions ever opened in this run.
+    pub fn joined(&self) -> u64 {
+        self.joined.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the map was held cannot leave it half written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_session_fences_the_old_one_of_the_same_actor_only() {
+        let sessions = Sessions::new(1, 0, 9);
+        let (first, seed1) = sessions.join(7, Peer::default()).expect("room");
+        let (other, seed2) = sessions.join(8, Peer::default()).expect("room");
+        let (second, seed3) = sessions.join(7, Peer::default()).expect("room");
+        assert!(first.is_fenced() && !other.is_fenced() && !second.is_fenced());
+        assert_eq!(
+            sessions.find(first.id).map(|s| s.id),
+            Err(Refusal::Session { session: first.id })
+        );
+        assert!(sessions.find(second.id).is_ok() && sessions.find(other.id).is_ok());
+        assert_eq!((sessions.len(), sessions.joined()), (2, 3));
+        assert!(seed1 != seed2 && seed2 != seed3 && seed1 != seed3);
+        sessions.close(other.id);
+        assert!(
+            !other.is_fenced(),
+            "what an actor sent before it left in order stays good"
+        );
+        assert!(sessions.find(other.id).is_err());
+    }
+
+    #[test]
+    fn a_session_lives_as_long_as_what_its_actor_came_back_for() {
+        let sessions = Sessions::new(1, 0, 9);
+        let (died, _) = sessions.join(1, Peer::default()).expect("room");
+        let (subscribed, _) = sessions.join(2, Peer::default()).expect("room");
+        let (uploads, _) = sessions.join(3, Peer::default()).expect("room");
+        subscribed.open_subscription().expect("the first");
+        uploads.open_upload().expect("the first");
+        let open = || [&died, &subscribed, &uploads].map(|s| sessions.find(s.id).is_ok());
+        for session in [&died, &subscribed, &uploads] {
+            sessions.close_unclaimed(session);
+        }
+        assert_eq!(open(), [false, true, true]);
+        assert_eq!(sessions.at_work(), 2);
+        sessions.close_idle(&subscribed);
+        sessions.close_idle(&uploads);
+        assert_eq!(open(), [false, false, true]);
+        sessions.close(uploads.id);
+        assert!(sessions.is_empty());
+        sessions.join(4, Peer::default()).expect("room");
+        assert_eq!((sessions.at_work(), sessions.len()), (0, 1));
+    }
+
+    #[test]
+    fn an_actor_is_lost_until_it_is_back_or_dismissed() {
+        let sessions = Sessions::new(1, 0, 9);
+        let lose = |actor| {
+            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
+            sessions.close(session.id);
+            session
+        };
+        assert_eq!(sessions.last_loss(), None);
+        lose(1);
+        let first = sessions.last_loss().expect("one is lost");
+        let told_late = lose(2);
+        assert!(sessions.last_loss() > Some(first));
+        told_late.dismiss();
+        assert_eq!(sessions.last_loss(), Some(first));
+        let (back, _) = sessions.join(1, Peer::default()).expect("room");
+        assert_eq!(sessions.last_loss(), None, "it is back");
+        back.dismiss();
+        sessions.close(back.id);
+        assert_eq!(sessions.last_loss(), None, "it left in order");
+        lose(3);
+        assert!(sessions.last_loss().is_some());
+        sessions.dismiss(3);
+        assert_eq!(sessions.last_loss(), None, "told as it came back");
+    }
+
+    #[test]
+    fn no_more_lost_actors_are_remembered_than_there_may_be() {
+        let sessions = Sessions::new(1, 0, 2);
+        for actor in 0..9 {
+            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
+            sessions.close(session.id);
+        }
+        assert_eq!(sessions.lock().away.len(), 2);
+        sessions.dismiss(7);
+        assert!(sessions.last_loss().is_some());
+        sessions.dismiss(8);
+        assert_eq!(sessions.last_loss(), None, "the newest are");
+    }
+
+    #[test]
+    fn seeds_repeat_with_the_run_and_go_on_after_a_restart() {
+        let seeds = |joined| {
+            let sessions = Sessions::new(42, joined, 9);
+            (0..3)
+                .map(|actor| sessions.join(actor, Peer::default()).expect("room").1)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seeds(0), seeds(0));
+        assert_eq!(seeds(0)[1..], seeds(1)[..2]);
+    }
+
+    #[test]
+    fn there_are_so_many_and_no_more_and_who_comes_back_takes_no_place() {
+        let sessions = Sessions::new(1, 0, 2);
+        let join = |actor| sessions.join(actor, Peer::default()).map(|(s, _)| s.id);
+        let first = join(1).expect("room");
+        join(2).expect("room");
+        assert_eq!(join(3), Err(Refusal::TooManySessions { most: 2 }));
+        let again = join(1).expect("its own place");
+        assert_eq!(sessions.joined(), 3, "who was refused did not join");
+        assert!(sessions.find(first).is_err());
+        sessions.close(again);
+        join(3).expect("room again");
+    }
+
+    #[test]
+    fn a_session_has_one_upload_and_one_subscription() {
+        let sessions = Sessions::new(1, 0, 9);
+        let (session, _) = sessions.join(1, Peer::default()).expect("room");
+        session.open_upload().expect("the first");
+        session.open_subscription().expect("the first");
+        let again = [session.open_upload(), session.open_subscription()];
+        for (again, call) in again.into_iter().zip(["upload", "subscription"]) {
+            let session = session.id;
+            assert_eq!(again, Err(Refusal::CallOpen { session, call }));
+        }
+        session.end_subscription();
+        session.open_subscription().expect("the first has ended");
+    }
+
+    #[test]
+    fn a_session_is_settled_once_nothing_of_it_can_come() {
+        let sessions = Sessions::new(1, 0, 9);
+        let (session, _) = sessions.join(1, Peer::default()).expect("room");
+        let settled = || sessions.settled().len();
+        session.open_upload().expect("the first");
+        session.ledger.admit(8);
+        assert_eq!(settled(), 0, "it is open");
+        // The same actor again: the old upload may still be in the middle of an admission.
+        sessions.join(1, Peer::default()).expect("room");
+        session.ledger.train(8);
+        assert_eq!(settled(), 0, "it uploads");
+        session.ledger.admit(8);
+        session.end_upload();
+        assert_eq!(settled(), 0, "an unroll is on its way");
+        session.ledger.train(8);
+        assert_eq!((settled(), settled()), (1, 0), "once");
+        assert_eq!(sessions.take_all().len(), 1, "the new one");
+        assert!(sessions.is_empty());
+    }
+}

@@ -1,0 +1,237 @@
+//! One upload: unrolls in, checked and queued one after the other, and acknowledgements back.
+//!
+//! ```text
+//!   messages --decode, check--> queue (waits while it is full; meanwhile nothing is read)
+//!   acks <-- the session's count of unrolls that the trainer took
+//! ```
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use hrm_common::{
+    refusal::Refusal,
+    telemetry::names::{self, Field},
+    weights::Weights,
+    wire::{self, Expectation},
+};
+use hrm_proto::v1::{UnrollBatch, UploadAck};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tonic::{Status, Streaming};
+
+use crate::admission::{
+    access::{Access, Role},
+    queue::QueueSender,
+    sessions::{Session, Sessions},
+};
+
+/// What decides whether an unroll gets in.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// Who may send any.
+    pub access: Arc<Access>,
+    /// What a valid unroll looks like.
+    pub expectation: Arc<Expectation>,
+    /// Open sessions.
+    pub sessions: Arc<Sessions>,
+    /// Towards the trainer.
+    pub queue: QueueSender,
+    /// The newest weights.
+    pub newest: watch::Receiver<Weights>,
+    /// How long a peer may owe something: an unroll that the trainer waits for, or room for what is sent to it.
+    pub patience: Duration,
+    /// Whether actors wait for newer weights after each unroll.
+    pub synchronous: bool,
+}
+
+/// How far an upload is.
+#[derive(Debug, Default)]
+struct Upload {
+    session: Option<Arc<Session>>,
+    unrolls: u64,
+    frames: u64,
+    /// That the last unroll was played on.
+    version: u64,
+}
+
+impl Admission {
+    /// Serves one upload until the actor ends it or something in it is refused. Whatever was admitted
+    /// stays admitted.
+    pub async fn serve(
+        self,
+        mut messages: Streaming<UnrollBatch>,
+        acks: mpsc::Sender<Result<UploadAck, Status>>,
+    ) {
+        let mut upload = Upload::default();
+        let end = self.receive(&mut messages, &mut upload, &acks).await;
+        if let Some(session) = &upload.session {
+            session.end_upload();
+            if end.is_ok() {
+                session.dismiss();
+            }
+            self.sessions.close(session.id);
+            tracing::info!(
+                actor = session.peer.name,
+                session = format_args!("{:016x}", session.id),
+                unrolls = upload.unrolls,
+                reason = end
+                    .as_ref()
+                    .err()
+                    .map(|s| tracing::field::display(s.message())),
+                "actor left"
+            );
+        }
+        // The peer may be gone already, or not read; then nobody waits for the last word.
+        let _ = timeout(self.patience, acks.send(end.map(|()| upload.ack()))).await;
+    }
+
+    async fn receive(
+        &self,
+        messages: &mut Streaming<UnrollBatch>,
+        upload: &mut Upload,
+        acks: &mpsc::Sender<Result<UploadAck, Status>>,
+    ) -> Result<(), Status> {
+        loop {
+            let Some(message) = self.next(messages, upload, acks).await? else {
+                return Ok(());
+            };
+            // Not what it says of itself: nothing of it has been looked at.
+            let frames = self.expectation.shape.frames() as u64;
+            names::LEARNER_UNROLLS_RECEIVED.get().increment(1);
+            names::LEARNER_FRAMES_RECEIVED.get().increment(frames);
+            names::LEARNER_RECEIVED_BYTES
+                .get()
+                .increment(prost::Message::encoded_len(&message) as u64);
+            let version = message.policy_versions.last().copied().unwrap_or(0);
+            self.admit(message, frames, upload)
+                .await
+                .inspect_err(count_refused)?;
+            upload.unrolls += 1;
+            upload.frames += frames;
+            upload.version = version;
+        }
+    }
+
+    /// Checks an unroll completely and puts it into the queue; waits there while the queue is full.
+    async fn admit(
+        &self,
+        message: UnrollBatch,
+        frames: u64,
+        upload: &mut Upload,
+    ) -> Result<(), Refusal> {
+        let session = match &upload.session {
+            Some(session) => session.clone(),
+            None => {
+                let session = self.sessions.find(message.session)?;
+                session.open_upload()?;
+                upload.session = Some(session.clone());
+                session
+            }
+        };
+        session.ledger.receive(frames);
+        let admitted = self
+            .check_and_queue(message, &session, upload.unrolls)
+            .await;
+        match admitted {
+            Ok(()) => session.ledger.admit(frames),
+            Err(_) => session.ledger.refuse(frames),
+        }
+        admitted
+    }
+
+    async fn check_and_queue(
+        &self,
+        message: UnrollBatch,
+        session: &Arc<Session>,
+        next: u64,
+    ) -> Result<(), Refusal> {
+        if session.id != message.session {
+            let detail = "another one than the upload began with";
+            return Err(Refusal::field("session", detail));
+        }
+        self.sessions.find(session.id)?;
+        // A token that was taken out is no good for the rest of a session either.
+        self.access.let_in(&session.peer.caller, Role::Actor)?;
+        // A session has one upload, and a refusal ends it: what was admitted are all before this one.
+        if message.sequence != next {
+            let detail = format!(
+                "{}, but the session's next unroll is {next}",
+                message.sequence
+            );
+            return Err(Refusal::field("sequence", detail));
+        }
+        let newest = self.newest.borrow().version;
+        let unroll = wire::decode(message, &self.expectation, newest)?;
+        self.queue.send(unroll, session.clone()).await
+    }
+
+    /// The next message, while acknowledgements go out; `None` when the actor ended its stream.
+    async fn next(
+        &self,
+        messages: &mut Streaming<UnrollBatch>,
+        upload: &Upload,
+        acks: &mpsc::Sender<Result<UploadAck, Status>>,
+    ) -> Result<Option<UnrollBatch>, Status> {
+        let Some(session) = &upload.session else {
+            return timeout(self.patience, messages.message())
+                .await
+                .map_err(|_| self.silent())?;
+        };
+        let mut message = pin!(messages.message());
+        let mut takes = session.watch_taken();
+        loop {
+            match timeout(self.patience, acks.send(Ok(upload.ack()))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Status::cancelled("the actor is gone")),
+                Err(_) => return Err(self.silent()),
+            }
+            // While the trainer has not taken what came, the actor owes nothing.
+            let taken = session.taken() >= upload.unrolls;
+            let mut newest = self.newest.clone();
+            let owed = async {
+                // Nor, in a synchronous run, before there are weights to play on; whoever keeps the trainer from
+                // making them is the one that owes.
+                let newer = newest.wait_for(|w| !self.synchronous || w.version > upload.version);
+                if newer.await.is_err() {
+                    // No more come: the run ends, and so does the session.
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(self.patience).await;
+            };
+            tokio::select! {
+                message = &mut message => return message,
+                // Its sender lives in the session that is held here.
+                _ = takes.changed() => {}
+                () = session.ended() => return Err(Refusal::Session { session: session.id }.into()),
+                () = owed, if taken => return Err(self.silent()),
+            }
+        }
+    }
+
+    fn silent(&self) -> Status {
+        let refusal = Refusal::Silent {
+            seconds: self.patience.as_secs(),
+        };
+        count_refused(&refusal);
+        refusal.into()
+    }
+}
+
+impl Upload {
+    fn ack(&self) -> UploadAck {
+        UploadAck {
+            unrolls_taken: self.session.as_ref().map_or(0, |session| session.taken()),
+            unrolls_admitted: self.unrolls,
+            frames_admitted: self.frames,
+        }
+    }
+}
+
+/// Counts a refusal by its reason and says so in the log.
+pub(crate) fn count_refused(refusal: &Refusal) {
+    tracing::warn!(%refusal, "refused");
+    names::LEARNER_UNROLLS_REFUSED
+        .with(Field(refusal.reason()))
+        .increment(1);
+}

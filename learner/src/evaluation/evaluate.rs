@@ -1,0 +1,397 @@
+//! Evaluation on held-out episodes: success, path ratio, length, and the length over the oracle's.
+//!
+//! Episode i of an evaluation depends on its seed and i alone, so every policy walks the same episodes,
+//! and adding episodes leaves the first ones as they were. The recurrent state is carried as in
+//! training.
+
+use std::{
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use hrm_common::{
+    env::{ACTIONS, EnvConfig, EpisodeSummary, Maze, env_seed},
+    invalid_value::InvalidValue,
+    model::Hrm,
+    policy::{Choice, Network, Policy, action_rng},
+};
+use rand::Rng as _;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::{
+    evaluation::{
+        dump::{self, DumpedStep},
+        figures::{path_ratio, wilson},
+    },
+    storage::records::{Evaluation, VersusOracle, WalkBy},
+};
+
+/// Keeps the seeds of evaluation apart from those of training.
+const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
+
+/// Episodes that walk side by side: one batched forward a tick.
+const LANES: usize = 128;
+
+/// A walker for the episodes of one group.
+enum Walker<N> {
+    Model(Policy<N>, Choice),
+    Oracle,
+    Random,
+}
+
+struct Lane {
+    index: usize,
+    maze: Maze,
+    seed: u64,
+    rng: Xoshiro256PlusPlus,
+    steps: Vec<DumpedStep>,
+}
+
+/// Held-out episodes: every policy walks the same ones.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldOut<'a> {
+    /// The mazes.
+    pub env: &'a EnvConfig,
+    /// The number of episodes.
+    pub episodes: usize,
+    /// Their seed.
+    pub seed: u64,
+}
+
+impl HeldOut<'_> {
+    /// Walks the episodes and returns one record for each, in their order. `network` is asked for once a
+    /// group of episodes and may be `None` for policies that need no model. Returns `None` when `stop` is
+    /// set before the end. `dump` receives one JSON object a line for each episode, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When the mazes are impossible or `dump` cannot be written.
+    pub fn walk<N: Network>(
+        &self,
+        by: WalkBy,
+        network: impl Fn() -> Option<N>,
+        stop: &AtomicBool,
+        mut dump: Option<&mut dyn Write>,
+    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+        let mut summaries = Vec::new();
+        for first in (0..self.episodes).step_by(LANES) {
+            let lanes = self.lanes(first)?;
+            let walker = Walker::new(by, network(), lanes.len())?;
+            let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), stop) else {
+                return Ok(None);
+            };
+            summaries.extend(ended.iter().map(|lane| lane.maze.summary()));
+            if let Some(out) = dump.as_deref_mut() {
+                for lane in &ended {
+                    dump::write(out, &lane.maze, lane.seed, &lane.steps)?;
+                }
+            }
+        }
+        Ok(Some(summaries))
+    }
+
+    /// Walks the episodes as the replanning oracle does; `None` when `stop` is set before the end.
+    ///
+    /// # Errors
+    ///
+    /// When the mazes are impossible.
+    pub fn oracle(&self, stop: &AtomicBool) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+        self.walk(WalkBy::Oracle, || None::<Hrm>, stop, None)
+    }
+
+    /// The figures of a walk, paired with the oracle's by episode.
+    pub fn evaluation(
+        &self,
+        by: WalkBy,
+        walked: &[EpisodeSummary],
+        oracle: &[EpisodeSummary],
+    ) -> Evaluation {
+        let n = walked.len();
+        let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
+            walked.iter().map(value).sum::<f64>() / n.max(1) as f64
+        };
+        let successes = walked.iter().filter(|e| e.success).count();
+        Evaluation {
+            policy: by,
+            seed: Some(self.seed),
+            episodes: n,
+            success: mean(&|e| f64::from(u8::from(e.success))),
+            success_ci95: wilson(successes, n),
+            path_ratio: path_ratio(walked.iter()),
+            mean_length: mean(&|e| e.length.into()),
+            mean_return: mean(&|e| e.episode_return.into()),
+            versus_oracle: match by {
+                WalkBy::Oracle => None,
+                _ => VersusOracle::new(walked, oracle, self.env.max_steps),
+            },
+        }
+    }
+
+    /// The group of episodes that begins with episode `first`.
+    fn lanes(&self, first: usize) -> Result<Vec<Lane>, InvalidValue> {
+        (first..self.episodes.min(first + LANES))
+            .map(|index| {
+                let seed = held_out(self.seed, index);
+                Ok(Lane {
+                    index,
+                    maze: Maze::new(self.env, seed)?,
+                    seed,
+                    rng: action_rng(seed),
+                    steps: Vec::new(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Walks a group side by side until every episode has ended, and returns it in the order of the episodes;
+/// `None` when `stop` is set before.
+fn walk_to_the_end<N: Network>(
+    mut walker: Walker<N>,
+    mut lanes: Vec<Lane>,
+    keep_steps: bool,
+    stop: &AtomicBool,
+) -> Option<Vec<Lane>> {
+    let mut ended = vec![];
+    while !lanes.is_empty() {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let actions = walker.actions(&mut lanes);
+        let mut going_on = vec![];
+        let mut rows = vec![];
+        for (row, (mut lane, action)) in lanes.into_iter().zip(actions).enumerate() {
+            let tokens = keep_steps.then(|| dump::rows_of_text(&lane.maze));
+            let step = lane.maze.step(action);
+            if let Some(tokens) = tokens {
+                lane.steps.push(DumpedStep {
+                    tokens,
+                    action,
+                    reward: step.reward,
+                });
+            }
+            if step.flags == 0 {
+                going_on.push(lane);
+                rows.push(row as i64);
+            } else {
+                ended.push(lane);
+            }
+        }
+        if let Walker::Model(policy, _) = &mut walker
+            && !rows.is_empty()
+        {
+            policy.retain(&rows);
+        }
+        lanes = going_on;
+    }
+    ended.sort_by_key(|lane| lane.index);
+    Some(ended)
+}
+
+/// The maze seed of held-out episode `index`.
+pub(crate) fn held_out(seed: u64, index: usize) -> u64 {
+    env_seed(seed ^ HELD_OUT, index as u64)
+}
+
+/// Why an evaluation could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The mazes are impossible.
+    #[error(transparent)]
+    Env(#[from] InvalidValue),
+    /// The policy needs a model and there is none.
+    #[error("greedy and sampled evaluation need --checkpoint; oracle and random do not")]
+    NoModel,
+    /// The dump cannot be written.
+    #[error("writing the dump: {0}")]
+    Dump(io::Error),
+}
+
+impl From<io::Error> for EvaluateError {
+    fn from(error: io::Error) -> Self {
+        Self::Dump(error)
+    }
+}
+
+impl<N: Network> Walker<N> {
+    fn new(by: WalkBy, network: Option<N>, lanes: usize) -> Result<Self, EvaluateError> {
+        match (by, network) {
+            (WalkBy::Oracle, _) => Ok(Self::Oracle),
+            (WalkBy::Random, _) => Ok(Self::Random),
+            (_, None) => Err(EvaluateError::NoModel),
+            (WalkBy::Greedy, Some(n)) => Ok(Self::Model(Policy::new(n, lanes), Choice::Greedy)),
+            (WalkBy::Sampled, Some(n)) => Ok(Self::Model(Policy::new(n, lanes), Choice::Sampled)),
+        }
+    }
+
+    fn actions(&mut self, lanes: &mut [Lane]) -> Vec<u8> {
+        match self {
+            Self::Oracle => lanes.iter().map(|lane| lane.maze.oracle_action()).collect(),
+            Self::Random => lanes
+                .iter_mut()
+                .map(|lane| lane.rng.random_range(0..ACTIONS as u8))
+                .collect(),
+            Self::Model(policy, choice) => {
+                let tokens: Vec<u8> = lanes
+                    .iter()
+                    .flat_map(|lane| lane.maze.observation())
+                    .copied()
+                    .collect();
+                let mut rngs: Vec<_> = lanes.iter().map(|lane| lane.rng.clone()).collect();
+                let acted = policy.act(&tokens, *choice, &mut rngs);
+                for (lane, rng) in lanes.iter_mut().zip(rngs) {
+                    lane.rng = rng;
+                }
+                acted.actions
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn walk(
+        by: WalkBy,
+        episodes: usize,
+        dump: Option<&mut dyn Write>,
+    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+        let going_on = AtomicBool::new(false);
+        let env = EnvConfig::four_rooms();
+        held_out_episodes(&env, episodes).walk(by, || None::<Hrm>, &going_on, dump)
+    }
+
+    fn held_out_episodes(env: &EnvConfig, episodes: usize) -> HeldOut<'_> {
+        HeldOut {
+            env,
+            episodes,
+            seed: 1,
+        }
+    }
+
+    fn dumped(by: WalkBy, episodes: usize) -> Vec<Value> {
+        let mut text = Vec::new();
+        walk(by, episodes, Some(&mut text)).expect("possible mazes");
+        text.split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).expect("JSON"))
+            .collect()
+    }
+
+    #[test]
+    fn more_episodes_leave_the_first_as_they_were() {
+        for by in [WalkBy::Random, WalkBy::Oracle] {
+            let few = dumped(by, 3);
+            // More than walk side by side.
+            let many = dumped(by, LANES + 2);
+            assert_eq!((few.len(), many.len()), (3, LANES + 2));
+            assert_eq!(few[..], many[..3]);
+            let seeds = many.iter().map(|episode| {
+                let seed = episode["seed"].as_str().expect("text");
+                seed.parse::<u64>().expect("a number")
+            });
+            let seeds: std::collections::HashSet<_> = seeds.collect();
+            assert_eq!(seeds.len(), many.len(), "no episode twice");
+        }
+    }
+
+    #[test]
+    fn a_dumped_episode_is_whole() {
+        for episode in dumped(WalkBy::Random, 20) {
+            let steps = episode["steps"].as_array().expect("steps");
+            assert_eq!(episode["maze"], "four-rooms");
+            assert_eq!(episode["length"], steps.len());
+            let success = episode["outcome"] == "goal";
+            assert!(success || episode["outcome"] == "truncated" && steps.len() == 80);
+            for step in steps {
+                let rows = step["tokens"].as_array().expect("rows");
+                assert_eq!(rows.len(), 11);
+                assert!(
+                    rows.iter()
+                        .all(|row| row.as_str().map(str::len) == Some(11))
+                );
+                assert!(step["action"].as_u64() < Some(4));
+                assert!(step["reward"].is_number());
+            }
+        }
+    }
+
+    #[test]
+    fn a_dump_that_cannot_be_written_is_an_error() {
+        let mut full: &mut [u8] = &mut [0; 100];
+        let result = walk(WalkBy::Oracle, 1, Some(&mut full));
+        assert!(matches!(result, Err(EvaluateError::Dump(_))), "{result:?}");
+    }
+
+    #[test]
+    fn walking_without_a_model_is_for_those_that_need_none() {
+        for by in [WalkBy::Greedy, WalkBy::Sampled] {
+            assert!(matches!(walk(by, 1, None), Err(EvaluateError::NoModel)));
+        }
+        let walked = |by| {
+            let walked = walk(by, 50, None).expect("possible mazes");
+            walked.expect("nobody stops it")
+        };
+        let (walked_oracle, walked_random) = (walked(WalkBy::Oracle), walked(WalkBy::Random));
+        let env = EnvConfig::four_rooms();
+        let of = |by, walked| held_out_episodes(&env, 50).evaluation(by, walked, &walked_oracle);
+        let oracle = of(WalkBy::Oracle, &walked_oracle);
+        assert_eq!((oracle.success, oracle.episodes), (1.0, 50));
+        assert!(oracle.path_ratio >= Some(1.0));
+        assert_eq!((oracle.seed, oracle.versus_oracle), (Some(1), None));
+
+        // The oracle solves all, so the episodes that both solve are those of the random walk, whose
+        // failures are as long as an episode may be.
+        let random = of(WalkBy::Random, &walked_random);
+        let versus = random.versus_oracle.expect("both walked");
+        let solved = walked_random.iter().filter(|e| e.success).count();
+        assert!((1..50).contains(&solved), "{solved}");
+        assert_eq!(versus.both_solve, solved);
+        let ratio = random.mean_length / oracle.mean_length;
+        assert!((versus.on_all.ratio - ratio).abs() < 1e-12, "{versus:?}");
+        let both = || {
+            walked_random
+                .iter()
+                .zip(&walked_oracle)
+                .filter(|(r, _)| r.success)
+        };
+        let sum = |lengths: &mut dyn Iterator<Item = u32>| f64::from(lengths.sum::<u32>());
+        let ratio =
+            sum(&mut both().map(|(r, _)| r.length)) / sum(&mut both().map(|(_, o)| o.length));
+        assert_eq!(versus.on_both.expect("some").ratio, ratio);
+        let text = random.to_string();
+        let on_all = format!("{:.3} (95% interval ", versus.on_all.ratio);
+        for part in [
+            "length over the oracle's: ",
+            &format!("on the {solved} episodes that both solve"),
+            &on_all,
+            "failures counted at env.max_steps",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn it_stops_when_told_to() {
+        let env = EnvConfig::four_rooms();
+        let stopped = AtomicBool::new(true);
+        let endless = held_out_episodes(&env, usize::MAX);
+        let random = endless.walk(WalkBy::Random, || None::<Hrm>, &stopped, None);
+        assert_eq!(random.expect("possible mazes"), None);
+        assert_eq!(endless.oracle(&stopped).expect("possible mazes"), None);
+    }
+
+    #[test]
+    fn impossible_mazes_are_refused() {
+        let env = EnvConfig {
+            p_change: 2.0,
+            ..EnvConfig::four_rooms()
+        };
+        let going_on = AtomicBool::new(false);
+        let result = held_out_episodes(&env, 1).oracle(&going_on);
+        assert!(matches!(result, Err(EvaluateError::Env(_))));
+    }
+}

@@ -1,0 +1,314 @@
+//! Evaluates published weights on a thread of its own, so that training never waits for it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use hrm_common::{
+    config::{Config, EvalConfig},
+    env::{EnvConfig, EpisodeSummary},
+    invalid_value::InvalidValue,
+    model::Hrm,
+    telemetry::names,
+    weights::{self, WeightsError},
+};
+use tch::Device;
+
+use crate::{
+    evaluation::evaluate::{EvaluateError, HeldOut},
+    storage::records::{EvalRecord, WalkBy},
+};
+
+/// Published weights to evaluate, and where the run stood.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Job {
+    /// The model's tensors as safetensors.
+    pub weights: Bytes,
+    /// Frames of the run.
+    pub frames: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Optimiser updates.
+    pub updates: u64,
+}
+
+/// The evaluating thread. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Evaluator {
+    jobs: Option<Sender<Job>>,
+    done: Receiver<EvalRecord>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Evaluator {
+    /// Starts the thread. It makes the evaluations that are `owed` from an earlier start first.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration's model cannot be built.
+    pub(crate) fn start(config: &Config, owed: Vec<Job>) -> Result<Self, InvalidValue> {
+        let mut evaluation = GreedyEvaluation::new(config)?;
+        // One waits at most: when evaluation is slower than its interval, marks are skipped.
+        let (jobs_tx, jobs) = bounded::<Job>(1);
+        // Never more than the jobs that were taken.
+        let (done_tx, done) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let work = move || {
+            for job in owed.into_iter().chain(jobs) {
+                match evaluation.of(&job, &stopped) {
+                    Ok(Some(record)) => {
+                        if done_tx.send(record).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => tracing::error!(%error, "evaluation failed"),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("evaluator".into())
+            .spawn(work)
+            .inspect_err(|error| tracing::error!(%error, "no evaluation while training"))
+            .ok();
+        Ok(Self {
+            jobs: Some(jobs_tx),
+            done,
+            stop,
+            thread,
+        })
+    }
+
+    /// Asks for an evaluation. False, with a word in the log, when it is skipped because an older one still
+    /// waits, or because there is no thread.
+    pub(crate) fn request(&self, job: Job) -> bool {
+        let Some(jobs) = &self.jobs else {
+            return false;
+        };
+        match jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(job)) => {
+                tracing::info!(
+                    frames = job.frames,
+                    "evaluation skipped: the one before is still running"
+                );
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// The next evaluation that finished.
+    pub(crate) fn finished(&self) -> Option<EvalRecord> {
+        self.done.try_recv().ok()
+    }
+}
+
+/// Sets the gauges of an evaluation.
+pub(crate) fn set_gauges(record: &EvalRecord) {
+    let evaluation = &record.evaluation;
+    names::LEARNER_EVAL_SUCCESS.get().set(evaluation.success);
+    names::LEARNER_EVAL_LENGTH.get().set(evaluation.mean_length);
+    names::LEARNER_EVAL_FRAMES.get().set(record.frames as f64);
+    if let Some(ratio) = evaluation.path_ratio {
+        names::LEARNER_EVAL_PATH_RATIO.get().set(ratio);
+    }
+}
+
+/// The periodic evaluation of a run: the greedy policy on `eval.episodes` held-out episodes.
+pub(crate) struct GreedyEvaluation {
+    env: EnvConfig,
+    eval: EvalConfig,
+    model: Hrm,
+    /// Walked once: it is the same for all weights.
+    oracle: Option<Vec<EpisodeSummary>>,
+}
+
+/// Why a periodic evaluation could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeriodicError {
+    /// The weights are not those of the run's model.
+    #[error("the weights to evaluate cannot be loaded: {0}")]
+    Weights(#[from] WeightsError),
+    /// The episodes cannot be walked.
+    #[error(transparent)]
+    Walk(#[from] EvaluateError),
+}
+
+impl GreedyEvaluation {
+    /// Builds the model that the weights are loaded into.
+    pub(crate) fn new(config: &Config) -> Result<Self, InvalidValue> {
+        Ok(Self {
+            env: config.env.clone(),
+            eval: config.eval.clone(),
+            model: Hrm::new(&config.model, config.env.grid(), 0, Device::Cpu)?,
+            oracle: None,
+        })
+    }
+
+    /// Evaluates the weights of a job; `None` when `stop` is set before the end.
+    pub(crate) fn of(
+        &mut self,
+        job: &Job,
+        stop: &AtomicBool,
+    ) -> Result<Option<EvalRecord>, PeriodicError> {
+        weights::load(&mut self.model, &job.weights)?;
+        let held_out = HeldOut {
+            env: &self.env,
+            episodes: self.eval.episodes,
+            seed: self.eval.seed,
+        };
+        if self.oracle.is_none() {
+            self.oracle = held_out.oracle(stop)?;
+        }
+        let network = || Some(self.model.share());
+        let walked = held_out.walk(WalkBy::Greedy, network, stop, None)?;
+        let Some((walked, oracle)) = walked.zip(self.oracle.as_ref()) else {
+            return Ok(None);
+        };
+        Ok(Some(EvalRecord {
+            frames: job.frames,
+            seconds: job.seconds,
+            updates: job.updates,
+            evaluation: held_out.evaluation(WalkBy::Greedy, &walked, oracle),
+        }))
+    }
+}
+
+impl Drop for Evaluator {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the evaluating thread panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hrm_common::model::{ModelConfig, state};
+
+    use super::*;
+
+    /// Only ever reached by a test that fails.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    fn config(episodes: usize) -> Config {
+        let mut config = Config {
+            model: ModelConfig {
+                hidden: 8,
+                inter_multiple: 8,
+                ..ModelConfig::small()
+            },
+            ..Config::default()
+        };
+        config.eval.episodes = episodes;
+        config
+    }
+
+    fn model(config: &Config, seed: u64) -> Hrm {
+        Hrm::new(&config.model, config.env.grid(), seed, Device::Cpu).expect("a model")
+    }
+
+    fn weights(model: &Hrm) -> Bytes {
+        state::encode(model).into()
+    }
+
+    fn job(weights: Bytes, frames: u64) -> Job {
+        Job {
+            weights,
+            frames,
+            seconds: 1.5,
+            updates: 2 * frames,
+        }
+    }
+
+    #[test]
+    fn it_evaluates_the_weights_it_was_given() {
+        let config = config(10);
+        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        for seed in [1, 2] {
+            let model = model(&config, seed);
+            assert!(evaluator.request(job(weights(&model), 100 * seed)));
+            let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
+            assert_eq!(
+                (done.frames, done.seconds, done.updates),
+                (100 * seed, 1.5, 200 * seed)
+            );
+            let held_out = HeldOut {
+                env: &config.env,
+                episodes: 10,
+                seed: config.eval.seed,
+            };
+            let going_on = AtomicBool::new(false);
+            let walk = |by| {
+                let walked = held_out.walk(by, || Some(model.share()), &going_on, None);
+                walked.expect("possible mazes").expect("nobody stops it")
+            };
+            let (walked, oracle) = (walk(WalkBy::Greedy), walk(WalkBy::Oracle));
+            let here = held_out.evaluation(WalkBy::Greedy, &walked, &oracle);
+            assert_eq!(done.evaluation, here);
+            let versus = done.evaluation.versus_oracle.expect("both walked");
+            assert!(versus.on_all.ratio >= 1.0, "{versus:?}");
+        }
+        assert!(evaluator.finished().is_none());
+    }
+
+    #[test]
+    fn what_is_owed_comes_first_however_much_it_is() {
+        let config = config(4);
+        let weights = weights(&model(&config, 1));
+        let owed = [1, 2, 3].map(|frames| job(weights.clone(), frames));
+        let evaluator = Evaluator::start(&config, owed.into()).expect("a model");
+        let jobs = evaluator.jobs.as_ref().expect("it runs");
+        jobs.send(job(weights, 4)).expect("it runs");
+        let done = [(); 4].map(|()| {
+            let done = evaluator.done.recv_timeout(PATIENCE);
+            done.expect("a result").frames
+        });
+        assert_eq!(done, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn damaged_weights_do_not_end_it() {
+        let config = config(4);
+        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        let good = weights(&model(&config, 1));
+        let bad = good.slice(..good.len() / 2);
+        let jobs = evaluator.jobs.as_ref().expect("it runs");
+        for (weights, frames) in [(bad, 1), (good, 2)] {
+            jobs.send(job(weights, frames)).expect("it runs");
+        }
+        let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
+        assert_eq!(done.frames, 2);
+    }
+
+    #[test]
+    fn it_skips_what_it_has_no_time_for_and_ends_in_the_middle() {
+        let config = config(usize::MAX / 2);
+        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        let weights = weights(&model(&config, 1));
+        let jobs = evaluator.jobs.as_ref().expect("it runs");
+        // The second goes in once the first was taken, and waits for ever.
+        for frames in [1, 2] {
+            jobs.send(job(weights.clone(), frames)).expect("it runs");
+        }
+        assert!(!evaluator.request(job(weights, 3)), "it is skipped");
+        assert!(jobs.is_full());
+        assert!(evaluator.finished().is_none());
+        drop(evaluator);
+    }
+}

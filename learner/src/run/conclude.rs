@@ -1,0 +1,209 @@
+//! The end of a run: owed and final evaluations, `episodes.csv`, `summary.json`, the learning curve.
+//!
+//! ```text
+//!   owed evaluations -> final evaluations -> episodes.csv -> metrics.jsonl -> learning curve -> summary.json
+//! ```
+//!
+//! `summary.json` comes last and says that everything before it is done. A start that finds it for the frames
+//! of its checkpoint evaluates nothing. After a crash anywhere before it the evaluations are made again; they
+//! give the same figures, and a record that is in `metrics.jsonl` already is not appended a second time.
+
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+use hrm_common::{config::Config, env::EpisodeSummary, model::Hrm};
+
+use crate::{
+    evaluation::{
+        episodes,
+        evaluate::HeldOut,
+        evaluator::{self, GreedyEvaluation},
+        owed::OwedEvaluations,
+    },
+    plot,
+    run::trainer::{End, Trainer},
+    storage::{
+        files,
+        ledger_file::LedgerFile,
+        metrics_log::{self, MetricsLog},
+        records::{EvalRecord, Evaluation, Record, WalkBy},
+        run_dir::RunDir,
+        summary::{EPISODES, Summary},
+    },
+};
+
+/// The rest of a trainer once its streams are closed.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    model: Hrm,
+    metrics: MetricsLog,
+    /// For the sessions that are still to be booked.
+    pub ledger: LedgerFile,
+    frames: u64,
+    updates: u64,
+    seconds: f64,
+    run_dir: RunDir,
+}
+
+impl Finished {
+    pub(crate) fn new(mut trainer: Trainer) -> Self {
+        // Only now that the last word is out: who is refused leaves, and would come back for it otherwise.
+        trainer.batcher.close();
+        Self {
+            seconds: trainer.time.seconds(),
+            frames: trainer.frames,
+            updates: trainer.updater.updates,
+            model: trainer.updater.model,
+            metrics: trainer.metrics,
+            ledger: trainer.ledger,
+            run_dir: trainer.run_dir,
+        }
+    }
+
+    /// Evaluates a complete run, unless an earlier start has, and writes its result. `stop` ends the
+    /// evaluations without a result; the run is saved already, and a resume makes them.
+    pub(crate) fn conclude(
+        mut self,
+        end: End,
+        config: &Config,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Summary> {
+        let mut evaluations = Vec::new();
+        if end == End::Complete {
+            if let Some(summary) = self.concluded(config) {
+                tracing::info!(
+                    frames = self.frames,
+                    "the run is complete and evaluated; nothing is left to do"
+                );
+                return Ok(summary);
+            }
+            evaluations = self.evaluate(config, stop)?;
+            if evaluations.is_empty()
+                && let Some(earlier) = self.earlier()
+            {
+                // Of these weights too, by other evaluations.
+                return Ok(earlier);
+            }
+        }
+        plot::draw_run(self.run_dir.path())?;
+        let summary = Summary {
+            complete: !evaluations.is_empty(),
+            frames: self.frames,
+            seconds: self.seconds,
+            updates: self.updates,
+            seed: config.run.seed,
+            evaluations,
+        };
+        summary.write(self.run_dir.path())?;
+        Ok(summary)
+    }
+
+    /// The result that an earlier start wrote, if it is of these weights and these evaluations. The trainer
+    /// withdraws it before it changes the weights.
+    fn concluded(&self, config: &Config) -> Option<Summary> {
+        let (episodes, seed) = (config.eval.final_episodes, config.eval.seed);
+        let same = |e: &Evaluation| e.episodes == episodes && e.seed == Some(seed);
+        self.earlier()
+            .filter(|summary| summary.evaluations.iter().all(same))
+    }
+
+    /// The result that an earlier start wrote, if it is of these weights.
+    fn earlier(&self) -> Option<Summary> {
+        let summary = Summary::read(self.run_dir.path())?;
+        let holds = summary.complete
+            && !summary.evaluations.is_empty()
+            && (summary.frames, summary.updates) == (self.frames, self.updates)
+            && self.run_dir.file(EPISODES).exists();
+        holds.then_some(summary)
+    }
+
+    /// Makes what is owed and the final evaluations, and records them; none when `stop` was set meanwhile.
+    fn evaluate(&mut self, config: &Config, stop: &AtomicBool) -> anyhow::Result<Vec<Evaluation>> {
+        let path = self.run_dir.file("metrics.jsonl");
+        let records = metrics_log::read(&path)?;
+        let (owed, jobs) = OwedEvaluations::open(self.run_dir.path(), self.frames, &records)?;
+        let mut periodic = GreedyEvaluation::new(config)?;
+        // The final evaluation takes the place of one at the same frames.
+        for job in jobs.iter().filter(|job| job.frames < self.frames) {
+            match periodic.of(job, stop) {
+                Ok(Some(record)) => self.metrics.append(&Record::Eval(record))?,
+                Ok(None) => return Ok(Vec::new()),
+                Err(error) => {
+                    tracing::error!(%error, frames = job.frames, "an owed evaluation cannot be made");
+                }
+            }
+            owed.settle(job.frames)?;
+        }
+        tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
+        let Some(finals) = Finals::of(&self.model, config, stop)? else {
+            return Ok(Vec::new());
+        };
+        let path = self.run_dir.file(EPISODES);
+        files::write(&path, finals.episodes)
+            .with_context(|| format!("writing {}", path.display()))?;
+        // The others are no points of the learning curve.
+        let [greedy, ..] = &finals.evaluations;
+        let record = EvalRecord {
+            frames: self.frames,
+            seconds: self.seconds,
+            updates: self.updates,
+            evaluation: greedy.clone(),
+        };
+        if !records.iter().any(|earlier| is_same(earlier, &record)) {
+            self.metrics.append(&Record::Eval(record.clone()))?;
+        }
+        owed.settle(self.frames)?;
+        evaluator::set_gauges(&record);
+        Ok(finals.evaluations.into())
+    }
+}
+
+/// True when a record is of the same weights and the same episodes as an evaluation.
+fn is_same(earlier: &Record, record: &EvalRecord) -> bool {
+    let of = |record: &EvalRecord| {
+        let Evaluation {
+            policy,
+            seed,
+            episodes,
+            ..
+        } = record.evaluation;
+        (record.frames, record.updates, policy, seed, episodes)
+    };
+    matches!(earlier, Record::Eval(earlier) if of(earlier) == of(record))
+}
+
+/// The final evaluations.
+struct Finals {
+    /// Greedy, sampled and the oracle's.
+    evaluations: [Evaluation; 3],
+    /// `episodes.csv`.
+    episodes: String,
+}
+
+impl Finals {
+    /// Evaluates the weights of a finished run; `None` when `stop` was set meanwhile.
+    fn of(model: &Hrm, config: &Config, stop: &AtomicBool) -> anyhow::Result<Option<Self>> {
+        let held_out = HeldOut {
+            env: &config.env,
+            episodes: config.eval.final_episodes,
+            seed: config.eval.seed,
+        };
+        let walk = |by| held_out.walk(by, || Some(model.share()), stop, None);
+        let (Some(greedy), Some(sampled), Some(oracle)) = (
+            walk(WalkBy::Greedy)?,
+            walk(WalkBy::Sampled)?,
+            walk(WalkBy::Oracle)?,
+        ) else {
+            return Ok(None);
+        };
+        let walks: [(WalkBy, &[EpisodeSummary]); 3] = [
+            (WalkBy::Greedy, &greedy),
+            (WalkBy::Sampled, &sampled),
+            (WalkBy::Oracle, &oracle),
+        ];
+        Ok(Some(Self {
+            evaluations: walks.map(|(by, walked)| held_out.evaluation(by, walked, &oracle)),
+            episodes: episodes::csv(&walks),
+        }))
+    }
+}

@@ -1,0 +1,135 @@
+//! A run from its start to its summary: `train` and `serve` are this, with and without local actors.
+//!
+//! ```text
+//!   device         finds the GPU
+//!   restored       opens the folder: new, or where the newest checkpoint left the run
+//!   serving        binds the ports; local_actors joins actors of this process
+//!   trainer        trains on its own thread; training_clock counts its time, progress shows it
+//!   running        waits for the end of training, drains actors and ports
+//!   conclude       final evaluations, summary.json, learning curve
+//! ```
+
+mod conclude;
+pub mod device;
+mod local_actors;
+pub mod progress;
+mod restored;
+mod running;
+mod serving;
+mod shared_library;
+pub mod trainer;
+pub(crate) mod training_clock;
+
+use std::{sync::Arc, time::Instant};
+
+use hrm_common::{config::Effective, shutdown::Shutdown, telemetry::names, wire::Expectation};
+use tokio::sync::watch;
+
+pub use self::{restored::SERVE, running::Running};
+use crate::{
+    admission::{
+        queue::queue,
+        service::{LearnerService, Position},
+        sessions::Sessions,
+        upload::Admission,
+    },
+    run::{
+        local_actors::LocalActors, progress::Progress, restored::Restored, serving::Serving,
+        trainer::Trainer,
+    },
+    training::batcher::{BatchLimits, Batcher},
+    transport::server::{self, Door},
+};
+
+/// Opens the run's folder, binds the service and starts training and the local actors.
+///
+/// # Errors
+///
+/// The reason why the run cannot start, with its remedy.
+pub async fn start(
+    effective: &Effective,
+    resume: bool,
+    progress: Progress,
+    shutdown: Shutdown,
+) -> anyhow::Result<Running> {
+    let config = &effective.config;
+    let choice = device::choose(effective)?;
+    choice.log();
+    let restored = Restored::open(effective, resume, choice.device)?;
+    let sessions = Arc::new(Sessions::new(
+        config.run.seed,
+        restored.sessions_joined,
+        config.learner.max_sessions,
+    ));
+    let position = Arc::new(Position::new(restored.frames, restored.updater.updates));
+    let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
+    let (newest_tx, newest) = watch::channel(restored.weights());
+    let door = Door::new(&config.learner, server::max_connections(&config.learner)?)?;
+    let fingerprint = restored.updater.model.fingerprint();
+    let service = LearnerService {
+        run_id: restored.run_dir.identity.run_id.clone(),
+        spec: config.spec().to_json()?,
+        admission: Admission {
+            access: door.access.clone(),
+            expectation: Arc::new(Expectation::new(config, fingerprint)),
+            sessions: sessions.clone(),
+            queue: queue_tx,
+            newest,
+            patience: config.learner.session_timeout(),
+            synchronous: config.rollout.synchronous,
+        },
+        position: position.clone(),
+    };
+    let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
+
+    names::LEARNER_RUN_INFO
+        .with(effective.run_info(device::label(choice.device)))
+        .set(1.0);
+    names::LEARNER_STARTS
+        .get()
+        .set((restored.run_dir.identity.restarts + 1) as f64);
+    let (stop_tx, stop) = crossbeam::channel::bounded::<()>(0);
+    let batcher = Batcher::new(
+        queue_rx,
+        stop,
+        sessions.clone(),
+        BatchLimits::new(config),
+        choice.device,
+    );
+    let mut trainer = Trainer::new(
+        config.clone(),
+        restored,
+        batcher,
+        newest_tx,
+        sessions.clone(),
+        position,
+        progress,
+    );
+    let trainer = tokio::task::spawn_blocking(move || (trainer.run(), trainer));
+    let actors = LocalActors::start(config, local_door);
+    tokio::spawn({
+        let (shutdown, actors_stop) = (shutdown.clone(), actors.stop().clone());
+        async move {
+            shutdown.tripped().await;
+            actors_stop.trip();
+            drop(stop_tx);
+        }
+    });
+    tracing::info!(
+        address = %serving.address,
+        device = device::label(choice.device),
+        threads = device::update_threads(config, choice.device),
+        local_actors = config.learner.local_actors,
+        run_dir = %config.run.dir.display(),
+        "training"
+    );
+    Ok(Running {
+        config: config.clone(),
+        trainer,
+        serving,
+        actors,
+        shutdown,
+        sessions,
+        began: Instant::now(),
+    })
+}

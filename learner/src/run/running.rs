@@ -1,0 +1,163 @@
+//! A run while it trains, and its end.
+//!
+//! ```text
+//!   training ends -> drain sessions and local actors -> ledger -> conclude -> farewell -> close the ports
+//! ```
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use hrm_common::{
+    config::Config,
+    health,
+    reload::Poller,
+    shutdown::Shutdown,
+    telemetry::names::{self, RunFile},
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    admission::sessions::Sessions,
+    run::{
+        conclude::Finished,
+        local_actors::LocalActors,
+        serving::Serving,
+        trainer::{End, TrainError, Trainer, tolerate},
+    },
+    storage::summary::Summary,
+};
+
+/// A learner that is bound and training. Made by [`start`](crate::run::start), ended by [`Running::finish`].
+#[derive(Debug)]
+pub struct Running {
+    pub(super) config: Config,
+    pub(super) trainer: JoinHandle<(Result<End, TrainError>, Trainer)>,
+    pub(super) serving: Serving,
+    pub(super) actors: LocalActors,
+    pub(super) shutdown: Shutdown,
+    pub(super) sessions: Arc<Sessions>,
+    /// The time at which it began to listen.
+    pub(super) began: Instant,
+}
+
+impl Running {
+    /// Where the service listens, with the port that was given or found.
+    pub fn address(&self) -> SocketAddr {
+        self.serving.address
+    }
+
+    /// Token and certificate files of the main port.
+    pub fn credentials(&self) -> &Poller {
+        &self.serving.credentials
+    }
+
+    /// Waits for the end of training, drains actors and service, and evaluates a complete run. Then waits for actors
+    /// that do not know of its end, or until it is asked to stop, if the configuration says so.
+    ///
+    /// # Errors
+    ///
+    /// When training failed; the last checkpoint stands then.
+    pub async fn finish(mut self) -> anyhow::Result<Summary> {
+        let (result, trainer) = (&mut self.trainer)
+            .await
+            .context("the trainer thread panicked")?;
+        // No new actors; the process itself is well until it ends.
+        self.serving.health.set(health::LEARNER, false).await;
+        let deadline = Instant::now() + self.config.learner.drain();
+        let complete = matches!(result, Ok(End::Complete));
+        if complete {
+            names::LEARNER_RUN_COMPLETE.get().set(1.0);
+            trainer.publish_end();
+        }
+        // Closing the trainer's queue and dropping its weights ends every stream that is still open.
+        let mut finished = Finished::new(trainer);
+        if !self.sessions_left(complete, deadline).await {
+            tracing::warn!(
+                sessions = self.sessions.len(),
+                "some actors had not left at the drain deadline"
+            );
+        }
+        self.actors.finish().await;
+        if !complete {
+            self.serving.close(deadline).await;
+        }
+        for session in self.sessions.take_all() {
+            tolerate(RunFile::Ledger, finished.ledger.append(&session.entry()));
+        }
+        let end = result?;
+        let config = self.config.clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut conclusion = tokio::task::spawn_blocking({
+            let stop = stop.clone();
+            move || finished.conclude(end, &config, &stop)
+        });
+        let concluded = tokio::select! {
+            concluded = &mut conclusion => concluded,
+            () = self.shutdown.tripped() => {
+                stop.store(true, Ordering::Relaxed);
+                conclusion.await
+            }
+        };
+        let summary = concluded.context("the final evaluation panicked")??;
+        if complete {
+            self.farewell().await;
+            self.serving.close(Instant::now()).await;
+        }
+        Ok(summary)
+    }
+
+    /// Tells actors that come back that the run is complete: as long as a lost one may come, or until asked to stop.
+    async fn farewell(&self) {
+        let learner = &self.config.learner;
+        if learner.stay_when_complete {
+            tracing::info!("the run is complete; staying until asked to stop");
+            self.shutdown.tripped().await;
+            return;
+        }
+        // Actors elsewhere may have lost the learner that was here before.
+        let began = (learner.local_actors == 0).then_some(self.began);
+        let mut told = false;
+        while let Some(loss) = self.sessions.last_loss().max(began) {
+            let until = loss + learner.farewell();
+            if until <= Instant::now() {
+                return;
+            }
+            if !told {
+                told = true;
+                tracing::info!(
+                    seconds = until.duration_since(Instant::now()).as_secs_f64().ceil(),
+                    "the run is complete; waiting for actors that may come back, to tell them"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = self.sessions.changed() => {}
+                () = self.shutdown.tripped() => return,
+            }
+        }
+    }
+
+    /// Returns true once no session is open. An actor that has only joined is waited for when the run is complete,
+    /// because it has yet to be told.
+    async fn sessions_left(&self, complete: bool, deadline: Instant) -> bool {
+        let waited_for = || match complete {
+            true => !self.sessions.is_empty(),
+            false => self.sessions.at_work() > 0,
+        };
+        let empty = async {
+            while waited_for() {
+                self.sessions.changed().await;
+            }
+        };
+        tokio::time::timeout_at(deadline.into(), empty)
+            .await
+            .is_ok()
+    }
+}

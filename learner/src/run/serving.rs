@@ -1,0 +1,103 @@
+//! The ports of a run: the main one, that of local actors, and that of health checks.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use hrm_common::{
+    config::LearnerConfig,
+    health::{self, Health, HealthEndpoint},
+    listen,
+    reload::Poller,
+    shutdown::Shutdown,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tonic::transport;
+
+use crate::{
+    admission::service::LearnerService,
+    run::local_actors::LocalDoor,
+    transport::server::{self, Door},
+};
+
+/// A service that listens.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    /// The main port, with the port number that was given or found.
+    pub(crate) address: SocketAddr,
+    /// Token and certificate files of the main port.
+    pub(crate) credentials: Poller,
+    /// The health that the ports report.
+    pub(crate) health: Health,
+    _health_endpoint: Option<HealthEndpoint>,
+    servers: JoinSet<Result<(), transport::Error>>,
+    stop: Shutdown,
+}
+
+impl Serving {
+    /// Binds all ports of the configuration and serves on them: on `door`, and on a door of its own for local actors,
+    /// which is returned.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be bound. The error names the key.
+    pub(crate) async fn start(
+        config: &LearnerConfig,
+        service: LearnerService,
+        door: Door,
+    ) -> anyhow::Result<(Self, Option<LocalDoor>)> {
+        let health = Health::default();
+        health.set(health::LEARNER, true).await;
+        let health_endpoint = match config.health_listen {
+            Some(address) => Some(health.listen(address, "learner.health_listen").await?),
+            None => None,
+        };
+        let (listener, address) = listen::bind(config.listen, "learner.listen", false).await?;
+        let mut serving = Self {
+            address,
+            credentials: Poller::start(door.files()),
+            health,
+            _health_endpoint: health_endpoint,
+            servers: JoinSet::new(),
+            stop: Shutdown::new(),
+        };
+        let local = match config.local_actors {
+            0 => None,
+            actors => {
+                let (local, listener, door) = LocalDoor::open(actors).await?;
+                let mut service = service.clone();
+                service.admission.access = door.access.clone();
+                serving.serve(service, listener, door);
+                Some(local)
+            }
+        };
+        serving.serve(service, listener, door);
+        Ok((serving, local))
+    }
+
+    fn serve(&mut self, service: LearnerService, listener: TcpListener, door: Door) {
+        let (health, stop) = (self.health.clone(), self.stop.clone());
+        self.servers
+            .spawn(server::serve(service, health, listener, door, stop));
+    }
+
+    /// Stops serving. Connections that are open a second after the deadline are cut.
+    pub(crate) async fn close(&mut self, deadline: Instant) {
+        self.stop.trip();
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+        let served = async {
+            while let Some(served) = self.servers.join_next().await {
+                match served {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "service failed"),
+                    Err(error) => tracing::error!(%error, "service panicked"),
+                }
+            }
+        };
+        if tokio::time::timeout(left, served).await.is_err() {
+            tracing::warn!("connections were still open at the drain deadline; closing them");
+            self.servers.abort_all();
+        }
+    }
+}

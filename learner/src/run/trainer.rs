@@ -1,0 +1,517 @@
+//! The trainer thread: it alone owns the model.
+//!
+//! ```text
+//!   loop:  batcher --Batch--> updater --weights--> publish (watch, to every subscription)
+//!                               |-- episodes --> window, curriculum (travels with the weights)
+//!                               |-- every so often --> checkpoint, evaluation (another thread)
+//!                               `-- report --> metrics, metrics.jsonl, progress
+//! ```
+
+use std::{
+    iter::once,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use hrm_common::{
+    config::Config,
+    env::DistanceCurriculum,
+    model::state,
+    stage::{LearnerStage, StageClock},
+    telemetry::names::{self, Clip, DropReason, LossTerm, RunFile},
+    weights::Weights,
+};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::{
+    admission::{service::Position, sessions::Sessions},
+    evaluation::{
+        evaluator::{self, Evaluator, Job},
+        owed::OwedEvaluations,
+    },
+    run::{
+        progress::{Progress, Snapshot},
+        restored::Restored,
+        training_clock::TrainingClock,
+    },
+    storage::{
+        checkpoint::{CheckpointError, RunState},
+        checkpoint_folder,
+        ledger_file::LedgerFile,
+        metrics_log::MetricsLog,
+        records::{Record, TrainRecord},
+        run_dir::RunDir,
+        summary,
+    },
+    training::{
+        batch::Batch,
+        batcher::{Batcher, Next},
+        cohorts::Cohorts,
+        episode_window::EpisodeWindow,
+        update::{Report, Updater},
+    },
+};
+
+/// Longest wait for an unroll before the trainer looks at the clock and at finished evaluations.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The frames or the minutes of the configuration are used up.
+    Complete,
+    /// The process was asked to stop.
+    Stopped,
+}
+
+/// What stops training besides its end.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A checkpoint could not be written.
+    #[error("checkpoint: {0}")]
+    Checkpoint(CheckpointError),
+    /// Batch after batch gave a gradient that is not finite.
+    #[error(
+        "the gradient was not finite in any update of {0} batches in a row: lower optimizer.learning_rate, then go on \
+         from the last checkpoint with --resume"
+    )]
+    NotFinite(u32),
+}
+
+impl From<CheckpointError> for TrainError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Checkpoint(error)
+    }
+}
+
+/// Batches in a row without one finite gradient after which training has failed.
+const NOT_FINITE_LIMIT: u32 = 10;
+
+/// A checkpoint that could not be written is tried again after this part of the interval between two.
+const RETRIES_AN_INTERVAL: u64 = 10;
+
+/// The training of a run. It owns the model, the optimiser and the curriculum.
+#[derive(Debug)]
+pub struct Trainer {
+    config: Config,
+    /// The configuration for checkpoints: without settings that only this process was started with.
+    saved_config: Config,
+    /// The model and its optimiser.
+    pub(super) updater: Updater,
+    /// The source of batches.
+    pub(super) batcher: Batcher,
+    newest: watch::Sender<Weights>,
+    /// The folder of the run.
+    pub(super) run_dir: RunDir,
+    /// Counts sessions, for the checkpoint.
+    sessions: Arc<Sessions>,
+    /// For the status call.
+    position: Arc<Position>,
+    evaluator: Evaluator,
+    /// Keeps the weights of evaluations until they are recorded.
+    owed: OwedEvaluations,
+    curriculum: DistanceCurriculum,
+    /// `metrics.jsonl`.
+    pub(super) metrics: MetricsLog,
+    /// `ledger.jsonl`.
+    pub(super) ledger: LedgerFile,
+    progress: Progress,
+    /// Environment steps trained on.
+    pub(super) frames: u64,
+    /// The time that the run has trained for.
+    pub(super) time: TrainingClock,
+}
+
+/// What happened since the last line of `metrics.jsonl`.
+#[derive(Debug)]
+struct Interval {
+    began: Instant,
+    frames: u64,
+    updates: u64,
+    lags: u64,
+    unrolls: u64,
+}
+
+impl Trainer {
+    /// A trainer of a run. Batches come from `batcher`, weights go to `newest`.
+    pub(super) fn new(
+        config: Config,
+        restored: Restored,
+        batcher: Batcher,
+        newest: watch::Sender<Weights>,
+        sessions: Arc<Sessions>,
+        position: Arc<Position>,
+        progress: Progress,
+    ) -> Self {
+        names::LEARNER_RUN_COMPLETE.get().set(0.0);
+        names::LEARNER_RUN_FRAMES_GOAL
+            .get()
+            .set(config.learner.total_frames as f64);
+        names::LEARNER_RUN_FRAMES.get().set(restored.frames as f64);
+        names::LEARNER_WEIGHTS_VERSION
+            .get()
+            .set(newest.borrow().version as f64);
+        names::LEARNER_CURRICULUM_DISTANCE
+            .get()
+            .set(f64::from(restored.curriculum.max_distance()));
+        Self {
+            config,
+            saved_config: restored.saved_config,
+            updater: restored.updater,
+            batcher,
+            newest,
+            run_dir: restored.run_dir,
+            sessions,
+            position,
+            evaluator: restored.evaluator,
+            owed: restored.owed,
+            curriculum: restored.curriculum,
+            metrics: restored.metrics,
+            ledger: restored.ledger,
+            progress,
+            frames: restored.frames,
+            time: TrainingClock::new(restored.seconds),
+        }
+    }
+
+    /// Trains until the run is complete, `stop` disconnects, or something fails. Complete or stopped, the
+    /// last word is a checkpoint. Returns the trainer for the final evaluation.
+    ///
+    /// # Errors
+    ///
+    /// When the last checkpoint cannot be written, or the gradient stays not finite. An earlier checkpoint, or a
+    /// line of a log, that cannot be written is told, counted, and tried again with the next one.
+    pub fn run(&mut self) -> Result<End, TrainError> {
+        let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+        let mut window = EpisodeWindow::default();
+        let mut cohorts = Cohorts::new(self.config.env.max_steps);
+        let mut interval = self.interval();
+        let mut not_finite = 0;
+        let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
+        let mut withdrawn = false;
+        let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
+        let end = loop {
+            if let Some(end) = self.finished() {
+                break end;
+            }
+            self.collect_evaluations();
+            self.book_sessions(&mut cohorts);
+            self.time
+                .observe(Instant::now(), self.sessions.at_work() > 0);
+            let (batch, sessions) = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
+                Next::Batch(batch, sessions) => (batch, sessions),
+                Next::Idle => {
+                    clock.book();
+                    continue;
+                }
+                Next::Stop => break End::Stopped,
+            };
+            // An actor may have come since, and this is its work.
+            self.time.observe(Instant::now(), true);
+            if !withdrawn {
+                // The run trains on beyond the end that an earlier start may have concluded.
+                withdrawn = tolerate(RunFile::Evaluation, summary::withdraw(self.run_dir.path()));
+            }
+            let report = self.updater.update(&batch, self.done(), &mut clock);
+            // Before anything else, since it may be what ends training.
+            names::LEARNER_UPDATES_SKIPPED
+                .get()
+                .increment(report.skipped);
+            if report.rolled_back {
+                names::LEARNER_ROLLBACKS.get().increment(1);
+                tracing::error!(
+                    frames = self.frames,
+                    "the updates spoilt the weights: they are undone, and the last good ones stay"
+                );
+            }
+            let trained = report.updates > 0;
+            let frames = (batch.frames() / sessions.len()) as u64;
+            for session in &sessions {
+                match trained {
+                    true => session.ledger.train(frames),
+                    false => session.ledger.drop_frames(DropReason::NotFinite, frames),
+                }
+            }
+            not_finite = if trained { 0 } else { not_finite + 1 };
+            if not_finite == NOT_FINITE_LIMIT {
+                return Err(TrainError::NotFinite(not_finite));
+            }
+            clock.enter(LearnerStage::Publish);
+            if trained {
+                self.frames += batch.frames() as u64;
+            }
+            for played in &batch.played {
+                cohorts.play(played, &mut self.curriculum, &mut window);
+            }
+            self.curriculum.judge();
+            // Also where nothing was learnt: a synchronous actor waits for a newer version.
+            self.publish(false);
+            self.time.batch(Instant::now());
+            tolerate(RunFile::Ledger, self.ledger.mark(self.frames));
+            self.measure(&batch, &report);
+            interval.lags += batch.lags.iter().sum::<u64>();
+            interval.unrolls += batch.lags.len() as u64;
+
+            let every = Duration::from_secs(self.config.telemetry.log_interval_seconds);
+            let due = interval.began.elapsed() >= every;
+            let snapshot = self.snapshot(&window, &interval, &report);
+            self.progress.update(&snapshot);
+            if due {
+                let record = Record::Train(self.record(&snapshot, &window, &report));
+                tolerate(RunFile::Metrics, self.metrics.append(&record));
+                interval = self.interval();
+            }
+            if self.frames >= next_eval {
+                next_eval = next_mark(self.frames, self.config.eval.interval_frames);
+                self.request_evaluation();
+            }
+            if self.frames >= next_checkpoint {
+                next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
+                clock.enter(LearnerStage::Checkpoint);
+                if !tolerate(RunFile::Checkpoint, self.save()) {
+                    let sooner = self.config.checkpoint.interval_frames / RETRIES_AN_INTERVAL;
+                    next_checkpoint = next_mark(self.frames, sooner.max(1));
+                }
+            }
+        };
+        self.collect_evaluations();
+        self.save()?;
+        Ok(end)
+    }
+
+    /// Tells every actor that the run is over, with its last weights.
+    pub(crate) fn publish_end(&self) {
+        self.publish(true);
+    }
+
+    /// The version of the present weights.
+    fn version(&self) -> u64 {
+        self.run_dir.identity.version_base() + self.updater.updates
+    }
+
+    /// The share of the run that is over, 1 when it is complete.
+    fn done(&self) -> f64 {
+        let learner = &self.config.learner;
+        learner.share_done(self.frames, self.time.seconds())
+    }
+
+    fn finished(&self) -> Option<End> {
+        if self.done() < 1.0 {
+            return None;
+        }
+        let (frames, total_frames) = (self.frames, self.config.learner.total_frames);
+        if frames < total_frames {
+            tracing::warn!(
+                frames,
+                total_frames,
+                max_minutes = self.config.learner.max_minutes,
+                "learner.max_minutes is over before learner.total_frames; to train on, raise it and resume"
+            );
+        }
+        Some(End::Complete)
+    }
+
+    fn interval(&self) -> Interval {
+        Interval {
+            began: Instant::now(),
+            frames: self.frames,
+            updates: self.updater.updates,
+            lags: 0,
+            unrolls: 0,
+        }
+    }
+
+    /// Encodes the weights once; every subscription sends the same bytes.
+    fn publish(&self, run_complete: bool) {
+        let body = state::encode(&self.updater.model);
+        names::LEARNER_WEIGHTS_PUBLISHED.get().increment(1);
+        names::LEARNER_WEIGHTS_PUBLISHED_BYTES
+            .get()
+            .increment(body.len() as u64);
+        names::LEARNER_WEIGHTS_VERSION
+            .get()
+            .set(self.version() as f64);
+        self.newest.send_replace(Weights::new(
+            self.version(),
+            body.into(),
+            self.updater.model.fingerprint(),
+            self.curriculum.max_distance(),
+            run_complete,
+        ));
+        self.position.frames.store(self.frames, Ordering::Relaxed);
+        self.position
+            .updates
+            .store(self.updater.updates, Ordering::Relaxed);
+    }
+
+    fn measure(&self, batch: &Batch, report: &Report) {
+        names::LEARNER_UPDATES.get().increment(report.updates);
+        names::LEARNER_RUN_FRAMES.get().set(self.frames as f64);
+        for &lag in &batch.lags {
+            names::LEARNER_POLICY_LAG.get().record(lag as f64);
+        }
+        names::LEARNER_CURRICULUM_DISTANCE
+            .get()
+            .set(f64::from(self.curriculum.max_distance()));
+        let loss = &self.config.loss;
+        let total = report.loss_policy + loss.value_cost * report.loss_value
+            - loss.entropy_cost * report.entropy;
+        for (term, value) in [
+            (LossTerm::Policy, report.loss_policy),
+            (LossTerm::Value, report.loss_value),
+            (LossTerm::Entropy, report.entropy),
+            (LossTerm::Total, total),
+        ] {
+            names::LEARNER_LOSS.with(term).set(value);
+        }
+        names::LEARNER_GRADIENT_NORM.get().set(report.grad_norm);
+        names::LEARNER_LEARNING_RATE.get().set(report.learning_rate);
+        names::LEARNER_CLIPPED.with(Clip::Rho).set(report.rho_clip);
+        names::LEARNER_CLIPPED.with(Clip::C).set(report.c_clip);
+    }
+
+    fn snapshot(&self, window: &EpisodeWindow, interval: &Interval, report: &Report) -> Snapshot {
+        let seconds = interval.began.elapsed().as_secs_f64().max(1e-9);
+        let gauge = |metric: names::Gauge, value: Option<f64>| {
+            if let Some(value) = value {
+                metric.get().set(value);
+            }
+            value
+        };
+        Snapshot {
+            frames: self.frames,
+            seconds: self.time.seconds(),
+            updates: self.updater.updates,
+            frames_per_second: (self.frames - interval.frames) as f64 / seconds,
+            updates_per_second: (self.updater.updates - interval.updates) as f64 / seconds,
+            success: gauge(names::LEARNER_SUCCESS, window.success()),
+            episode_return: gauge(names::LEARNER_EPISODE_RETURN, window.episode_return()),
+            length: gauge(names::LEARNER_EPISODE_LENGTH, window.length()),
+            path_ratio: gauge(names::LEARNER_PATH_RATIO, window.path_ratio()),
+            policy_lag: (interval.unrolls > 0)
+                .then(|| interval.lags as f64 / interval.unrolls as f64),
+            curriculum_distance: self.curriculum.max_distance(),
+            entropy: report.entropy,
+        }
+    }
+
+    fn record(&self, snapshot: &Snapshot, window: &EpisodeWindow, report: &Report) -> TrainRecord {
+        TrainRecord {
+            frames: snapshot.frames,
+            seconds: snapshot.seconds,
+            updates: snapshot.updates,
+            version: self.version(),
+            episodes: window.episodes(),
+            success: snapshot.success,
+            episode_return: snapshot.episode_return,
+            length: snapshot.length,
+            path_ratio: snapshot.path_ratio,
+            policy_lag_mean: snapshot.policy_lag,
+            frames_per_second: snapshot.frames_per_second,
+            updates_per_second: snapshot.updates_per_second,
+            loss_policy: report.loss_policy,
+            loss_value: report.loss_value,
+            entropy: report.entropy,
+            grad_norm: report.grad_norm,
+            rho_clip: report.rho_clip,
+            c_clip: report.c_clip,
+            learning_rate: report.learning_rate,
+            curriculum_distance: snapshot.curriculum_distance,
+        }
+    }
+
+    /// Asks for an evaluation of the published weights. They are kept until it is recorded, so that a stop
+    /// or a crash does not lose it.
+    fn request_evaluation(&self) {
+        let job = Job {
+            weights: self.newest.borrow().body.clone(),
+            frames: self.frames,
+            seconds: self.time.seconds(),
+            updates: self.updater.updates,
+        };
+        if self.evaluator.request(job.clone()) {
+            tolerate(RunFile::Evaluation, self.owed.owe(&job));
+        }
+    }
+
+    /// Books the evaluations that finished meanwhile.
+    fn collect_evaluations(&mut self) {
+        while let Some(done) = self.evaluator.finished() {
+            evaluator::set_gauges(&done);
+            let (frames, evaluation) = (done.frames, &done.evaluation);
+            tracing::info!(
+                frames,
+                episodes = evaluation.episodes,
+                success = evaluation.success,
+                path_ratio = evaluation.path_ratio,
+                mean_length = evaluation.mean_length,
+                "evaluation"
+            );
+            if tolerate(RunFile::Metrics, self.metrics.append(&Record::Eval(done))) {
+                tolerate(RunFile::Evaluation, self.owed.settle(frames));
+            }
+        }
+    }
+
+    /// Writes the lines of the sessions that have ended and of which nothing is on its way.
+    fn book_sessions(&mut self, cohorts: &mut Cohorts) {
+        let mut settled = self.sessions.settled().into_iter();
+        while let Some(session) = settled.next() {
+            cohorts.forget(session.id, &mut self.curriculum);
+            if !tolerate(RunFile::Ledger, self.ledger.append(&session.entry())) {
+                // The rest would fare no better.
+                self.sessions.put_back(once(session).chain(settled));
+                return;
+            }
+        }
+    }
+
+    fn save(&mut self) -> Result<(), TrainError> {
+        let (optimizer_steps, moments) = self.updater.optimizer.state();
+        let state = RunState {
+            run_id: self.run_dir.identity.run_id.clone(),
+            restarts: self.run_dir.identity.restarts,
+            frames: self.frames,
+            updates: self.updater.updates,
+            optimizer_steps,
+            sessions_joined: self.sessions.joined(),
+            seconds: self.time.seconds(),
+            curriculum: self.curriculum.state(),
+            rng: self.updater.rng.clone(),
+        };
+        let folder = self.run_dir.checkpoints();
+        let path = checkpoint_folder::save(
+            &folder,
+            &self.saved_config,
+            &state,
+            &self.updater.model,
+            moments,
+        )?;
+        // It is saved, whatever becomes of the old ones.
+        for error in checkpoint_folder::prune(&folder, self.config.checkpoint.keep, &path) {
+            names::LEARNER_WRITE_FAILURES
+                .with(RunFile::OldCheckpoint)
+                .increment(1);
+            tracing::warn!(%error, "an old checkpoint cannot be removed; training goes on");
+        }
+        Ok(())
+    }
+}
+
+/// Training goes on when a file cannot be written, as on a full disk: it is told and counted. False then.
+pub(crate) fn tolerate<E: std::fmt::Display>(file: RunFile, written: Result<(), E>) -> bool {
+    if let Err(error) = &written {
+        names::LEARNER_WRITE_FAILURES.with(file).increment(1);
+        tracing::error!(%error, file = file.as_str(), "cannot be written; training goes on");
+    }
+    written.is_ok()
+}
+
+/// The first multiple of `interval` after `frames`; never, when the interval is 0.
+fn next_mark(frames: u64, interval: u64) -> u64 {
+    match interval {
+        0 => u64::MAX,
+        interval => (frames / interval + 1) * interval,
+    }
+}

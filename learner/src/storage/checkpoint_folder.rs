@@ -1,0 +1,196 @@
+//! The checkpoints of a run: `checkpoints/FRAMES.safetensors`, the newest few kept.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use hrm_common::{config::Config, model::Hrm, telemetry::names};
+use tch::Tensor;
+
+use crate::storage::{
+    checkpoint::{self, Checkpoint, CheckpointError, Moments, RunState, io_error},
+    files,
+};
+
+/// Ending of a checkpoint's file name; the frame count stands before it.
+const ENDING: &str = "safetensors";
+
+/// Ending of a damaged checkpoint's name, once there is a sound one to resume from.
+pub(super) const DAMAGED: &str = "damaged";
+
+/// Writes a checkpoint into `folder`. Returns its path.
+///
+/// # Errors
+///
+/// When the file system refuses.
+pub fn save(
+    folder: &Path,
+    config: &Config,
+    state: &RunState,
+    model: &Hrm,
+    moments: Moments<&Tensor>,
+) -> Result<PathBuf, CheckpointError> {
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    let path = folder.join(format!("{:012}.{ENDING}", state.frames));
+    checkpoint::write(&path, config, state, model, moments)?;
+    set_gauges(state.frames, SystemTime::now());
+    Ok(path)
+}
+
+/// Sets the gauges of the newest checkpoint.
+fn set_gauges(frames: u64, written: SystemTime) {
+    names::LEARNER_CHECKPOINT_FRAMES.get().set(frames as f64);
+    if let Ok(written) = written.duration_since(UNIX_EPOCH) {
+        names::LEARNER_CHECKPOINT_TIME
+            .get()
+            .set(written.as_secs_f64());
+    }
+}
+
+/// Removes all checkpoints of `folder` but the one just `written` and the newest `keep - 1` others, and what a killed
+/// process left of others. Returns what could not be removed.
+pub(crate) fn prune(folder: &Path, keep: usize, written: &Path) -> Vec<CheckpointError> {
+    let others = list(folder).map(|mut others| {
+        // However many frames the others have: what was just written is what there is to keep.
+        others.retain(|other| other != written);
+        others.truncate(others.len().saturating_sub(keep.max(1) - 1));
+        others
+    });
+    let old = match others.and_then(|others| Ok((others, leftovers(folder)?))) {
+        Ok((others, leftovers)) => others.into_iter().chain(leftovers),
+        Err(error) => return vec![error],
+    };
+    let remove = |old: PathBuf| match fs::remove_file(&old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        removed => removed.map_err(io_error(&old)).err(),
+    };
+    old.filter_map(remove).collect()
+}
+
+/// Temporary files of checkpoints that were never completed. Only the writer of the folder may ask: another's may be
+/// completed yet.
+fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io_error(folder))? {
+        let entry = entry.map_err(io_error(folder))?;
+        let name = entry.file_name();
+        let of_checkpoint = files::temporary_of(&name).and_then(|name| frames_of(Path::new(name)));
+        found.extend(of_checkpoint.map(|_| entry.path()));
+    }
+    Ok(found)
+}
+
+/// Complete checkpoints in a folder, oldest first; empty when the folder does not exist.
+///
+/// # Errors
+///
+/// When the folder cannot be read, or is a link to something that is not there: a disk that is not mounted is no
+/// folder without checkpoints.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_symlink() => {
+            return Ok(Vec::new());
+        }
+        entries => entries.map_err(io_error(folder))?,
+    };
+    let mut found: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io_error(folder))?.path();
+        found.extend(frames_of(&path).map(|frames| (frames, path)));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The frames that the name of a complete checkpoint says; `None` for every other file.
+pub(super) fn frames_of(path: &Path) -> Option<u64> {
+    let frames = path.file_stem()?.to_str()?.parse().ok()?;
+    (path.extension()? == ENDING).then_some(frames)
+}
+
+/// The newest checkpoint of a run's folder, a checkpoints folder, or the file itself.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn find(place: &Path) -> Result<PathBuf, CheckpointError> {
+    let newest = candidates(place)?.pop();
+    newest.ok_or_else(|| CheckpointError::None(place.to_owned()))
+}
+
+/// All checkpoints of a place, as [`find`] has it, oldest first.
+fn candidates(place: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    if place.is_file() {
+        return Ok(vec![place.to_owned()]);
+    }
+    for folder in [place.join("checkpoints"), place.to_owned()] {
+        match list(&folder) {
+            Ok(found) if found.is_empty() => {}
+            // A file on the way to it: no run's folder.
+            Err(CheckpointError::Io { reason, .. })
+                if reason.kind() == io::ErrorKind::NotADirectory => {}
+            found => return found,
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The newest checkpoint of a place, as [`find`] has it, that can be read whole; and what is wrong with those that
+/// are newer. A run may train there meanwhile.
+///
+/// # Errors
+///
+/// When there is none, or all of them are damaged: the error of the newest, then. When one cannot be read for another
+/// reason, which may pass or be somebody's to mend, such as missing permissions or another release.
+pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
+    newest_by(place, Checkpoint::read)
+}
+
+/// [`newest`], by this way of reading a file that was listed.
+pub(super) fn newest_by(
+    place: &Path,
+    mut read: impl FnMut(&Path) -> Result<Checkpoint, CheckpointError>,
+) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
+    'listing: loop {
+        let mut damaged = Vec::new();
+        for path in candidates(place)?.iter().rev() {
+            match read(path) {
+                Ok(checkpoint) => return Ok((checkpoint, damaged)),
+                Err(error) if error.is_damage() => damaged.push(error),
+                // The run has removed it since, and has a newer one.
+                Err(error) if error.is_gone() => continue 'listing,
+                Err(error) => return Err(error),
+            }
+        }
+        return match damaged.is_empty() {
+            true => Err(CheckpointError::None(place.to_owned())),
+            false => Err(damaged.swap_remove(0)),
+        };
+    }
+}
+
+/// The checkpoint in `folder` that a run goes on from; `None` when there is none at all. Damaged ones that are newer
+/// are moved out of the way, or the run would keep them as its newest.
+///
+/// # Errors
+///
+/// As [`newest`], or when the file system refuses.
+pub fn resume(folder: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
+    let all = list(folder)?;
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let (checkpoint, damaged) = newest(folder)?;
+    for (path, error) in all.iter().rev().zip(&damaged) {
+        let aside = path.with_extension(DAMAGED);
+        fs::rename(path, &aside).map_err(io_error(path))?;
+        tracing::warn!(%error, moved_to = %aside.display(), "a damaged checkpoint; going on from the one before");
+    }
+    let metadata = checkpoint.path.metadata();
+    if let Ok(written) = metadata.and_then(|metadata| metadata.modified()) {
+        set_gauges(checkpoint.state.frames, written);
+    }
+    Ok(Some(checkpoint))
+}

@@ -1,0 +1,396 @@
+//! What checkpoints hold, and which of them a run resumes from.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hrm_common::{
+    config::Config,
+    env::DistanceCurriculum,
+    model::{Hrm, ModelConfig, state},
+};
+use rand::SeedableRng as _;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use safetensors::SafeTensors;
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    checkpoint::{CHECKSUM, CONFIG, Checkpoint, CheckpointError, MEAN, RunState, STATE, checksum},
+    checkpoint_folder::{DAMAGED, find, frames_of, list, newest, newest_by, prune, resume, save},
+};
+use crate::training::optimizer::Adam;
+
+fn config(hidden: usize) -> Config {
+    Config {
+        model: ModelConfig {
+            hidden,
+            inter_multiple: 8,
+            ..ModelConfig::small()
+        },
+        ..Config::default()
+    }
+}
+
+fn state_at(frames: u64) -> RunState {
+    let config = config(8);
+    RunState {
+        run_id: "0123".into(),
+        restarts: 0,
+        frames,
+        updates: 7,
+        optimizer_steps: 2,
+        sessions_joined: 3,
+        seconds: 0.1 + 0.2,
+        curriculum: DistanceCurriculum::new(&config.curriculum, &config.env)
+            .expect("one")
+            .state(),
+        rng: Xoshiro256PlusPlus::seed_from_u64(u64::MAX),
+    }
+}
+
+/// A model and an optimiser that made two steps.
+fn trained(config: &Config) -> (Hrm, Adam) {
+    let grid = config.env.grid();
+    let model = Hrm::new(&config.model, grid, 1, Device::Cpu).expect("a model");
+    let parameters = model.flat_parameters();
+    let mut adam = Adam::new(config.optimizer.clone(), parameters);
+    let n = parameters.numel() as i64;
+    let gradient = Tensor::arange(n, (Kind::Float, Device::Cpu)).sin();
+    for _ in 0..2 {
+        adam.step(parameters, &gradient, 0.01);
+    }
+    (model, adam)
+}
+
+fn saved(folder: &Path, frames: u64, keep: usize) -> PathBuf {
+    let config = config(8);
+    let (model, adam) = trained(&config);
+    let path = save(folder, &config, &state_at(frames), &model, adam.state().1).expect("room");
+    let left = prune(folder, keep, &path);
+    assert!(left.is_empty(), "{left:?}");
+    path
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    Vec::try_from(tensor).expect("floats")
+}
+
+#[test]
+fn what_was_saved_comes_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = saved(folder.path(), 12, 1);
+    let config = config(8);
+    let (model, adam) = trained(&config);
+    let read = Checkpoint::read(&path).expect("sound");
+    assert_eq!(read.config, config);
+    let json = |state: &RunState| serde_json::to_value(state).expect("JSON");
+    assert_eq!(json(&read.state), json(&state_at(12)));
+    let copy = read.model(Device::Cpu).expect("its model");
+    assert_eq!(state::encode(&copy), state::encode(&model));
+    let mut restored = Adam::new(config.optimizer, copy.flat_parameters());
+    restored.resume(&read).expect("its means");
+    let ((steps, before), (steps_after, after)) = (adam.state(), restored.state());
+    assert_eq!(steps, steps_after);
+    assert_eq!(floats(before.mean), floats(after.mean));
+    assert_eq!(floats(before.square), floats(after.square));
+    assert!(floats(before.mean).iter().any(|&m| m != 0.0));
+}
+
+#[test]
+fn only_the_newest_are_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // More digits than the name has room for still sort by number.
+    let frames = [5, 64, 1_000, 2_000_000_000_000];
+    let paths = frames.map(|frames| saved(folder.path(), frames, 2));
+    assert_eq!(list(folder.path()).expect("a folder"), paths[2..]);
+    let left = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 2, "and nothing beside them");
+}
+
+#[test]
+fn it_is_found_by_run_by_folder_and_by_file() {
+    let run = tempfile::tempdir().expect("a folder");
+    let folder = run.path().join("checkpoints");
+    saved(&folder, 1, 9);
+    let newest = saved(&folder, 2, 9);
+    for place in [run.path(), &folder, &newest] {
+        assert_eq!(find(place).expect("there"), newest);
+    }
+    let empty = tempfile::tempdir().expect("a folder");
+    for place in [empty.path(), &empty.path().join("missing")] {
+        assert!(matches!(find(place), Err(CheckpointError::None(_))));
+    }
+}
+
+#[test]
+fn what_a_crash_left_behind_is_no_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = saved(folder.path(), 1, 9);
+    let half = ".000000000002.safetensors.a1B2c3.tmp";
+    // The last two are somebody else's.
+    let others = [
+        "notes.safetensors",
+        "000000000003.txt",
+        "000000000002.tmp",
+        ".notes.a1B2c3.tmp",
+    ];
+    for name in others.iter().chain([&half]) {
+        fs::write(folder.path().join(name), "half").expect("a file");
+    }
+    assert_eq!(find(folder.path()).expect("the whole one"), whole);
+    // The next save clears up after it.
+    let next = saved(folder.path(), 2, 9);
+    assert!(!folder.path().join(half).exists());
+    for name in others {
+        assert!(folder.path().join(name).exists(), "{name}");
+    }
+    assert!(Checkpoint::read(&next).is_ok());
+}
+
+#[test]
+fn what_cannot_be_removed_is_named_and_the_new_checkpoint_stands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stuck = folder.path().join("000000000001.safetensors");
+    // Nobody can remove a folder as a file.
+    fs::create_dir(&stuck).expect("a folder");
+    let removed = saved(folder.path(), 2, 9);
+    let config = config(8);
+    let (model, adam) = trained(&config);
+    let written = save(folder.path(), &config, &state_at(3), &model, adam.state().1).expect("room");
+    let errors = prune(folder.path(), 1, &written);
+    assert!(
+        matches!(&errors[..], [CheckpointError::Io { path, .. }] if *path == stuck),
+        "{errors:?}"
+    );
+    assert!(!removed.exists(), "the others are removed all the same");
+    assert_eq!(newest(folder.path()).expect("sound").0.state.frames, 3);
+    let gone = folder.path().join("gone");
+    assert_eq!(prune(&gone, 1, &gone.join("1.safetensors")).len(), 1);
+}
+
+/// A run that keeps one checkpoint removes under its reader's hands what that has just listed.
+#[test]
+fn a_reader_beside_a_run_that_keeps_one_checkpoint_never_fails() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    const SAVES_SEEN: usize = 30;
+    let run = tempfile::tempdir().expect("a folder");
+    let folder = run.path().join("checkpoints");
+    saved(&folder, 1, 1);
+    let done = AtomicBool::new(false);
+    let (frames, written) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut frames = 1;
+            while !done.load(Ordering::Relaxed) {
+                frames += 1;
+                saved(&folder, frames, 1);
+            }
+            frames
+        });
+        let mut frames = vec![];
+        let read = loop {
+            match newest(run.path()) {
+                Ok((read, damaged)) if damaged.is_empty() => frames.push(read.state.frames),
+                unsound => break Err(unsound),
+            }
+            frames.dedup();
+            if frames.len() == SAVES_SEEN {
+                break Ok(frames);
+            }
+        };
+        // Whatever was found, or the writer would never end.
+        done.store(true, Ordering::Relaxed);
+        (read, writer.join().expect("the writer"))
+    });
+    let frames = frames.expect("a checkpoint, always");
+    assert!(frames.is_sorted() && *frames.last().expect("reads") <= written);
+}
+
+#[test]
+fn a_checkpoint_that_is_removed_after_it_was_listed_has_a_newer_one() {
+    let run = tempfile::tempdir().expect("a folder");
+    let folder = run.path().join("checkpoints");
+    saved(&folder, 1, 1);
+    for place in [run.path(), &folder] {
+        let mut listed = Vec::new();
+        let read = newest_by(place, |path| {
+            listed.push(path.to_owned());
+            // The run saves another between the listing and the reading, once.
+            if listed.len() == 1 {
+                let frames = frames_of(path).expect("a checkpoint's name");
+                saved(&folder, frames + 1, 1);
+            }
+            Checkpoint::read(path)
+        });
+        let (read, damaged) = read.expect("the newer one");
+        assert!(damaged.is_empty(), "{damaged:?}");
+        assert_eq!(listed.len(), 2, "{listed:?}");
+        assert_eq!(frames_of(&listed[1]), Some(read.state.frames));
+    }
+}
+
+#[test]
+fn a_link_to_nothing_is_an_error_and_not_a_reason_to_look_for_ever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = folder.path().join("000000000009.safetensors");
+    std::os::unix::fs::symlink(folder.path().join("gone"), &link).expect("a link");
+    let error = newest(folder.path()).expect_err("nothing there");
+    assert!(error.to_string().contains("000000000009"), "{error}");
+}
+
+/// One byte of the file's last tensor is another.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).expect("a file");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    fs::write(path, bytes).expect("a file");
+}
+
+#[test]
+fn a_flipped_bit_is_found_wherever_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = saved(folder.path(), 1, 1);
+    let whole = fs::read(&path).expect("a file");
+    for at in (0..whole.len()).step_by(97) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        fs::write(&path, &bytes).expect("a file");
+        // White space between the parts of its header is the one thing that may change.
+        if let Ok(read) = Checkpoint::read(&path) {
+            fs::write(&path, &whole).expect("a file");
+            let sound = Checkpoint::read(&path).expect("sound");
+            let model = |c: &Checkpoint| state::encode(&c.model(Device::Cpu).expect("its model"));
+            assert_eq!(model(&read), model(&sound), "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_from_the_newest_sound_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = [1, 2, 3].map(|frames| saved(folder.path(), frames, 9));
+    damage(&paths[2]);
+    let (read, damaged) = newest(folder.path()).expect("two are sound");
+    assert_eq!(read.state.frames, 2);
+    assert!(matches!(&damaged[..], [CheckpointError::Checksum(path)] if *path == paths[2]));
+    assert_eq!(
+        list(folder.path()).expect("a folder"),
+        paths,
+        "only looked at"
+    );
+
+    let resumed = resume(folder.path()).expect("two are sound");
+    assert_eq!(resumed.expect("a checkpoint").state.frames, 2);
+    assert_eq!(list(folder.path()).expect("a folder"), paths[..2]);
+    assert!(
+        paths[2].with_extension(DAMAGED).exists(),
+        "for whoever wants to look at it"
+    );
+    // The next ones are kept, where they would have been older than the damaged one.
+    let next = saved(folder.path(), 3, 2);
+    assert_eq!(find(folder.path()).expect("there"), next);
+}
+
+#[test]
+fn where_none_is_sound_nothing_is_begun_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(resume(folder.path()).expect("empty").is_none());
+    let paths = [1, 2].map(|frames| saved(folder.path(), frames, 9));
+    paths.iter().for_each(|path| damage(path));
+    let error = resume(folder.path()).expect_err("all damaged");
+    assert!(
+        matches!(&error, CheckpointError::Checksum(path) if *path == paths[1]),
+        "{error}"
+    );
+    assert_eq!(
+        list(folder.path()).expect("a folder"),
+        paths,
+        "left as they are"
+    );
+}
+
+#[test]
+fn what_is_damaged_or_foreign_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = fs::read(saved(folder.path(), 1, 1)).expect("a file");
+    let model = trained(&config(8)).0;
+    let metadata = |json: &str, with_checksum: bool| {
+        let mut all = HashMap::from([
+            (CONFIG.to_owned(), json.to_owned()),
+            (STATE.to_owned(), json.to_owned()),
+        ]);
+        if with_checksum {
+            let body = state::encode(&model);
+            let body = SafeTensors::deserialize(&body).expect("tensors");
+            all.insert(CHECKSUM.to_owned(), checksum(&all, &body));
+        }
+        state::encode_named(&model.named_tensors(), Some(all))
+    };
+    for (content, part) in [
+        (Vec::new(), "damaged"),
+        (b"not a checkpoint at all".to_vec(), "damaged"),
+        (bytes[..bytes.len() - 1].to_vec(), "damaged"),
+        (bytes[..100].to_vec(), "damaged"),
+        ([&bytes[..], b"x"].concat(), "damaged"),
+        (state::encode(&model), "no checkpoint of this program"),
+        (metadata("{}", false), "no hrm.sha256 in its metadata"),
+        (metadata("{}", true), "hrm.config in its metadata"),
+    ] {
+        let path = folder.path().join("suspect.safetensors");
+        fs::write(&path, content).expect("a file");
+        let message = Checkpoint::read(&path).expect_err("bad").to_string();
+        assert!(message.contains(part), "{part:?} in {message}");
+        assert!(message.contains("suspect.safetensors"), "{message}");
+    }
+    let missing = Checkpoint::read(&folder.path().join("gone")).expect_err("missing");
+    assert!(matches!(missing, CheckpointError::Io { .. }), "{missing}");
+}
+
+#[test]
+fn another_model_takes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let read = Checkpoint::read(&saved(folder.path(), 1, 1)).expect("sound");
+    let (mut wider, mut adam) = trained(&config(16));
+    let before = state::encode(&wider);
+    let error = read.restore_model(&mut wider).expect_err("wider");
+    assert!(matches!(error, CheckpointError::Load(_)), "{error}");
+    assert_eq!(state::encode(&wider), before);
+    let error = adam.resume(&read).expect_err("wider");
+    assert!(error.to_string().contains(MEAN), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_looked_at_is_no_folder_without_checkpoints() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("checkpoints");
+    assert!(resume(&at).expect("nothing there").is_none());
+    // A disk that is not mounted.
+    std::os::unix::fs::symlink(folder.path().join("disk"), &at).expect("a link");
+    let error = resume(&at).expect_err("who knows what is there");
+    assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+    fs::create_dir(folder.path().join("disk")).expect("mounted");
+    assert!(resume(&at).expect("nothing there").is_none());
+}
+
+#[test]
+fn what_cannot_be_read_is_not_what_is_damaged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    saved(folder.path(), 100, 9);
+    let newest = saved(folder.path(), 200, 9);
+    // Neither root nor anybody else can read a folder as a file.
+    fs::remove_file(&newest).expect("removed");
+    fs::create_dir(&newest).expect("a folder");
+    let error = resume(folder.path()).expect_err("it may be sound");
+    assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+    assert!(newest.exists(), "nothing is moved aside");
+}
+
+#[test]
+fn what_was_just_written_stays_whatever_else_there_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let later = [700, 800].map(|frames| saved(folder.path(), frames, 9));
+    let written = saved(folder.path(), 100, 2);
+    let left = [written, later[1].clone()];
+    assert_eq!(list(folder.path()).expect("a folder"), left);
+}

@@ -1,0 +1,246 @@
+//! `metrics.jsonl`: how a run went, one record a line, only ever appended to.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::Path,
+};
+
+use crate::storage::{files, records::Record};
+
+/// The file, open for appending.
+#[derive(Debug)]
+pub(crate) struct MetricsLog(File);
+
+impl MetricsLog {
+    /// Opens the log of a run that stands at `frames`, making it where it is missing. Records from
+    /// beyond that, written after the checkpoint that the run resumes from, are taken out: the run
+    /// goes through those frames again.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses, or a line other than the last cannot be read. The error names the file.
+    pub(crate) fn open(path: &Path, frames: u64) -> io::Result<Self> {
+        let text = match text(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let kept: String = parse(&text, path)?
+            .into_iter()
+            .filter(|(_, record)| record.frames() <= frames)
+            .flat_map(|(line, _)| [line, "\n"])
+            .collect();
+        if kept != text {
+            files::write(path, &kept).map_err(naming(path))?;
+        }
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        Ok(Self(opened.map_err(naming(path))?))
+    }
+
+    /// Adds a record. One write, so that a reader never sees half of it unless the machine dies.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses; nothing of the record stays then.
+    pub(crate) fn append(&mut self, record: &Record) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        files::append_whole(&mut self.0, &line)
+    }
+}
+
+/// Reads a log, the one of a run that is going on included.
+///
+/// # Errors
+///
+/// When the file cannot be read, or a line other than the last is no record. The error names the file.
+pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let text = text(path)?;
+    Ok(parse(&text, path)?
+        .into_iter()
+        .map(|(_, record)| record)
+        .collect())
+}
+
+/// The text of a log. A last line that is being written may end within a character.
+fn text(path: &Path) -> io::Result<String> {
+    let bytes = fs::read(path).map_err(naming(path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The same error with the file's name before it.
+fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), format!("{path}: {error}"))
+}
+
+/// The lines with what they say. A last line that says nothing was torn when the machine died.
+fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Record)>> {
+    let count = text.lines().count();
+    let mut records = Vec::with_capacity(count);
+    for (i, line) in text.lines().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(record) => records.push((line, record)),
+            Err(_) if i + 1 == count => {}
+            Err(error) => {
+                let message = format!("{}, line {}: {error}", path.display(), i + 1);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::storage::records::{EvalRecord, Evaluation, TrainRecord, WalkBy};
+
+    fn train(frames: u64) -> Record {
+        Record::Train(TrainRecord {
+            frames,
+            seconds: frames as f64 / 1000.0,
+            updates: frames / 128,
+            version: frames / 128,
+            episodes: 500,
+            success: Some(0.1 + 0.2),
+            episode_return: Some(0.5),
+            length: None,
+            path_ratio: None,
+            policy_lag_mean: Some(1.5),
+            frames_per_second: 1000.0,
+            updates_per_second: 7.8,
+            loss_policy: -0.01,
+            loss_value: 0.02,
+            entropy: 1.2,
+            grad_norm: 0.7,
+            rho_clip: 0.25,
+            c_clip: 0.25,
+            learning_rate: 2e-3,
+            curriculum_distance: 3,
+        })
+    }
+
+    fn eval(frames: u64) -> Record {
+        Record::Eval(EvalRecord {
+            frames,
+            seconds: 1.0,
+            updates: 8,
+            evaluation: Evaluation {
+                policy: WalkBy::Greedy,
+                seed: Some(1),
+                episodes: 200,
+                success: 0.95,
+                success_ci95: [0.91, 0.97],
+                path_ratio: Some(1.4),
+                mean_length: 14.5,
+                mean_return: 0.93,
+                versus_oracle: None,
+            },
+        })
+    }
+
+    /// A log with these records, closed again.
+    fn log(records: &[Record]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0).expect("a new log");
+        records
+            .iter()
+            .for_each(|record| log.append(record).expect("appended"));
+        (folder, path)
+    }
+
+    #[test]
+    fn what_is_appended_is_read() {
+        let records = [train(100), eval(100), train(200)];
+        let (_folder, path) = log(&records);
+        assert_eq!(read(&path).expect("readable"), records);
+    }
+
+    #[test]
+    fn the_kind_comes_first_and_nothing_is_nan() {
+        let Record::Train(mut record) = train(1) else {
+            unreachable!()
+        };
+        (record.grad_norm, record.success) = (f64::INFINITY, Some(f64::NAN));
+        let (_folder, path) = log(&[Record::Train(record)]);
+        let text = fs::read_to_string(&path).expect("readable");
+        assert!(
+            text.starts_with("{\"kind\":\"train\",\"frames\":1,"),
+            "{text}"
+        );
+        let Some(Record::Train(record)) = read(&path).expect("readable").pop() else {
+            panic!("{text}");
+        };
+        assert!(record.grad_norm.is_nan());
+        assert_eq!((record.success, record.length), (None, None));
+    }
+
+    #[test]
+    fn a_resumed_run_forgets_what_it_will_do_again() {
+        let (_folder, path) = log(&[train(100), eval(150), train(200), eval(200), train(300)]);
+        let mut log = MetricsLog::open(&path, 200).expect("resumed");
+        let before = [train(100), eval(150), train(200), eval(200)];
+        assert_eq!(read(&path).expect("readable"), before);
+        log.append(&train(250)).expect("appended");
+        assert_eq!(read(&path).expect("readable")[4..], [train(250)]);
+    }
+
+    #[test]
+    fn a_run_that_begins_has_an_empty_log() {
+        let (_folder, path) = log(&[train(100)]);
+        MetricsLog::open(&path, 0).expect("begun");
+        assert_eq!(read(&path).expect("readable"), []);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_forgotten() {
+        let (_folder, path) = log(&[train(100), train(200)]);
+        let whole = fs::read_to_string(&path).expect("readable");
+        for end in [
+            whole.len() - 2,
+            whole.len() - 10,
+            whole.find('\n').expect("two lines") + 2,
+        ] {
+            // Also when a character is torn.
+            fs::write(&path, [&whole.as_bytes()[..end], b"\xc3"].concat()).expect("torn");
+            assert_eq!(read(&path).expect("readable"), [train(100)]);
+            fs::write(&path, &whole[..end]).expect("torn");
+            assert_eq!(read(&path).expect("readable"), [train(100)]);
+            let mut log = MetricsLog::open(&path, 1000).expect("resumed");
+            log.append(&train(300)).expect("appended");
+            assert_eq!(read(&path).expect("readable"), [train(100), train(300)]);
+        }
+    }
+
+    #[test]
+    fn a_last_line_that_only_lost_its_end_of_line_is_kept() {
+        let (_folder, path) = log(&[train(100), train(200)]);
+        let whole = fs::read_to_string(&path).expect("readable");
+        fs::write(&path, whole.trim_end()).expect("torn");
+        let mut log = MetricsLog::open(&path, 1000).expect("resumed");
+        log.append(&train(300)).expect("appended");
+        assert_eq!(
+            read(&path).expect("readable"),
+            [train(100), train(200), train(300)]
+        );
+    }
+
+    #[test]
+    fn damage_elsewhere_is_named() {
+        let (_folder, path) = log(&[train(100), train(200)]);
+        let whole = fs::read_to_string(&path).expect("readable");
+        fs::write(&path, format!("oops\n{whole}")).expect("damaged");
+        let error = MetricsLog::open(&path, 1000).expect_err("damaged");
+        assert!(
+            error.to_string().contains("metrics.jsonl, line 1"),
+            "{error}"
+        );
+        let error = read(&path.with_extension("gone")).expect_err("no file");
+        assert!(error.to_string().contains("metrics.gone: "), "{error}");
+    }
+}

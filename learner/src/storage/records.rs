@@ -1,0 +1,231 @@
+//! The records that a run leaves: lines of `metrics.jsonl`, and the evaluations in `summary.json`.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Record {
+    /// How training went since the record before.
+    Train(TrainRecord),
+    /// How an evaluation on held-out seeds went.
+    Eval(EvalRecord),
+}
+
+impl Record {
+    /// Frames of the run when it was made.
+    pub fn frames(&self) -> u64 {
+        match self {
+            Self::Train(record) => record.frames,
+            Self::Eval(record) => record.frames,
+        }
+    }
+}
+
+/// The course of training. Figures of episodes are over the last settled uniform ones ([`crate::training::episode_window`]) and `None`
+/// before there are enough; a number that is not finite is `null` in the file and NaN when read back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainRecord {
+    /// Frames of the run so far.
+    pub frames: u64,
+    /// Seconds of training so far, as [`TrainingClock`](crate::run::training_clock::TrainingClock) counts them.
+    pub seconds: f64,
+    /// Optimiser updates so far.
+    pub updates: u64,
+    /// Version of the weights.
+    pub version: u64,
+    /// Uniform episodes that the next four are over, 500 once there were that many since the learner was
+    /// started; 0 in a log from before this was recorded.
+    #[serde(default)]
+    pub episodes: usize,
+    /// Share of the episodes that reached the goal.
+    pub success: Option<f64>,
+    /// Mean undiscounted return.
+    pub episode_return: Option<f64>,
+    /// Mean length in steps.
+    pub length: Option<f64>,
+    /// Sum of lengths over sum of shortest paths, successes only.
+    pub path_ratio: Option<f64>,
+    /// Mean policy lag of the trained frames, in versions.
+    pub policy_lag_mean: Option<f64>,
+    /// Frames trained in a second.
+    pub frames_per_second: f64,
+    /// Updates in a second.
+    pub updates_per_second: f64,
+    /// Policy-gradient loss.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub loss_policy: f64,
+    /// Value loss, before its cost.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub loss_value: f64,
+    /// Entropy of the policy in nats.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub entropy: f64,
+    /// Norm of the gradient before it was clipped.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub grad_norm: f64,
+    /// Share of the importance weights clipped at rho-bar.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub rho_clip: f64,
+    /// Share of the importance weights clipped at c-bar.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub c_clip: f64,
+    /// Learning rate of the last update.
+    pub learning_rate: f64,
+    /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
+    pub curriculum_distance: u32,
+}
+
+/// An evaluation, and where the run stood when its weights were published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Frames of the run then.
+    pub frames: u64,
+    /// Seconds of training then.
+    pub seconds: f64,
+    /// Optimiser updates then.
+    pub updates: u64,
+    /// What was found.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// Who walks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WalkBy {
+    /// The model's most probable action.
+    Greedy,
+    /// An action drawn from the model's policy.
+    Sampled,
+    /// Breadth-first search anew at every step; walks as if the doors were open when cut off.
+    Oracle,
+    /// Any of the four moves with equal probability.
+    Random,
+}
+
+impl fmt::Display for WalkBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Greedy => "greedy",
+            Self::Sampled => "sampled",
+            Self::Oracle => "oracle",
+            Self::Random => "random",
+        })
+    }
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Who walked.
+    pub policy: WalkBy,
+    /// Seed of the held-out episodes; `None` in files from before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Episodes walked.
+    pub episodes: usize,
+    /// Share of them that reached the goal.
+    pub success: f64,
+    /// 95% Wilson score interval of the success.
+    pub success_ci95: [f64; 2],
+    /// Sum of lengths over sum of shortest paths, successes only; `None` without a success.
+    pub path_ratio: Option<f64>,
+    /// Mean length over all episodes, in moves.
+    pub mean_length: f64,
+    /// Mean undiscounted return.
+    pub mean_return: f64,
+    /// The lengths over the oracle's on the same episodes; `None` for the oracle itself, and in files from
+    /// before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versus_oracle: Option<VersusOracle>,
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, high] = self.success_ci95;
+        write!(
+            f,
+            "{:?} on {} held-out episodes: {:.1}% reach the goal (95% interval {:.1} to {:.1}%), ",
+            self.policy,
+            self.episodes,
+            100.0 * self.success,
+            100.0 * low,
+            100.0 * high
+        )?;
+        match self.path_ratio {
+            Some(ratio) => write!(f, "path ratio {ratio:.3}, ")?,
+            None => write!(f, "no path ratio, ")?,
+        }
+        write!(f, "mean length {:.1}", self.mean_length)?;
+        let Some(versus) = &self.versus_oracle else {
+            return Ok(());
+        };
+        write!(f, "\n  length over the oracle's: ")?;
+        let shown = |ratio: LengthRatio| {
+            let LengthRatio {
+                ratio,
+                ci95: [low, high],
+            } = ratio;
+            format!("{ratio:.3} (95% interval {low:.3} to {high:.3})")
+        };
+        match versus.on_both {
+            Some(ratio) => write!(
+                f,
+                "{} on the {} episodes that both solve, ",
+                shown(ratio),
+                versus.both_solve
+            )?,
+            None => write!(f, "no episode that both solve, ")?,
+        }
+        write!(
+            f,
+            "{} on all with failures counted at env.max_steps",
+            shown(versus.on_all)
+        )
+    }
+}
+
+/// Sum of the policy's lengths over the sum of the oracle's on the same episodes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LengthRatio {
+    /// The ratio; 1 means paths as long as the oracle's.
+    pub ratio: f64,
+    /// Its 95% bootstrap interval over episodes.
+    pub ci95: [f64; 2],
+}
+
+/// A policy's lengths compared with the oracle's, episode by episode.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct VersusOracle {
+    /// Episodes that the policy and the oracle both solve.
+    pub both_solve: usize,
+    /// The ratio on those episodes; `None` when there are none.
+    pub on_both: Option<LengthRatio>,
+    /// The ratio on all episodes, with every failure counted as `env.max_steps` moves.
+    pub on_all: LengthRatio,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn figures_of_an_older_file_are_read_without_those_it_lacks() {
+        let old = r#"{"policy":"greedy","episodes":2,"success":1.0,"success_ci95":[0.3,1.0],
+            "path_ratio":1.5,"mean_length":9.0,"mean_return":1.0}"#;
+        let read: Evaluation = serde_json::from_str(old).expect("an evaluation");
+        assert_eq!((read.seed, read.versus_oracle), (None, None));
+        let again = serde_json::to_value(&read).expect("JSON");
+        let old: Value = serde_json::from_str(old).expect("JSON");
+        assert_eq!(again, old, "it does not claim what was not recorded");
+    }
+}

@@ -1,0 +1,66 @@
+//! `summary.json` and `episodes.csv`: the result of a run, written last.
+
+use std::{fs, io, path::Path};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::storage::{files, records::Evaluation};
+
+/// The result's file in a run's folder.
+pub(crate) const SUMMARY: &str = "summary.json";
+
+/// The file with a line per episode of the final evaluations.
+pub(crate) const EPISODES: &str = "episodes.csv";
+
+/// The result of a finished or stopped run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    /// True when the frames or minutes of the configuration were used up and the final evaluations made.
+    pub complete: bool,
+    /// Environment steps trained on.
+    pub frames: u64,
+    /// Seconds of training, over all starts, as [`TrainingClock`](crate::run::training_clock::TrainingClock) counts them.
+    pub seconds: f64,
+    /// Optimiser steps.
+    pub updates: u64,
+    /// The run's seed.
+    pub seed: u64,
+    /// The final evaluations, all on the same episodes: greedy, sampled, and the replanning oracle for
+    /// scale. Empty when the run, or an evaluation, was stopped; a resume makes them then.
+    pub evaluations: Vec<Evaluation>,
+}
+
+impl Summary {
+    /// Reads the result of an earlier end of the run in this folder; `None` when there is none or it cannot be read.
+    pub fn read(run_dir: &Path) -> Option<Self> {
+        let text = fs::read(run_dir.join(SUMMARY)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Writes the result into a run's folder.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
+        let path = run_dir.join(SUMMARY);
+        files::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// Removes the result of an earlier end, because the run trains on beyond it.
+///
+/// # Errors
+///
+/// When the file system refuses.
+pub(crate) fn withdraw(run_dir: &Path) -> io::Result<()> {
+    for name in [SUMMARY, EPISODES] {
+        match fs::remove_file(run_dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! What one batch does to the weights.
+//!
+//! ```text
+//!   batch --recompute--> values, log-probabilities, carries --vtrace--> targets, advantages
+//!         --passes x shuffled minibatches: loss, gradient, clip, Adam--> weights
+//! ```
+//!
+//! On a CPU the work is data-parallel over OS threads, each with one intra-op thread of libtorch: the
+//! model's operations are too small to be worth splitting, and a shard's whole graph stays in one core's
+//! cache. The gradients of the shards are summed in order, so that a run with the same seed and
+//! thread count repeats itself.
+
+use hrm_common::{
+    config::{LossConfig, OptimizerConfig},
+    model::{Gradient, Hrm},
+    stage::{LearnerStage, StageClock},
+    wire::MAX_LOGIT,
+};
+use rand::{SeedableRng as _, seq::SliceRandom as _};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use tch::{Kind, Tensor, no_grad};
+use thiserror::Error;
+
+use crate::{
+    storage::checkpoint::{Checkpoint, CheckpointError, Moments},
+    training::{
+        batch::Batch,
+        gradient::{Frames, Gradients, shard_gradients},
+        optimizer::Adam,
+        recompute::{Episodes, Recomputed, recompute},
+        vtrace::{VTrace, VTraceConfig, VTraceInput, vtrace},
+    },
+};
+
+/// The model in training, and everything that changes it.
+#[derive(Debug)]
+pub struct Updater {
+    /// The model; nobody else writes to it.
+    pub model: Hrm,
+    /// The optimiser's state.
+    pub optimizer: Adam,
+    /// Shuffles the minibatches.
+    pub rng: Xoshiro256PlusPlus,
+    /// Optimiser steps tried in this run, those that came to nothing included: versions count them.
+    pub updates: u64,
+    loss: LossConfig,
+    pool: rayon::ThreadPool,
+}
+
+/// What the updates on one batch came to; losses are means over frames and updates.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Clipped policy-gradient loss.
+    pub loss_policy: f64,
+    /// Half the squared value error.
+    pub loss_value: f64,
+    /// Entropy of the policy, nats.
+    pub entropy: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Share of frames whose importance weight exceeds rho-bar by more than rounding.
+    pub rho_clip: f64,
+    /// Share of frames whose importance weight exceeds c-bar by more than rounding.
+    pub c_clip: f64,
+    /// Learning rate of the last update.
+    pub learning_rate: f64,
+    /// Optimiser steps made.
+    pub updates: u64,
+    /// Updates that came to nothing: their gradient was not finite, or they were undone.
+    pub skipped: u64,
+    /// True when the updates left weights that are not finite, or compute what is not, and all of them were undone.
+    pub rolled_back: bool,
+}
+
+/// The operating system refused the worker threads.
+#[derive(Debug, Error)]
+#[error("starting {threads} learner threads: {reason}; lower learner.threads")]
+pub struct ThreadsError {
+    threads: usize,
+    reason: rayon::ThreadPoolBuildError,
+}
+
+/// Weights and optimiser as they were.
+struct Snapshot {
+    parameters: Tensor,
+    steps: u64,
+    moments: Moments<Tensor>,
+}
+
+impl Snapshot {
+    fn of(model: &Hrm, optimizer: &Adam) -> Self {
+        let (steps, Moments { mean, square }) = optimizer.state();
+        Self {
+            parameters: model.flat_parameters().copy(),
+            steps,
+            moments: Moments {
+                mean: mean.copy(),
+                square: square.copy(),
+            },
+        }
+    }
+
+    fn restore(&self, model: &Hrm, optimizer: &mut Adam) {
+        no_grad(|| {
+            model
+                .flat_parameters()
+                .shallow_clone()
+                .copy_(&self.parameters);
+        });
+        let Moments { mean, square } = &self.moments;
+        optimizer.restore(self.steps, Moments { mean, square });
+    }
+}
+
+/// Whether every weight and all that the optimiser keeps of them is a finite number.
+fn is_finite(model: &Hrm, optimizer: &Adam) -> bool {
+    let (_, Moments { mean, square }) = optimizer.state();
+    [model.flat_parameters(), mean, square]
+        .iter()
+        .all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1)
+}
+
+impl Updater {
+    /// An updater with `threads` workers; the seed is for shuffling.
+    ///
+    /// # Errors
+    ///
+    /// When the threads cannot be started.
+    pub fn new(
+        model: Hrm,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        threads: usize,
+        seed: u64,
+    ) -> Result<Self, ThreadsError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("update-{i}"))
+            .build()
+            .map_err(|reason| ThreadsError { threads, reason })?;
+        let optimizer = Adam::new(optimizer, model.flat_parameters());
+        let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Ok(Self {
+            model,
+            optimizer,
+            rng,
+            updates: 0,
+            loss,
+            pool,
+        })
+    }
+
+    /// Continues from a checkpoint, but for the weights.
+    ///
+    /// # Errors
+    ///
+    /// When the checkpoint's optimiser is of another model.
+    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        self.optimizer.resume(checkpoint)?;
+        self.rng = checkpoint.state.rng.clone();
+        self.updates = checkpoint.state.updates;
+        Ok(())
+    }
+
+    /// Trains on one batch; `done` (0 to 1) is how much of the run is over. Whatever the batch holds, the
+    /// weights can be published afterwards: those of before, if need be.
+    pub fn update(
+        &mut self,
+        batch: &Batch,
+        done: f64,
+        clock: &mut StageClock<LearnerStage>,
+    ) -> Report {
+        let before = Snapshot::of(&self.model, &self.optimizer);
+        clock.enter(LearnerStage::Recompute);
+        let recomputed = self.recompute(batch);
+        clock.enter(LearnerStage::Vtrace);
+        let traced = self.vtrace(batch, &recomputed);
+        let mut report = Report {
+            rho_clip: traced.rho_clipped.into(),
+            c_clip: traced.c_clipped.into(),
+            ..Report::default()
+        };
+        let frames = Frames::new(batch, recomputed, &traced, &self.loss);
+
+        clock.enter(LearnerStage::Passes);
+        let units = frames.carries.size()[1];
+        let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
+        let mut order: Vec<i64> = (0..units).collect();
+        let (mut steps, mut sound) = (0, true);
+        for _ in 0..self.loss.passes {
+            order.shuffle(&mut self.rng);
+            for minibatch in order.chunks(units_per_minibatch) {
+                let gradients = self.gradients(&frames, minibatch);
+                report.learning_rate = self.optimizer.learning_rate(done);
+                let norm = self.optimizer.step(
+                    self.model.flat_parameters(),
+                    &gradients.flat,
+                    report.learning_rate,
+                );
+                sound = norm.is_finite();
+                if sound {
+                    steps += 1;
+                    report.grad_norm += norm;
+                    report.loss_policy += gradients.policy;
+                    report.loss_value += gradients.value;
+                    report.entropy += gradients.entropy;
+                } else {
+                    report.skipped += 1;
+                }
+            }
+        }
+        self.updates += steps + report.skipped;
+        report.updates = steps;
+        // Weights may be finite and of no use all the same: by what they compute.
+        let usable = || is_finite(&self.model, &self.optimizer) && self.acts(&frames);
+        if steps > 0 && !(sound && usable()) {
+            before.restore(&self.model, &mut self.optimizer);
+            report.rolled_back = true;
+            report.skipped += std::mem::take(&mut report.updates);
+        }
+        let mean = |sum: &mut f64| *sum /= steps.max(1) as f64;
+        mean(&mut report.grad_norm);
+        mean(&mut report.loss_policy);
+        mean(&mut report.loss_value);
+        mean(&mut report.entropy);
+        report
+    }
+
+    /// Whether actors can play by the present weights, as seen on the first tick of a batch: what the last update left
+    /// has not been used yet, and unrolls with other logits would be refused for ever.
+    fn acts(&self, frames: &Frames) -> bool {
+        let _no_grad = tch::no_grad_guard();
+        let envs = frames.envs as i64;
+        let (tokens, carry) = (
+            frames.tokens.narrow(0, 0, envs),
+            frames.carries.narrow(1, 0, envs),
+        );
+        let decision = self.model.forward(&tokens, &carry, Gradient::None);
+        // Not a number where any of them is none.
+        let largest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
+        decision.segments.iter().all(|heads| {
+            largest(&heads.logits) <= f64::from(MAX_LOGIT) && largest(&heads.value).is_finite()
+        })
+    }
+
+    /// What the present weights say of a batch.
+    pub fn recompute(&self, batch: &Batch) -> Recomputed {
+        let (stride, deep) = (self.loss.bptt_ticks, self.loss.deep_supervision);
+        let shards: Vec<(Hrm, Episodes)> =
+            Episodes::split(batch, &self.model, self.pool.current_num_threads())
+                .into_iter()
+                .map(|episodes| (self.model.share(), episodes))
+                .collect();
+        let pieces: Vec<Recomputed> = self.pool.install(|| {
+            shards
+                .into_par_iter()
+                .map(|(model, episodes)| recompute(&model, &episodes, stride, deep))
+                .collect()
+        });
+        Recomputed::join(&pieces)
+    }
+
+    fn vtrace(&self, batch: &Batch, recomputed: &Recomputed) -> VTrace {
+        let segments = recomputed.log_probs.size()[2];
+        let log_probs = host(&recomputed.log_probs.select(2, segments - 1));
+        let log_rhos: Vec<f32> = log_probs
+            .iter()
+            .zip(&batch.behaviour_log_probs)
+            .map(|(pi, mu)| pi - mu)
+            .collect();
+        vtrace(
+            VTraceInput {
+                batch: batch.envs,
+                log_rhos: &log_rhos,
+                rewards: &batch.rewards,
+                values: &host(&recomputed.values),
+                next_values: &host(&recomputed.next_values),
+                ended: &batch.flags.iter().map(|&f| f != 0).collect::<Vec<_>>(),
+            },
+            VTraceConfig {
+                gamma: self.loss.gamma as f32,
+                lambda: self.loss.lambda as f32,
+                rho_bar: self.loss.rho_bar as f32,
+                c_bar: self.loss.c_bar as f32,
+            },
+        )
+    }
+
+    /// The gradient of a minibatch's mean loss, its shards summed.
+    fn gradients(&self, frames: &Frames, units: &[i64]) -> Gradients {
+        let scale = 1.0 / (units.len() * self.loss.bptt_ticks) as f64;
+        let shard = units.len().div_ceil(self.pool.current_num_threads());
+        let shards: Vec<(Hrm, Frames, &[i64])> = units
+            .chunks(shard)
+            .map(|units| (self.model.share(), frames.share(), units))
+            .collect();
+        let config = &self.loss;
+        let parts: Vec<Gradients> = self.pool.install(|| {
+            shards
+                .into_par_iter()
+                .map(|(model, frames, units)| {
+                    shard_gradients(&model, &frames, units, config, scale)
+                })
+                .collect()
+        });
+        Gradients::sum(&parts)
+    }
+}
+
+/// A small tensor's numbers, row by row.
+fn host(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.to_kind(Kind::Float).contiguous();
+    let elements = flat.numel();
+    let mut values = vec![0.0; elements];
+    flat.copy_data(&mut values, elements);
+    values
+}

@@ -1,0 +1,90 @@
+//! TLS at the learner's door: its certificate, and whose certificates it asks for.
+
+use std::{path::Path, sync::Arc};
+
+use hrm_common::{
+    config::{FileError, LearnerConfig, read_file},
+    pem,
+    reload::Reloaded,
+};
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+
+const CERTIFICATE: &str = "learner.tls_certificate";
+const PRIVATE_KEY: &str = "learner.tls_private_key";
+const CLIENT_CA: &str = "learner.tls_client_ca";
+
+/// What is spoken inside: gRPC's HTTP/2.
+const PROTOCOL: &[u8] = b"h2";
+
+/// Made of the files that a configuration names, and made anew when they change.
+pub(crate) type Tls = Arc<Reloaded<ServerConfig>>;
+
+/// That of the configuration; `None` for plaintext.
+///
+/// # Errors
+///
+/// When a file that it names cannot be used.
+pub(crate) fn from_config(config: &LearnerConfig) -> Result<Option<Tls>, FileError> {
+    let (Some(certificate), Some(key)) = (
+        config.tls_certificate.clone(),
+        config.tls_private_key.clone(),
+    ) else {
+        return Ok(None);
+    };
+    let client_ca = config.tls_client_ca.clone();
+    let files = [Some(&certificate), Some(&key), client_ca.as_ref()];
+    let files = files.into_iter().flatten().cloned().collect();
+    let make = move || server_config(&certificate, &key, client_ca.as_deref());
+    let made = Reloaded::new("certificates", files, make)?;
+    Ok(Some(Arc::new(made)))
+}
+
+/// TLS 1.2 and 1.3 with this certificate chain; asks for certificates of `client_ca`, if any.
+fn server_config(
+    certificate: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<ServerConfig, FileError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("this provider has what both versions need");
+    let builder = match client_ca {
+        Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let chain = pem::certificates(
+        CERTIFICATE,
+        certificate,
+        &read_file(CERTIFICATE, certificate)?,
+    )?;
+    let secret = pem::private_key(PRIVATE_KEY, key, &read_file(PRIVATE_KEY, key)?)?;
+    let mut config = builder.with_single_cert(chain, secret).map_err(|reason| {
+        let remedy = format!("give the certificate whose private key is {PRIVATE_KEY}'s");
+        FileError::new(CERTIFICATE, certificate, reason, remedy)
+    })?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    Ok(config)
+}
+
+/// What looks at the certificates of those who connect.
+fn verifier(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
+    let wrong = |reason: &dyn ToString| {
+        let remedy = "give the certificates of the authority that signs the actors', as PEM";
+        FileError::new(CLIENT_CA, path, reason.to_string(), remedy)
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in pem::certificates(CLIENT_CA, path, &read_file(CLIENT_CA, path)?)? {
+        roots.add(authority).map_err(|reason| wrong(&reason))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+        .build()
+        .map_err(|reason| wrong(&reason))
+}

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with an input. Each takes bytes that anybody could have sent or left on a disk, and
-//! panics if the program would, or if it lets in what it should not; and says whether it was taken.
+//! The bodies of the fuzz targets. Each takes bytes that any peer could have sent or left on a disk. It panics if the
+//! program would panic, or if the program accepts invalid input; it returns whether the input was accepted.
 //!
 //! `learner/tests/corpora.rs` includes this file and replays the committed corpora with it.
 
@@ -165,7 +165,7 @@ pub fn checkpoint(bytes: &[u8]) -> bool {
     taken
 }
 
-/// What `read` makes of a file with this content; `None` where it cannot be written.
+/// The result of `read` on a file with this content; `None` if the file cannot be written.
 fn as_file<T>(bytes: &[u8], read: impl FnOnce(&Path) -> T) -> Option<T> {
     PEER.with_borrow_mut(|peer| {
         let file = peer.file.as_file_mut();

@@ -1,5 +1,6 @@
-//! The wire contract between actors and the learner: `hrm/v1/learner.proto` and the code generated
-//! from it. Checked conversion to domain types is `hrm_common::wire`.
+//! The wire contract between actors and the learner: `hrm/v1/learner.proto` and the code generated from it.
+//!
+//! `hrm_common::wire` checks messages and converts them to domain types.
 
 /// Version 1 of the contract.
 pub mod v1 {
@@ -10,8 +11,8 @@ pub mod v1 {
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hrm.v1.bin"));
 }
 
-/// Major wire version: peers that differ in it do not understand each other.
+/// Major wire version. Peers must have the same one.
 pub const WIRE_MAJOR: u32 = 1;
-/// Minor wire version: rises with every field that is added. Until the first release, fields may also change without a
-/// rise, so actors and learner must be of the same commit.
+/// Minor wire version. Every added field raises it. Until the first release, fields may also change without a new
+/// version, so actors and learner must come from the same commit.
 pub const WIRE_MINOR: u32 = 0;

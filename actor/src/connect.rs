@@ -1,4 +1,4 @@
-//! From a URL to a client: TCP, TLS where the URL asks for it, and the token that goes with every call.
+//! Connects to the learner: TCP, TLS for an `https` URL, and the token in the headers of every call.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -18,37 +18,37 @@ use tonic::{
 
 use crate::error::SessionError;
 
-/// How long connecting may take, the TLS handshake apart.
+/// Time limit of the TCP connection, without the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long the TLS handshake may take.
+/// Time limit of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// What calls a learner.
+/// A client that sends the token with every call.
 pub(crate) type Client = LearnerClient<InterceptedService<Channel, Bearer>>;
 
-/// What an actor shows its learner, and by what it knows it. Files are read at every attempt to connect, so that
-/// a changed certificate or token needs no restart.
+/// The actor's credentials, and the certificates by which it recognises its learner. Files are read at every attempt
+/// to connect, so a changed certificate or token needs no restart.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    /// Certificates of the learner's authority, PEM.
+    /// Certificates of the authority that signed the learner's certificate, PEM.
     pub ca: Option<PathBuf>,
-    /// Certificate chain and private key of the actor, PEM.
+    /// The actor's certificate chain and private key, PEM.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The token, if the learner asks for one.
+    /// The source of the token, if the learner requires one.
     pub token: Option<TokenSource>,
 }
 
-/// Where a token comes from.
+/// The source of a token.
 #[derive(Debug, Clone)]
 pub enum TokenSource {
-    /// The first one of this file.
+    /// The first token of this file.
     File(PathBuf),
-    /// From whoever runs the actor in its own process.
+    /// A token from the code that runs the actor in its own process.
     Given(Token),
 }
 
 impl Credentials {
-    /// Those of a configuration's `[actor]`.
+    /// Returns the credentials that the `[actor]` section names.
     pub fn new(actor: &ActorConfig) -> Self {
         let both = (&actor.tls_certificate, &actor.tls_private_key);
         Self {
@@ -61,7 +61,7 @@ impl Credentials {
         }
     }
 
-    /// Only a token, for a learner in the same process.
+    /// Returns a token without TLS, for a learner in the same process.
     pub fn from_token(token: Token) -> Self {
         Self {
             token: Some(TokenSource::Given(token)),
@@ -69,12 +69,12 @@ impl Credentials {
         }
     }
 
-    /// Reads what is in files.
+    /// Reads and checks the files.
     pub(crate) fn read(&self) -> Result<(Option<ClientTlsConfig>, Bearer), FileError> {
         let tls = match &self.ca {
             None => None,
             Some(ca) => {
-                // Looked at here, where it is known which file it is.
+                // Checked here, because tonic's errors do not name the file.
                 let authority = read_file("actor.tls_ca", ca)?;
                 pem::certificates("actor.tls_ca", ca, &authority)?;
                 let mut tls = ClientTlsConfig::new()
@@ -110,7 +110,7 @@ impl Bearer {
     fn new(token: &Token) -> Self {
         let header = format!("Bearer {}", token.reveal()).parse();
         let mut header: MetadataValue<Ascii> = header.expect("a token is visible ASCII");
-        // Kept out of logs and out of HTTP/2's compression tables.
+        // Keeps the token out of logs and of HTTP/2's compression tables.
         header.set_sensitive(true);
         Self(Some(header))
     }
@@ -148,7 +148,7 @@ pub(crate) async fn connect(url: &str, credentials: &Credentials) -> Result<Clie
     Ok(LearnerClient::with_interceptor(channel, bearer))
 }
 
-/// Waits for the answer to a call, but not for ever.
+/// Waits for the answer to a call, for `after` at most.
 pub(crate) async fn answered<T>(
     call: &'static str,
     after: Duration,

@@ -1,4 +1,4 @@
-//! The reasons why a session ends, and which of them are final.
+//! The errors that end a session, and which of them a retry cannot mend.
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +12,7 @@ use hrm_proto::WIRE_MAJOR;
 use thiserror::Error;
 use tonic::{Code, Status};
 
-/// The learner's refusal of this wire version.
+/// The learner's rejection of this wire version.
 const WIRE_VERSION: Refusal = Refusal::WireVersion {
     found: WIRE_MAJOR,
     expected: WIRE_MAJOR,
@@ -39,15 +39,18 @@ impl fmt::Display for Stream {
 /// The reason why a session ended.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The URL is no URL.
-    #[error("actor.learner = {url:?} is not a URL such as http://127.0.0.1:50051: {reason}")]
+    /// The URL is invalid.
+    #[error(
+        "invalid actor.learner = {url:?}: {reason}\n  remedy: set it to the learner's address, such as \
+         http://127.0.0.1:50051"
+    )]
     Url {
-        /// What was configured.
+        /// The configured URL.
         url: String,
-        /// What the parser says.
+        /// The parser's message.
         reason: String,
     },
-    /// A certificate, key or token that cannot be used.
+    /// A certificate, key or token file is unusable.
     #[error(transparent)]
     File(#[from] FileError),
     /// The learner cannot be reached, or the connection broke.
@@ -56,48 +59,48 @@ pub enum SessionError {
     /// The learner ended a call.
     #[error("the learner answered {}: {}", .0.code(), .0.message())]
     Status(Box<Status>),
-    /// The learner took a call and said nothing.
+    /// The learner accepted a call and did not answer it.
     #[error("the learner did not answer {call} within {} s", .after.as_secs_f64())]
     NoAnswer {
-        /// The call.
+        /// The name of the call.
         call: &'static str,
-        /// The time that it was waited for.
+        /// The time limit that passed.
         after: Duration,
     },
     /// The learner closed a stream without a status, as it does when it stops.
     #[error("the learner closed the {0} stream")]
     Closed(Stream),
-    /// What the learner answered to the handshake is not what arrived.
-    #[error("the learner's specification was damaged on its way")]
+    /// The handshake's answer fails its checksum.
+    #[error("the learner's specification was damaged in transit")]
     Damaged,
-    /// Damaged or foreign weights.
+    /// The weights are damaged or belong to another model.
     #[error("weights: {0}")]
     Weights(WeightsError),
-    /// The learner asks for a configuration that this actor cannot run.
-    #[error("the learner's specification: {0}")]
+    /// The learner's specification is unreadable or invalid.
+    #[error("{0}")]
     Spec(SpecError),
-    /// The mazes of the specification cannot be played.
+    /// The specification's mazes are invalid.
     #[error("the learner's mazes: {0}")]
     Env(InvalidValue),
-    /// The model of the specification cannot be built.
+    /// The specification's model is invalid.
     #[error("the learner's model: {0}")]
     Model(InvalidValue),
-    /// The same specification gives another model here: the two programs are of different releases.
+    /// Actor and learner build different models from the same specification, so their releases differ.
     #[error(
-        "the learner's model has fingerprint {learner:016x}, this actor builds {actor:016x} from the \
-         same specification; run the same release on both sides"
+        "the learner's model has fingerprint {learner:016x}, but this actor's model of the same specification has \
+         {actor:016x}\n  remedy: run the same release of actor and learner"
     )]
     Fingerprint {
-        /// What the learner says.
+        /// The fingerprint of the learner's model.
         learner: u64,
-        /// What was built here.
+        /// The fingerprint of this actor's model.
         actor: u64,
     },
     /// The rollout thread panicked.
     #[error("the rollout thread panicked")]
     Panicked,
-    /// The operating system gave no thread.
-    #[error("starting the rollout thread: {0}")]
+    /// The operating system started no thread.
+    #[error("cannot start the rollout thread: {0}")]
     Thread(std::io::Error),
 }
 
@@ -114,7 +117,7 @@ impl From<Status> for SessionError {
 }
 
 impl SessionError {
-    /// True when trying again cannot help.
+    /// True when a retry cannot help.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Url { .. }
@@ -123,7 +126,7 @@ impl SessionError {
             | Self::Model(_)
             | Self::Fingerprint { .. }
             | Self::Panicked => true,
-            // The learner's own word, not that of a proxy before a learner that restarts.
+            // Only the learner's own rejection counts, not a proxy's answer while the learner restarts.
             Self::Status(status) => WIRE_VERSION.is(status),
             Self::NoAnswer { .. }
             | Self::Damaged
@@ -135,12 +138,12 @@ impl SessionError {
         }
     }
 
-    /// True when the learner says that there is nothing left to act for.
+    /// True when the learner says that the run is complete.
     pub(crate) fn is_run_complete(&self) -> bool {
         matches!(self, Self::Status(status) if Refusal::RunComplete.is(status))
     }
 
-    /// True when the upload ended as it does when the learner stops.
+    /// True when the upload ended as it does when a learner stops.
     pub(crate) fn is_goodbye(&self) -> bool {
         match self {
             Self::Closed(stream) => *stream == Stream::Upload,
@@ -170,7 +173,7 @@ mod tests {
         Hrm::new(&config, grid, 0, tch::Device::Cpu).expect("a valid model")
     }
 
-    /// However they are printed: a cause stands in the text or behind it.
+    /// A cause is in the message or in `source`, never in both.
     #[tokio::test]
     async fn errors_say_their_cause_once() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,4 +1,4 @@
-//! The handshake: an actor joins, and learns what to play.
+//! The handshake: an actor joins and receives its specification.
 
 use hrm_common::{config::Spec, model::Hrm, refusal::Refusal, wire};
 use hrm_proto::{
@@ -13,7 +13,7 @@ use crate::{
     options::ActorOptions,
 };
 
-/// Everything that the handshake settles.
+/// The result of the handshake.
 pub(crate) struct Joined {
     pub(crate) session: u64,
     pub(crate) seed: u64,
@@ -21,11 +21,11 @@ pub(crate) struct Joined {
     pub(crate) model: Hrm,
 }
 
-/// Joins the learner: exchanges wire versions, takes the specification, and builds its model.
+/// Joins the learner: exchanges wire versions, receives the specification, and builds its model.
 ///
 /// # Errors
 ///
-/// When the learner refuses, or this actor cannot do what it asks for.
+/// Fails when the learner rejects the actor, the wire versions differ, or the specification is invalid.
 pub(crate) async fn join(
     client: &mut Client,
     options: &ActorOptions,
@@ -56,7 +56,7 @@ pub(crate) async fn join(
         return Err(Status::from(refusal).into());
     }
     let spec = Spec::from_json(&spec).map_err(SessionError::Spec)?;
-    // The weights that count arrive on the subscription; the seed of these never shows.
+    // These weights are never used: the subscription replaces them before the first unroll.
     let model =
         Hrm::new(&spec.model, spec.env.grid(), 0, tch::Device::Cpu).map_err(SessionError::Model)?;
     if model.fingerprint() != model_fingerprint {

@@ -1,20 +1,20 @@
 //! The actor: steps mazes with a local copy of the model and streams unrolls to the learner.
 //!
-//! In the order of the data's path:
+//! Its modules, in the order of the data's path:
 //!
 //! ```text
-//!   run            sessions one after another, with backoff     (tokio task)
+//!   run            one session after another, with backoff      (tokio task)
 //!   session        starts and supervises the rest               (tokio task)
-//!     connect        TCP, TLS, the token of every call
-//!     join           the handshake: specification and model
+//!     connect        TCP, TLS, the token for every call
+//!     join           handshake: specification and model
 //!     weight_sync    subscription -> newest verified weights    (tokio task)
-//!     rollout_thread swaps weights, asks for unrolls            (thread)
+//!     rollout_thread loads new weights, plays unrolls           (thread)
 //!     rollout        T ticks of N environments -> one unroll    (thread)
 //!     upload         unrolls -> client-streaming call           (tokio task)
 //! ```
 //!
-//! The rollout thread and the tasks share two things: a watch that holds the newest weights, and a channel of capacity 1
-//! that holds the next unroll to send. [`options`] says how an actor reaches its learner, [`error`] why a session ended.
+//! The rollout thread and the tasks share two channels: a watch with the newest weights, and a channel of capacity 1
+//! with the next unroll to send. [`options`] holds the settings of a process, [`error`] the reasons why a session ends.
 
 pub mod connect;
 pub mod error;

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 #[command(
     version,
     after_help = "Exit status: 0 when the run is complete or the actor was asked to stop, \
-    64 for an impossible configuration, 1 for any other failure."
+    64 for an invalid configuration, 1 for any other failure."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -28,16 +28,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Act for a learner until its run is complete; reconnects by itself.
+    /// Act for a learner until its run is complete; reconnect after every interruption.
     ///
     /// Mazes, model and unroll length come from the learner. Example:
     ///
     ///   hrm-actor run --learner http://127.0.0.1:50051
     #[command(verbatim_doc_comment)]
     Run(RunArgs),
-    /// Ask the actor with the same configuration, on this machine, whether it is well.
+    /// Check the health of the actor that runs on this machine with the same configuration.
     ///
-    /// It must serve the health service (actor.health_listen). Exit status 0 when it is serving. Example:
+    /// Needs actor.health_listen in that configuration. The exit status is 0 when the actor is healthy. Example:
     ///
     ///   hrm-actor health --set actor.health_listen=127.0.0.1:50053
     #[command(verbatim_doc_comment)]
@@ -48,7 +48,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct HealthArgs {
-    /// What to ask for: "joined" whether it is joined to its learner, "" whether the process lives.
+    /// Check to ask for: "joined" (joined to its learner) or "" (the process runs).
     #[arg(long, value_name = "NAME", default_value = health::JOINED)]
     service: String,
     #[command(flatten)]
@@ -69,13 +69,13 @@ struct RunArgs {
     /// URL of the learner; the same as --set actor.learner=URL.
     #[arg(long, value_name = "URL")]
     learner: Option<String>,
-    /// Where to serve Prometheus metrics, "" for nowhere; the same as --set actor.metrics_listen=ADDR.
+    /// Address to serve Prometheus metrics on, "" for none; the same as --set actor.metrics_listen=ADDR.
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<String>,
-    /// A configuration file; an actor reads its sections [actor] and [telemetry].
+    /// Configuration file; an actor uses its sections [actor] and [telemetry].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set any key of the configuration.
+    /// Set a key of the configuration; can be repeated.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
 }
@@ -113,7 +113,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
 
 fn run(config: &Config) -> anyhow::Result<()> {
     telemetry::init_logging(&config.telemetry, std::io::stderr)?;
-    // Batches of one actor are too small to be worth splitting; more cores are for more actors.
+    // One actor's batches are too small to split. More cores are for more actors.
     tch::set_num_threads(1);
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
@@ -134,7 +134,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
         };
         anyhow::Ok(hrm_actor::run(options, shutdown).await?)
     });
-    // A task or thread that hangs must not keep the process from ending.
+    // A task or thread that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result? {
         Ending::RunComplete => tracing::info!("the run is complete"),
@@ -143,7 +143,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves what the actor says about its health; `joined` is whether it has a learner.
+/// Serves the health service; `joined` is true while the actor is joined to its learner.
 async fn serve_health(
     address: SocketAddr,
     mut joined: watch::Receiver<bool>,
@@ -162,14 +162,14 @@ async fn serve_health(
 
 fn health(config: &Config, service: &str) -> anyhow::Result<()> {
     let address = config.actor.health_listen.context(
-        "actor.health_listen = \"\": this actor serves no health service\n  remedy: set it, for the actor \
-         and here, to an address such as 127.0.0.1:50053",
+        "invalid actor.health_listen = \"\": the actor serves no health service\n  remedy: set it, for the actor \
+         and for this command, to an address such as 127.0.0.1:50053",
     )?;
     let runtime = tokio::runtime::Runtime::new()?;
     Ok(runtime.block_on(health::check(address, service))?)
 }
 
-/// Host name and process id: enough for a person to find this process by the learner's log.
+/// Host name and process id, by which the operator finds this process from the learner's log.
 fn process_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), std::process::id())

@@ -1,4 +1,4 @@
-//! How an actor reaches its learner.
+//! The settings of an actor process.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use tokio::sync::watch;
 
 use crate::connect::Credentials;
 
-/// The longest that a learner may take to answer a call.
+/// Time limit for the learner's answer to a call.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How an actor process reaches its learner.
+/// The settings of an actor process.
 #[derive(Debug, Clone)]
 pub struct ActorOptions {
     /// URL of the learner, such as `http://127.0.0.1:50051`.
     pub learner: String,
-    /// Certificates and token.
+    /// Certificates and the source of the token.
     pub credentials: Credentials,
-    /// A name for the learner's logs.
+    /// The actor's name in the learner's log.
     pub name: String,
-    /// Random, one per process: an older session of the same actor is fenced off by it.
+    /// A random number, one per process. The learner fences an older session with the same number.
     pub actor_id: u64,
-    /// Shortest wait before connecting again.
+    /// Shortest wait before the next attempt to connect.
     pub backoff_min: Duration,
-    /// Longest wait before connecting again.
+    /// Longest wait before the next attempt to connect.
     pub backoff_max: Duration,
-    /// The longest that the learner may take to answer a call.
+    /// Time limit for the learner's answer to a call.
     pub answer: Duration,
-    /// How long a shutdown may wait for the learner to take what was sent.
+    /// Time limit, at shutdown, for the learner to receive the unrolls that were sent.
     pub drain: Duration,
-    /// Told when the actor joins its learner and when it has lost it.
+    /// True while the actor is joined to its learner.
     pub joined: watch::Sender<bool>,
 }
 
 impl ActorOptions {
-    /// The options of a configuration's `[actor]`, with a random id.
+    /// Returns the settings of the `[actor]` section, with a random id.
     pub fn new(config: &Config, name: String) -> Self {
         let actor = &config.actor;
         Self {

@@ -1,9 +1,9 @@
-//! T ticks of N environments make one unroll.
+//! Plays T ticks of N environments and records them as one unroll.
 //!
 //! ```text
 //!   a tick:  observations --act--> actions, logits, z'
 //!                         --step-> rewards, flags, next observations (auto-reset)
-//!            z' of ended episodes goes back to the initial vectors before the next tick
+//!            z' of ended episodes is reset to the initial vectors before the next tick
 //! ```
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -16,23 +16,22 @@ use hrm_common::{
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// What a rollout needs of its environments. [`VecEnv`] is the one with mazes; the tests have one
-/// that counts.
+/// The environments of a rollout. [`VecEnv`] implements it with mazes; a test implements it with counters.
 pub trait Environments {
-    /// u8 `[N, S]`, after auto-reset.
+    /// The observations, u8 `[N, S]`, after auto-reset.
     fn observations(&self) -> &[u8];
-    /// Steps every environment and resets those whose episode ended.
+    /// Steps every environment with `actions`, u8 `[N]`, and resets those whose episode ended.
     fn step(&mut self, actions: &[u8]);
-    /// f32 `[N]`, of the last step.
+    /// The rewards of the last step, f32 `[N]`.
     fn rewards(&self) -> &[f32];
-    /// u8 `[N]`, of the last step.
+    /// The [`flag`]s of the last step, u8 `[N]`.
     fn flags(&self) -> &[u8];
-    /// The summary and the final observation u8 `[S]` of each episode that ended in the last step,
-    /// in the order of the environments.
+    /// The summary and the final observation, u8 `[S]`, of each episode that ended in the last step, in the order of
+    /// the environments.
     fn ended(&self) -> impl Iterator<Item = (EpisodeSummary, &[u8])>;
-    /// `[N]`: the curriculum's distance limit of the episode that each environment is in, 0 for a uniform one.
+    /// The curriculum's distance limit of each environment's running episode, `[N]`, in steps; 0 for a uniform episode.
     fn curriculum_distances(&self) -> impl Iterator<Item = u32>;
-    /// The curriculum of the episodes from the next reset on.
+    /// Sets the curriculum of the episodes that start from now on.
     fn set_curriculum(&mut self, curriculum: Curriculum);
 }
 
@@ -63,7 +62,7 @@ impl Environments for VecEnv {
     }
 }
 
-/// N environments, the policy that walks them, and the count of unrolls made so far.
+/// N environments, the policy that acts in them, and the number of unrolls so far.
 #[derive(Debug)]
 pub struct Rollout<E, N> {
     envs: E,
@@ -77,7 +76,7 @@ pub struct Rollout<E, N> {
 }
 
 impl<E: Environments, N: Network> Rollout<E, N> {
-    /// A rollout whose environments are all at the start of an episode.
+    /// Returns a rollout whose environments are all at the start of an episode.
     pub fn new(
         envs: E,
         policy: Policy<N>,
@@ -100,18 +99,17 @@ impl<E: Environments, N: Network> Rollout<E, N> {
         }
     }
 
-    /// The policy, to swap weights in between unrolls.
+    /// The policy, which takes new weights between unrolls.
     pub fn policy(&mut self) -> &mut Policy<N> {
         &mut self.policy
     }
 
-    /// The environments, to steer their curriculum.
+    /// The environments, which take a new curriculum between unrolls.
     pub fn envs(&mut self) -> &mut E {
         &mut self.envs
     }
 
-    /// Plays T ticks on the weights of `version`. `None` when `stop` said so in between: the
-    /// unroll is abandoned.
+    /// Plays T ticks with the weights of `version`. Returns `None` when `stop` becomes true: the unroll is abandoned.
     pub fn unroll(
         &mut self,
         version: u64,
@@ -161,7 +159,7 @@ impl<E: Environments, N: Network> Rollout<E, N> {
                 .for_each(|&r| rewards.put_f32_le(r));
             flags.extend_from_slice(self.envs.flags());
             for (summary, observation) in self.envs.ended() {
-                // The goal was not reached, so the episode was cut off: its last value is bootstrapped.
+                // An episode without success was truncated, so the learner bootstraps from its final observation.
                 if !summary.success {
                     final_tokens.extend_from_slice(observation);
                 }

@@ -1,4 +1,4 @@
-//! The rollout thread: swap weights, play an unroll, hand it to the upload.
+//! The rollout thread: loads new weights, plays an unroll, passes it to the upload.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,8 +14,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{error::SessionError, join::Joined, rollout::Rollout};
 
-/// The body of the rollout thread: swap weights, play an unroll, hand it on. Ends without an error
-/// when it is told to stop or nobody listens any more.
+/// Loads new weights, plays an unroll and passes it to the upload, again and again.
+///
+/// Returns without an error when `stop` is set or a channel is closed.
+///
+/// # Errors
+///
+/// Fails when the mazes of the specification are invalid or the weights do not fit the model.
 pub(crate) fn rollout_thread(
     joined: Joined,
     mut newest: watch::Receiver<Option<Weights>>,
@@ -52,8 +57,8 @@ pub(crate) fn rollout_thread(
             Ok(credit) => credit.forget(),
             Err(_) => return Ok(()),
         }
-        // In synchronous mode the weights made from the last unroll are waited for; otherwise only
-        // the first ones are.
+        // A synchronous actor waits for the weights that its last unroll went into. Any other actor waits
+        // for the first weights only.
         let fresh_enough = |newest: &Option<Weights>| match (newest, version) {
             (None, _) => false,
             (Some(_), None) => true,
@@ -70,8 +75,8 @@ pub(crate) fn rollout_thread(
             let loaded = rollout.policy().load(&weights.body);
             loaded.map_err(SessionError::Weights)?;
             if version.is_none() {
-                // The vectors that a carry starts from are fixed tensors of the weights: until now the
-                // environments held those of a model that nobody trains.
+                // The initial carry is part of the weights. Until now the environments held the carry of the
+                // untrained model.
                 rollout.policy().reset(&vec![true; spec.rollout.envs]);
             }
             rollout.envs().set_curriculum(Curriculum {
@@ -137,8 +142,7 @@ mod tests {
         Hrm::new(&spec.model, spec.env.grid(), seed, Device::Cpu).expect("a valid model")
     }
 
-    /// The vectors that a carry starts from are part of the weights, so the first episodes too must wait
-    /// for the learner's.
+    /// The initial carry is part of the weights, so the first episodes must start from the learner's.
     #[test]
     fn the_first_carry_starts_from_the_learners_vectors() {
         let joined = joined();

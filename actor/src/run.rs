@@ -1,4 +1,4 @@
-//! An actor from its start to its end: one session after another, with a backoff between them.
+//! Runs an actor: one session after another, with a backoff between them.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::{
     session::{Ending, session},
 };
 
-/// A session that lived this long after it joined counts as healthy: the backoff starts over.
+/// A session that lasts this long after it joined is healthy, and resets the backoff.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// Acts for the learner until the run is complete or `shutdown` trips; reconnects by itself.
+/// Acts for the learner until the run is complete or `shutdown` trips. Reconnects after every interruption.
 ///
 /// # Errors
 ///
-/// Only what trying again cannot mend: a bad URL, another wire version, an impossible specification, and, at
-/// the start, a certificate, key or token that cannot be used. Later, such a file may be about to be replaced.
+/// Fails where a retry cannot help: an invalid URL, another wire version or an invalid specification. An unusable
+/// certificate, key or token is an error at the start only, because later the file may be about to be replaced.
 pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Ending, SessionError> {
     options.credentials.read()?;
-    // So that it is scraped as 0 while there is no learner yet.
+    // Exports the gauge as 0 until the actor joins.
     names::ACTOR_CONNECTED.get().increment(0.0);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
     loop {

@@ -1,11 +1,11 @@
-//! One session: connect, join, act until the first of its parts ends.
+//! One session: connects, joins, and acts until one of its parts ends.
 //!
 //! ```text
 //!   Join --spec, seed--> build environments and model
 //!     |-- task   weight_sync --newest weights (watch)--> |
 //!     |-- thread rollout     <---------------------------|
 //!     |                 `--unrolls (channel of 1)--> task upload
-//!     `-- ends when the first of them ends, or on shutdown
+//!     `-- ends when one of them ends, or on shutdown
 //! ```
 
 use std::{
@@ -33,11 +33,11 @@ use crate::{
     weight_sync::{SyncEnd, weight_sync},
 };
 
-/// Unrolls between the rollout thread and the upload. The credits bound what is in flight; this only
-/// hands over.
+/// Capacity of the channel from the rollout thread to the upload. It only hands unrolls over: the credits limit the
+/// unrolls in flight.
 const HAND_OVER: usize = 1;
 
-/// The reason why an actor is done.
+/// The reason why an actor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The learner finished the run.
@@ -46,7 +46,7 @@ pub enum Ending {
     Stopped,
 }
 
-/// Counts a joined actor for as long as it is held.
+/// Counts an actor as joined until it is dropped.
 struct Connected<'a>(&'a watch::Sender<bool>);
 
 impl<'a> Connected<'a> {
@@ -64,7 +64,7 @@ impl Drop for Connected<'_> {
     }
 }
 
-/// One session, from the connection to its end. `joined_at` is when it joined, if it came so far.
+/// Runs one session, from the connection to its end. Sets `joined_at` when the actor joins.
 pub(crate) async fn session(
     options: &ActorOptions,
     shutdown: &Shutdown,
@@ -99,7 +99,7 @@ pub(crate) async fn session(
         let credits = credits.clone();
         move || {
             let result = rollout_thread(joined, newest_rx, unroll_tx, &credits, &runtime, &stop);
-            // The supervisor may have left already; then nobody waits for the result.
+            // The session may have ended already, and then nothing receives the result.
             let _ = rollout_done_tx.send(result);
         }
     });
@@ -115,7 +115,7 @@ pub(crate) async fn session(
     let uploading = upload(client, answer, unroll_rx, credits.clone(), in_flight);
     let mut upload = tokio::spawn(uploading);
 
-    // Whatever ends first decides; a rollout that ends by itself hit an error or a closed channel.
+    // The part that ends first decides the result. A rollout ends by itself only after an error or a closed channel.
     let mut subscribed = true;
     let mut result = tokio::select! {
         end = &mut sync => {
@@ -139,18 +139,18 @@ pub(crate) async fn session(
         () = shutdown.tripped() => Ok(Ending::Stopped),
     };
 
-    // A learner that ends a run closes both streams; only the subscription says that it is complete. One that is gone
-    // ends both at once, and what a live one still has to send may take its time on a busy link.
+    // A learner that completes a run closes both streams, but only the subscription says so, and it may arrive late.
+    // A learner that is gone ends both streams at once, so the wait is short.
     if subscribed
         && result.as_ref().is_err_and(SessionError::is_goodbye)
         && let Ok(Ok(SyncEnd::RunComplete)) = tokio::time::timeout(options.drain, &mut sync).await
     {
         result = Ok(Ending::RunComplete);
     }
-    // The rollout may wait for weights: with their sender gone it waits no longer.
+    // A rollout that waits for weights returns when their sender is dropped.
     drop(sync);
 
-    // The rollout abandons its unroll within a tick; dropping its sender ends the upload in order.
+    // The rollout abandons its unroll within a tick. It then drops its sender, which ends the upload in order.
     stop.store(true, Ordering::Relaxed);
     credits.close();
     if !upload.is_finished() && result.is_ok() {
@@ -164,7 +164,7 @@ pub(crate) async fn session(
     }
 }
 
-/// Waits until the learner has taken everything that was sent, or the deadline is over.
+/// Waits until the learner has received everything that was sent, for `deadline` at most.
 async fn drain(
     upload: &mut JoinHandle<Result<Uploaded, SessionError>>,
     session: u64,

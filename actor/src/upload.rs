@@ -1,4 +1,4 @@
-//! Streams unrolls to the learner, and takes back leave to make more.
+//! Streams unrolls to the learner, and receives credits for more.
 
 use std::{
     sync::{
@@ -18,19 +18,23 @@ use crate::{
     error::SessionError,
 };
 
-/// What came of an upload that ended in order.
+/// The result of an upload that ended in order.
 pub(crate) struct Uploaded {
-    /// Frames handed to the transport.
+    /// Frames passed to the transport.
     pub(crate) frames_sent: u64,
-    /// The learner's last word.
+    /// The learner's last acknowledgement.
     pub(crate) ack: UploadAck,
 }
 
-/// Sends what `unrolls` yields until its sender is gone, then waits for the learner's last word.
+/// Sends the unrolls from `unrolls` until its sender is dropped, then waits for the learner's last acknowledgement.
 ///
-/// Every unroll that the trainer takes gives one permit back to `credits`, which the rollout thread
-/// spends: so an actor is never more than `in_flight` unrolls ahead of the learner, whatever a learner
-/// acknowledges. It must answer within `answer`. Should it stop reading, HTTP/2 flow control stops this stream all the same.
+/// Every unroll that the trainer takes returns one permit to `credits`, and every new unroll costs one. An actor is
+/// therefore never more than `in_flight` unrolls ahead of the learner, whatever the learner acknowledges. HTTP/2 flow
+/// control stops the stream if the learner stops reading.
+///
+/// # Errors
+///
+/// Fails when the learner does not answer within `answer`, or ends the call with an error.
 pub(crate) async fn upload(
     mut client: Client,
     answer: Duration,

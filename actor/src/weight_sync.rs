@@ -1,4 +1,4 @@
-//! Keeps the newest verified weights at hand while the rollout goes on.
+//! Receives weights while the rollout plays, and keeps the newest verified version available.
 
 use std::time::Duration;
 
@@ -14,17 +14,20 @@ use crate::{
     error::SessionError,
 };
 
-/// How a subscription ended without an error.
+/// The end of a subscription that met no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SyncEnd {
     /// The learner said that the run is complete.
     RunComplete,
-    /// The learner closed the stream: it is going away.
+    /// The learner closed the stream, because it stops.
     Closed,
 }
 
-/// Subscribes and writes every version that arrives into `newest`, until the stream ends. The learner must
-/// answer within `answer`.
+/// Subscribes, and writes every version that arrives into `newest` until the stream ends.
+///
+/// # Errors
+///
+/// Fails when the learner does not answer within `answer`, the stream breaks, or weights are damaged.
 pub(crate) async fn weight_sync(
     mut client: Client,
     answer: Duration,

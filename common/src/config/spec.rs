@@ -32,11 +32,11 @@ pub struct Spec {
 pub enum SpecError {
     /// It is not JSON, or a field is missing or of the wrong type.
     #[error(
-        "the learner's spec cannot be read: {0}\n  remedy: run the same release of actor and learner"
+        "cannot read the learner's specification: {0}\n  remedy: run the same release of actor and learner"
     )]
     Malformed(serde_json::Error),
     /// A value is out of range.
-    #[error("the learner's spec: {0}")]
+    #[error("the learner's specification: {0}")]
     Invalid(InvalidValue),
 }
 

@@ -1,6 +1,6 @@
-//! The learner: unrolls from many actors in, V-trace updates, new weights out.
+//! The learner: receives unrolls from many actors, makes V-trace updates, and publishes new weights.
 //!
-//! One folder per step, in the order of the data's path. Each opens with its own flow.
+//! Each step of the data's path has a folder, listed here in that order. Each folder's `mod.rs` opens with its flow.
 //!
 //! ```text
 //!   transport    a socket becomes a call: connections, TLS, HTTP/2
@@ -8,11 +8,12 @@
 //!   training     unrolls become a batch, the batch becomes new weights
 //!   evaluation   weights become figures on held-out episodes
 //!   storage      the files of a run: checkpoints, metrics, ledger
-//!   run          starts all of these, trains, and brings the run to its end
+//!   run          starts all of these, trains, and evaluates and closes the run at its end
 //! ```
 //!
-//! Four more use a run or what it leaves: [`cli`], the command line; [`study`], many runs compared; [`analyse`], a look
-//! into the decisions of a checkpoint; [`plot`], the pictures. Imports go downwards only: `scripts/imports.py` checks it.
+//! Four more folders use runs and their files: [`cli`] is the command line, [`study`] compares many runs, [`analyse`]
+//! measures the decisions of a checkpoint, and [`plot`] draws pictures. A folder imports only from folders above it in
+//! this diagram; `scripts/imports.py` checks this.
 
 pub mod admission;
 pub mod analyse;

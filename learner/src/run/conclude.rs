@@ -1,12 +1,12 @@
-//! The end of a run: owed and final evaluations, `episodes.csv`, `summary.json`, the learning curve.
+//! The end of a run: owed and final evaluations, `episodes.csv`, the learning curve and `summary.json`.
 //!
 //! ```text
 //!   owed evaluations -> final evaluations -> episodes.csv -> metrics.jsonl -> learning curve -> summary.json
 //! ```
 //!
-//! `summary.json` comes last and says that everything before it is done. A start that finds it for the frames
-//! of its checkpoint evaluates nothing. After a crash anywhere before it the evaluations are made again; they
-//! give the same figures, and a record that is in `metrics.jsonl` already is not appended a second time.
+//! `summary.json` is written last, so its existence means that everything before it is done. A start that finds it for
+//! the frames of its checkpoint evaluates nothing. After a crash before it, the next start makes the evaluations again.
+//! They give the same figures, and a record that `metrics.jsonl` already has is not appended again.
 
 use std::sync::atomic::AtomicBool;
 
@@ -32,12 +32,12 @@ use crate::{
     },
 };
 
-/// The rest of a trainer once its streams are closed.
+/// The parts of a trainer that remain once its streams are closed.
 #[derive(Debug)]
 pub(crate) struct Finished {
     model: Hrm,
     metrics: MetricsLog,
-    /// For the sessions that are still to be booked.
+    /// The ledger, for the sessions that have no line in it yet.
     pub ledger: LedgerFile,
     frames: u64,
     updates: u64,
@@ -47,7 +47,8 @@ pub(crate) struct Finished {
 
 impl Finished {
     pub(crate) fn new(mut trainer: Trainer) -> Self {
-        // Only now that the last word is out: who is refused leaves, and would come back for it otherwise.
+        // Not earlier: the end of the run must be published first. A rejected actor leaves, and would reconnect to
+        // learn of it.
         trainer.batcher.close();
         Self {
             seconds: trainer.time.seconds(),
@@ -60,8 +61,8 @@ impl Finished {
         }
     }
 
-    /// Evaluates a complete run, unless an earlier start has, and writes its result. `stop` ends the
-    /// evaluations without a result; the run is saved already, and a resume makes them.
+    /// Evaluates a complete run and writes its result, unless an earlier start has. `stop` ends the evaluations without
+    /// a result; the run is already saved, and a resumed run evaluates again.
     pub(crate) fn conclude(
         mut self,
         end: End,
@@ -81,7 +82,7 @@ impl Finished {
             if evaluations.is_empty()
                 && let Some(earlier) = self.earlier()
             {
-                // Of these weights too, by other evaluations.
+                // The earlier result has the same weights, but other evaluation settings.
                 return Ok(earlier);
             }
         }
@@ -98,8 +99,8 @@ impl Finished {
         Ok(summary)
     }
 
-    /// The result that an earlier start wrote, if it is of these weights and these evaluations. The trainer
-    /// withdraws it before it changes the weights.
+    /// Returns the result of an earlier start, if it has these weights and these evaluation settings. The trainer
+    /// removes that result before it changes the weights.
     fn concluded(&self, config: &Config) -> Option<Summary> {
         let (episodes, seed) = (config.eval.final_episodes, config.eval.seed);
         let same = |e: &Evaluation| e.episodes == episodes && e.seed == Some(seed);
@@ -107,7 +108,7 @@ impl Finished {
             .filter(|summary| summary.evaluations.iter().all(same))
     }
 
-    /// The result that an earlier start wrote, if it is of these weights.
+    /// Returns the result of an earlier start, if it has these weights.
     fn earlier(&self) -> Option<Summary> {
         let summary = Summary::read(self.run_dir.path())?;
         let holds = summary.complete
@@ -117,13 +118,13 @@ impl Finished {
         holds.then_some(summary)
     }
 
-    /// Makes what is owed and the final evaluations, and records them; none when `stop` was set meanwhile.
+    /// Makes and records the owed and the final evaluations. Returns none of them if `stop` was set meanwhile.
     fn evaluate(&mut self, config: &Config, stop: &AtomicBool) -> anyhow::Result<Vec<Evaluation>> {
         let path = self.run_dir.file("metrics.jsonl");
         let records = metrics_log::read(&path)?;
         let (owed, jobs) = OwedEvaluations::open(self.run_dir.path(), self.frames, &records)?;
         let mut periodic = GreedyEvaluation::new(config)?;
-        // The final evaluation takes the place of one at the same frames.
+        // The final evaluation replaces an owed one at the same frames.
         for job in jobs.iter().filter(|job| job.frames < self.frames) {
             match periodic.of(job, stop) {
                 Ok(Some(record)) => self.metrics.append(&Record::Eval(record))?,
@@ -141,7 +142,7 @@ impl Finished {
         let path = self.run_dir.file(EPISODES);
         files::write(&path, finals.episodes)
             .with_context(|| format!("writing {}", path.display()))?;
-        // The others are no points of the learning curve.
+        // The sampled evaluation and the oracle's are not points of the learning curve.
         let [greedy, ..] = &finals.evaluations;
         let record = EvalRecord {
             frames: self.frames,
@@ -158,7 +159,7 @@ impl Finished {
     }
 }
 
-/// True when a record is of the same weights and the same episodes as an evaluation.
+/// Returns true when a record has the same weights and episodes as an evaluation.
 fn is_same(earlier: &Record, record: &EvalRecord) -> bool {
     let of = |record: &EvalRecord| {
         let Evaluation {
@@ -172,16 +173,16 @@ fn is_same(earlier: &Record, record: &EvalRecord) -> bool {
     matches!(earlier, Record::Eval(earlier) if of(earlier) == of(record))
 }
 
-/// The final evaluations.
+/// Results of the final evaluations.
 struct Finals {
-    /// Greedy, sampled and the oracle's.
+    /// The greedy policy's, the sampled policy's and the oracle's.
     evaluations: [Evaluation; 3],
     /// `episodes.csv`.
     episodes: String,
 }
 
 impl Finals {
-    /// Evaluates the weights of a finished run; `None` when `stop` was set meanwhile.
+    /// Evaluates the weights of a finished run. Returns `None` when `stop` was set meanwhile.
     fn of(model: &Hrm, config: &Config, stop: &AtomicBool) -> anyhow::Result<Option<Self>> {
         let held_out = HeldOut {
             env: &config.env,

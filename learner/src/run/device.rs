@@ -1,13 +1,13 @@
-//! The device of the learner's tensors: what `run.device` asks for, on what this machine has.
+//! The device of the learner's tensors, from `run.device` and the hardware of this machine.
 //!
 //! ```text
 //!   cpu          nothing is loaded
 //!   auto, cuda   libtorch_cuda.so beside the libtorch in use -> NVIDIA driver -> a device
 //! ```
 //!
-//! libtorch_cuda.so is loaded here and not linked. The linker drops it, because programs of ours call nothing in it by
-//! name; and one program should serve a libtorch with CUDA and one without. libtorch looks only once, when it is first
-//! asked about CUDA, for what that library registers. So the library must be loaded before that question.
+//! This module loads libtorch_cuda.so; the program does not link it. The linker would drop it, because the program
+//! calls nothing in it by name. Loading also lets one program run with and without CUDA. libtorch looks for what the
+//! library registers once, at the first query about CUDA. So the library must be loaded before that query.
 
 use std::{
     ffi::OsStr,
@@ -22,23 +22,23 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::run::shared_library;
 
-/// The part of libtorch that computes on NVIDIA's GPUs.
+/// The part of libtorch that computes on NVIDIA GPUs.
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 /// The part that every libtorch has.
 const CPU_LIBRARY: &str = "libtorch_cpu.so";
 /// The library of NVIDIA's driver.
 const DRIVER: &str = "libcuda.so.1";
 
-/// Why no CUDA device can be used.
+/// Reason why no CUDA device can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoCuda {
-    /// The folder of libtorch is not known.
+    /// The folder of libtorch is unknown.
     #[error("the folder of libtorch cannot be found: {0}")]
     NoLibtorch(String),
-    /// libtorch is one for the CPU.
+    /// This libtorch is a CPU build.
     #[error("this libtorch has no CUDA library: {} does not exist", .0.display())]
     NoLibrary(PathBuf),
-    /// The CUDA library is there, and the dynamic loader refuses it.
+    /// The CUDA library exists, but the dynamic loader cannot load it.
     #[error("{} cannot be loaded: {reason}", .library.display())]
     Unloadable {
         /// The file.
@@ -46,10 +46,10 @@ pub(crate) enum NoCuda {
         /// The dynamic loader's message.
         reason: String,
     },
-    /// The CUDA library is loaded, and the driver cannot be.
+    /// The CUDA library is loaded, but the driver cannot be loaded.
     #[error("libtorch's CUDA library is loaded, but there is no NVIDIA driver: {0}")]
     NoDriver(String),
-    /// The CUDA library and the driver are loaded, and libtorch can use no device.
+    /// The CUDA library and the driver are loaded, but libtorch can use no device.
     #[error(
         "libtorch's CUDA library and the NVIDIA driver's are loaded, but no CUDA device can be used: {0}"
     )]
@@ -57,7 +57,7 @@ pub(crate) enum NoCuda {
 }
 
 impl NoCuda {
-    /// The remedy.
+    /// Returns the remedy.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::NoLibtorch(_) => "link libtorch as shared libraries",
@@ -81,7 +81,7 @@ impl NoCuda {
     }
 }
 
-/// `run.device = "cuda"` where no CUDA device can be used.
+/// `run.device = "cuda"`, but no CUDA device can be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "run.device = \"cuda\" (from {origin}): {cause}\n  remedy: {}; or set run.device = \"cpu\"",
@@ -92,19 +92,19 @@ pub(crate) struct DeviceError {
     cause: NoCuda,
 }
 
-/// A device, and why it was chosen.
+/// A device and the reason for its choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// The device of the learner's tensors.
     pub device: Device,
     /// The value of `run.device`, and for `auto` what was found.
     pub reason: String,
-    /// True when a GPU was probably meant to be used: this libtorch is one for CUDA.
+    /// True when this is a CUDA libtorch but no GPU can be used: the user probably wanted one.
     falls_short: bool,
 }
 
 impl Choice {
-    /// Logs the choice and its reason, as a warning where a CUDA libtorch is left unused.
+    /// Logs the choice and its reason: a warning when a CUDA libtorch remains unused.
     pub(crate) fn log(&self) {
         let device = label(self.device);
         if self.falls_short {
@@ -119,7 +119,7 @@ impl Choice {
 ///
 /// # Errors
 ///
-/// When a GPU is asked for and none can be used.
+/// Returns an error when a GPU is required and none can be used.
 pub(crate) fn choose(effective: &Effective) -> Result<Choice, DeviceError> {
     let choice = |device, reason: String, falls_short| Choice {
         device,
@@ -158,7 +158,7 @@ pub(crate) fn choose(effective: &Effective) -> Result<Choice, DeviceError> {
     }
 }
 
-/// The name of a device in logs and metrics: `cpu`, or `cuda:0` as in PyTorch.
+/// Returns the name of a device in logs and metrics: `cpu`, or `cuda:0` as in PyTorch.
 pub(crate) fn label(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
@@ -166,7 +166,7 @@ pub(crate) fn label(device: Device) -> String {
     }
 }
 
-/// Threads that share a minibatch on this device.
+/// Returns the number of threads that share a minibatch on this device.
 pub(crate) fn update_threads(config: &Config, device: Device) -> usize {
     match device {
         Device::Cpu => config.learner.resolved_threads(),
@@ -194,18 +194,18 @@ fn find_cuda() -> Result<(), NoCuda> {
     if tch::Cuda::is_available() {
         return Ok(());
     }
-    // libtorch says why only when it is made to use a device.
+    // libtorch gives the reason only when a program tries to use a device.
     let reason = match Tensor::f_zeros([1], (Kind::Float, Device::Cuda(0))) {
-        Ok(_) => "libtorch counts none".to_owned(),
+        Ok(_) => "libtorch finds no device".to_owned(),
         Err(TchError::Torch(message)) => message,
         Err(error) => error.to_string(),
     };
-    // The lines after the first are a stack trace.
+    // The other lines are a stack trace.
     let first = reason.lines().next().unwrap_or_default();
     Err(NoCuda::NoDevice(first.to_owned()))
 }
 
-/// The folder of the libtorch that this process has loaded.
+/// Returns the folder of the libtorch that this process has loaded.
 fn libtorch() -> io::Result<PathBuf> {
     let maps = std::fs::read("/proc/self/maps")?;
     folder_of(CPU_LIBRARY, &maps).ok_or_else(|| {
@@ -216,7 +216,7 @@ fn libtorch() -> io::Result<PathBuf> {
     })
 }
 
-/// The folder that a library was loaded from. A line of `maps` is `address mode offset device inode path`.
+/// Returns the folder that a library was loaded from. A line of `maps` is `address mode offset device inode path`.
 fn folder_of(library: &str, maps: &[u8]) -> Option<PathBuf> {
     let path = |line: &[u8]| {
         let begin = line.iter().position(|&byte| byte == b'/')?;
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_libtorch_of_this_process_is_found() {
-        // Makes sure that it is loaded: the linker leaves out what is not called.
+        // Ensures that libtorch is loaded: the linker leaves out a library that nothing calls.
         assert_eq!(
             Tensor::zeros([1], (Kind::Float, Device::Cpu)).size1().ok(),
             Some(1)

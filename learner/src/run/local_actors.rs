@@ -1,4 +1,4 @@
-//! The actors of the learner's own process, and the door that only they pass.
+//! The actors that run in the learner's own process, and a port that only they can use.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -12,8 +12,8 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{admission::access::Access, transport::server::Door};
 
-/// A door on the loopback interface for the actors of this process. They take the same path as all others, whatever
-/// the main door asks for. Only a token that never leaves this process passes it.
+/// A loopback port for the actors of this process. They connect as all other actors do, but the main port's TLS and
+/// tokens do not apply to them. Only a token that never leaves this process gives access.
 #[derive(Debug)]
 pub(crate) struct LocalDoor {
     address: SocketAddr,
@@ -21,11 +21,11 @@ pub(crate) struct LocalDoor {
 }
 
 impl LocalDoor {
-    /// Opens the door for `actors` actors, on a free port.
+    /// Opens the port for `actors` actors, with a free port number.
     ///
     /// # Errors
     ///
-    /// When the loopback interface has no port.
+    /// Returns an error when the loopback interface has no free port.
     pub(crate) async fn open(actors: usize) -> anyhow::Result<(Self, TcpListener, Door)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -34,7 +34,7 @@ impl LocalDoor {
         let door = Door {
             tls: None,
             access: Arc::new(Access::Only(token.clone())),
-            // One for each, and one that is being closed while its actor comes back.
+            // Each actor needs one connection, and a second while it reconnects and its old one is closing.
             max_connections: 2 * actors,
         };
         let address = listener.local_addr()?;
@@ -42,7 +42,7 @@ impl LocalDoor {
     }
 }
 
-/// The local actors of a run, each a task.
+/// The local actors of a run; each is a task.
 #[derive(Debug)]
 pub(crate) struct LocalActors {
     tasks: JoinSet<Result<Ending, SessionError>>,
@@ -50,7 +50,7 @@ pub(crate) struct LocalActors {
 }
 
 impl LocalActors {
-    /// Starts `learner.local_actors` actors behind the door, none without a door.
+    /// Starts `learner.local_actors` actors that connect to `door`; without a door it starts none.
     pub(crate) fn start(config: &Config, door: Option<LocalDoor>) -> Self {
         let stop = Shutdown::new();
         let mut tasks = JoinSet::new();
@@ -67,12 +67,12 @@ impl LocalActors {
         Self { tasks, stop }
     }
 
-    /// Stops them when it trips.
+    /// Returns the signal that stops the actors.
     pub(crate) fn stop(&self) -> &Shutdown {
         &self.stop
     }
 
-    /// Stops them and waits for their end.
+    /// Stops the actors and waits until they have ended.
     pub(crate) async fn finish(&mut self) {
         self.stop.trip();
         while let Some(actor) = self.tasks.join_next().await {

@@ -1,8 +1,8 @@
-//! A run from its start to its summary: `train` and `serve` are this, with and without local actors.
+//! One run from start to summary. `train` adds local actors; `serve` does not.
 //!
 //! ```text
 //!   device         finds the GPU
-//!   restored       opens the folder: new, or where the newest checkpoint left the run
+//!   restored       opens the run's folder: a new run, or its newest checkpoint
 //!   serving        binds the ports; local_actors joins actors of this process
 //!   trainer        trains on its own thread; training_clock counts its time, progress shows it
 //!   running        waits for the end of training, drains actors and ports
@@ -45,7 +45,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The reason why the run cannot start, with its remedy.
+/// Returns the reason why the run cannot start, with a remedy.
 pub async fn start(
     effective: &Effective,
     resume: bool,

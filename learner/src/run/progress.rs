@@ -1,4 +1,4 @@
-//! How a run is going, for whoever watches: a bar on a terminal, log lines elsewhere.
+//! The progress of a run: a bar on a terminal, log lines elsewhere.
 //!
 //! ```text
 //!   trainer --Snapshot--> Progress --┬-- a terminal: two lines that are redrawn
@@ -21,8 +21,8 @@ use hrm_common::{
 };
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-/// The position of a run. Figures of episodes are over the last settled uniform ones ([`crate::training::episode_window`]), and `None`
-/// before there are enough.
+/// The state of a run. Episode figures cover the last settled uniform episodes ([`crate::training::episode_window`]),
+/// and are `None` until there are enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     /// Frames of the run so far.
@@ -31,9 +31,9 @@ pub struct Snapshot {
     pub seconds: f64,
     /// Optimiser updates so far.
     pub updates: u64,
-    /// Frames trained in a second, lately.
+    /// Recent training speed, in frames per second.
     pub frames_per_second: f64,
-    /// Updates in a second, lately.
+    /// Recent updates per second.
     pub updates_per_second: f64,
     /// Share of the episodes that reached the goal.
     pub success: Option<f64>,
@@ -52,21 +52,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// How long the rest of the run takes at the present speed; `None` while it stands still.
+    /// Estimates the time for the rest of the run at the current speed. Returns `None` while no frames are trained.
     fn time_left(&self, total_frames: u64) -> Option<Duration> {
         let frames = total_frames.saturating_sub(self.frames);
         Duration::try_from_secs_f64(frames as f64 / self.frames_per_second).ok()
     }
 }
 
-/// Standard error as one process has it: where bars are drawn and log lines go.
+/// The standard error of this process, for bars and log lines.
 #[derive(Debug, Clone)]
 pub struct Screen {
     bars: Option<MultiProgress>,
 }
 
 impl Screen {
-    /// One with bars where standard error is a terminal that redraws lines, and log lines are text.
+    /// Creates a screen. It has bars if standard error is a terminal that can redraw lines and log lines are text.
     pub fn new(config: &TelemetryConfig) -> Self {
         let draws = telemetry::stderr_redraws() && config.log_format != LogFormat::Json;
         Self {
@@ -74,7 +74,7 @@ impl Screen {
         }
     }
 
-    /// Where log lines go, for `hrm_common::telemetry::init_logging`.
+    /// Returns the writer of log lines, for `hrm_common::telemetry::init_logging`.
     pub fn writer(&self) -> impl Fn() -> LogWriter + Send + Sync + use<> {
         let bars = self.bars.clone();
         move || LogWriter { bars: bars.clone() }
@@ -100,7 +100,7 @@ impl Write for LogWriter {
     }
 }
 
-/// Shows snapshots until it is dropped; the last one stays on the terminal.
+/// Shows snapshots until it is dropped; the last one remains on the terminal.
 #[derive(Debug)]
 pub struct Progress {
     total_frames: u64,
@@ -114,8 +114,8 @@ enum Display {
 }
 
 impl Progress {
-    /// The progress of a run of `total_frames`: a bar where the screen has them, log lines otherwise.
-    /// Nothing is drawn before the first update.
+    /// Creates the progress of a run of `total_frames`: a bar if the screen has bars, log lines otherwise. Nothing is
+    /// drawn before the first update.
     pub fn new(screen: &Screen, config: &TelemetryConfig, total_frames: u64) -> Self {
         let display = match &screen.bars {
             Some(bars) => Display::Bar(bars.add(bar(total_frames))),
@@ -127,8 +127,8 @@ impl Progress {
         }
     }
 
-    /// Shows a snapshot, now on a terminal and when the next line is due elsewhere. Cheap enough to
-    /// be called after every batch.
+    /// Shows a snapshot: immediately on a terminal, when the next log line is due elsewhere. It is cheap enough to call
+    /// after every batch.
     pub fn update(&mut self, snapshot: &Snapshot) {
         match &mut self.display {
             Display::Bar(bar) => {
@@ -157,7 +157,7 @@ fn bar(total_frames: u64) -> ProgressBar {
     ProgressBar::new(total_frames).with_style(style(TEMPLATE))
 }
 
-/// The style of a template. They are constants; were one wrong, a test would say so and the bar would be plain.
+/// Returns the bar's style for a template. An invalid template gives a plain bar; a test checks the constants.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -168,17 +168,17 @@ const TEMPLATE: &str = "{bar:24.cyan} {percent:>3}%  {prefix}\n{msg}";
 
 const WALK_TEMPLATE: &str = "{bar:24.cyan} {pos} / {len} episodes  ETA {eta}";
 
-/// Time between two lines about a walk.
+/// Time between two log lines about a walk.
 const WALK_LINES: Duration = Duration::from_secs(10);
 
-/// The progress of a walk of episodes: a bar on a terminal, which goes away with it, and lines elsewhere.
+/// The progress of a walk of episodes: a bar on a terminal, which vanishes at the end, and log lines elsewhere.
 #[derive(Debug)]
 pub(crate) struct Walk {
     bar: Option<ProgressBar>,
     lines: Mutex<Lines>,
 }
 
-/// A walk without a bar.
+/// A walk that is shown by log lines.
 #[derive(Debug)]
 struct Lines {
     pace: Pace,
@@ -187,7 +187,7 @@ struct Lines {
 }
 
 impl Walk {
-    /// A walk of so many episodes that begins now.
+    /// Starts a walk of `episodes` episodes now.
     pub(crate) fn new(episodes: usize) -> Self {
         let bar = telemetry::stderr_redraws().then(|| {
             let bar = ProgressBar::new(episodes as u64).with_style(style(WALK_TEMPLATE));
@@ -204,7 +204,7 @@ impl Walk {
         }
     }
 
-    /// So many more episodes have ended.
+    /// Adds `episodes` ended episodes.
     pub(crate) fn ended(&self, episodes: usize) {
         if let Some(bar) = &self.bar {
             bar.inc(episodes as u64);
@@ -226,7 +226,7 @@ impl Drop for Walk {
 }
 
 impl Lines {
-    /// So many more have ended; the line that is due then, if one is.
+    /// Adds `episodes` ended episodes. Returns the log line if one is due.
     fn ended(&mut self, episodes: usize, now: Instant) -> Option<String> {
         self.ended += episodes;
         let due = self.pace.due(now);
@@ -234,7 +234,7 @@ impl Lines {
     }
 }
 
-/// What stands beside the bar.
+/// Returns the text beside the bar.
 fn headline(snapshot: &Snapshot, total_frames: u64) -> String {
     let left = match snapshot.time_left(total_frames) {
         Some(left) => format!("{left:#}", left = HumanDuration(left)),
@@ -248,7 +248,7 @@ fn headline(snapshot: &Snapshot, total_frames: u64) -> String {
     )
 }
 
-/// What stands below the bar.
+/// Returns the text below the bar.
 fn details(snapshot: &Snapshot) -> String {
     let number = |value: Option<f64>, decimals: usize| match value {
         Some(value) => format!("{value:.decimals$}"),
@@ -293,7 +293,7 @@ fn log_line(snapshot: &Snapshot, total_frames: u64) {
     );
 }
 
-/// When the next line is due.
+/// Decides when the next log line is due.
 #[derive(Debug)]
 struct Pace {
     interval: Duration,
@@ -308,7 +308,7 @@ impl Pace {
         }
     }
 
-    /// Whether an interval has passed since the last time this was true.
+    /// Returns true when an interval has passed since it last returned true.
     fn due(&mut self, now: Instant) -> bool {
         let due = now.duration_since(self.last) >= self.interval;
         if due {

@@ -1,4 +1,4 @@
-//! A run as its folder holds it: new, or where its newest checkpoint left it.
+//! A run opened from its folder: new, or resumed from its newest checkpoint.
 
 use std::path::Path;
 
@@ -29,10 +29,10 @@ use crate::{
     training::{schedule, update::Updater},
 };
 
-/// The source of values that `serve` brings along.
+/// The source name of values that `serve` sets.
 pub const SERVE: &str = "serve";
 
-/// Everything of a run that outlives a process, open and ready to train on.
+/// Everything of a run that outlives a process, ready for training.
 #[derive(Debug)]
 pub(crate) struct Restored {
     /// The folder of the run.
@@ -55,16 +55,16 @@ pub(crate) struct Restored {
     pub(crate) ledger: LedgerFile,
     /// Weights of evaluations that are not recorded yet.
     pub(crate) owed: OwedEvaluations,
-    /// Evaluates beside training, what is owed first.
+    /// Evaluates while training runs, owed evaluations first.
     pub(crate) evaluator: Evaluator,
 }
 
 impl Restored {
-    /// Opens the folder of a run and brings it to where its newest checkpoint left it.
+    /// Opens the folder of a run and restores the state of its newest checkpoint.
     ///
     /// # Errors
     ///
-    /// When the folder, its checkpoint or the configuration do not allow it, with the remedy.
+    /// Returns an error with a remedy when the folder, its checkpoint or the configuration is invalid.
     pub(crate) fn open(
         effective: &Effective,
         resume: bool,
@@ -121,7 +121,7 @@ impl Restored {
         })
     }
 
-    /// The weights that the first actor gets.
+    /// Returns the weights for the first actor.
     pub(crate) fn weights(&self) -> Weights {
         Weights::new(
             self.run_dir.identity.version_base() + self.updater.updates,
@@ -149,7 +149,7 @@ fn open_ledger(folder: &Path, frames: u64) -> anyhow::Result<LedgerFile> {
     Ok(ledger)
 }
 
-/// Opens `metrics.jsonl` of a run that stands at `frames`, and starts the evaluator with the owed evaluations.
+/// Opens `metrics.jsonl` of a run at `frames`, and starts the evaluator with the owed evaluations.
 fn open_evaluations(
     config: &Config,
     run_dir: &RunDir,
@@ -169,8 +169,8 @@ fn open_evaluations(
     Ok((metrics, owed, Evaluator::start(config, jobs)?))
 }
 
-/// Sets the gauges to what a run's log says last. Losses and figures over episodes are not among them: they describe a
-/// batch and a window that ended with the process.
+/// Sets the gauges to the last values in a run's log. It leaves out losses and episode figures: they describe a batch
+/// and a window that ended with the process.
 fn set_gauges(records: &[Record]) {
     let newest = |record: &&Record| record.frames();
     let (train, eval) = (
@@ -185,7 +185,7 @@ fn set_gauges(records: &[Record]) {
     }
 }
 
-/// Logs each setting that is another than in the checkpoint, and refuses those that a run cannot change.
+/// Logs each setting that differs from the checkpoint, and rejects those that a run cannot change.
 fn note_changes(effective: &Effective, checkpoint: &Checkpoint) -> Result<(), ConfigError> {
     let saved = checkpoint.saved(SavedUse::Resume)?;
     effective.refuse_changes(&saved)?;
@@ -207,8 +207,8 @@ fn note_changes(effective: &Effective, checkpoint: &Checkpoint) -> Result<(), Co
     Ok(())
 }
 
-/// Returns the configuration for the checkpoints of a run. A single `serve` leaves the local actors of a run as they
-/// were.
+/// Returns the configuration for the checkpoints of a run. `serve` sets `learner.local_actors` for its own process
+/// only; the checkpoint keeps the run's value.
 fn saved_config(effective: &Effective, checkpoint: Option<&Checkpoint>) -> Config {
     let mut config = effective.config.clone();
     if effective.origin("learner.local_actors") == SERVE
@@ -219,19 +219,20 @@ fn saved_config(effective: &Effective, checkpoint: Option<&Checkpoint>) -> Confi
     config
 }
 
-/// Checks that a run without a checkpoint may begin, and that its checkpoints are not merely somewhere else.
+/// Checks that a folder without a checkpoint may start a run. Rejects it if the run's checkpoints were probably lost or
+/// moved.
 fn check_new(config: &Config, folder: &Path) -> anyhow::Result<()> {
     let trained = ledger_file::trained_frames(folder)
         .with_context(|| format!("reading how long {} was trained", folder.display()))?;
     let spec = &config.rollout;
     let batch = config.learner.batch_unrolls * spec.envs * spec.unroll_length;
-    // A crash before the first checkpoint costs as much.
+    // A crash before the first checkpoint loses as many frames.
     if trained <= config.checkpoint.interval_frames + batch as u64 {
         return Ok(());
     }
     bail!(
-        "{} was trained on {trained} frames, and holds no checkpoint\n  remedy: bring its checkpoints back (is \
-         their disk mounted?), or name another folder with --run-dir, or remove this one to begin anew",
+        "{} was trained on {trained} frames, but holds no checkpoint\n  remedy: restore its checkpoints (is \
+         their disk mounted?), or name another folder with --run-dir, or remove this folder to start from the beginning",
         folder.display()
     )
 }

@@ -1,4 +1,4 @@
-//! A run while it trains, and its end.
+//! A run during training, and its end.
 //!
 //! ```text
 //!   training ends -> drain sessions and local actors -> ledger -> conclude -> farewell -> close the ports
@@ -34,7 +34,7 @@ use crate::{
     storage::summary::Summary,
 };
 
-/// A learner that is bound and training. Made by [`start`](crate::run::start), ended by [`Running::finish`].
+/// A learner that listens and trains. [`start`](crate::run::start) creates it and [`Running::finish`] ends it.
 #[derive(Debug)]
 pub struct Running {
     pub(super) config: Config,
@@ -48,27 +48,27 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where the service listens, with the port that was given or found.
+    /// Returns the address of the service, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.serving.address
     }
 
-    /// Token and certificate files of the main port.
+    /// Returns the token and certificate files of the main port.
     pub fn credentials(&self) -> &Poller {
         &self.serving.credentials
     }
 
-    /// Waits for the end of training, drains actors and service, and evaluates a complete run. Then waits for actors
-    /// that do not know of its end, or until it is asked to stop, if the configuration says so.
+    /// Waits for the end of training, drains actors and service, and evaluates a complete run. If the configuration
+    /// says so, it then waits for actors that do not know of the end, or until it is asked to stop.
     ///
     /// # Errors
     ///
-    /// When training failed; the last checkpoint stands then.
+    /// Returns an error when training failed; the last checkpoint remains.
     pub async fn finish(mut self) -> anyhow::Result<Summary> {
         let (result, trainer) = (&mut self.trainer)
             .await
             .context("the trainer thread panicked")?;
-        // No new actors; the process itself is well until it ends.
+        // The learner accepts no new actors, but the process itself stays healthy until it ends.
         self.serving.health.set(health::LEARNER, false).await;
         let deadline = Instant::now() + self.config.learner.drain();
         let complete = matches!(result, Ok(End::Complete));
@@ -76,7 +76,7 @@ impl Running {
             names::LEARNER_RUN_COMPLETE.get().set(1.0);
             trainer.publish_end();
         }
-        // Closing the trainer's queue and dropping its weights ends every stream that is still open.
+        // Closing the trainer's queue and dropping its weights ends all open streams.
         let mut finished = Finished::new(trainer);
         if !self.sessions_left(complete, deadline).await {
             tracing::warn!(
@@ -113,7 +113,7 @@ impl Running {
         Ok(summary)
     }
 
-    /// Tells actors that come back that the run is complete: as long as a lost one may come, or until asked to stop.
+    /// Tells actors that reconnect that the run is complete, until no lost actor can return or the process must stop.
     async fn farewell(&self) {
         let learner = &self.config.learner;
         if learner.stay_when_complete {
@@ -121,7 +121,7 @@ impl Running {
             self.shutdown.tripped().await;
             return;
         }
-        // Actors elsewhere may have lost the learner that was here before.
+        // Remote actors may have lost an earlier process of this learner.
         let began = (learner.local_actors == 0).then_some(self.began);
         let mut told = false;
         while let Some(loss) = self.sessions.last_loss().max(began) {
@@ -144,8 +144,8 @@ impl Running {
         }
     }
 
-    /// Returns true once no session is open. An actor that has only joined is waited for when the run is complete,
-    /// because it has yet to be told.
+    /// Returns true once no session is open. In a complete run it also waits for an actor that has only joined, because
+    /// that actor must be told.
     async fn sessions_left(&self, complete: bool, deadline: Instant) -> bool {
         let waited_for = || match complete {
             true => !self.sessions.is_empty(),

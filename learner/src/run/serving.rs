@@ -1,4 +1,4 @@
-//! The ports of a run: the main one, that of local actors, and that of health checks.
+//! The ports of a run: the main port, the local actors' port and the health port.
 
 use std::{
     net::SocketAddr,
@@ -21,14 +21,14 @@ use crate::{
     transport::server::{self, Door},
 };
 
-/// A service that listens.
+/// A service that listens on its ports.
 #[derive(Debug)]
 pub(crate) struct Serving {
-    /// The main port, with the port number that was given or found.
+    /// Address of the main port, with the actual port number.
     pub(crate) address: SocketAddr,
     /// Token and certificate files of the main port.
     pub(crate) credentials: Poller,
-    /// The health that the ports report.
+    /// The health state that the ports report.
     pub(crate) health: Health,
     _health_endpoint: Option<HealthEndpoint>,
     servers: JoinSet<Result<(), transport::Error>>,
@@ -36,12 +36,12 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Binds all ports of the configuration and serves on them: on `door`, and on a door of its own for local actors,
-    /// which is returned.
+    /// Binds all ports of the configuration and serves on them: the main port with the rules of `door`, and a separate
+    /// port for local actors, which it returns.
     ///
     /// # Errors
     ///
-    /// When an address cannot be bound. The error names the key.
+    /// Returns an error that names the key when an address cannot be bound.
     pub(crate) async fn start(
         config: &LearnerConfig,
         service: LearnerService,
@@ -82,7 +82,7 @@ impl Serving {
             .spawn(server::serve(service, health, listener, door, stop));
     }
 
-    /// Stops serving. Connections that are open a second after the deadline are cut.
+    /// Stops serving. Connections that are still open one second after the deadline are closed.
     pub(crate) async fn close(&mut self, deadline: Instant) {
         self.stop.trip();
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);

@@ -1,9 +1,9 @@
-//! The trainer thread: it alone owns the model.
+//! The trainer thread, the only owner of the model.
 //!
 //! ```text
 //!   loop:  batcher --Batch--> updater --weights--> publish (watch, to every subscription)
 //!                               |-- episodes --> window, curriculum (travels with the weights)
-//!                               |-- every so often --> checkpoint, evaluation (another thread)
+//!                               |-- at intervals --> checkpoint, evaluation (another thread)
 //!                               `-- report --> metrics, metrics.jsonl, progress
 //! ```
 
@@ -53,28 +53,28 @@ use crate::{
     },
 };
 
-/// Longest wait for an unroll before the trainer looks at the clock and at finished evaluations.
+/// Longest wait for an unroll before the trainer checks the clock and the finished evaluations.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Why training ended.
+/// Reason why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The frames or the minutes of the configuration are used up.
+    /// The frames or the minutes of the configuration are reached.
     Complete,
     /// The process was asked to stop.
     Stopped,
 }
 
-/// What stops training besides its end.
+/// Errors that stop training.
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// A checkpoint could not be written.
     #[error("checkpoint: {0}")]
     Checkpoint(CheckpointError),
-    /// Batch after batch gave a gradient that is not finite.
+    /// No update of several consecutive batches had a finite gradient.
     #[error(
-        "the gradient was not finite in any update of {0} batches in a row: lower optimizer.learning_rate, then go on \
-         from the last checkpoint with --resume"
+        "the gradient was not finite in any update of {0} batches in a row: lower optimizer.learning_rate, then \
+         resume from the last checkpoint with --resume"
     )]
     NotFinite(u32),
 }
@@ -85,17 +85,17 @@ impl From<CheckpointError> for TrainError {
     }
 }
 
-/// Batches in a row without one finite gradient after which training has failed.
+/// Number of consecutive batches without a finite gradient after which training fails.
 const NOT_FINITE_LIMIT: u32 = 10;
 
-/// A checkpoint that could not be written is tried again after this part of the interval between two.
+/// Attempts to write a checkpoint per checkpoint interval, while writing fails.
 const RETRIES_AN_INTERVAL: u64 = 10;
 
-/// The training of a run. It owns the model, the optimiser and the curriculum.
+/// The training of a run: owns the model, the optimiser and the curriculum.
 #[derive(Debug)]
 pub struct Trainer {
     config: Config,
-    /// The configuration for checkpoints: without settings that only this process was started with.
+    /// The configuration for checkpoints, without settings that apply only to this process.
     saved_config: Config,
     /// The model and its optimiser.
     pub(super) updater: Updater,
@@ -104,12 +104,12 @@ pub struct Trainer {
     newest: watch::Sender<Weights>,
     /// The folder of the run.
     pub(super) run_dir: RunDir,
-    /// Counts sessions, for the checkpoint.
+    /// The sessions; checkpoints hold their count.
     sessions: Arc<Sessions>,
-    /// For the status call.
+    /// The run's progress, for `Status` calls.
     position: Arc<Position>,
     evaluator: Evaluator,
-    /// Keeps the weights of evaluations until they are recorded.
+    /// Keeps the weights of requested evaluations until their results are recorded.
     owed: OwedEvaluations,
     curriculum: DistanceCurriculum,
     /// `metrics.jsonl`.
@@ -119,11 +119,11 @@ pub struct Trainer {
     progress: Progress,
     /// Environment steps trained on.
     pub(super) frames: u64,
-    /// The time that the run has trained for.
+    /// The run's training time.
     pub(super) time: TrainingClock,
 }
 
-/// What happened since the last line of `metrics.jsonl`.
+/// Counts since the last line of `metrics.jsonl`.
 #[derive(Debug)]
 struct Interval {
     began: Instant,
@@ -134,7 +134,7 @@ struct Interval {
 }
 
 impl Trainer {
-    /// A trainer of a run. Batches come from `batcher`, weights go to `newest`.
+    /// Creates the trainer of a run. Batches come from `batcher`; weights go to `newest`.
     pub(super) fn new(
         config: Config,
         restored: Restored,
@@ -175,13 +175,14 @@ impl Trainer {
         }
     }
 
-    /// Trains until the run is complete, `stop` disconnects, or something fails. Complete or stopped, the
-    /// last word is a checkpoint. Returns the trainer for the final evaluation.
+    /// Trains until the run is complete, `stop` disconnects, or an error occurs. A complete or stopped run ends with a
+    /// checkpoint. Returns the reason for the end.
     ///
     /// # Errors
     ///
-    /// When the last checkpoint cannot be written, or the gradient stays not finite. An earlier checkpoint, or a
-    /// line of a log, that cannot be written is told, counted, and tried again with the next one.
+    /// Returns an error when the last checkpoint cannot be written, or when no gradient is finite for too long. If an
+    /// earlier checkpoint or a log line cannot be written, the failure is logged and counted, and the next one tries
+    /// again.
     pub fn run(&mut self) -> Result<End, TrainError> {
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
         let mut window = EpisodeWindow::default();
@@ -207,14 +208,14 @@ impl Trainer {
                 }
                 Next::Stop => break End::Stopped,
             };
-            // An actor may have come since, and this is its work.
+            // An actor may have joined since the last observation; this batch is its work.
             self.time.observe(Instant::now(), true);
             if !withdrawn {
-                // The run trains on beyond the end that an earlier start may have concluded.
+                // From here the run exceeds the result that an earlier start may have written.
                 withdrawn = tolerate(RunFile::Evaluation, summary::withdraw(self.run_dir.path()));
             }
             let report = self.updater.update(&batch, self.done(), &mut clock);
-            // Before anything else, since it may be what ends training.
+            // First, because skipped updates may end training below.
             names::LEARNER_UPDATES_SKIPPED
                 .get()
                 .increment(report.skipped);
@@ -222,7 +223,7 @@ impl Trainer {
                 names::LEARNER_ROLLBACKS.get().increment(1);
                 tracing::error!(
                     frames = self.frames,
-                    "the updates spoilt the weights: they are undone, and the last good ones stay"
+                    "the updates spoilt the weights: they are undone, and the last good weights remain"
                 );
             }
             let trained = report.updates > 0;
@@ -245,7 +246,7 @@ impl Trainer {
                 cohorts.play(played, &mut self.curriculum, &mut window);
             }
             self.curriculum.judge();
-            // Also where nothing was learnt: a synchronous actor waits for a newer version.
+            // Publishes even without an update: a synchronous actor waits for a newer version.
             self.publish(false);
             self.time.batch(Instant::now());
             tolerate(RunFile::Ledger, self.ledger.mark(self.frames));
@@ -280,17 +281,17 @@ impl Trainer {
         Ok(end)
     }
 
-    /// Tells every actor that the run is over, with its last weights.
+    /// Publishes the last weights, marked as the end of the run.
     pub(crate) fn publish_end(&self) {
         self.publish(true);
     }
 
-    /// The version of the present weights.
+    /// Returns the version of the current weights.
     fn version(&self) -> u64 {
         self.run_dir.identity.version_base() + self.updater.updates
     }
 
-    /// The share of the run that is over, 1 when it is complete.
+    /// Returns the completed share of the run; 1 when it is complete.
     fn done(&self) -> f64 {
         let learner = &self.config.learner;
         learner.share_done(self.frames, self.time.seconds())
@@ -306,7 +307,7 @@ impl Trainer {
                 frames,
                 total_frames,
                 max_minutes = self.config.learner.max_minutes,
-                "learner.max_minutes is over before learner.total_frames; to train on, raise it and resume"
+                "learner.max_minutes is reached before learner.total_frames; to continue, raise it and resume"
             );
         }
         Some(End::Complete)
@@ -322,7 +323,7 @@ impl Trainer {
         }
     }
 
-    /// Encodes the weights once; every subscription sends the same bytes.
+    /// Encodes the weights once; all subscriptions send the same bytes.
     fn publish(&self, run_complete: bool) {
         let body = state::encode(&self.updater.model);
         names::LEARNER_WEIGHTS_PUBLISHED.get().increment(1);
@@ -421,8 +422,8 @@ impl Trainer {
         }
     }
 
-    /// Asks for an evaluation of the published weights. They are kept until it is recorded, so that a stop
-    /// or a crash does not lose it.
+    /// Requests an evaluation of the published weights. The weights are kept until the result is recorded, so a stop or
+    /// a crash does not lose the evaluation.
     fn request_evaluation(&self) {
         let job = Job {
             weights: self.newest.borrow().body.clone(),
@@ -435,7 +436,7 @@ impl Trainer {
         }
     }
 
-    /// Books the evaluations that finished meanwhile.
+    /// Records the evaluations that have finished.
     fn collect_evaluations(&mut self) {
         while let Some(done) = self.evaluator.finished() {
             evaluator::set_gauges(&done);
@@ -454,13 +455,13 @@ impl Trainer {
         }
     }
 
-    /// Writes the lines of the sessions that have ended and of which nothing is on its way.
+    /// Writes the ledger lines of sessions that have ended and have no unroll in the queue.
     fn book_sessions(&mut self, cohorts: &mut Cohorts) {
         let mut settled = self.sessions.settled().into_iter();
         while let Some(session) = settled.next() {
             cohorts.forget(session.id, &mut self.curriculum);
             if !tolerate(RunFile::Ledger, self.ledger.append(&session.entry())) {
-                // The rest would fare no better.
+                // The other lines would fail too.
                 self.sessions.put_back(once(session).chain(settled));
                 return;
             }
@@ -488,27 +489,27 @@ impl Trainer {
             &self.updater.model,
             moments,
         )?;
-        // It is saved, whatever becomes of the old ones.
+        // The checkpoint is saved, even if old ones cannot be removed.
         for error in checkpoint_folder::prune(&folder, self.config.checkpoint.keep, &path) {
             names::LEARNER_WRITE_FAILURES
                 .with(RunFile::OldCheckpoint)
                 .increment(1);
-            tracing::warn!(%error, "an old checkpoint cannot be removed; training goes on");
+            tracing::warn!(%error, "an old checkpoint cannot be removed; training continues");
         }
         Ok(())
     }
 }
 
-/// Training goes on when a file cannot be written, as on a full disk: it is told and counted. False then.
+/// Logs and counts a file that cannot be written, for example on a full disk; training continues. Returns false then.
 pub(crate) fn tolerate<E: std::fmt::Display>(file: RunFile, written: Result<(), E>) -> bool {
     if let Err(error) = &written {
         names::LEARNER_WRITE_FAILURES.with(file).increment(1);
-        tracing::error!(%error, file = file.as_str(), "cannot be written; training goes on");
+        tracing::error!(%error, file = file.as_str(), "cannot be written; training continues");
     }
     written.is_ok()
 }
 
-/// The first multiple of `interval` after `frames`; never, when the interval is 0.
+/// Returns the first multiple of `interval` after `frames`, or the largest value when `interval` is 0.
 fn next_mark(frames: u64, interval: u64) -> u64 {
     match interval {
         0 => u64::MAX,

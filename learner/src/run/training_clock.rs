@@ -1,5 +1,4 @@
-//! The time that a run has trained for: what `learner.max_minutes`, the learning-rate schedule and every `seconds` of a
-//! run's files count.
+//! Training time, which `learner.max_minutes`, the learning-rate schedule and all `seconds` in a run's files use.
 //!
 //! ```text
 //!   actors      ____/‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾\_________/‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾
@@ -7,33 +6,33 @@
 //!   counted          ===== ===== ===== =====             ==  ===== =====
 //! ```
 //!
-//! Wall clock counts from the end of one batch to the end of the next, while at least one actor is at work. An
-//! interruption, such as a suspended process or an outage of the network, shows as a gap that is much longer than the
-//! others: at most [`BOUND`] times the median gap counts.
+//! Wall-clock time counts from the end of one batch to the end of the next, while at least one actor works. An
+//! interruption, such as a suspended process or a network outage, is a gap much longer than the others. A gap counts
+//! for at most [`BOUND`] times the median gap.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// A gap counts for at most so many times the median of the gaps before it.
+/// A gap counts for at most this multiple of the median of earlier gaps.
 pub(crate) const BOUND: u32 = 10;
 
-/// Gaps that the running median is over.
+/// Number of gaps in the running median.
 const WINDOW: usize = 101;
 
-/// Gaps of a start before the median is used: one interruption among so few does not move it.
+/// Gaps of a start before the median is used. With this many, one interruption does not move the median.
 const FIRST_GAPS: usize = 3;
 
-/// The most that a gap counts for before there is a median.
+/// The most that a gap counts for before a median exists.
 const FIRST_BOUND: Duration = Duration::from_secs(1);
 
-/// Counts training time. It reads no clock: whoever owns it says what happened when.
+/// Counts training time. It reads no clock; its owner passes the time of each event.
 #[derive(Debug, Clone)]
 pub(crate) struct TrainingClock {
     /// Seconds counted so far.
     counted: f64,
-    /// The last observation, and whether an actor was at work then.
+    /// The time of the last observation, and true if an actor worked then.
     seen: Option<(Instant, bool)>,
     /// Time with actors since the end of the last batch.
     gap: Duration,
@@ -42,7 +41,7 @@ pub(crate) struct TrainingClock {
 }
 
 impl TrainingClock {
-    /// A clock that goes on from `seconds` of earlier starts.
+    /// Creates a clock that continues from the `seconds` of earlier starts.
     pub(crate) fn new(seconds: f64) -> Self {
         Self {
             counted: seconds,
@@ -52,8 +51,8 @@ impl TrainingClock {
         }
     }
 
-    /// Takes note of whether an actor is at work at `now`. The time since the observation before belongs to the gap if
-    /// one was at work then.
+    /// Records whether an actor works at `now`. The time since the last observation belongs to the gap if an actor
+    /// worked then.
     pub(crate) fn observe(&mut self, now: Instant, actors: bool) {
         if let Some((before, true)) = self.seen {
             self.gap += now.saturating_duration_since(before);
@@ -61,7 +60,7 @@ impl TrainingClock {
         self.seen = Some((now, actors));
     }
 
-    /// Counts the gap that ends with a batch at `now`. Whether an actor is at work stays as it was observed last.
+    /// Counts the gap that ends with a batch at `now`. The last observation of actors remains valid.
     pub(crate) fn batch(&mut self, now: Instant) {
         let actors = self.seen.is_some_and(|(_, actors)| actors);
         self.observe(now, actors);
@@ -76,8 +75,8 @@ impl TrainingClock {
         }
     }
 
-    /// Seconds by which the first gaps of a start counted for less than they do by the median that there is now: those
-    /// of a slow model take longer than [`FIRST_BOUND`].
+    /// Returns the seconds missing from the first gaps of a start, measured with the current median. The first gaps of
+    /// a slow model exceed [`FIRST_BOUND`].
     fn underrated(&self) -> f64 {
         let counted = |bound: Duration| -> f64 {
             let gaps = self.gaps.iter().map(|gap| *gap.min(&bound));
@@ -86,12 +85,12 @@ impl TrainingClock {
         (counted(self.bound()) - counted(FIRST_BOUND)).max(0.0)
     }
 
-    /// Seconds counted so far, over all starts. Rises at the end of a batch only.
+    /// Seconds counted so far, over all starts. Increases only at the end of a batch.
     pub(crate) fn seconds(&self) -> f64 {
         self.counted
     }
 
-    /// The most that the next gap counts for.
+    /// Returns the most that the next gap counts for.
     fn bound(&self) -> Duration {
         if self.gaps.len() < FIRST_GAPS {
             return FIRST_BOUND;
@@ -111,7 +110,7 @@ mod tests {
 
     const EPSILON: f64 = 1e-9;
 
-    /// A clock and the time that it is told.
+    /// A clock and a simulated time.
     struct Run {
         clock: TrainingClock,
         now: Instant,
@@ -125,14 +124,14 @@ mod tests {
             }
         }
 
-        /// Time passes with actors or without; returns what it counted for.
+        /// Lets time pass with or without actors; returns the seconds counted.
         fn pass(&mut self, time: Duration, actors: bool) {
             self.clock.observe(self.now, actors);
             self.now += time;
             self.clock.observe(self.now, actors);
         }
 
-        /// A batch after `gap`; returns what it counted for.
+        /// Ends a batch after `gap`; returns the seconds counted.
         fn batch(&mut self, gap: Duration) -> f64 {
             let before = self.clock.seconds();
             self.pass(gap, true);
@@ -183,7 +182,7 @@ mod tests {
         let mut run = Run::new();
         run.batches(&[ms(40_000); 3]);
         assert!((run.clock.seconds() - 120.0).abs() < EPSILON);
-        // Its median bounds a suspension among the first gaps as well as any other.
+        // The model's own median also bounds a suspension among the first gaps.
         let mut run = Run::new();
         run.batches(&[ms(40_000), ms(36_000_000), ms(40_000)]);
         assert!((run.clock.seconds() - 480.0).abs() < EPSILON);

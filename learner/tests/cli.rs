@@ -1536,7 +1536,7 @@ fn every_command_takes_bare_names_and_spaces_and_replaces_files_whole() {
 }
 
 const IN_WRITABLE: &str = "in a folder that exists and can be written";
-const WRITABLE: &str = "name a folder that can be made and written";
+const WRITABLE: &str = "name a folder that can be created and written";
 const OF_RUN: &str = "give a run's folder";
 
 /// Arguments, the exit status, and parts of the message.

@@ -1,12 +1,12 @@
-//! Who may call what.
+//! Checks the role of each call's bearer token.
 //!
 //! ```text
-//!   path of the call --needed--> role --bearer token in `authorization`--> let through | refused
+//!   path of the call --needed--> role --bearer token in `authorization`--> let through | rejected
 //! ```
 //!
-//! It stands before everything else: nothing of a refused call's message is read. Health is for everyone.
-//! Where no tokens are configured, whoever reaches the port (and has a certificate, under mutual TLS) is an
-//! actor.
+//! This check comes before all others: the learner reads no message of a rejected call. Health checks need no token.
+//! Without configured tokens, everyone who reaches the port is an actor. Under mutual TLS they still need a
+//! certificate.
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -29,28 +29,29 @@ use subtle::{Choice, ConstantTimeEq as _};
 use tokio::time::timeout;
 use tonic::Status;
 
-/// What a call other than an upload may send in all, in bytes: a few numbers and names. Health is everyone's, so
-/// this is what a stranger can make the learner hold.
+/// Largest request other than an upload, in bytes; such a request holds a few numbers and names. Health checks need no
+/// token, so this bounds what a stranger can make the learner hold.
 const REQUEST: usize = 16 << 10;
 
-/// How long such a request may take to arrive.
+/// Longest time for such a request to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// What a caller may do.
+/// Permission level of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Ask how the run stands.
+    /// May ask for the run's status.
     Viewer,
-    /// Join, upload and subscribe, besides.
+    /// May also join, upload and subscribe.
     Actor,
 }
 
-/// True for the one call that sends much.
+/// Returns true for the only call with large messages.
 fn is_upload(path: &str) -> bool {
     path == "/hrm.v1.Learner/Upload"
 }
 
-/// The role that a call needs; `None` for what is everyone's. What is not listed needs the most.
+/// Returns the role that a call needs, or `None` for a call that needs no token. An unlisted call needs the highest
+/// role.
 fn needed(path: &str) -> Option<Role> {
     match path.trim_start_matches('/').split_once('/') {
         Some(("grpc.health.v1.Health", _)) => None,
@@ -60,7 +61,7 @@ fn needed(path: &str) -> Option<Role> {
     }
 }
 
-/// Who makes a call: by the digest of the token that came with it, if any.
+/// The caller, identified by the digest of its token, if it sent one.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Caller(Option<Digest>);
 
@@ -70,28 +71,28 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// The tokens that a learner knows.
+/// Tokens that a learner accepts.
 #[derive(Debug)]
 pub enum Access {
-    /// None: whoever reaches the port is an actor.
+    /// No tokens: everyone who reaches the port is an actor.
     Open,
-    /// Those of this file, and of another for viewers.
+    /// Tokens in a file for actors, and in an optional file for viewers.
     Files {
         /// Tokens of actors.
         actors: TokenFile,
         /// Tokens of viewers.
         viewers: Option<TokenFile>,
     },
-    /// A single one, which never leaves this process: for its own actors.
+    /// A single token for the learner's own actors, which never leaves this process.
     Only(Token),
 }
 
 impl Access {
-    /// What the configuration says.
+    /// Reads the tokens that the configuration names.
     ///
     /// # Errors
     ///
-    /// When a file of tokens cannot be read or holds none.
+    /// Returns an error when a token file cannot be read or holds no token.
     pub fn new(config: &LearnerConfig) -> Result<Self, FileError> {
         let Some(actors) = &config.actor_tokens_file else {
             return Ok(Self::Open);
@@ -105,7 +106,7 @@ impl Access {
         })
     }
 
-    /// The files of tokens.
+    /// Returns the token files.
     pub fn files(&self) -> Vec<Arc<dyn Refresh>> {
         match self {
             Self::Open | Self::Only(_) => Vec::new(),
@@ -116,7 +117,7 @@ impl Access {
         }
     }
 
-    /// Whether a call with these headers may go through, and whose it is.
+    /// Checks whether the headers allow a call, and returns the caller.
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let caller = Caller(bearer(headers).map(token::digest));
         match needed(path) {
@@ -125,11 +126,11 @@ impl Access {
         }
     }
 
-    /// Whether someone may do what takes this role, now: tokens come and go.
+    /// Checks that a caller has a role now, because tokens change during a session.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Unauthenticated`] and [`Refusal::Forbidden`].
+    /// Returns [`Refusal::Unauthenticated`] or [`Refusal::Forbidden`].
     pub fn let_in(&self, caller: &Caller, needed: Role) -> Result<(), Refusal> {
         match (self.role(caller), needed) {
             (Some(Role::Actor), _) | (Some(Role::Viewer), Role::Viewer) => Ok(()),
@@ -156,14 +157,14 @@ impl Access {
     }
 }
 
-/// The token of an `authorization: Bearer TOKEN` header.
+/// Returns the token of an `authorization: Bearer TOKEN` header.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-/// Lets a call through to the service, or answers it.
+/// Passes a call to the service, or rejects it.
 pub(crate) async fn guard(
     State(access): State<Arc<Access>>,
     mut request: Request,
@@ -193,10 +194,10 @@ pub(crate) async fn guard(
     }
 }
 
-/// Digests of the tokens in a file.
+/// Digests of the tokens in a reloadable file.
 type TokenFile = Arc<Reloaded<Vec<Digest>>>;
 
-/// SHA-256 of a token: what is kept and compared in its place.
+/// SHA-256 of a token. The learner keeps and compares digests, not tokens.
 type Digest = [u8; 32];
 
 fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
@@ -207,7 +208,7 @@ fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
     .map(Arc::new)
 }
 
-/// Whether a token with this digest is among them. Takes as long whichever it is.
+/// Returns true when a token with this digest is in the file. The time taken does not depend on the match.
 fn contains(file: &TokenFile, digest: &Digest) -> bool {
     let nowhere = Choice::from(0);
     let known = file.get();
@@ -268,7 +269,7 @@ mod tests {
             (STATUS, false, true),
             (reflection, false, true),
             (HEALTH, true, true),
-            // What does not exist needs the most, however it is spelt.
+            // An unknown path needs the highest role, whatever its spelling.
             ("/hrm.v1.Learner/status", false, false),
             ("/grpc.health.v1.Healthy/Check", false, false),
             ("", false, false),
@@ -317,7 +318,7 @@ mod tests {
         let good = |token: &str| access.check(JOIN, &with(token)).is_ok();
         assert!(good(ACTOR) && !good(ACTOR_NEXT));
         let refresh = || access.files().iter().for_each(|file| file.refresh());
-        // As Kubernetes does it: another file under the same name.
+        // Kubernetes replaces a file in this way: another file with the same name.
         let replace = |text: &str| {
             let fresh = folder.path().join("fresh");
             fs::write(&fresh, text).expect("a file");
@@ -328,7 +329,7 @@ mod tests {
         assert!(good(ACTOR) && good(ACTOR_NEXT));
         replace(ACTOR_NEXT);
         assert!(!good(ACTOR) && good(ACTOR_NEXT));
-        // Half written, or gone: what was good stays so.
+        // A half-written or missing file leaves the last valid tokens in use.
         replace("half");
         assert!(!good(ACTOR) && good(ACTOR_NEXT) && !good("half"));
         fs::remove_file(&path).expect("removed");
@@ -358,7 +359,7 @@ mod tests {
         }
     }
 
-    /// Passes what it is sent to a service that reads all of it; with the status that comes back, as gRPC has it.
+    /// Passes a request to a service that reads its whole body; returns the gRPC status.
     async fn answer(path: &str, body: Body) -> Option<String> {
         let read = |request: Request| async {
             match axum::body::to_bytes(request.into_body(), usize::MAX).await {
@@ -392,7 +393,7 @@ mod tests {
             let code = (tonic::Code::DeadlineExceeded as i32).to_string();
             assert_eq!(answer(path, endless()).await, Some(code), "{path}");
         }
-        // Its messages have a limit of their own, and its patience is the service's.
+        // Uploads have their own message limit, and the service has its own timeout.
         assert_eq!(answer(upload, Body::from(vec![0; 2 * REQUEST])).await, None);
         let waits = timeout(10 * ARRIVAL, answer(upload, endless())).await;
         assert!(waits.is_err());

@@ -1,10 +1,10 @@
 //! The frame accounting of a session: each frame is counted where its fate is decided.
 //!
 //! ```text
-//!   received = refused + admitted        admitted = trained + dropped, by reason + still on its way
+//!   received = rejected + admitted        admitted = trained + dropped, by reason + in progress
 //! ```
 //!
-//! No number is derived from the others, so that a lost unroll would show.
+//! No number is derived from the others, so a lost unroll is visible.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,48 +25,48 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An unroll of so many frames arrived.
+    /// Counts the frames of an unroll that arrived.
     pub(crate) fn receive(&self, frames: u64) {
         add(&self.received, frames);
     }
 
-    /// It was not let in.
+    /// Counts the frames of a rejected unroll.
     pub(crate) fn refuse(&self, frames: u64) {
         add(&self.refused, frames);
     }
 
-    /// It was put into the queue.
+    /// Counts the frames of an unroll that entered the queue.
     pub(crate) fn admit(&self, frames: u64) {
         names::LEARNER_UNROLLS_ADMITTED.get().increment(1);
         names::LEARNER_FRAMES_ADMITTED.get().increment(frames);
         add(&self.admitted, frames);
     }
 
-    /// It was trained on.
+    /// Counts frames that were trained on.
     pub fn train(&self, frames: u64) {
         names::LEARNER_FRAMES_TRAINED.get().increment(frames);
         add(&self.trained, frames);
     }
 
-    /// It was sound, and was not trained on.
+    /// Counts the frames of a valid unroll that was not trained on.
     pub fn drop(&self, reason: DropReason, unroll: &Unroll) {
         self.drop_frames(reason, unroll.shape.frames() as u64);
     }
 
-    /// As [`Ledger::drop`], for one unroll of so many frames.
+    /// Counts the frames of one dropped unroll, as [`Ledger::drop`] does.
     pub(crate) fn drop_frames(&self, reason: DropReason, frames: u64) {
         names::LEARNER_UNROLLS_DROPPED.with(reason).increment(1);
         names::LEARNER_FRAMES_DROPPED.with(reason).increment(frames);
         add(&self.dropped[reason as usize], frames);
     }
 
-    /// True when nothing that was admitted is on its way.
+    /// Returns true when the fate of all admitted frames is decided.
     pub(crate) fn is_settled(&self) -> bool {
         let dropped: u64 = self.dropped.iter().map(get).sum();
         get(&self.admitted) == get(&self.trained) + dropped
     }
 
-    /// The line of a session for `ledger.jsonl`.
+    /// Returns the session's line for `ledger.jsonl`.
     pub fn entry(&self, session: u64, actor: &str) -> Entry {
         let dropped = DropReason::known().into_iter().map(|reason| {
             let frames = get(&self.dropped[reason as usize]);

@@ -1,12 +1,12 @@
-//! Admission: from a gRPC call to an unroll in the queue.
+//! Admission: takes unrolls from gRPC calls, checks them and queues them for training.
 //!
 //! ```text
 //!   access     checks the token of each call
 //!   service    answers Join, Upload, Subscribe and Status
-//!     sessions   tracks connected actors, and fences off the older session of an actor that joins again
+//!     sessions   tracks connected actors, and fences the older session of an actor that joins again
 //!     upload     one stream of unrolls: check, queue, acknowledge
 //!       queue    bounded; while it is full, no stream is read
-//!     ledger     counts what became of each session's frames
+//!     ledger     counts the fate of each session's frames
 //! ```
 
 pub mod access;

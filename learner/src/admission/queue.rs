@@ -4,9 +4,9 @@
 //!   upload streams --reserve a slot (async semaphore)--> crossbeam channel --> trainer thread
 //! ```
 //!
-//! A stream that holds a decoded unroll waits for a slot before it reads its next message. So a full
-//! queue is a stream that is not read, and HTTP/2 flow control stops the actor behind it: what a
-//! learner holds is at most `capacity` unrolls and one more for each connected actor.
+//! A stream that holds a decoded unroll waits for a slot before it reads its next message. A full queue therefore stops
+//! the reading of all streams, and HTTP/2 flow control stops their actors. The learner holds at most `capacity`
+//! unrolls, and one more per connected actor.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,27 +16,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::sessions::Session;
 
-/// How long a sender may be between taking its slot and filling it: it waits for nothing there.
+/// Longest time between taking a slot and filling it. A sender waits for nothing in between.
 const HALF_SENT: Duration = Duration::from_secs(1);
 
-/// An admitted unroll on its way to the trainer. Dropping it frees its slot.
+/// An admitted unroll in the queue. Dropping it frees its slot.
 #[derive(Debug)]
 pub struct Queued {
-    /// The unroll, completely checked.
+    /// The checked unroll.
     pub unroll: Unroll,
-    /// Who sent it.
+    /// The session that sent it.
     pub session: Arc<Session>,
     _slot: OwnedSemaphorePermit,
 }
 
-/// The service's end.
+/// The service's end of the queue.
 #[derive(Debug, Clone)]
 pub struct QueueSender {
     slots: Arc<Semaphore>,
     sender: Sender<Queued>,
 }
 
-/// The trainer's end. Dropping it refuses whatever still wants in.
+/// The trainer's end of the queue. Dropping it rejects all later sends.
 #[derive(Debug)]
 pub struct QueueReceiver {
     capacity: usize,
@@ -44,11 +44,11 @@ pub struct QueueReceiver {
     receiver: Receiver<Queued>,
 }
 
-/// A queue of at most `capacity` unrolls.
+/// Creates a queue of at most `capacity` unrolls.
 pub fn queue(capacity: usize) -> (QueueSender, QueueReceiver) {
     names::LEARNER_QUEUE_CAPACITY.get().set(capacity as f64);
     let slots = Arc::new(Semaphore::new(capacity));
-    // The semaphore bounds it: a slot is held from before the send until after the receive.
+    // The semaphore bounds the channel: a slot is held from before the send until after the receive.
     let (sender, receiver) = bounded(capacity);
     (
         QueueSender {
@@ -64,11 +64,11 @@ pub fn queue(capacity: usize) -> (QueueSender, QueueReceiver) {
 }
 
 impl QueueSender {
-    /// Waits for a slot and puts the unroll into it.
+    /// Waits for a slot and puts an unroll into it.
     ///
     /// # Errors
     ///
-    /// [`Refusal::ShuttingDown`] when the trainer is gone.
+    /// Returns [`Refusal::ShuttingDown`] when the trainer has ended.
     pub async fn send(&self, unroll: Unroll, session: Arc<Session>) -> Result<(), Refusal> {
         let slot = self
             .slots
@@ -89,28 +89,28 @@ impl QueueSender {
         Ok(())
     }
 
-    /// Unrolls that wait.
+    /// Returns the number of waiting unrolls.
     pub fn len(&self) -> usize {
         self.sender.len()
     }
 
-    /// True when no unroll waits.
+    /// Returns true when no unroll waits.
     pub fn is_empty(&self) -> bool {
         self.sender.is_empty()
     }
 }
 
 impl QueueReceiver {
-    /// The channel, to wait on together with others.
+    /// Returns the channel, for a select over several channels.
     pub fn channel(&self) -> &Receiver<Queued> {
         &self.receiver
     }
 
-    /// Refuses whatever still wants in, and takes out all that was let in.
+    /// Rejects all later sends, and takes out all queued unrolls.
     pub fn close(&self) -> Vec<Queued> {
         self.slots.close();
         let mut left = Vec::new();
-        // Who holds a slot and is not here yet is between the two steps of `send`.
+        // A sender that holds a slot but has not sent is between the two steps of `send`.
         while self.slots.available_permits() + left.len() < self.capacity {
             match self.receiver.recv_timeout(HALF_SENT) {
                 Ok(queued) => left.push(queued),
@@ -167,7 +167,7 @@ mod tests {
         sessions.join(1, Peer::default()).expect("room").0
     }
 
-    /// One look at whether a future is done.
+    /// Polls a future once.
     async fn look<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         let mut future = Some(future);
         std::future::poll_fn(|context| {

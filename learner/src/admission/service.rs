@@ -1,7 +1,7 @@
-//! The gRPC service: handshake, uploads in, weights out.
+//! The gRPC service: the handshake, uploads from actors, weights to actors, and the run's status.
 //!
-//! Nothing here touches the model. An upload handler decodes, checks and queues; a subscription sends
-//! the bytes that the trainer encoded once.
+//! Nothing here touches the model. An upload handler decodes, checks and queues unrolls. A subscription sends the bytes
+//! that the trainer encoded once.
 
 use std::{
     sync::{
@@ -37,22 +37,21 @@ use crate::admission::{
     upload::{Admission, count_refused},
 };
 
-/// Pieces of weights between a subscription and its connection: one is being written while the next
-/// waits. More would only hold older weights.
+/// Pieces of weights between a subscription and its connection: one is written while the next one waits. A larger
+/// buffer would only hold older weights.
 const CHUNKS_IN_FLIGHT: usize = 1;
 
-/// Acknowledgements between an upload and its connection: they are cumulative, so the newest one is
-/// enough.
+/// Acknowledgements between an upload and its connection. They are cumulative, so the newest one is enough.
 const ACKS_IN_FLIGHT: usize = 1;
 
-/// How long a session may stand without a subscription or an upload. An actor opens both at once; one
-/// that died in between must not be counted for ever.
+/// Longest time that a session may have neither a subscription nor an upload. An actor opens both immediately; an actor
+/// that dies before that must not be counted forever.
 const CLAIM: Duration = Duration::from_secs(30);
 
-/// Longest actor name that is kept, in characters: it goes into logs.
+/// Longest actor name that the learner keeps, in characters; names appear in logs.
 const MAX_NAME: usize = 100;
 
-/// How far the run is, for whoever asks.
+/// Progress of the run, for `Status` calls.
 #[derive(Debug, Default)]
 pub struct Position {
     /// Environment steps trained on.
@@ -62,7 +61,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// That of a run which was trained on so many frames, in so many steps.
+    /// Creates the position of a run after `frames` frames and `updates` optimiser steps.
     pub fn new(frames: u64, updates: u64) -> Self {
         Self {
             frames: frames.into(),
@@ -71,16 +70,16 @@ impl Position {
     }
 }
 
-/// What the service needs of the run.
+/// State of the run that the service uses.
 #[derive(Debug, Clone)]
 pub struct LearnerService {
-    /// Identifies the run.
+    /// The run's identifier.
     pub run_id: String,
-    /// JSON that an actor runs by.
+    /// The shared configuration for actors, as JSON.
     pub spec: String,
-    /// What decides whether an unroll gets in; shared by all uploads.
+    /// The admission checks, shared by all uploads.
     pub admission: Admission,
-    /// How far the run is.
+    /// The progress of the run.
     pub position: Arc<Position>,
 }
 
@@ -107,12 +106,12 @@ impl Learner for LearnerService {
         if self.admission.newest.borrow().run_complete {
             tracing::info!(
                 actor_id,
-                "told an actor that came back: the run is complete"
+                "told an actor that reconnected: the run is complete"
             );
             sessions.dismiss(actor_id);
             return Err(Refusal::RunComplete.into());
         }
-        // A learner that stops admits nobody.
+        // A learner that is stopping admits no actor.
         if self.admission.newest.has_changed().is_err() {
             return Err(Refusal::ShuttingDown.into());
         }
@@ -217,14 +216,14 @@ impl Learner for LearnerService {
     }
 }
 
-/// Counts a call that finds no room, and says so in the log.
+/// Counts and logs a call that exceeds a limit.
 fn count_call_refused(refusal: &Refusal, reason: CallRefused) {
     tracing::warn!(%refusal, "refused");
     names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
 }
 
-/// Sends the newest weights, then every newer version; versions that came and went while one was being
-/// sent are skipped. Ends when the run or the session does, or the subscriber is gone or does not read.
+/// Sends the newest weights, then each newer version. Skips versions that are replaced during a send. Ends with the run
+/// or the session, or when the subscriber disconnects or does not read.
 async fn send_weights(
     mut newest: watch::Receiver<Weights>,
     chunks: mpsc::Sender<Result<WeightsChunk, Status>>,
@@ -234,7 +233,7 @@ async fn send_weights(
     newest.mark_changed();
     loop {
         tokio::select! {
-            // The last version of a run goes out before the session that its end closed.
+            // Sends the last version of a run before the end of the run closes the session.
             biased;
             changed = newest.changed() => if changed.is_err() { return },
             () = chunks.closed() => return,

@@ -1,4 +1,4 @@
-//! The sessions of connected actors, and the fence between an actor's new session and its old one.
+//! Sessions of connected actors. A new session of an actor fences the actor's old one.
 
 use std::{
     collections::HashMap,
@@ -17,35 +17,35 @@ use crate::{
     storage::ledger_file::Entry,
 };
 
-/// Places for uploads, for each session that there may be: an actor that comes back may have left one behind
-/// that is not known to be dead yet.
+/// Upload places per session. A reconnecting actor may have left an old upload that the learner does not yet know is
+/// dead.
 const UPLOADS_PER_SESSION: usize = 2;
 
-/// What is known of an actor from the moment it joins.
+/// An actor's name and token, known when it joins.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {
-    /// What it calls itself.
+    /// The name that the actor gives itself.
     pub name: String,
-    /// By whose token it came in.
+    /// The caller that joined, identified by its token.
     pub caller: Caller,
 }
 
 /// One connection of one actor process.
 #[derive(Debug)]
 pub struct Session {
-    /// Random; carried by every message of the session.
+    /// Random identifier, which every message of the session carries.
     pub id: u64,
-    /// The actor process.
+    /// Identifier of the actor process.
     pub actor_id: u64,
-    /// What was settled when it joined.
+    /// Name and token from the `Join` call.
     pub peer: Peer,
-    /// What became of what it sent.
+    /// Frame accounting of the session.
     pub ledger: Ledger,
     fenced: AtomicBool,
     claimed: AtomicBool,
     uploading: AtomicBool,
     subscribed: AtomicBool,
-    /// True when its actor need not come back: it left in order, or knows that the run is complete.
+    /// True when the actor need not return: it left in order, or knows that the run is complete.
     dismissed: AtomicBool,
     taken: watch::Sender<u64>,
     /// Trips when the session is closed or fenced.
@@ -53,65 +53,65 @@ pub struct Session {
 }
 
 impl Session {
-    /// True once the same actor has joined anew: whatever is left of this session is discarded.
+    /// Returns true once the same actor has joined again; the rest of this session is discarded.
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::Acquire)
     }
 
-    /// Books one of its unrolls as taken by the trainer: the actor may make another.
+    /// Counts an unroll that the trainer took, so that the actor may play another.
     pub fn take(&self) {
         self.taken.send_modify(|taken| *taken += 1);
     }
 
-    /// Unrolls of it that the trainer took.
+    /// Returns the number of unrolls that the trainer took.
     pub fn taken(&self) -> u64 {
         *self.taken.borrow()
     }
 
-    /// Its line for `ledger.jsonl`.
+    /// Returns the session's line for `ledger.jsonl`.
     pub fn entry(&self) -> Entry {
         self.ledger.entry(self.id, &self.peer.name)
     }
 
-    /// Follows the unrolls of it that the trainer takes.
+    /// Returns a receiver of the number of unrolls that the trainer took.
     pub(crate) fn watch_taken(&self) -> watch::Receiver<u64> {
         self.taken.subscribe()
     }
 
-    /// Returns once it was closed or fenced.
+    /// Waits until the session is closed or fenced.
     pub async fn ended(&self) {
         self.ended.tripped().await;
     }
 
-    /// Books that its upload has begun: the session then lives as long as that.
+    /// Records that the upload has begun; the session now lives as long as the upload.
     ///
     /// # Errors
     ///
-    /// [`Refusal::CallOpen`] when it has one already.
+    /// Returns [`Refusal::CallOpen`] when the session already has an upload.
     pub fn open_upload(&self) -> Result<(), Refusal> {
         self.open(&self.uploading, "upload")
     }
 
-    /// Books that its upload has ended: nothing more of it will be admitted.
+    /// Records that the upload has ended: no more unrolls of the session are admitted.
     pub(crate) fn end_upload(&self) {
         self.uploading.store(false, Ordering::Release);
     }
 
-    /// Books that its actor follows the weights.
+    /// Records that the subscription has begun.
     ///
     /// # Errors
     ///
-    /// [`Refusal::CallOpen`] when it does already.
+    /// Returns [`Refusal::CallOpen`] when the session already has a subscription.
     pub(crate) fn open_subscription(&self) -> Result<(), Refusal> {
         self.open(&self.subscribed, "subscription")
     }
 
-    /// Books that it does not any more.
+    /// Records that the subscription has ended.
     pub(crate) fn end_subscription(&self) {
         self.subscribed.store(false, Ordering::Release);
     }
 
-    /// Books that its actor is not expected back, since it left in order or was told that the run is complete.
+    /// Records that the actor will not return: it left in order or was told that the run is complete.
     pub(crate) fn dismiss(&self) {
         self.dismissed.store(true, Ordering::Release);
     }
@@ -121,24 +121,24 @@ impl Session {
             let session = self.id;
             return Err(Refusal::CallOpen { session, call });
         }
-        // Its actor came back with a call of its own: the session lives as long as that.
+        // The actor opened a call of its own, so the session lives as long as that call.
         self.claimed.store(true, Ordering::Release);
         Ok(())
     }
 }
 
-/// The sessions there are.
+/// Sessions by state.
 #[derive(Debug, Default)]
 struct State {
     open: HashMap<u64, Arc<Session>>,
-    /// Ended, with a line in the ledger still to be written.
+    /// Ended sessions whose ledger lines are not written yet.
     ended: Vec<Arc<Session>>,
-    /// The end of the last session of each actor that has not come back.
+    /// The end of the last session of each actor that has not returned.
     away: HashMap<u64, (Instant, Arc<Session>)>,
 }
 
 impl State {
-    /// Ends an open session. Of the actors that are away, the last `most` are remembered.
+    /// Ends an open session. Remembers only the last `most` actors that are away.
     fn end(&mut self, id: u64, most: usize) {
         if let Some(session) = self.open.remove(&id) {
             session.ended.trip();
@@ -157,21 +157,21 @@ impl State {
     }
 }
 
-/// All sessions of this start of the learner.
+/// Sessions of this learner process.
 #[derive(Debug)]
 pub struct Sessions {
     state: Mutex<State>,
-    /// Sessions ever opened in this run, across restarts: seeds are made of it.
+    /// Number of sessions ever opened in this run, across restarts; seeds derive from it.
     joined: AtomicU64,
     run_seed: u64,
-    /// Sessions that may be open at a time.
+    /// Limit of open sessions.
     most: usize,
     uploads: Arc<Semaphore>,
     changed: tokio::sync::Notify,
 }
 
 impl Sessions {
-    /// No open session of `most`; `joined` were opened before in this run.
+    /// Starts without sessions and with a limit of `most`; `joined` sessions were opened earlier in this run.
     pub fn new(run_seed: u64, joined: u64, most: usize) -> Self {
         names::LEARNER_ACTORS.get().set(0.0);
         Self {
@@ -184,13 +184,13 @@ impl Sessions {
         }
     }
 
-    /// Opens a session for an actor and fences its older one. Returns it with the seed of its
-    /// environments: drawn from the run's seed and the count of sessions, so that a run with one
-    /// actor repeats itself and no two sessions play the same episodes.
+    /// Opens a session for an actor and fences its older one. Returns the session and the seed of its environments. The
+    /// seed derives from the run's seed and the session count. So a run with one actor is reproducible, and no two
+    /// sessions play the same episodes.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooManySessions`] when as many as there may be are open.
+    /// Returns [`Refusal::TooManySessions`] when the limit is reached.
     pub fn join(&self, actor_id: u64, peer: Peer) -> Result<(Arc<Session>, u64), Refusal> {
         let mut state = self.lock();
         let old = state.open.values().find(|s| s.actor_id == actor_id);
@@ -231,49 +231,49 @@ impl Sessions {
         Ok((session, env_seed(self.run_seed, ordinal)))
     }
 
-    /// A place for an upload, to be held as long as it lasts. Its session is not known before its first unroll
-    /// is decoded, so this is what bounds the memory that decoding takes.
+    /// Reserves a place for an upload, to hold until the upload ends. The session is unknown until the first unroll is
+    /// decoded, so these places bound the memory that decoding needs.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooManyUploads`] when all are taken.
+    /// Returns [`Refusal::TooManyUploads`] when all places are taken.
     pub(crate) fn place_for_upload(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let most = self.most * UPLOADS_PER_SESSION;
         let place = self.uploads.clone().try_acquire_owned();
         place.map_err(|_| Refusal::TooManyUploads { most })
     }
 
-    /// The open session of this id.
+    /// Returns the open session with this identifier.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Session`] when it never existed, has ended or was fenced.
+    /// Returns [`Refusal::Session`] when the session never existed, has ended or was fenced.
     pub fn find(&self, id: u64) -> Result<Arc<Session>, Refusal> {
         let found = self.lock().open.get(&id).cloned();
         found.ok_or(Refusal::Session { session: id })
     }
 
-    /// Closes a session whose upload ended. What it sent stays good.
+    /// Closes a session whose upload ended. Unrolls that it sent remain valid.
     pub fn close(&self, id: u64) {
         self.lock().end(id, self.most);
         self.changed.notify_one();
     }
 
-    /// Closes a session whose subscription ended, or that was given its time, unless it uploads.
+    /// Closes a session whose subscription ended or whose time limit passed, unless it has an upload.
     pub(crate) fn close_idle(&self, session: &Session) {
         if !session.uploading.load(Ordering::Acquire) {
             self.close(session.id);
         }
     }
 
-    /// Closes a session that its actor never came back to.
+    /// Closes a session for which its actor opened no call.
     pub(crate) fn close_unclaimed(&self, session: &Session) {
         if !session.claimed.load(Ordering::Acquire) {
             self.close(session.id);
         }
     }
 
-    /// Takes out the sessions that have ended and of which nothing is on its way any more.
+    /// Takes out the ended sessions whose frames all have a known fate.
     pub fn settled(&self) -> Vec<Arc<Session>> {
         let settled = |session: &mut Arc<Session>| {
             !session.uploading.load(Ordering::Acquire) && session.ledger.is_settled()
@@ -281,12 +281,12 @@ impl Sessions {
         self.lock().ended.extract_if(.., settled).collect()
     }
 
-    /// Puts back what was taken out and could not be booked: it is settled still.
+    /// Puts back settled sessions whose ledger lines could not be written.
     pub(crate) fn put_back(&self, sessions: impl Iterator<Item = Arc<Session>>) {
         self.lock().ended.extend(sessions);
     }
 
-    /// Takes out all that are left, settled or not: the learner ends.
+    /// Takes out all sessions, settled or not, at the end of the learner.
     pub(crate) fn take_all(&self) -> Vec<Arc<Session>> {
         let mut state = self.lock();
         let ids: Vec<u64> = state.open.keys().copied().collect();
@@ -296,29 +296,29 @@ impl Sessions {
         std::mem::take(&mut state.ended)
     }
 
-    /// Returns once a session was closed since this was last waited for. For one waiter.
+    /// Waits until a session has closed since the last call. Supports one waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Open sessions.
+    /// Returns the number of open sessions.
     pub fn len(&self) -> usize {
         self.lock().open.len()
     }
 
-    /// True when no actor is connected.
+    /// Returns true when no actor is connected.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Open sessions whose actor came back after it joined: those that can owe an unroll.
+    /// Returns the number of open sessions whose actor has opened a call: only these can owe an unroll.
     pub(crate) fn at_work(&self) -> usize {
         let state = self.lock();
         let at_work = |session: &&Arc<Session>| session.claimed.load(Ordering::Acquire);
         state.open.values().filter(at_work).count()
     }
 
-    /// Returns the time of the last loss of an actor that may still come back.
+    /// Returns the time of the last loss of an actor that may still return.
     pub fn last_loss(&self) -> Option<Instant> {
         let state = self.lock();
         let expected = |session: &Session| !session.dismissed.load(Ordering::Acquire);
@@ -328,19 +328,19 @@ impl Sessions {
             .max()
     }
 
-    /// Books that an actor which came back was told that the run is complete.
+    /// Records that an actor that reconnected was told that the run is complete.
     pub(crate) fn dismiss(&self, actor_id: u64) {
         self.lock().away.remove(&actor_id);
         self.changed.notify_one();
     }
 
-    /// Sessions ever opened in this run.
+    /// Returns the number of sessions ever opened in this run.
     pub fn joined(&self) -> u64 {
         self.joined.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while the map was held cannot leave it half written.
+        // A panic while the lock was held cannot leave the state half written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -483,7 +483,7 @@ mod tests {
         session.open_upload().expect("the first");
         session.ledger.admit(8);
         assert_eq!(settled(), 0, "it is open");
-        // The same actor again: the old upload may still be in the middle of an admission.
+        // The same actor joins again; its old upload may still be admitting an unroll.
         sessions.join(1, Peer::default()).expect("room");
         session.ledger.train(8);
         assert_eq!(settled(), 0, "it uploads");

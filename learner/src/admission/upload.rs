@@ -1,7 +1,7 @@
-//! One upload: unrolls in, checked and queued one after the other, and acknowledgements back.
+//! One upload: checks, queues and acknowledges unrolls, one after the other.
 //!
 //! ```text
-//!   messages --decode, check--> queue (waits while it is full; meanwhile nothing is read)
+//!   messages --decode, check--> queue (waits while it is full and reads nothing)
 //!   acks <-- the session's count of unrolls that the trainer took
 //! ```
 
@@ -26,38 +26,37 @@ use crate::admission::{
     sessions::{Session, Sessions},
 };
 
-/// What decides whether an unroll gets in.
+/// The checks that decide whether an unroll is admitted.
 #[derive(Debug, Clone)]
 pub struct Admission {
-    /// Who may send any.
+    /// The tokens that permit uploads.
     pub access: Arc<Access>,
-    /// What a valid unroll looks like.
+    /// The properties of a valid unroll.
     pub expectation: Arc<Expectation>,
     /// Open sessions.
     pub sessions: Arc<Sessions>,
-    /// Towards the trainer.
+    /// The queue to the trainer.
     pub queue: QueueSender,
     /// The newest weights.
     pub newest: watch::Receiver<Weights>,
-    /// How long a peer may owe something: an unroll that the trainer waits for, or room for what is sent to it.
+    /// Longest time that a peer may delay an unroll that the trainer waits for, or the reading of a message to it.
     pub patience: Duration,
     /// Whether actors wait for newer weights after each unroll.
     pub synchronous: bool,
 }
 
-/// How far an upload is.
+/// The state of an upload.
 #[derive(Debug, Default)]
 struct Upload {
     session: Option<Arc<Session>>,
     unrolls: u64,
     frames: u64,
-    /// That the last unroll was played on.
+    /// The weights' version of the last unroll.
     version: u64,
 }
 
 impl Admission {
-    /// Serves one upload until the actor ends it or something in it is refused. Whatever was admitted
-    /// stays admitted.
+    /// Serves one upload until the actor ends it or a message is rejected. Admitted unrolls remain admitted.
     pub async fn serve(
         self,
         mut messages: Streaming<UnrollBatch>,
@@ -82,7 +81,7 @@ impl Admission {
                 "actor left"
             );
         }
-        // The peer may be gone already, or not read; then nobody waits for the last word.
+        // The peer may be gone or may not read; then the last acknowledgement is dropped.
         let _ = timeout(self.patience, acks.send(end.map(|()| upload.ack()))).await;
     }
 
@@ -96,7 +95,7 @@ impl Admission {
             let Some(message) = self.next(messages, upload, acks).await? else {
                 return Ok(());
             };
-            // Not what it says of itself: nothing of it has been looked at.
+            // The count is not taken from the message, because nothing in it has been checked.
             let frames = self.expectation.shape.frames() as u64;
             names::LEARNER_UNROLLS_RECEIVED.get().increment(1);
             names::LEARNER_FRAMES_RECEIVED.get().increment(frames);
@@ -113,7 +112,7 @@ impl Admission {
         }
     }
 
-    /// Checks an unroll completely and puts it into the queue; waits there while the queue is full.
+    /// Checks an unroll completely and queues it; waits while the queue is full.
     async fn admit(
         &self,
         message: UnrollBatch,
@@ -147,13 +146,13 @@ impl Admission {
         next: u64,
     ) -> Result<(), Refusal> {
         if session.id != message.session {
-            let detail = "another one than the upload began with";
+            let detail = "differs from the session of the upload's first unroll";
             return Err(Refusal::field("session", detail));
         }
         self.sessions.find(session.id)?;
-        // A token that was taken out is no good for the rest of a session either.
+        // A removed token also ends the sessions that joined with it.
         self.access.let_in(&session.peer.caller, Role::Actor)?;
-        // A session has one upload, and a refusal ends it: what was admitted are all before this one.
+        // A session has one upload, and a rejection ends it. So all admitted unrolls precede this one.
         if message.sequence != next {
             let detail = format!(
                 "{}, but the session's next unroll is {next}",
@@ -166,7 +165,7 @@ impl Admission {
         self.queue.send(unroll, session.clone()).await
     }
 
-    /// The next message, while acknowledgements go out; `None` when the actor ended its stream.
+    /// Returns the next message and sends acknowledgements meanwhile. Returns `None` when the actor ended its stream.
     async fn next(
         &self,
         messages: &mut Streaming<UnrollBatch>,
@@ -186,22 +185,22 @@ impl Admission {
                 Ok(Err(_)) => return Err(Status::cancelled("the actor is gone")),
                 Err(_) => return Err(self.silent()),
             }
-            // While the trainer has not taken what came, the actor owes nothing.
+            // The actor owes nothing until the trainer has taken all its unrolls.
             let taken = session.taken() >= upload.unrolls;
             let mut newest = self.newest.clone();
             let owed = async {
-                // Nor, in a synchronous run, before there are weights to play on; whoever keeps the trainer from
-                // making them is the one that owes.
+                // In a synchronous run, the actor also owes nothing until newer weights exist. Another actor delays
+                // them.
                 let newer = newest.wait_for(|w| !self.synchronous || w.version > upload.version);
                 if newer.await.is_err() {
-                    // No more come: the run ends, and so does the session.
+                    // No newer weights will follow: the run ends, and so does the session.
                     std::future::pending::<()>().await;
                 }
                 tokio::time::sleep(self.patience).await;
             };
             tokio::select! {
                 message = &mut message => return message,
-                // Its sender lives in the session that is held here.
+                // The session holds the sender, so this cannot fail.
                 _ = takes.changed() => {}
                 () = session.ended() => return Err(Refusal::Session { session: session.id }.into()),
                 () = owed, if taken => return Err(self.silent()),
@@ -228,7 +227,7 @@ impl Upload {
     }
 }
 
-/// Counts a refusal by its reason and says so in the log.
+/// Counts and logs a rejected unroll by its reason.
 pub(crate) fn count_refused(refusal: &Refusal) {
     tracing::warn!(%refusal, "refused");
     names::LEARNER_UNROLLS_REFUSED

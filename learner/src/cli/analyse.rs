@@ -66,7 +66,7 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     // Before the work, so that nobody waits for a folder that cannot be.
     fs::create_dir_all(&out).with_context(|| {
         let out = out.display();
-        format!("--out {out}: name a folder that can be made and written")
+        format!("--out {out}: name a folder that can be created and written")
     })?;
 
     // Handles signals only; the analysis runs on this thread and a pool's.

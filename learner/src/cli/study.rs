@@ -76,7 +76,7 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
     for (flag, folder) in [("--dir", &dir), ("--results", &results)] {
         fs::create_dir_all(folder).with_context(|| {
             let folder = folder.display();
-            format!("{flag} {folder}: name a folder that can be made and written")
+            format!("{flag} {folder}: name a folder that can be created and written")
         })?;
     }
     // One process has one log: how it looks is said by the first run.

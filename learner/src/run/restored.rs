@@ -232,7 +232,8 @@ fn check_new(config: &Config, folder: &Path) -> anyhow::Result<()> {
     }
     bail!(
         "{} was trained on {trained} frames, but holds no checkpoint\n  remedy: restore its checkpoints (is \
-         their disk mounted?), or name another folder with --run-dir, or remove this folder to start from the beginning",
+         their disk mounted?), or name another folder with --run-dir, or remove this folder to start from the \
+         beginning",
         folder.display()
     )
 }

@@ -455,7 +455,7 @@ impl Trainer {
         }
     }
 
-    /// Writes the ledger lines of sessions that have ended and have no unroll in the queue.
+    /// Writes the ledger lines of ended sessions whose frames all have a known fate.
     fn book_sessions(&mut self, cohorts: &mut Cohorts) {
         let mut settled = self.sessions.settled().into_iter();
         while let Some(session) = settled.next() {

@@ -1,5 +1,5 @@
-//! Certificates and tokens to try encryption with: an authority of one's own, one certificate for the learner,
-//! one for all actors. For anything that lasts, use the organisation's own authority.
+//! Creates certificates and tokens for trying encryption: a private authority, one certificate for the learner, one for
+//! all actors. For lasting deployments, use the organisation's own authority.
 
 use std::{
     fs, io,
@@ -17,25 +17,25 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::storage::files;
 
-/// Clocks of a cluster differ a little: what is made now was valid a little earlier.
+/// The clocks of a cluster differ slightly, so certificates are valid from a little before their creation.
 const CLOCK_SKEW: Duration = Duration::hours(1);
 
-/// Names by which every learner is reached on its own machine.
+/// Names of the learner on its own machine.
 const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// The files, by what they are for.
+/// File names, by purpose.
 pub mod file {
-    /// The authority's certificate: who trusts it trusts the rest.
+    /// The authority's certificate. Everyone who trusts it trusts the other certificates.
     pub const CA: &str = "ca.pem";
-    /// The authority's key: who has it can make more.
+    /// The authority's key, which can sign more certificates.
     pub const CA_KEY: &str = "ca-key.pem";
     /// The learner's certificate.
     pub const LEARNER: &str = "learner.pem";
-    /// Its key.
+    /// The learner's private key.
     pub const LEARNER_KEY: &str = "learner-key.pem";
     /// The actors' certificate.
     pub const ACTOR: &str = "actor.pem";
-    /// Its key.
+    /// The actors' private key.
     pub const ACTOR_KEY: &str = "actor-key.pem";
     /// A token for actors.
     pub const ACTOR_TOKENS: &str = "actor-tokens";
@@ -43,26 +43,26 @@ pub mod file {
     pub const VIEWER_TOKENS: &str = "viewer-tokens";
 }
 
-/// Why they could not be made.
+/// Errors during the creation of certificates.
 #[derive(Debug, Error)]
 pub enum CertsError {
-    /// A name that no certificate can be of, or a failure of the cryptography.
+    /// A name that is invalid in a certificate, or a failure of the cryptography.
     #[error("making certificates: {0}; give --host names or addresses")]
     Make(rcgen::Error),
-    /// A host that is neither an address nor a name.
+    /// A host that is neither an address nor a DNS name.
     #[error("--host {0:?} is neither a DNS name nor an IP address")]
     Host(String),
-    /// There is such a file already.
+    /// One of the files already exists.
     #[error(
         "{0} exists, and nothing is overwritten: name another folder, remove the old one, or add --if-missing"
     )]
     Exists(PathBuf),
-    /// The file system refused.
-    #[error("{path}: {reason}; name a folder that can be made and written")]
+    /// The file system reported an error.
+    #[error("{path}: {reason}; name a folder that can be created and written")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: io::Error,
     },
 }
@@ -73,7 +73,7 @@ impl From<rcgen::Error> for CertsError {
     }
 }
 
-/// True when `folder` holds everything that learner and actors need of what [`make`] writes. The authority's key may have
+/// Returns true when `folder` holds everything that learner and actors need from [`make`]. The authority's key may have
 /// been moved to a safer place.
 pub fn complete(folder: &Path) -> bool {
     [
@@ -89,18 +89,18 @@ pub fn complete(folder: &Path) -> bool {
     .all(|name| folder.join(name).is_file())
 }
 
-/// True when a certificate can be of a host of this name: an address, or a DNS name, perhaps with a wildcard.
+/// Returns true when a certificate can name this host: an address, or a DNS name, perhaps with a wildcard.
 fn is_host(name: &str) -> bool {
     ServerName::try_from(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }
 
-/// Writes an authority, a certificate of the learner for `hosts` (and the machine itself), one for actors, and
-/// tokens into `folder`. Valid for `days`. Keys and tokens can be read by their owner only; nothing that is there
-/// already is overwritten.
+/// Writes an authority, a learner certificate for `hosts` (and the machine itself), an actor certificate, and tokens
+/// into `folder`. The certificates are valid for `days` days. Only the owner can read keys and tokens. Existing files
+/// are not overwritten.
 ///
 /// # Errors
 ///
-/// When a host is no name, or a file exists or cannot be written.
+/// Returns an error when a host is invalid, or a file exists or cannot be written.
 pub fn make(folder: &Path, hosts: &[String], days: u32) -> Result<(), CertsError> {
     if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
         return Err(CertsError::Host(host.clone()));

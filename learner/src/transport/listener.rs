@@ -1,4 +1,4 @@
-//! Connections of the gRPC service: within the port's limits, and through TLS where that is configured.
+//! Accepts connections of the gRPC service: within the port's limits, and through TLS if configured.
 
 use std::{
     io,
@@ -23,13 +23,13 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::transport::tls::Tls;
 
-/// How long a peer may take over the TLS handshake.
+/// Longest time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Accepted and not yet taken over by the server: it takes them at once.
+/// Capacity for accepted connections that the server has not taken; it takes them immediately.
 const HAND_OVER: usize = 1;
 
-/// Passes connections on; with `tls`, those that get through its handshake. Counts the others as refused. Ends when
+/// Passes on connections; with `tls`, only those that complete a TLS handshake. Counts the others as refused. Ends when
 /// the stream is dropped.
 pub fn accept(
     mut connections: Connections,
@@ -47,7 +47,7 @@ pub fn accept(
                 continue;
             };
             let (sender, tls) = (sender.clone(), tls.as_ref().map(|tls| tls.get()));
-            // One that is slow over its handshake keeps nobody waiting.
+            // A separate task, so that a slow handshake delays no other connection.
             tokio::spawn(async move {
                 let ends = accepted.connect_info();
                 let connection = tokio::select! {
@@ -55,10 +55,10 @@ pub fn accept(
                     () = sender.closed() => return,
                 };
                 match connection {
-                    // Whoever took them over may be gone.
+                    // The server that receives connections may have ended.
                     Ok(connection) => drop(sender.send(Ok(connection)).await),
                     Err(error) => {
-                        tracing::info!(peer = ?ends.remote_addr, %error, "no TLS handshake");
+                        tracing::info!(peer = ?ends.remote_addr, %error, "TLS handshake failed");
                         count_refused(CallRefused::Handshake);
                     }
                 }
@@ -72,12 +72,12 @@ fn count_refused(reason: CallRefused) {
     names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
 }
 
-/// What is read and written: a connection, or TLS on one.
+/// A byte stream: a connection, or TLS on a connection.
 trait Transport: AsyncRead + AsyncWrite + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
 
-/// A connection that got through the handshake, if one is asked for.
+/// A connection that is ready for HTTP/2, after the TLS handshake if there is one.
 pub struct Connection {
     stream: Pin<Box<dyn Transport>>,
     ends: TcpConnectInfo,

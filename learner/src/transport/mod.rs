@@ -1,10 +1,10 @@
-//! Transport: from a socket to a call.
+//! Transport: accepts sockets and turns them into gRPC calls.
 //!
 //! ```text
 //!   listener   accepts connections within the limit, and closes idle ones
 //!   tls        encrypts them, with certificates that reload
 //!   server     HTTP/2 limits, tokens, and the services behind them
-//!   certs      makes certificates and tokens to try TLS with
+//!   certs      creates certificates and tokens for trying TLS
 //! ```
 
 pub mod certs;

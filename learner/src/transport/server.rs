@@ -1,7 +1,7 @@
-//! The gRPC server: what stands between a socket and the service.
+//! The gRPC server. Enforces the connection limit, idle timeout, TLS, HTTP/2 limits and per-method tokens.
 //!
 //! ```text
-//!   listener: places, silence, TLS --> HTTP/2: keep-alive, windows, streams --access--> service
+//!   listener: limit, idle timeout, TLS --> HTTP/2: keep-alive, windows, streams --access--> service
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -35,30 +35,30 @@ use crate::{
     },
 };
 
-/// A connection on which nothing arrives for so long is closed. A live peer answers the keep-alive well before; this
-/// is for those that never get as far as speaking HTTP/2, and for those that do not read.
+/// Idle timeout of a connection. A live peer answers the keep-alive much earlier. The timeout closes connections that
+/// never reach HTTP/2, and those that do not read.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A connection on which nothing has arrived yet is closed after so long.
+/// Longest time until the first byte of a connection arrives.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 
-/// Who is let in at a door, and how.
+/// Access rules of a port.
 #[derive(Debug)]
 pub struct Door {
-    /// Encryption; `None` for plaintext.
+    /// TLS; `None` for plaintext.
     pub tls: Option<Tls>,
-    /// Tokens.
+    /// The tokens that the port accepts.
     pub access: Arc<Access>,
-    /// Connections at a time.
+    /// Connection limit.
     pub max_connections: usize,
 }
 
 impl Door {
-    /// The one that the configuration describes, for so many connections.
+    /// Creates the rules that the configuration describes, with a connection limit.
     ///
     /// # Errors
     ///
-    /// When a file that it names cannot be used.
+    /// Returns an error when a file that the configuration names cannot be used.
     pub fn new(config: &LearnerConfig, max_connections: usize) -> Result<Self, FileError> {
         Ok(Self {
             tls: tls::from_config(config)?,
@@ -67,7 +67,7 @@ impl Door {
         })
     }
 
-    /// The files of tokens and certificates that it uses.
+    /// Returns the files of tokens and certificates that the port uses.
     pub fn files(&self) -> Vec<Arc<dyn Refresh>> {
         let mut files = self.access.files();
         files.extend(self.tls.clone().map(|tls| tls as Arc<dyn Refresh>));
@@ -75,16 +75,16 @@ impl Door {
     }
 }
 
-/// Connections that the main port may hold: those of the configuration, or as many as the file descriptors of this
-/// process allow.
+/// Returns the connection limit of the main port: the configured one, or as many as this process's file descriptors
+/// allow.
 ///
 /// # Errors
 ///
-/// When they allow none.
+/// Returns an error when the descriptors allow no connection.
 pub fn max_connections(config: &LearnerConfig) -> anyhow::Result<usize> {
     let descriptors =
         Descriptors::of_process().context("counting the open files of this process")?;
-    // Each local actor has a connection with two ends, and another one while it reconnects.
+    // Each local actor has a connection with two ends, and a second connection while it reconnects.
     let possible = descriptors.for_connections(4 * config.local_actors)?;
     if possible < config.max_connections {
         tracing::warn!(
@@ -98,11 +98,11 @@ pub fn max_connections(config: &LearnerConfig) -> anyhow::Result<usize> {
     Ok(possible.min(config.max_connections))
 }
 
-/// Serves at one door until `stop` trips.
+/// Serves at one port until `stop` trips.
 ///
 /// # Errors
 ///
-/// When the transport fails.
+/// Returns an error when the transport fails.
 pub async fn serve(
     service: LearnerService,
     health: Health,

@@ -1,4 +1,4 @@
-//! TLS at the learner's door: its certificate, and whose certificates it asks for.
+//! TLS of the learner's main port: its certificate, and the authority of client certificates.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,17 +17,17 @@ const CERTIFICATE: &str = "learner.tls_certificate";
 const PRIVATE_KEY: &str = "learner.tls_private_key";
 const CLIENT_CA: &str = "learner.tls_client_ca";
 
-/// What is spoken inside: gRPC's HTTP/2.
+/// ALPN name of HTTP/2, which gRPC uses.
 const PROTOCOL: &[u8] = b"h2";
 
-/// Made of the files that a configuration names, and made anew when they change.
+/// TLS settings from the files that a configuration names, reloaded when the files change.
 pub(crate) type Tls = Arc<Reloaded<ServerConfig>>;
 
-/// That of the configuration; `None` for plaintext.
+/// Reads the TLS settings of a configuration; `None` means plaintext.
 ///
 /// # Errors
 ///
-/// When a file that it names cannot be used.
+/// Returns an error when a named file cannot be used.
 pub(crate) fn from_config(config: &LearnerConfig) -> Result<Option<Tls>, FileError> {
     let (Some(certificate), Some(key)) = (
         config.tls_certificate.clone(),
@@ -43,7 +43,7 @@ pub(crate) fn from_config(config: &LearnerConfig) -> Result<Option<Tls>, FileErr
     Ok(Some(Arc::new(made)))
 }
 
-/// TLS 1.2 and 1.3 with this certificate chain; asks for certificates of `client_ca`, if any.
+/// Returns settings for TLS 1.2 and 1.3 with a certificate chain. With `client_ca`, clients must have a certificate.
 fn server_config(
     certificate: &Path,
     key: &Path,
@@ -64,20 +64,22 @@ fn server_config(
     )?;
     let secret = pem::private_key(PRIVATE_KEY, key, &read_file(PRIVATE_KEY, key)?)?;
     let mut config = builder.with_single_cert(chain, secret).map_err(|reason| {
-        let remedy = format!("give the certificate whose private key is {PRIVATE_KEY}'s");
+        let remedy =
+            format!("give the certificate that belongs to the private key in {PRIVATE_KEY}");
         FileError::new(CERTIFICATE, certificate, reason, remedy)
     })?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(config)
 }
 
-/// What looks at the certificates of those who connect.
+/// Returns the verifier of client certificates.
 fn verifier(
     path: &Path,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
     let wrong = |reason: &dyn ToString| {
-        let remedy = "give the certificates of the authority that signs the actors', as PEM";
+        let remedy =
+            "give the certificates of the authority that signs the actors' certificates, as PEM";
         FileError::new(CLIENT_CA, path, reason.to_string(), remedy)
     };
     let mut roots = RootCertStore::empty();

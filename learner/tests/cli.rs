@@ -688,7 +688,7 @@ fn a_run_that_is_made_longer_says_what_becomes_of_its_learning_rate() {
     let longer = [("learner.total_frames", "512")];
     let process = Process::start(training(folder.path(), "train", &longer).arg("--resume"));
     let line = process.line(
-        "the learning rate jumps: it follows the share of the run that is over, and the configuration has changed",
+        "the learning rate jumps: it follows the completed share of the run, and the configuration has changed",
     );
     let rate = |key: &str| line[key].as_f64().expect("a number");
     assert!(
@@ -799,7 +799,7 @@ fn an_evaluation_that_a_kill_cut_off_is_made_after_a_resume() {
     let endless = [&[ENDLESS][..], &settings("1_000_000_000")].concat();
     let process = Process::start(&mut training(folder.path(), "train", &endless));
     // The second mark was passed: its evaluation waits or was skipped, the first one never ends.
-    process.line("evaluation skipped: the one before is still running");
+    process.line("evaluation skipped: the previous one is still running");
     process.send("-KILL");
     assert_eq!(process.end().0.code(), None, "a signal ended it");
 

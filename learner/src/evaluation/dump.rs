@@ -1,15 +1,15 @@
-//! `eval --dump`: every step of every episode, one JSON object per line.
+//! `eval --dump`: writes each step of each episode, one JSON object per episode.
 
 use std::io::{self, Write};
 
 use hrm_common::env::{Maze, Position, render};
 use serde::Serialize;
 
-/// One episode, with all that is needed to replay it elsewhere.
+/// One episode, with all data for a replay by other programs.
 #[derive(Debug, Serialize)]
 struct DumpedEpisode<'a> {
     maze: String,
-    /// As text: it has 64 bits, and readers of JSON round numbers above 2^53.
+    /// The seed as text, because it has 64 bits and JSON readers round numbers above 2^53.
     seed: String,
     start: [usize; 2],
     goal: [usize; 2],
@@ -37,11 +37,11 @@ pub(crate) fn rows_of_text(maze: &Maze) -> Vec<String> {
         .collect()
 }
 
-/// Writes an episode that has ended as one line.
+/// Writes an ended episode as one line.
 ///
 /// # Errors
 ///
-/// When `out` refuses.
+/// Returns an error when `out` cannot be written.
 pub(crate) fn write(
     out: &mut dyn Write,
     maze: &Maze,

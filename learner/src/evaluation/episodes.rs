@@ -1,11 +1,11 @@
-//! `episodes.csv`: one line for each held-out episode, with the result of every walker.
+//! `episodes.csv`: one line per held-out episode, with the result of each walker.
 //!
 //! ```text
 //!   episode,shortest_path,greedy_success,greedy_length,oracle_success,oracle_length
 //!   0,8,1,10,1,8
 //! ```
 //!
-//! A success is 1 or 0. The seed of an episode is not in the file: it is a function of `eval.seed` and the
+//! A success is 1 or 0. The file does not hold the seeds of the episodes. A seed is a function of `eval.seed` and the
 //! episode's number, and `hrm-learner eval --dump` writes it.
 
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use hrm_common::env::EpisodeSummary;
 
 use crate::storage::records::WalkBy;
 
-/// The content, with the walkers' columns in the given order. All walks are of the same episodes.
+/// Returns the file's content, with the walkers' columns in the given order. All walks have the same episodes.
 pub fn csv(walks: &[(WalkBy, &[EpisodeSummary])]) -> String {
     let mut text = "episode,shortest_path".to_owned();
     for (by, _) in walks {

@@ -1,8 +1,7 @@
-//! Evaluation on held-out episodes: success, path ratio, length, and the length over the oracle's.
+//! Evaluates a policy on held-out episodes: success, path ratio, length, and length relative to the oracle's.
 //!
-//! Episode i of an evaluation depends on its seed and i alone, so every policy walks the same episodes,
-//! and adding episodes leaves the first ones as they were. The recurrent state is carried as in
-//! training.
+//! Episode i of an evaluation depends only on its seed and i. So all policies walk the same episodes, and more episodes
+//! do not change the first ones. The hidden state is carried as in training.
 
 use std::{
     io::{self, Write},
@@ -26,13 +25,13 @@ use crate::{
     storage::records::{Evaluation, VersusOracle, WalkBy},
 };
 
-/// Keeps the seeds of evaluation apart from those of training.
+/// Separates the seeds of evaluation from those of training.
 const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
 
-/// Episodes that walk side by side: one batched forward a tick.
+/// Number of episodes that walk side by side; a tick has one batched forward pass.
 const LANES: usize = 128;
 
-/// A walker for the episodes of one group.
+/// Chooses the actions of one group of episodes.
 enum Walker<N> {
     Model(Policy<N>, Choice),
     Oracle,
@@ -47,25 +46,25 @@ struct Lane {
     steps: Vec<DumpedStep>,
 }
 
-/// Held-out episodes: every policy walks the same ones.
+/// Held-out episodes, the same for all policies.
 #[derive(Debug, Clone, Copy)]
 pub struct HeldOut<'a> {
     /// The mazes.
     pub env: &'a EnvConfig,
     /// The number of episodes.
     pub episodes: usize,
-    /// Their seed.
+    /// The seed of the episodes.
     pub seed: u64,
 }
 
 impl HeldOut<'_> {
-    /// Walks the episodes and returns one record for each, in their order. `network` is asked for once a
-    /// group of episodes and may be `None` for policies that need no model. Returns `None` when `stop` is
-    /// set before the end. `dump` receives one JSON object a line for each episode, in their order.
+    /// Walks the episodes and returns one record per episode, in order. `network` is called once per group of episodes,
+    /// and may return `None` for policies without a model. Returns `None` when `stop` is set before the end. `dump`
+    /// receives one JSON object per line and episode, in order.
     ///
     /// # Errors
     ///
-    /// When the mazes are impossible or `dump` cannot be written.
+    /// Returns an error when the mazes are impossible or `dump` cannot be written.
     pub fn walk<N: Network>(
         &self,
         by: WalkBy,
@@ -90,16 +89,16 @@ impl HeldOut<'_> {
         Ok(Some(summaries))
     }
 
-    /// Walks the episodes as the replanning oracle does; `None` when `stop` is set before the end.
+    /// Walks the episodes with the oracle. Returns `None` when `stop` is set before the end.
     ///
     /// # Errors
     ///
-    /// When the mazes are impossible.
+    /// Returns an error when the mazes are impossible.
     pub fn oracle(&self, stop: &AtomicBool) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         self.walk(WalkBy::Oracle, || None::<Hrm>, stop, None)
     }
 
-    /// The figures of a walk, paired with the oracle's by episode.
+    /// Returns the figures of a walk, paired with the oracle's by episode.
     pub fn evaluation(
         &self,
         by: WalkBy,
@@ -127,7 +126,7 @@ impl HeldOut<'_> {
         }
     }
 
-    /// The group of episodes that begins with episode `first`.
+    /// Returns the group of episodes that begins with episode `first`.
     fn lanes(&self, first: usize) -> Result<Vec<Lane>, InvalidValue> {
         (first..self.episodes.min(first + LANES))
             .map(|index| {
@@ -144,8 +143,8 @@ impl HeldOut<'_> {
     }
 }
 
-/// Walks a group side by side until every episode has ended, and returns it in the order of the episodes;
-/// `None` when `stop` is set before.
+/// Walks a group side by side until all episodes have ended, and returns them in order. Returns `None` when `stop` is
+/// set before the end.
 fn walk_to_the_end<N: Network>(
     mut walker: Walker<N>,
     mut lanes: Vec<Lane>,
@@ -188,18 +187,18 @@ fn walk_to_the_end<N: Network>(
     Some(ended)
 }
 
-/// The maze seed of held-out episode `index`.
+/// Returns the maze seed of held-out episode `index`.
 pub(crate) fn held_out(seed: u64, index: usize) -> u64 {
     env_seed(seed ^ HELD_OUT, index as u64)
 }
 
-/// Why an evaluation could not be made.
+/// Errors of an evaluation.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
     /// The mazes are impossible.
     #[error(transparent)]
     Env(#[from] InvalidValue),
-    /// The policy needs a model and there is none.
+    /// The policy needs a model, but none is given.
     #[error("greedy and sampled evaluation need --checkpoint; oracle and random do not")]
     NoModel,
     /// The dump cannot be written.
@@ -285,7 +284,7 @@ mod tests {
     fn more_episodes_leave_the_first_as_they_were() {
         for by in [WalkBy::Random, WalkBy::Oracle] {
             let few = dumped(by, 3);
-            // More than walk side by side.
+            // More episodes than one group.
             let many = dumped(by, LANES + 2);
             assert_eq!((few.len(), many.len()), (3, LANES + 2));
             assert_eq!(few[..], many[..3]);
@@ -343,8 +342,8 @@ mod tests {
         assert!(oracle.path_ratio >= Some(1.0));
         assert_eq!((oracle.seed, oracle.versus_oracle), (Some(1), None));
 
-        // The oracle solves all, so the episodes that both solve are those of the random walk, whose
-        // failures are as long as an episode may be.
+        // The oracle solves all episodes, so both solve exactly those that the random walk solves. The random walk's
+        // failures have the length limit.
         let random = of(WalkBy::Random, &walked_random);
         let versus = random.versus_oracle.expect("both walked");
         let solved = walked_random.iter().filter(|e| e.success).count();

@@ -1,4 +1,4 @@
-//! Evaluates published weights on a thread of its own, so that training never waits for it.
+//! Evaluates published weights on a separate thread, so that training never waits for an evaluation.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use crate::{
     storage::records::{EvalRecord, WalkBy},
 };
 
-/// Published weights to evaluate, and where the run stood.
+/// Published weights to evaluate, with the run's progress at that time.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Job {
     /// The model's tensors as safetensors.
@@ -38,7 +38,7 @@ pub(crate) struct Job {
     pub updates: u64,
 }
 
-/// The evaluating thread. It ends when this is dropped.
+/// The evaluation thread, which ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Evaluator {
     jobs: Option<Sender<Job>>,
@@ -48,16 +48,16 @@ pub(crate) struct Evaluator {
 }
 
 impl Evaluator {
-    /// Starts the thread. It makes the evaluations that are `owed` from an earlier start first.
+    /// Starts the thread. It first makes the evaluations that an earlier start owes.
     ///
     /// # Errors
     ///
-    /// When the configuration's model cannot be built.
+    /// Returns an error when the configuration's model cannot be built.
     pub(crate) fn start(config: &Config, owed: Vec<Job>) -> Result<Self, InvalidValue> {
         let mut evaluation = GreedyEvaluation::new(config)?;
-        // One waits at most: when evaluation is slower than its interval, marks are skipped.
+        // At most one job waits: when an evaluation takes longer than its interval, later ones are skipped.
         let (jobs_tx, jobs) = bounded::<Job>(1);
-        // Never more than the jobs that were taken.
+        // Unbounded, but it never holds more results than jobs taken.
         let (done_tx, done) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -87,8 +87,8 @@ impl Evaluator {
         })
     }
 
-    /// Asks for an evaluation. False, with a word in the log, when it is skipped because an older one still
-    /// waits, or because there is no thread.
+    /// Requests an evaluation. Returns false, and logs the reason, when it is skipped: an older one still waits, or the
+    /// thread does not exist.
     pub(crate) fn request(&self, job: Job) -> bool {
         let Some(jobs) = &self.jobs else {
             return false;
@@ -98,7 +98,7 @@ impl Evaluator {
             Err(TrySendError::Full(job)) => {
                 tracing::info!(
                     frames = job.frames,
-                    "evaluation skipped: the one before is still running"
+                    "evaluation skipped: the previous one is still running"
                 );
                 false
             }
@@ -106,7 +106,7 @@ impl Evaluator {
         }
     }
 
-    /// The next evaluation that finished.
+    /// Returns the next finished evaluation.
     pub(crate) fn finished(&self) -> Option<EvalRecord> {
         self.done.try_recv().ok()
     }
@@ -128,14 +128,14 @@ pub(crate) struct GreedyEvaluation {
     env: EnvConfig,
     eval: EvalConfig,
     model: Hrm,
-    /// Walked once: it is the same for all weights.
+    /// The oracle's walk, made once because it is the same for all weights.
     oracle: Option<Vec<EpisodeSummary>>,
 }
 
-/// Why a periodic evaluation could not be made.
+/// Errors of a periodic evaluation.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeriodicError {
-    /// The weights are not those of the run's model.
+    /// The weights do not fit the run's model.
     #[error("the weights to evaluate cannot be loaded: {0}")]
     Weights(#[from] WeightsError),
     /// The episodes cannot be walked.
@@ -144,7 +144,7 @@ pub(crate) enum PeriodicError {
 }
 
 impl GreedyEvaluation {
-    /// Builds the model that the weights are loaded into.
+    /// Builds the model into which weights are loaded.
     pub(crate) fn new(config: &Config) -> Result<Self, InvalidValue> {
         Ok(Self {
             env: config.env.clone(),
@@ -154,7 +154,7 @@ impl GreedyEvaluation {
         })
     }
 
-    /// Evaluates the weights of a job; `None` when `stop` is set before the end.
+    /// Evaluates the weights of a job. Returns `None` when `stop` is set before the end.
     pub(crate) fn of(
         &mut self,
         job: &Job,
@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    /// Only ever reached by a test that fails.
+    /// Only a failing test reaches this limit.
     const PATIENCE: Duration = Duration::from_secs(120);
 
     fn config(episodes: usize) -> Config {
@@ -302,7 +302,7 @@ mod tests {
         let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
         let weights = weights(&model(&config, 1));
         let jobs = evaluator.jobs.as_ref().expect("it runs");
-        // The second goes in once the first was taken, and waits for ever.
+        // The second job enters the channel after the first was taken, and then waits forever.
         for frames in [1, 2] {
             jobs.send(job(weights.clone(), frames)).expect("it runs");
         }

@@ -2,7 +2,7 @@
 
 use hrm_common::env::EpisodeSummary;
 
-/// The 95% score interval of a proportion (Wilson 1927).
+/// Returns the 95% score interval of a proportion (Wilson 1927).
 pub(crate) fn wilson(successes: usize, n: usize) -> [f64; 2] {
     if n == 0 {
         return [0.0, 1.0];
@@ -18,8 +18,8 @@ pub(crate) fn wilson(successes: usize, n: usize) -> [f64; 2] {
     ]
 }
 
-/// Sum of lengths over sum of shortest paths at reset with every moving door open, successes only: 1 is
-/// a lower bound. `None` without a success.
+/// Returns the sum of lengths divided by the sum of shortest paths, successes only. The shortest paths are measured at
+/// reset with all moving doors open, so 1 is a lower bound. Returns `None` without a success.
 pub fn path_ratio<'a>(episodes: impl Iterator<Item = &'a EpisodeSummary>) -> Option<f64> {
     let (length, shortest) = episodes
         .filter(|e| e.success)
@@ -54,7 +54,7 @@ mod tests {
                 (found_high - high).abs() < 5e-5,
                 "{successes}/{n}: {found_high}"
             );
-            // It is symmetric in what counts as a success.
+            // Exchanging success and failure mirrors the interval.
             let [failed_low, failed_high] = wilson(n - successes, n);
             assert!((failed_low - (1.0 - high)).abs() < 5e-5);
             assert!((failed_high - (1.0 - low)).abs() < 5e-5);

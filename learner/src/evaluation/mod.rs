@@ -1,10 +1,10 @@
-//! Evaluation: how good are the weights on held-out episodes?
+//! Evaluation: measures weights on held-out episodes.
 //!
 //! ```text
-//!   evaluator   evaluates published weights on its own thread; owed keeps them until that is done
-//!   evaluate    walks held-out episodes with a policy, the oracle or at random
+//!   evaluator   evaluates published weights on its own thread; owed keeps them until the result is recorded
+//!   evaluate    walks held-out episodes with a policy, the oracle or random actions
 //!   figures     success, lengths, path ratio; paired compares with the oracle episode by episode
-//!   dump        writes every step of every episode; episodes writes one line per episode
+//!   dump        writes each step of each episode; episodes writes one line per episode
 //! ```
 
 pub mod dump;

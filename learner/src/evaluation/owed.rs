@@ -1,13 +1,13 @@
-//! `owed-evaluations/`: the weights of evaluations that were asked for and are not in `metrics.jsonl` yet.
+//! `owed-evaluations/`: weights of requested evaluations that `metrics.jsonl` does not have yet.
 //!
 //! ```text
 //!   trainer at a mark --owe--> FRAMES.weights --evaluator--> metrics.jsonl --settle--> (removed)
 //!                                   `-- after a stop or a crash: open() gives it to the next start
 //! ```
 //!
-//! A file is written before the checkpoint that follows its mark, so a run that resumes from that
-//! checkpoint finds the exact weights of every mark behind it. Its first line is a JSON header; the
-//! published weights follow, which the header's checksum (SHA-256) covers.
+//! A file is written before the checkpoint that follows its mark. So a run that resumes from this checkpoint finds the
+//! exact weights of all earlier marks. The first line is a JSON header. The published weights follow; the header holds
+//! their checksum (SHA-256).
 
 use std::{
     fs, io,
@@ -23,10 +23,10 @@ use crate::{
     storage::{checkpoint::CheckpointError, files, records::Record},
 };
 
-/// The folder in that of a run.
+/// Name of the folder, within a run's folder.
 pub const FOLDER: &str = "owed-evaluations";
 
-/// Ending of a file's name; the frame count stands before it.
+/// Extension of a file's name, which begins with the frame count.
 const ENDING: &str = "weights";
 
 /// The folder of owed evaluations.
@@ -45,13 +45,13 @@ struct Header {
 }
 
 impl OwedEvaluations {
-    /// Opens the folder in that of a run which stands at `frames` and whose log holds `records`. Returns it
-    /// with the evaluations that are still to be made, oldest first. What the log holds already is
-    /// removed; so is what lies beyond `frames`, because the run passes those marks again.
+    /// Opens the folder of a run at `frames` whose log holds `records`. Returns it with the evaluations that are still
+    /// owed, oldest first. Removes those that the log already holds, and those beyond `frames`, because the run passes
+    /// those marks again.
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// Returns an error of the file system.
     pub(crate) fn open(
         run_dir: &Path,
         frames: u64,
@@ -71,7 +71,7 @@ impl OwedEvaluations {
                 Some(_) => {}
                 None => tracing::warn!(
                     path = %path.display(),
-                    "the weights of an owed evaluation are damaged; it cannot be made"
+                    "the weights of an owed evaluation are damaged, so it is skipped"
                 ),
             }
             fs::remove_file(&path).map_err(|reason| io_error(&path, reason))?;
@@ -84,7 +84,7 @@ impl OwedEvaluations {
     ///
     /// # Errors
     ///
-    /// When the file system refuses; nothing is kept then.
+    /// Returns an error of the file system; nothing is kept then.
     pub(crate) fn owe(&self, job: &Job) -> Result<(), CheckpointError> {
         let path = self.path(job.frames);
         fs::create_dir_all(&self.folder).map_err(|reason| io_error(&self.folder, reason))?;
@@ -101,11 +101,11 @@ impl OwedEvaluations {
         files::write(&path, &bytes).map_err(|reason| io_error(&path, reason))
     }
 
-    /// Forgets the evaluation of this mark, once it is recorded.
+    /// Removes the weights of this mark, once the evaluation is recorded.
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// Returns an error of the file system.
     pub(crate) fn settle(&self, frames: u64) -> Result<(), CheckpointError> {
         let path = self.path(frames);
         match fs::remove_file(&path) {
@@ -149,7 +149,7 @@ fn is_recorded(records: &[Record], frames: u64) -> bool {
         .any(|record| matches!(record, Record::Eval(record) if record.frames == frames))
 }
 
-/// The evaluation of a file; `None` when it is not what was written.
+/// Parses a file. Returns `None` when the content is damaged.
 fn parse(bytes: Vec<u8>) -> Option<Job> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let header: Header = serde_json::from_slice(&bytes[..end]).ok()?;

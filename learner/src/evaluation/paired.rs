@@ -1,9 +1,8 @@
-//! The length of a policy's paths over the oracle's, paired by episode.
+//! The length of a policy's paths divided by the oracle's, paired by episode.
 //!
-//! Two ratios of sums are given, because each alone misleads: one over the episodes that both walkers
-//! solve, which says nothing about failures, and one over all episodes, where a failure counts as
-//! `env.max_steps` moves. A percentile bootstrap over episodes (Efron and Tibshirani 1993, chapter 13)
-//! gives the 95% interval of each.
+//! The result has two ratios of sums, because each alone misleads. One covers the episodes that both walkers solve, and
+//! shows nothing of failures. The other covers all episodes, where a failure counts as `env.max_steps` moves. A
+//! percentile bootstrap over episodes (Efron and Tibshirani 1993, chapter 13) gives the 95% interval of each.
 
 use hrm_common::env::EpisodeSummary;
 use rand::{Rng as _, SeedableRng as _};
@@ -11,19 +10,18 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::storage::records::{LengthRatio, VersusOracle};
 
-/// Resamples of the bootstrap. With another seed the ends of an interval move by about a hundredth of its
-/// width.
+/// Resamples of the bootstrap. Another seed moves the ends of an interval by about a hundredth of its width.
 const RESAMPLES: usize = 4000;
 
-/// Seed of the resampling, so that the same episodes always give the same interval.
+/// Seed of the resampling, fixed so that the same episodes give the same interval.
 const SEED: u64 = 0x5041_4952_4544;
 
 impl VersusOracle {
-    /// Compares two walks of the same episodes in the same order; `None` without an episode.
+    /// Compares two walks of the same episodes in the same order. Returns `None` without an episode.
     ///
     /// # Panics
     ///
-    /// When the walks are not of equally many episodes.
+    /// Panics when the walks differ in their number of episodes.
     pub fn new(
         policy: &[EpisodeSummary],
         oracle: &[EpisodeSummary],
@@ -50,7 +48,7 @@ impl VersusOracle {
     }
 }
 
-/// The ratio of the sums of these pairs of lengths and its interval; `None` without a pair.
+/// Returns the ratio of the sums of these pairs of lengths, with its interval. Returns `None` without a pair.
 fn length_ratio(pairs: &[(u32, u32)]) -> Option<LengthRatio> {
     if pairs.is_empty() {
         return None;
@@ -73,7 +71,7 @@ fn length_ratio(pairs: &[(u32, u32)]) -> Option<LengthRatio> {
     })
 }
 
-/// An episode takes at least one move, so the denominator is positive.
+/// Divides the sums. An episode takes at least one move, so the denominator is positive.
 fn ratio_of_sums(pairs: impl Iterator<Item = (u32, u32)>) -> f64 {
     let (policy, oracle) = pairs.fold((0_u64, 0_u64), |sums, (policy, oracle)| {
         (sums.0 + u64::from(policy), sums.1 + u64::from(oracle))
@@ -110,8 +108,8 @@ mod tests {
         VersusOracle::new(policy, oracle, MAX_STEPS).expect("episodes")
     }
 
-    /// Each walker fails a long episode that the other solves: the quotient of the two path ratios over
-    /// each walker's own successes would be (12 / 10) / (14 / 11).
+    /// Each walker fails a long episode that the other solves. The quotient of the two path ratios over each walker's
+    /// own successes would be (12 / 10) / (14 / 11).
     #[test]
     fn the_ratios_are_those_counted_by_hand() {
         let policy = [solved(4), solved(8), failed(), solved(40), failed()];
@@ -141,7 +139,7 @@ mod tests {
         assert_eq!(VersusOracle::new(&[], &[], MAX_STEPS), None);
     }
 
-    /// Two episodes have three resamples, of which the outer two come a quarter of the time each.
+    /// Two episodes have three resamples; each outer one has probability 1/4.
     #[test]
     fn two_episodes_span_the_interval_from_one_to_the_other() {
         let found = length_ratio(&[(10, 10), (30, 20)]).expect("two pairs");
@@ -149,8 +147,8 @@ mod tests {
         assert_eq!(found.ci95, [1.0, 1.5]);
     }
 
-    /// The bootstrap of 2,000 episodes is compared with the linearised standard error of a ratio (Cochran
-    /// 1977, section 6.4).
+    /// Compares the bootstrap of 2,000 episodes with the linearised standard error of a ratio (Cochran 1977, section
+    /// 6.4).
     #[test]
     fn the_interval_is_that_of_the_normal_approximation() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);

@@ -1,19 +1,19 @@
-//! The factor of each frame's score in the policy gradient: its advantage times its importance weight.
+//! The weight of each frame in the policy gradient: its advantage times its importance weight.
 
 use tch::{Device, Kind, Tensor};
 
 /// Keeps the normalised advantages finite where all advantages are equal.
 const EPSILON: f64 = 1e-8;
 
-/// Plain V-trace: `rho * A`, f32 `[T * B]` on `device`.
+/// Returns plain V-trace weights `rho * A`, f32 `[T * B]` on `device`.
 pub(crate) fn weighted(advantages: &[f32], rhos: &[f32], device: Device) -> Tensor {
     on(device, advantages) * on(device, rhos)
 }
 
-/// `rho * (A - mean) / std`, f32 `[T * B]` on `device`.
+/// Returns normalised weights `rho * (A - mean) / std`, f32 `[T * B]` on `device`.
 ///
-/// Mean and standard deviation are weighted by rho. A frame that the present policy would hardly play
-/// (rho near 0) then changes neither the moments nor, by a subtracted mean, the policy.
+/// Rho weights the mean and the standard deviation. A frame that the current policy would hardly play (rho near 0) then
+/// changes neither of them. Nor does it change the policy through a subtracted mean.
 pub(crate) fn normalized(advantages: &[f32], rhos: &[f32], device: Device) -> Tensor {
     let on_policy = rhos.iter().all(|&rho| rho == 1.0);
     let advantages = on(device, advantages);
@@ -22,7 +22,7 @@ pub(crate) fn normalized(advantages: &[f32], rhos: &[f32], device: Device) -> Te
     }
     let rhos = on(device, rhos).to_kind(Kind::Double);
     let advantages = advantages.to_kind(Kind::Double);
-    // The sum is zero where every weight underflowed; so is every product then.
+    // The sum is zero when all weights underflow; all products are zero then too.
     let shares = &rhos / rhos.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
     let centred = &advantages - (&shares * &advantages).sum(Kind::Double);
     let std = (shares * centred.square()).sum(Kind::Double).sqrt();
@@ -44,13 +44,13 @@ mod tests {
         Vec::try_from(tensor).expect("floats")
     }
 
-    /// Advantages and importance weights, from none to clipped ones.
+    /// Generates advantages, and importance weights from 0 to 1.5.
     fn frames() -> impl Strategy<Value = Vec<(f32, f32)>> {
         let rho = prop_oneof![Just(0.0_f32), Just(1.0), Just(2e-9), 0.0_f32..1.5];
         prop::collection::vec((-2.0_f32..2.0, rho), 2..300)
     }
 
-    /// The weighted moments, term by term.
+    /// Computes the weighted moments term by term.
     fn literal(frames: &[(f32, f32)]) -> Vec<f64> {
         let wide = || {
             frames
@@ -87,7 +87,7 @@ mod tests {
             }
         }
 
-        /// On policy the result has the bits that it had while the weight was part of the advantage.
+        /// On policy, the result has the same bits as an earlier form, in which the weight was part of the advantage.
         #[test]
         fn on_policy_weights_change_no_bit(
             ticks in prop::collection::vec((-1.0_f32..1.0, -2.0_f32..2.0, -2.0_f32..2.0, any::<bool>()), 1..300)

@@ -1,4 +1,4 @@
-//! Unrolls of several actors become one training batch: tensors `[T, B]`.
+//! Stacks the unrolls of several actors into one training batch of tensors `[T, B]`.
 
 use hrm_common::{
     env::{ACTIONS, flag},
@@ -29,7 +29,7 @@ pub struct Batch {
     pub carry: Tensor,
     /// u8 `[K, S]`: final observations of the truncated episodes.
     pub final_tokens: Tensor,
-    /// `[K]`: where in `[T, B]` each of them was truncated, as a flat index; ascending.
+    /// `[K]`: flat index in `[T, B]` at which each of these episodes was truncated; ascending.
     pub final_indices: Vec<usize>,
     /// The episodes of each unroll.
     pub played: Vec<Played>,
@@ -38,16 +38,16 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Environment steps in the batch.
+    /// Returns the number of frames in the batch.
     pub fn frames(&self) -> usize {
         self.ticks * self.envs
     }
 
-    /// Stacks unrolls of equal shape along the environments.
+    /// Stacks unrolls of equal shape along the environment axis.
     ///
     /// # Panics
     ///
-    /// When `unrolls` is empty or their shapes differ; admission lets one shape in only.
+    /// Panics when `unrolls` is empty or their shapes differ; admission accepts only one shape.
     pub fn stack(unrolls: &[Unroll], newest_version: u64, device: Device) -> Self {
         let shape = unrolls[0].shape.clone();
         assert!(
@@ -68,8 +68,8 @@ impl Batch {
             .collect();
 
         let carries: Vec<Tensor> = unrolls.iter().map(carry_tensor).collect();
-        // An unroll lists its own by time; those of several must be merged, since whoever reads them goes
-        // through the ticks once.
+        // Each unroll lists its final observations by tick. Those of several unrolls must be merged, because a reader
+        // passes through the ticks once.
         let mut finals: Vec<(usize, &[u8])> = Vec::new();
         for (index, unroll) in unrolls.iter().enumerate() {
             let truncated = unroll
@@ -116,7 +116,7 @@ impl Batch {
     }
 }
 
-/// `[rows, columns]` byte arrays of several unrolls side by side: `[rows, unrolls * columns]`.
+/// Joins `[rows, columns]` byte arrays of several unrolls side by side: `[rows, unrolls * columns]`.
 fn concatenate(
     unrolls: &[Unroll],
     rows: usize,
@@ -132,7 +132,7 @@ fn concatenate(
     out
 }
 
-/// `[2, N, carry / 2]`: the model's own shape has the same layout, see [`crate::training::recompute`].
+/// Returns the carry as `[2, N, carry / 2]`. The model's shape has the same layout; see [`crate::training::recompute`].
 fn carry_tensor(unroll: &Unroll) -> Tensor {
     let (envs, elements) = (unroll.shape.envs as i64, unroll.shape.carry as i64);
     Tensor::from_data_size(
@@ -161,7 +161,7 @@ mod tests {
     const TOKENS: usize = 3;
     const CARRY: usize = 4;
 
-    /// An unroll in which every number says where it stands: unroll `u`, tick, environment.
+    /// Builds an unroll in which each number encodes its position: unroll `u`, tick and environment.
     fn unroll(u: usize, ticks: usize, envs: usize, flags: Vec<u8>, dtype: Dtype) -> Unroll {
         let code = |tick: usize, env: usize| (40 * u + 8 * tick + env) as u8;
         let places = |ticks| (0..ticks).flat_map(move |t| (0..envs).map(move |n| (t, n)));
@@ -192,7 +192,7 @@ mod tests {
             carry_dtype: dtype,
             carry: match dtype {
                 Dtype::F32 => float_bytes(carry),
-                // Whole numbers of this size are their own upper halves.
+                // The lower half of an integer of this size is zero, so bf16 holds it exactly.
                 Dtype::Bf16 => carry
                     .flat_map(|z| ((z.to_bits() >> 16) as u16).to_le_bytes())
                     .collect(),
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// The flags of some unrolls of one shape.
+    /// Generates the flags of some unrolls of one shape.
     fn flags() -> impl Strategy<Value = (usize, usize, Vec<Vec<u8>>)> {
         (1_usize..5, 1_usize..4, 1_usize..5).prop_flat_map(|(ticks, envs, unrolls)| {
             let flags = prop::collection::vec(0_u8..3, ticks * envs);
@@ -266,7 +266,7 @@ mod tests {
                 prop_assert_eq!(f64::from(*z), expected.double_value(&[]));
             }
 
-            // Every truncation once, by tick, with the observation that belongs to it.
+            // Each truncation occurs once, in tick order, with its own observation.
             let truncated: Vec<usize> = (0..batch.frames())
                 .filter(|&i| batch.flags[i] == flag::TRUNCATED)
                 .collect();

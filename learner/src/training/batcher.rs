@@ -1,4 +1,4 @@
-//! Takes admitted unrolls from the queue until a batch is full. Fenced and stale ones are dropped.
+//! Collects admitted unrolls from the queue into batches. Drops fenced and stale unrolls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Batcher {
     queue: QueueReceiver,
-    /// Disconnects when the run is to stop.
+    /// Disconnects when the run must stop.
     stop: Receiver<()>,
     sessions: Arc<Sessions>,
     limits: BatchLimits,
@@ -31,20 +31,20 @@ pub struct Batcher {
     pending: Vec<(Unroll, Arc<Session>)>,
 }
 
-/// When a batch is full, and what may be in it.
+/// Size of a full batch, and conditions for its unrolls.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
     /// Unrolls of a full batch.
     pub unrolls: usize,
-    /// Versions that an unroll may be behind.
+    /// Largest policy lag of an unroll, in versions.
     pub max_policy_lag: u64,
-    /// Every actor waits for the weights made from its last unroll: a batch then needs no more unrolls
-    /// than there are actors at work, or those that are left after a death would wait for ever.
+    /// True when each actor waits for weights made from its last unroll. A batch then needs no more unrolls than actors
+    /// at work. Otherwise the remaining actors would wait forever after one dies.
     pub synchronous: bool,
 }
 
 impl BatchLimits {
-    /// The limits of a configuration.
+    /// Returns the limits of a configuration.
     pub fn new(config: &Config) -> Self {
         Self {
             unrolls: config.learner.batch_unrolls,
@@ -57,16 +57,16 @@ impl BatchLimits {
 /// The result of waiting for a batch.
 #[derive(Debug)]
 pub enum Next {
-    /// A full batch, and whose unrolls are in it, one of each.
+    /// A full batch, and the session of each of its unrolls.
     Batch(Box<Batch>, Vec<Arc<Session>>),
-    /// Nothing yet; a good moment to look at other things.
+    /// No batch yet; the caller may do other work.
     Idle,
-    /// The run is to stop.
+    /// The run must stop.
     Stop,
 }
 
 impl Batcher {
-    /// Batches of what `queue` yields.
+    /// Creates a source of batches from the unrolls in `queue`.
     pub fn new(
         queue: QueueReceiver,
         stop: Receiver<()>,
@@ -90,14 +90,14 @@ impl Batcher {
         }
     }
 
-    /// Waits for the next batch, at most `patience` without any unroll.
+    /// Waits for the next batch. Returns after `patience` without an unroll.
     pub fn next(
         &mut self,
         newest_version: u64,
         patience: Duration,
         clock: &mut StageClock<LearnerStage>,
     ) -> Next {
-        // What waited here while the weights moved on may have become stale.
+        // Pending unrolls may have become stale since the weights changed.
         let waited = std::mem::take(&mut self.pending);
         self.pending = waited
             .into_iter()
@@ -136,7 +136,7 @@ impl Batcher {
         Next::Batch(Box::new(batch), sessions)
     }
 
-    /// Takes no more: what waits here and in the queue is dropped, and counted.
+    /// Stops taking unrolls. Drops and counts the pending and the queued ones.
     pub fn close(&mut self) {
         let queued = self.queue.close().into_iter();
         let queued = queued.map(|queued| (queued.unroll, queued.session));
@@ -151,7 +151,7 @@ impl Batcher {
             || (self.limits.synchronous && waiting > 0 && waiting >= self.sessions.at_work())
     }
 
-    /// False, and counted, for an unroll of a fenced session or of weights that are too old.
+    /// Returns false, and counts a drop, for an unroll of a fenced session or with too large a policy lag.
     fn is_wanted(&self, unroll: &Unroll, session: &Session, newest_version: u64) -> bool {
         let lag = newest_version.saturating_sub(unroll.oldest_version());
         let reason = if session.is_fenced() {

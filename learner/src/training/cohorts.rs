@@ -1,11 +1,10 @@
-//! Episodes in the order in which they begin.
+//! Follows episodes in the order in which they begin.
 //!
-//! Of the episodes that environments play side by side, those that reach the goal end first. A statistic over
-//! the episodes that have *ended* is therefore too high: the more so the more environments there are, after
-//! every restart, and whenever an actor joins. [`Cohorts`] follows each session's episodes from their
-//! beginning. An episode is *settled* once the tick is past at which the longest one begun at the same time has
-//! ended. One of which that will never be known, because its actor left or an unroll was dropped, is lost,
-//! ended or not.
+//! Of the episodes that environments play side by side, those that reach the goal end first. A statistic over the
+//! episodes that have *ended* is therefore too high. The error grows with the number of environments, after each
+//! restart, and whenever an actor joins. [`Cohorts`] follows each session's episodes from their beginning. An episode
+//! is *settled* once every episode begun at the same tick must have ended. An episode is *lost* if that cannot be
+//! known, because its actor left or an unroll was dropped. This holds whether or not it has ended.
 //!
 //! ```text
 //!   unrolls of a batch --> Cohorts --begin, end, settle, lose--> DistanceCurriculum
@@ -22,7 +21,7 @@ use hrm_common::{
 
 use crate::training::episode_window::EpisodeWindow;
 
-/// The episodes of an unroll, as the unroll tells of them.
+/// The episodes of an unroll, as the unroll reports them.
 #[derive(Debug, Clone)]
 pub struct Played {
     session: u64,
@@ -35,7 +34,7 @@ pub struct Played {
 }
 
 impl Played {
-    /// Takes the episodes of `unroll`; its arrays are shared, not copied.
+    /// Takes the episodes of `unroll`; shares its arrays without a copy.
     pub fn new(unroll: &Unroll) -> Self {
         Self {
             session: unroll.session,
@@ -48,7 +47,7 @@ impl Played {
         }
     }
 
-    /// Tick within the unroll, environment and summary of each episode that ended, in their order.
+    /// Returns tick within the unroll, environment and summary of each ended episode, in their order.
     fn ended(&self) -> Vec<(u64, usize, EpisodeSummary)> {
         let frames = (0..self.flags.len()).filter(|&frame| self.flags[frame] != 0);
         frames
@@ -57,8 +56,8 @@ impl Played {
             .collect()
     }
 
-    /// The curriculum's distance limits of the episodes that the environments were in before the first tick,
-    /// `[N]`, and of those that followed the `ended` ones.
+    /// Returns the curriculum's distance limits: `[N]` for the episodes that run at the first tick, and one for each
+    /// episode that followed an `ended` one.
     fn distances(&self, ended: &[(u64, usize, EpisodeSummary)]) -> (Vec<u32>, Vec<u32>) {
         let mut later = self.running_distances.clone();
         let mut following: Vec<u32> = ended
@@ -77,7 +76,7 @@ impl Played {
 #[derive(Debug)]
 struct Unsettled {
     id: u64,
-    /// The tick of the session, from 0, at which it began.
+    /// The session's tick, from 0, at which the episode began.
     began: u64,
     ended: Option<EpisodeSummary>,
 }
@@ -87,24 +86,25 @@ struct Unsettled {
 struct SessionEpisodes {
     /// Ticks played so far.
     ticks: u64,
-    /// In the order in which they began.
+    /// Unsettled episodes in the order in which they began.
     unsettled: VecDeque<Unsettled>,
-    /// `[N]`: the episode that each environment is in, `None` where its beginning was missed.
+    /// `[N]`: the current episode of each environment; `None` if its beginning was missed.
     running: Vec<Option<u64>>,
 }
 
-/// The episodes of all sessions that are not settled yet.
+/// The unsettled episodes of all sessions.
 #[derive(Debug)]
 pub(crate) struct Cohorts {
-    /// Ticks of the longest episode.
+    /// Longest episode, in ticks.
     max_steps: u64,
-    /// Rises in the order in which the learner hears of beginnings, in which no outcome has a part.
+    /// The last episode number. It follows the order in which the learner receives beginnings, which outcomes do not
+    /// affect.
     last_id: u64,
     sessions: HashMap<u64, SessionEpisodes>,
 }
 
 impl Cohorts {
-    /// No episodes yet, of mazes in which one takes at most `max_steps` ticks.
+    /// Starts without episodes, for mazes with episodes of at most `max_steps` ticks.
     pub(crate) fn new(max_steps: u32) -> Self {
         Self {
             max_steps: max_steps.into(),
@@ -113,8 +113,8 @@ impl Cohorts {
         }
     }
 
-    /// Follows the episodes of one unroll and tells `curriculum` and `window` of them. The unrolls of a session
-    /// come in their order; where one is missing, the episodes that it may have ended are lost.
+    /// Follows the episodes of one unroll and passes them to `curriculum` and `window`. A session's unrolls arrive in
+    /// order. If one is missing, the episodes that it may have ended are lost.
     pub(crate) fn play(
         &mut self,
         played: &Played,
@@ -145,7 +145,7 @@ impl Cohorts {
         session.settle(self.max_steps, curriculum, window);
     }
 
-    /// Loses what is not settled of a session that has ended.
+    /// Marks the unsettled episodes of an ended session as lost.
     pub(crate) fn forget(&mut self, session: u64, curriculum: &mut DistanceCurriculum) {
         if let Some(mut session) = self.sessions.remove(&session) {
             session.lose(curriculum);
@@ -197,7 +197,7 @@ impl SessionEpisodes {
                     curriculum.settle(oldest.id);
                     window.settle(&episode);
                 }
-                // Longer than an episode may be: the actor does not play by the rules.
+                // The episode is longer than the rules allow, so the actor breaks the rules.
                 None => curriculum.lose(oldest.id),
             }
             self.unsettled.pop_front();
@@ -238,17 +238,17 @@ mod tests {
         }
     }
 
-    /// Environments whose episodes succeed with a fixed probability after K to 3K ticks, and else fail after 80.
+    /// Environments whose episodes succeed with a fixed probability after K to 3K ticks, and otherwise fail after 80.
     struct Gamblers {
         rng: Xoshiro256PlusPlus,
         success: f64,
-        /// The ticks left of each environment's episode, and its result.
+        /// Remaining ticks and result of each environment's episode.
         running: Vec<(u32, EpisodeSummary)>,
         sequence: u64,
     }
 
     impl Gamblers {
-        /// `envs` of them; unless `in_step`, each is somewhere in its first episode, a uniform one.
+        /// Creates `envs` environments. Unless `in_step`, each is at some point of its first episode, a uniform one.
         fn new(envs: usize, success: f64, in_step: bool, seed: u64) -> Self {
             let mut this = Self {
                 rng: Xoshiro256PlusPlus::seed_from_u64(seed),
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Episodes of the level that were settled when it rose; `None` if it did not within `most`.
+    /// Returns the number of settled episodes of a level when it rose; `None` if it did not rise within `most`.
     fn rise(mut gamblers: Gamblers, most: u64) -> Option<u64> {
         let (mut cohorts, mut window) = (Cohorts::new(MAX_STEPS), EpisodeWindow::default());
         let mut it = curriculum();
@@ -337,7 +337,7 @@ mod tests {
         None
     }
 
-    /// How often the level rises depends on the success alone, not on how many environments run side by side.
+    /// The rises of the level depend on success alone, not on the number of environments.
     #[test]
     fn the_level_rises_by_success_whatever_the_number_of_environments() {
         const TRIALS: u64 = 100;
@@ -351,7 +351,7 @@ mod tests {
                 };
                 let by_chance = count(0.75, 10_000);
                 assert_eq!(by_chance, 0, "{envs} environments, in step: {in_step}");
-                // With more environments than this, many more are begun before the first ones are settled.
+                // With more environments, many more episodes begin before the first ones are settled.
                 let deserved = count(0.95, 400);
                 assert!(
                     deserved >= 99,
@@ -361,7 +361,7 @@ mod tests {
         }
     }
 
-    /// The very first figures are as good as the later ones, and so are those with many environments.
+    /// The first figures are as accurate as later ones, also with many environments.
     #[test]
     fn the_first_success_is_no_race_that_short_episodes_win() {
         for envs in [100, 4096] {
@@ -381,7 +381,7 @@ mod tests {
                 episodes += n;
             }
             let success: f64 = successes / episodes;
-            // Four standard errors.
+            // A margin of four standard errors.
             let margin = 4.0 * (0.25_f64 / episodes).sqrt();
             assert!(
                 (success - 0.5).abs() < margin,
@@ -390,7 +390,7 @@ mod tests {
         }
     }
 
-    /// Real mazes, walked at random: what is settled is what began early enough, all of it and in that order.
+    /// Random walks in real mazes: all episodes that began early enough are settled, in order, and no others.
     #[test]
     fn the_settled_episodes_are_those_begun_early_enough() {
         let (envs, ticks) = (20, 7);
@@ -402,7 +402,7 @@ mod tests {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
         let (mut cohorts, mut it) = (Cohorts::new(MAX_STEPS), curriculum());
         let mut window = EpisodeWindow::default();
-        // Begin, environment and summary of every episode that has ended.
+        // First tick, environment and summary of each ended episode.
         let mut all: Vec<(usize, usize, EpisodeSummary)> = Vec::new();
         let (mut begun, unrolls) = (vec![0; envs], 60);
         for sequence in 0..unrolls {
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(it.state().outcomes, outcomes);
     }
 
-    /// An actor that leaves takes along everything that it began lately, successes too.
+    /// An actor that leaves loses all its recent episodes, successes too.
     #[test]
     fn what_cannot_be_settled_is_lost() {
         let mut gamblers = Gamblers::new(512, 0.97, true, 1);
@@ -460,7 +460,7 @@ mod tests {
         assert!(!left.judge() && left.state().outcomes.is_empty());
         assert!(cohorts.sessions.is_empty());
 
-        // An unroll that never came may have ended any of those that were played.
+        // A missing unroll may have ended any of the running episodes.
         let mut cohorts = Cohorts::new(MAX_STEPS);
         let mut it = curriculum();
         let mut gamblers = Gamblers::new(512, 0.97, true, 1);

@@ -1,4 +1,4 @@
-//! How training goes: moving windows over what the batches bring.
+//! Episode figures of training: a moving window over settled uniform episodes.
 
 use std::collections::VecDeque;
 
@@ -9,21 +9,21 @@ use hrm_common::{
 
 use crate::evaluation::figures::path_ratio;
 
-/// Uniform episodes that the success, return, length and path ratio are taken over.
+/// Number of uniform episodes in the window.
 pub(crate) const WINDOW: usize = 500;
 
-/// Fewer uniform episodes than this say little; there is no figure before.
+/// Fewest uniform episodes for which a figure exists.
 pub(crate) const FEWEST: usize = 100;
 
-/// The last settled uniform episodes, in the order in which they began ([`crate::training::cohorts`]). Those that the
-/// curriculum made easier do not count: they say how hard the curriculum is, not how good the agent is.
+/// The last settled uniform episodes, in the order in which they began ([`crate::training::cohorts`]). Episodes that
+/// the curriculum made easier do not count. They measure the curriculum's difficulty, not the agent.
 #[derive(Debug, Default)]
 pub(crate) struct EpisodeWindow {
     episodes: VecDeque<EpisodeSummary>,
 }
 
 impl EpisodeWindow {
-    /// Takes in an episode that is settled.
+    /// Adds a settled episode.
     pub(crate) fn settle(&mut self, episode: &EpisodeSummary) {
         let outcome = if episode.success {
             Outcome::Success
@@ -39,19 +39,19 @@ impl EpisodeWindow {
         }
     }
 
-    /// The episodes, oldest first.
+    /// Returns the episodes, oldest first.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &EpisodeSummary> {
         self.episodes.iter()
     }
 
-    /// How many there are.
+    /// Returns the number of episodes.
     pub(crate) fn episodes(&self) -> usize {
         self.episodes.len()
     }
 
-    /// Share of episodes that reached the goal. This figure and the next three are `None` before there are
-    /// [`FEWEST`] episodes.
+    /// Share of episodes that reached the goal. This figure and the next three are `None` with fewer than [`FEWEST`]
+    /// episodes.
     pub(crate) fn success(&self) -> Option<f64> {
         self.mean(|e| f64::from(u8::from(e.success)))
     }

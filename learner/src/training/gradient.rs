@@ -1,4 +1,4 @@
-//! The gradient of one shard of a minibatch: forward with the learner's weights, loss, backward.
+//! The gradient of one shard of a minibatch: forward pass with the learner's weights, loss, backward pass.
 
 use hrm_common::{
     config::LossConfig,
@@ -14,7 +14,7 @@ use crate::training::{
     vtrace::VTrace,
 };
 
-/// One shard's share of a minibatch.
+/// One shard's part of a minibatch.
 pub(crate) struct Gradients {
     /// f32 `[n]`, in the order of the flat parameters.
     pub(crate) flat: Tensor,
@@ -24,7 +24,7 @@ pub(crate) struct Gradients {
 }
 
 impl Gradients {
-    /// The sum of the shares, in their order, so that it repeats itself.
+    /// Sums the parts in order, so that the result is reproducible.
     pub(crate) fn sum(parts: &[Self]) -> Self {
         let flat: Vec<_> = parts.iter().map(|part| part.flat.shallow_clone()).collect();
         let sum = |field: fn(&Self) -> f64| parts.iter().map(field).sum::<f64>();
@@ -37,7 +37,7 @@ impl Gradients {
     }
 }
 
-/// A batch flattened to frames, ready to draw minibatches from.
+/// A batch flattened to frames, from which minibatches are drawn.
 pub(crate) struct Frames {
     pub(crate) envs: usize,
     /// u8 `[T * B, S]`.
@@ -50,7 +50,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// The frames of a batch with their targets. The tensors lie on the device of the batch.
+    /// Flattens a batch with its targets. The tensors are on the batch's device.
     pub(crate) fn new(
         batch: &Batch,
         recomputed: Recomputed,
@@ -78,7 +78,7 @@ impl Frames {
         }
     }
 
-    /// The same tensors for another thread.
+    /// Returns the same tensors for another thread, without a copy.
     pub(crate) fn share(&self) -> Self {
         Self {
             envs: self.envs,
@@ -95,7 +95,7 @@ impl Frames {
     }
 }
 
-/// The loss and its gradient over some units of a minibatch: chunks of `bptt_ticks` ticks, each of one environment.
+/// Computes loss and gradient over units of a minibatch. A unit is a chunk of `bptt_ticks` ticks of one environment.
 pub(crate) fn shard_gradients(
     model: &Hrm,
     frames: &Frames,

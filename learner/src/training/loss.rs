@@ -3,12 +3,12 @@
 use hrm_common::{config::LossConfig, model::Heads};
 use tch::{Kind, Tensor};
 
-/// What a piece of a minibatch is trained towards; every tensor has its m frames on axis 0.
+/// Training targets of a part of a minibatch; axis 0 of each tensor has its m frames.
 #[derive(Debug)]
 pub struct Targets {
     /// i64 `[m]`: the actions taken.
     pub actions: Tensor,
-    /// f32 `[m, segments]`: log pi(a|x) of each trained segment when the batch arrived.
+    /// f32 `[m, segments]`: log pi(a|x) of each trained segment, with the weights from before the batch's updates.
     pub start_log_probs: Tensor,
     /// f32 `[m]`: advantages, importance weight included.
     pub advantages: Tensor,
@@ -16,10 +16,10 @@ pub struct Targets {
     pub values: Tensor,
 }
 
-/// The parts of a loss, each a scalar tensor, summed over frames and averaged over segments.
+/// The parts of a loss. Each is a scalar tensor, summed over frames and averaged over segments.
 #[derive(Debug)]
 pub struct Loss {
-    /// What is minimised.
+    /// The minimised sum.
     pub total: Tensor,
     /// Clipped policy gradient.
     pub policy: Tensor,
@@ -29,11 +29,11 @@ pub struct Loss {
     pub entropy: Tensor,
 }
 
-/// The loss of the given segments of a decision: all of them under deep supervision, else the last.
+/// Computes the loss of the given segments of a decision: all of them under deep supervision, otherwise the last.
 ///
-/// The policy term is `-min(r A, clip(r, 1 - clip, 1 + clip) A)` with `r` the ratio of the present
-/// policy to the one when the batch arrived (Schulman et al. 2017, equation 7) and `A` V-trace's
-/// advantage. On the first pass `r` is 1, and the gradient is that of IMPALA's policy gradient.
+/// The policy term is `-min(r A, clip(r, 1 - clip, 1 + clip) A)` (Schulman et al. 2017, equation 7). `r` is the ratio
+/// of the current policy to the policy before the batch's updates, and `A` is V-trace's advantage. On the first pass
+/// `r` is 1, and the gradient is that of IMPALA's policy gradient.
 pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss {
     let share = 1.0 / segments.len() as f64;
     let actions = targets.actions.unsqueeze(1);

@@ -1,13 +1,13 @@
-//! Training: from admitted unrolls to new weights.
+//! Training: makes new weights from admitted unrolls.
 //!
 //! ```text
-//!   batcher     takes unrolls from the queue, drops fenced and stale ones
+//!   batcher     takes unrolls from the queue; drops fenced and stale ones
 //!   batch       stacks them to tensors [T, B]
 //!   recompute   runs the learner's own weights over time: values, log-probabilities, carries
 //!   vtrace      computes targets and advantages
 //!   advantage   normalises advantages and applies the importance weights
-//!   update      passes of minibatches over worker threads
-//!     gradient    one shard: forward, loss, backward
+//!   update      runs passes of minibatches over worker threads
+//!     gradient    one shard: forward pass, loss, backward pass
 //!     loss        policy gradient, value, entropy
 //!     optimizer   Adam; schedule sets its learning rate
 //!   cohorts     follows episodes from their beginning; episode_window holds the settled ones

@@ -1,4 +1,4 @@
-//! Adam over one flat parameter vector, with a state that checkpoints can hold.
+//! Adam over one flat parameter vector, with a state that checkpoints hold.
 
 use hrm_common::config::OptimizerConfig;
 use tch::{Kind, Tensor, no_grad};
@@ -17,7 +17,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// An optimiser for a flat f32 vector like `parameters`, before its first step.
+    /// Creates an optimiser for a flat f32 vector like `parameters`, before its first step.
     pub fn new(config: OptimizerConfig, parameters: &Tensor) -> Self {
         Self {
             config,
@@ -29,14 +29,13 @@ impl Adam {
         }
     }
 
-    /// The learning rate of the next step when the share `done` of the run is over.
+    /// Returns the learning rate of the next step, when the share `done` of the run is over.
     pub fn learning_rate(&self, done: f64) -> f64 {
         schedule::learning_rate(&self.config, self.steps, done)
     }
 
-    /// Clips the gradient's norm and moves `parameters` by one step, in place. Returns the norm
-    /// before clipping. A gradient that is not finite moves nothing and returns its norm all the
-    /// same, for the caller to refuse.
+    /// Clips the gradient's norm and moves `parameters` by one step, in place. Returns the norm before clipping. A
+    /// gradient that is not finite changes nothing; its norm is returned, so that the caller can reject it.
     pub fn step(&mut self, parameters: &Tensor, gradient: &Tensor, learning_rate: f64) -> f64 {
         no_grad(|| {
             let norm = f64::try_from(gradient.norm()).unwrap_or(f64::NAN);
@@ -71,13 +70,13 @@ impl Adam {
         })
     }
 
-    /// Steps made, and the running means.
+    /// Returns the number of steps made, and the running means.
     pub fn state(&self) -> (u64, Moments<&Tensor>) {
         let Moments { mean, square } = &self.moments;
         (self.steps, Moments { mean, square })
     }
 
-    /// Continues from an earlier state. Both tensors are f32 `[n]`.
+    /// Restores an earlier state. Both tensors are f32 `[n]`.
     pub fn restore(&mut self, steps: u64, moments: Moments<&Tensor>) {
         no_grad(|| {
             self.steps = steps;
@@ -87,11 +86,11 @@ impl Adam {
         });
     }
 
-    /// Continues from a checkpoint.
+    /// Restores the state of a checkpoint.
     ///
     /// # Errors
     ///
-    /// When the checkpoint holds no running means, or those of another model.
+    /// Returns an error when the checkpoint holds no running means, or those of another model.
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let moments = checkpoint.moments(self.moments.mean.numel())?;
         self.restore(checkpoint.state.optimizer_steps, moments);
@@ -115,7 +114,7 @@ mod tests {
         }
     }
 
-    /// Algorithm 1 of the paper, a number at a time.
+    /// Compares with algorithm 1 of the paper, computed one number at a time.
     #[test]
     fn steps_as_the_algorithm_says() {
         let start = [0.5_f64, -1.0, 2.0];

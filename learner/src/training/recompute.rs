@@ -1,9 +1,9 @@
-//! The forward pass over time on the learner's own weights: from the carry that an unroll starts with to
-//! the values, log-probabilities and carries that its updates need.
+//! The forward pass over time with the learner's own weights. It computes the values, log-probabilities and carries
+//! that updates need from the carry at an unroll's first tick.
 //!
 //! ```text
-//!   carry_0 --decide--> z' --reset where the episode ended--> carry_1 --decide--> ... --> V of tick T
-//!                        `-- where it was truncated: V of the final observation, on z' itself
+//!   carry_0 --decide--> z' --reset at an episode's end--> carry_1 --decide--> ... --> V of tick T
+//!                        `-- if truncated: V of the final observation, computed from z' itself
 //! ```
 
 use hrm_common::{
@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::training::batch::Batch;
 
-/// A batch, or a few of its environments, as the recomputation reads it.
+/// Input of the recomputation: a batch, or some of its environments.
 #[derive(Debug)]
 pub struct Episodes {
     /// u8 `[T + 1, B, S]`.
@@ -31,7 +31,7 @@ pub struct Episodes {
     truncated: Vec<usize>,
 }
 
-/// What the present weights say of a batch; gradients are detached.
+/// Results of the current weights on a batch; gradients are detached.
 #[derive(Debug)]
 pub struct Recomputed {
     /// The carry before every `stride`-th tick, `[2, T / stride, B, ...]`.
@@ -40,12 +40,12 @@ pub struct Recomputed {
     pub log_probs: Tensor,
     /// f32 `[T, B]`: V of each tick's observation, from the last segment.
     pub values: Tensor,
-    /// f32 `[T, B]`: V of what follows each tick in the same episode; 0 where it terminated.
+    /// f32 `[T, B]`: V of the next observation in the same episode; 0 if the episode terminated.
     pub next_values: Tensor,
 }
 
 impl Episodes {
-    /// The environments of a batch in `shards` groups of (almost) equal size, in order.
+    /// Splits a batch's environments into `shards` groups of almost equal size, in order.
     pub fn split(batch: &Batch, model: &Hrm, shards: usize) -> Vec<Self> {
         let carry = batch
             .carry
@@ -82,7 +82,7 @@ impl Episodes {
     }
 }
 
-/// The heads that are trained: every segment's under deep supervision, else the last one's.
+/// Returns the trained heads: those of all segments under deep supervision, otherwise those of the last segment.
 pub fn trained(segments: &[Heads], deep_supervision: bool) -> &[Heads] {
     if deep_supervision {
         segments
@@ -91,7 +91,7 @@ pub fn trained(segments: &[Heads], deep_supervision: bool) -> &[Heads] {
     }
 }
 
-/// Runs the model over the ticks of `episodes`, keeping the carry before every `stride`-th tick.
+/// Runs the model over the ticks of `episodes`, and keeps the carry before every `stride`-th tick.
 pub fn recompute(
     model: &Hrm,
     episodes: &Episodes,
@@ -104,7 +104,7 @@ pub fn recompute(
     let device = model.device();
     let mut carry = episodes.carry.shallow_clone();
     let (mut carries, mut log_probs, mut values) = (vec![], vec![], vec![]);
-    // The carries that the final observations of truncated episodes are judged on.
+    // The carries from which the final observations of truncated episodes are valued.
     let mut cut = vec![];
     let mut next_truncated = 0;
     for t in 0..ticks {
@@ -189,7 +189,7 @@ fn last_value(segments: &[Heads]) -> &Tensor {
 }
 
 impl Recomputed {
-    /// The pieces of [`Episodes::split`], side by side again.
+    /// Joins the pieces of [`Episodes::split`] again.
     pub fn join(pieces: &[Self]) -> Self {
         let cat = |field: fn(&Self) -> &Tensor, axis: i64| {
             Tensor::cat(

@@ -1,14 +1,14 @@
-//! The learning rate over a run, and the jump that it makes when a resumed run is given another length.
+//! The learning rate over a run, and its jump when a resumed run gets another length.
 
 use hrm_common::config::{Config, OptimizerConfig};
 
 use crate::storage::checkpoint::RunState;
 
-/// Learning rates that differ by less than this share are the same.
+/// Learning rates that differ by less than this share count as equal.
 const SAME: f64 = 1e-6;
 
-/// The learning rate after `steps` updates, when the share `done` of the run is over: a linear warm-up over the first
-/// updates, and a linear decay over the run.
+/// Returns the learning rate after `steps` updates, when the share `done` of the run is over. It has a linear warm-up
+/// over the first updates, and a linear decay over the run.
 pub(crate) fn learning_rate(config: &OptimizerConfig, steps: u64, done: f64) -> f64 {
     let warmup = match config.warmup_updates {
         0 => 1.0,
@@ -18,7 +18,7 @@ pub(crate) fn learning_rate(config: &OptimizerConfig, steps: u64, done: f64) -> 
     config.learning_rate * warmup * left
 }
 
-/// The learning rates with which a run stopped and resumes, when they differ.
+/// Returns the learning rates before the stop and after the resume, if they differ.
 pub(crate) fn jump(before: &Config, after: &Config, state: &RunState) -> Option<(f64, f64)> {
     let rate = |config: &Config| {
         let done = config.learner.share_done(state.frames, state.seconds);
@@ -34,7 +34,7 @@ pub(crate) fn log_jump(before: &Config, after: &Config, state: &RunState) {
         tracing::warn!(
             learning_rate_before = before,
             learning_rate = after,
-            "the learning rate jumps: it follows the share of the run that is over, and the configuration has changed"
+            "the learning rate jumps: it follows the completed share of the run, and the configuration has changed"
         );
     }
 }
@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// A run of so many frames, or minutes.
+    /// Returns the configuration of a run with this length.
     fn run(total_frames: u64, max_minutes: f64) -> Config {
         let mut config = Config::default();
         config.learner.total_frames = total_frames;
@@ -92,7 +92,7 @@ mod tests {
     fn the_same_run_resumes_with_the_same_rate() {
         let half = state(25_000, 60.0);
         assert_eq!(jump(&run(50_000, 4.0), &run(50_000, 4.0), &half), None);
-        // The frames decide in both.
+        // The frames decide the share in both.
         assert_eq!(jump(&run(50_000, 4.0), &run(50_000, 0.0), &half), None);
     }
 }

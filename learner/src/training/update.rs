@@ -1,14 +1,13 @@
-//! What one batch does to the weights.
+//! Updates the weights with one batch.
 //!
 //! ```text
 //!   batch --recompute--> values, log-probabilities, carries --vtrace--> targets, advantages
 //!         --passes x shuffled minibatches: loss, gradient, clip, Adam--> weights
 //! ```
 //!
-//! On a CPU the work is data-parallel over OS threads, each with one intra-op thread of libtorch: the
-//! model's operations are too small to be worth splitting, and a shard's whole graph stays in one core's
-//! cache. The gradients of the shards are summed in order, so that a run with the same seed and
-//! thread count repeats itself.
+//! On a CPU the work is data-parallel over OS threads, each with one intra-op thread of libtorch. The model's
+//! operations are too small to split, and a shard's whole graph stays in one core's cache. The gradients of the shards
+//! are summed in order, so a run with the same seed and thread count is reproducible.
 
 use hrm_common::{
     config::{LossConfig, OptimizerConfig},
@@ -33,29 +32,29 @@ use crate::{
     },
 };
 
-/// The model in training, and everything that changes it.
+/// The model in training, and all state that changes it.
 #[derive(Debug)]
 pub struct Updater {
-    /// The model; nobody else writes to it.
+    /// The model; only the updater writes to it.
     pub model: Hrm,
     /// The optimiser's state.
     pub optimizer: Adam,
     /// Shuffles the minibatches.
     pub rng: Xoshiro256PlusPlus,
-    /// Optimiser steps tried in this run, those that came to nothing included: versions count them.
+    /// Optimiser steps tried in this run, including skipped ones; versions count them.
     pub updates: u64,
     loss: LossConfig,
     pool: rayon::ThreadPool,
 }
 
-/// What the updates on one batch came to; losses are means over frames and updates.
+/// The result of the updates on one batch; losses are means over frames and updates.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// Clipped policy-gradient loss.
     pub loss_policy: f64,
     /// Half the squared value error.
     pub loss_value: f64,
-    /// Entropy of the policy, nats.
+    /// Entropy of the policy in nats.
     pub entropy: f64,
     /// Gradient norm before clipping.
     pub grad_norm: f64,
@@ -67,13 +66,13 @@ pub struct Report {
     pub learning_rate: f64,
     /// Optimiser steps made.
     pub updates: u64,
-    /// Updates that came to nothing: their gradient was not finite, or they were undone.
+    /// Updates without effect: their gradient was not finite, or they were undone.
     pub skipped: u64,
-    /// True when the updates left weights that are not finite, or compute what is not, and all of them were undone.
+    /// True when the updates were undone, because the weights or their outputs were not finite.
     pub rolled_back: bool,
 }
 
-/// The operating system refused the worker threads.
+/// The operating system did not start the worker threads.
 #[derive(Debug, Error)]
 #[error("starting {threads} learner threads: {reason}; lower learner.threads")]
 pub struct ThreadsError {
@@ -81,7 +80,7 @@ pub struct ThreadsError {
     reason: rayon::ThreadPoolBuildError,
 }
 
-/// Weights and optimiser as they were.
+/// A copy of weights and optimiser state, for undoing updates.
 struct Snapshot {
     parameters: Tensor,
     steps: u64,
@@ -113,7 +112,7 @@ impl Snapshot {
     }
 }
 
-/// Whether every weight and all that the optimiser keeps of them is a finite number.
+/// Returns true when all weights and all optimiser state are finite.
 fn is_finite(model: &Hrm, optimizer: &Adam) -> bool {
     let (_, Moments { mean, square }) = optimizer.state();
     [model.flat_parameters(), mean, square]
@@ -122,11 +121,11 @@ fn is_finite(model: &Hrm, optimizer: &Adam) -> bool {
 }
 
 impl Updater {
-    /// An updater with `threads` workers; the seed is for shuffling.
+    /// Creates an updater with `threads` workers; the seed is for shuffling.
     ///
     /// # Errors
     ///
-    /// When the threads cannot be started.
+    /// Returns an error when the threads cannot be started.
     pub fn new(
         model: Hrm,
         loss: LossConfig,
@@ -151,11 +150,11 @@ impl Updater {
         })
     }
 
-    /// Continues from a checkpoint, but for the weights.
+    /// Restores the state of a checkpoint, except the weights.
     ///
     /// # Errors
     ///
-    /// When the checkpoint's optimiser is of another model.
+    /// Returns an error when the checkpoint's optimiser belongs to another model.
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.optimizer.resume(checkpoint)?;
         self.rng = checkpoint.state.rng.clone();
@@ -163,8 +162,8 @@ impl Updater {
         Ok(())
     }
 
-    /// Trains on one batch; `done` (0 to 1) is how much of the run is over. Whatever the batch holds, the
-    /// weights can be published afterwards: those of before, if need be.
+    /// Trains on one batch; `done` (0 to 1) is the completed share of the run. The weights can always be published
+    /// afterwards: updates that spoil them are undone.
     pub fn update(
         &mut self,
         batch: &Batch,
@@ -212,7 +211,7 @@ impl Updater {
         }
         self.updates += steps + report.skipped;
         report.updates = steps;
-        // Weights may be finite and of no use all the same: by what they compute.
+        // Finite weights can still be useless, so their outputs are checked too.
         let usable = || is_finite(&self.model, &self.optimizer) && self.acts(&frames);
         if steps > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);
@@ -227,8 +226,8 @@ impl Updater {
         report
     }
 
-    /// Whether actors can play by the present weights, as seen on the first tick of a batch: what the last update left
-    /// has not been used yet, and unrolls with other logits would be refused for ever.
+    /// Returns true when actors can use the current weights, tested on the first tick of a batch. Nothing has used the
+    /// weights of the last update yet, and the learner would reject all unrolls with invalid logits.
     fn acts(&self, frames: &Frames) -> bool {
         let _no_grad = tch::no_grad_guard();
         let envs = frames.envs as i64;
@@ -237,14 +236,14 @@ impl Updater {
             frames.carries.narrow(1, 0, envs),
         );
         let decision = self.model.forward(&tokens, &carry, Gradient::None);
-        // Not a number where any of them is none.
+        // The largest value is NaN if any element is NaN.
         let largest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
         decision.segments.iter().all(|heads| {
             largest(&heads.logits) <= f64::from(MAX_LOGIT) && largest(&heads.value).is_finite()
         })
     }
 
-    /// What the present weights say of a batch.
+    /// Computes the outputs of the current weights on a batch.
     pub fn recompute(&self, batch: &Batch) -> Recomputed {
         let (stride, deep) = (self.loss.bptt_ticks, self.loss.deep_supervision);
         let shards: Vec<(Hrm, Episodes)> =
@@ -287,7 +286,7 @@ impl Updater {
         )
     }
 
-    /// The gradient of a minibatch's mean loss, its shards summed.
+    /// Returns the gradient of a minibatch's mean loss, summed over shards.
     fn gradients(&self, frames: &Frames, units: &[i64]) -> Gradients {
         let scale = 1.0 / (units.len() * self.loss.bptt_ticks) as f64;
         let shard = units.len().div_ceil(self.pool.current_num_threads());
@@ -308,7 +307,7 @@ impl Updater {
     }
 }
 
-/// A small tensor's numbers, row by row.
+/// Returns a small tensor's numbers, row by row.
 fn host(tensor: &Tensor) -> Vec<f32> {
     let flat = tensor.to_kind(Kind::Float).contiguous();
     let elements = flat.numel();

@@ -5,20 +5,20 @@
 //!
 //! ```text
 //!   delta_t = rho_t (r_t + gamma V'_t - V_t)
-//!   v_t     = V_t + delta_t + gamma c_t (v_{t+1} - V_{t+1})      while the episode goes on
+//!   v_t     = V_t + delta_t + gamma c_t (v_{t+1} - V_{t+1})      while the episode continues
 //!   v_t     = V_t + delta_t                                      at its last tick
 //!   A_t     = r_t + gamma v'_t - V_t
 //! ```
 //!
-//! where `V'_t` values the observation that follows tick t *in the same episode*: `V_{t+1}` while it goes
-//! on, 0 where it terminated, the value of the final observation where it was truncated; and `v'_t` is
-//! `v_{t+1}` while it goes on and `V'_t` at the episode's last tick and at the end of the unroll. The policy
-//! gradient uses `rho_t A_t`; [`crate::training::advantage`] normalises `A_t` before it multiplies by `rho_t`.
+//! `V'_t` is the value of the observation that follows tick t *in the same episode*. It is `V_{t+1}` while the episode
+//! continues, 0 where it terminated, and the value of the final observation where it was truncated. `v'_t` is `v_{t+1}`
+//! while the episode continues, and `V'_t` at the episode's last tick and at the end of the unroll. The policy gradient
+//! uses `rho_t A_t`; [`crate::training::advantage`] normalises `A_t` before it multiplies by `rho_t`.
 
-/// Excess over a bar, relative, that counts as rounding and not as a clip.
+/// Relative excess over a clip that counts as rounding.
 ///
-/// At policy lag 0 weights are up to 2e-6 from 1 where actor and learner use the same kernels. In bf16 other kernels,
-/// such as a GPU's, move them by about 6e-3. A clip of less than a hundredth hardly changes an update.
+/// At policy lag 0, weights differ from 1 by up to 2e-6 where actor and learner use the same kernels. In bf16, other
+/// kernels, such as a GPU's, change them by about 6e-3. A clip of less than a hundredth hardly changes an update.
 const ROUNDING: f32 = 1e-2;
 
 /// The constants of V-trace.
@@ -45,13 +45,13 @@ pub struct VTraceInput<'a> {
     pub rewards: &'a [f32],
     /// V of the observation at each tick.
     pub values: &'a [f32],
-    /// V' of the observation that follows each tick in the same episode; 0 where it terminated.
+    /// V' of the observation that follows each tick in the same episode; 0 if the episode terminated.
     pub next_values: &'a [f32],
     /// True at the last tick of an episode, terminated or truncated.
     pub ended: &'a [bool],
 }
 
-/// What V-trace makes of them, `[T, B]` each.
+/// Output of V-trace, `[T, B]` each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VTrace {
     /// Regression targets of the value head.
@@ -70,7 +70,7 @@ pub struct VTrace {
 ///
 /// # Panics
 ///
-/// When the slices differ in length or are no whole number of rows of `batch`.
+/// Panics when the slices differ in length, or when their length is not a multiple of `batch`.
 pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
     let VTraceInput {
         batch,
@@ -134,20 +134,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// One episode piece or several, of one environment: the sum of equation 1, term by term.
+    /// A literal transcription of equation 1, term by term, for one or more episodes of one environment.
     struct Literal<'a> {
         ratios: &'a [f64],
         rewards: &'a [f64],
         values: &'a [f64],
-        /// After each tick: None while the episode goes on, Some(bootstrap) at its end (0 when it
-        /// terminated, the value of the final observation when it was truncated).
+        /// After each tick: None while the episode continues, Some(bootstrap) at its end. The bootstrap is 0 if the
+        /// episode terminated, and the value of the final observation if it was truncated.
         ends: &'a [Option<f64>],
         /// Value of the observation after the last tick.
         bootstrap: f64,
     }
 
     impl Literal<'_> {
-        /// Index one past the last tick of the episode that holds tick s.
+        /// Returns one plus the index of the last tick of the episode that holds tick s.
         fn end_of_episode(&self, s: usize) -> usize {
             (s..self.values.len())
                 .find(|&t| self.ends[t].is_some())
@@ -202,8 +202,8 @@ mod tests {
     }
 
     fn tick() -> impl Strategy<Value = Tick> {
-        // Ratios from e^-2.5 to e^2.5 span both clips; every third tick ends an episode, half of
-        // those by truncation with a value of its own.
+        // Ratios from e^-2.5 to e^2.5 reach both sides of both clips. Every third tick ends an episode; half of these
+        // ends are truncations with their own value.
         let end = prop_oneof![
             4 => Just(None),
             1 => Just(Some(0.0_f32)),
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// On policy with lambda 1 the target is the n-step return (remark 1 of the paper).
+    /// On policy with lambda 1, the target is the n-step return (remark 1 of the paper).
     #[test]
     fn on_policy_targets_are_returns() {
         let result = vtrace(

@@ -1,18 +1,18 @@
-//! How long to wait before trying again.
+//! The waits between attempts.
 
 use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// By how much the longest possible wait grows from one attempt to the next.
+/// The factor by which the longest possible wait grows with every attempt.
 const GROWTH: u32 = 2;
 
-/// Exponential backoff with full jitter: a wait is uniform between the shortest one and a ceiling
-/// that doubles with every attempt. Many actors that lose their learner at once therefore do not
-/// come back at once (Brooker, "Exponential Backoff And Jitter", 2015).
+/// Exponential backoff with full jitter: a wait is uniform between the shortest wait and a ceiling that doubles with
+/// every attempt. Many actors that lose their learner together therefore do not reconnect together (Brooker,
+/// "Exponential Backoff And Jitter", 2015).
 ///
-/// It only says how long to wait; who calls it does the waiting.
+/// Computes the waits only. The caller does the waiting.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     shortest: Duration,
@@ -22,8 +22,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits from `shortest` to `longest`, the same ones for the same seed. Where `longest` is below
-    /// `shortest`, every wait is `shortest`.
+    /// Returns a backoff with waits from `shortest` to `longest`. The same seed gives the same waits. If `longest` is
+    /// below `shortest`, every wait is `shortest`.
     pub fn new(shortest: Duration, longest: Duration, seed: u64) -> Self {
         Self {
             shortest,
@@ -33,13 +33,13 @@ impl Backoff {
         }
     }
 
-    /// The next wait.
+    /// Returns the next wait.
     pub fn next_wait(&mut self) -> Duration {
         self.ceiling = self.ceiling.saturating_mul(GROWTH).min(self.longest);
         self.rng.random_range(self.shortest..=self.ceiling)
     }
 
-    /// Starts again from the shortest waits: what was waited for has happened.
+    /// Restarts from the shortest waits, after a success.
     pub fn reset(&mut self) {
         self.ceiling = self.shortest;
     }

@@ -1,4 +1,4 @@
-//! Checksums over the fields of a message or a file: SHA-256 in which no byte can pass from one field to the next.
+//! SHA-256 checksums over the fields of a message or a file. A byte that moves from one field to the next changes them.
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,7 +10,7 @@ pub type Checksum = [u8; 32];
 pub struct FieldHasher(Sha256);
 
 impl FieldHasher {
-    /// A hasher of no fields yet.
+    /// Returns a hasher without fields.
     pub fn new() -> Self {
         Self::default()
     }
@@ -30,18 +30,18 @@ impl FieldHasher {
         self
     }
 
-    /// The checksum of all fields so far.
+    /// Returns the checksum of all fields so far.
     pub fn finish(self) -> Checksum {
         self.0.finalize().into()
     }
 }
 
-/// Returns the SHA-256 of some bytes.
+/// Returns the SHA-256 of `bytes`.
 pub fn digest(bytes: &[u8]) -> Checksum {
     Sha256::digest(bytes).into()
 }
 
-/// Returns a checksum as text, for files that people read.
+/// Returns a checksum in hexadecimal.
 pub fn hex(checksum: &Checksum) -> String {
     checksum.map(|byte| format!("{byte:02x}")).concat()
 }

@@ -1,7 +1,7 @@
-//! Accepted connections, with a limit on their number and on their silence.
+//! Accepts connections, with a limit on their number and an idle timeout.
 //!
-//! Every port of a process accepts through this. A peer can then hold only so many file descriptors, and none for
-//! longer than it has something to say.
+//! Every port of a process accepts through this module. Peers can therefore neither use up the file descriptors nor
+//! hold one while they are idle.
 
 use std::{
     io,
@@ -21,33 +21,32 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// Calls of one HTTP/2 connection at a time. An actor makes two, an upload and a subscription; each may make the
-/// process hold one message.
+/// Limit of concurrent calls per HTTP/2 connection. An actor makes two, an upload and a subscription. Each call may
+/// hold one message in memory.
 pub const STREAMS: u32 = 8;
 
-/// Bytes of the headers of one request: ours are a token and a few names.
+/// Limit of the headers of one request, in bytes. Requests of this project send a token and a few names.
 pub const HEADERS: u32 = 16 << 10;
 
-/// Pause before the next attempt when the operating system refuses a connection, as it does when there are no
-/// descriptors left.
+/// Pause after the operating system failed to accept a connection, for example because no descriptors are left.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
-/// Shortest time between two log lines about the same trouble: a peer must not be able to fill a log.
+/// Shortest time between two log lines about the same problem, so that a peer cannot fill the log.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// Limits of one port.
+/// The limits of one port.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; one more is closed at once.
+    /// Limit of open connections. A further connection is closed at once.
     pub most: usize,
-    /// Time until the first byte of a connection.
+    /// Time limit for the first byte of a connection.
     pub first_byte: Duration,
-    /// Time without a byte after that, in either direction.
+    /// Idle timeout after that, for reads and writes.
     pub silence: Duration,
 }
 
 impl Limits {
-    /// The limits of the ports for metrics and health: a few scrapers and probes.
+    /// The limits of a port for metrics or health, which serves a few scrapers or probes.
     pub(crate) const SIDE_PORT: Self = Self {
         most: 16,
         first_byte: Duration::from_secs(10),
@@ -55,7 +54,7 @@ impl Limits {
     };
 }
 
-/// A connection was closed because there were as many as the port allows.
+/// The error when a connection was closed because the port was full.
 #[derive(Debug)]
 pub struct TooMany;
 
@@ -71,7 +70,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Accepts from `listener`, whose address is `key` in the configuration.
+    /// Returns the connections that `listener` accepts; its address is `key` in the configuration.
     pub fn new(listener: TcpListener, key: &'static str, limits: Limits) -> Self {
         Self {
             listener,
@@ -83,11 +82,11 @@ impl Connections {
         }
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     ///
     /// # Errors
     ///
-    /// [`TooMany`] when one was closed instead, because all places were taken.
+    /// [`TooMany`] when a connection was closed instead, because the port was full.
     pub async fn next(&mut self) -> Result<Connection, TooMany> {
         let port = self.key;
         let (stream, peer) = loop {
@@ -114,7 +113,7 @@ impl Connections {
     }
 }
 
-/// Trouble that comes again and again, and is logged now and then.
+/// A recurring problem that is logged at intervals.
 #[derive(Debug, Default)]
 struct Repeated {
     logged: Option<Instant>,
@@ -122,7 +121,7 @@ struct Repeated {
 }
 
 impl Repeated {
-    /// Counts one more; returns how many there were since the last line when another line is due.
+    /// Counts one occurrence. Returns the number since the last log line when the next line is due.
     fn due(&mut self) -> Option<u64> {
         self.since += 1;
         if self.logged.is_some_and(|at| at.elapsed() < BETWEEN_LINES) {
@@ -133,12 +132,12 @@ impl Repeated {
     }
 }
 
-/// A connection that holds one of its port's places. Reading fails with [`io::ErrorKind::TimedOut`] when nothing
-/// arrives for too long, and writing when nothing is taken.
+/// A connection that counts towards its port's limit. A read fails with [`io::ErrorKind::TimedOut`] when nothing
+/// arrives in time, and a write when the peer receives nothing in time.
 #[derive(Debug)]
 pub struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    /// The silence that it is allowed, once it has said something; `None` from then on.
+    /// The idle timeout to set after the first byte; `None` once it is set.
     silence: Option<Duration>,
     ends: TcpConnectInfo,
     _place: OwnedSemaphorePermit,
@@ -151,7 +150,7 @@ impl Connection {
         place: OwnedSemaphorePermit,
         limits: Limits,
     ) -> Self {
-        // Acknowledgements are small and waited for. Where it cannot be set, they are slower.
+        // Avoids delays of the small acknowledgements. A failure only makes them slower.
         let _ = stream.set_nodelay(true);
         let ends = TcpConnectInfo {
             local_addr: stream.local_addr().ok(),
@@ -259,7 +258,7 @@ mod tests {
             silent.local_addr().ok()
         );
 
-        // While it is held there is room for nobody else.
+        // While it is open, the port is full.
         let mut refused = TcpStream::connect(address).await.expect("a listener");
         connections.next().await.expect_err("full");
         assert_eq!(refused.read(&mut [0]).await.unwrap_or(0), 0, "closed");

@@ -1,4 +1,4 @@
-//! File descriptors: how many connections a process may hold and still open its files.
+//! File descriptors: the number of connections a process can hold and still open its files.
 
 use std::{fs, io};
 
@@ -7,24 +7,23 @@ use thiserror::Error;
 
 use crate::connections::Limits;
 
-/// Descriptors kept back from the connections of a main port: for checkpoints, logs and evaluations, and for the ports
-/// for metrics and health.
+/// Descriptors reserved for checkpoints, logs and evaluations, and for the ports for metrics and health.
 const RESERVE: usize = 64 + 2 * Limits::SIDE_PORT.most;
 
-/// Descriptors of a process.
+/// The file descriptors of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// The most that it may have, `ulimit -n`.
+    /// The limit, `ulimit -n`.
     pub limit: usize,
-    /// The number that it has open.
+    /// The number of open descriptors.
     pub open: usize,
 }
 
-/// Too few descriptors for a single connection.
+/// The error when no descriptors are left for connections.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "this process may open {} files (ulimit -n), of which {} are open and {kept} are kept for checkpoints, metrics, \
-     health and local actors: none is left for connections\n  remedy: raise the limit to {} or more",
+    "the limit of {} open files (ulimit -n) leaves none for connections: {} are open, and {kept} are reserved for \
+     checkpoints, metrics, health and local actors\n  remedy: raise the limit to {} or more",
     .found.limit, .found.open, .found.open + kept + 1
 )]
 pub struct TooFew {
@@ -33,14 +32,14 @@ pub struct TooFew {
 }
 
 impl Descriptors {
-    /// Counts those of this process, once its limit is as high as it may set it.
+    /// Raises the limit of this process as far as allowed, then counts its descriptors.
     ///
     /// # Errors
     ///
-    /// When the operating system does not say how many are open.
+    /// Fails when the operating system does not list the open descriptors.
     pub fn of_process() -> io::Result<Self> {
         let found = getrlimit(Resource::Nofile);
-        // Where it cannot be raised, what there is counts.
+        // If the limit cannot be raised, the current one counts.
         let raised = Rlimit {
             current: found.maximum,
             ..found
@@ -55,11 +54,11 @@ impl Descriptors {
         })
     }
 
-    /// Connections that a main port may hold at most, beside `others` that the process needs for itself.
+    /// Returns the limit of connections for a main port. `others` is the number of descriptors for other uses.
     ///
     /// # Errors
     ///
-    /// [`TooFew`] when that is none.
+    /// [`TooFew`] when none are left.
     pub fn for_connections(self, others: usize) -> Result<usize, TooFew> {
         let kept = RESERVE + others;
         match self.limit.saturating_sub(self.open + kept) {

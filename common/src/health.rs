@@ -1,8 +1,7 @@
-//! The gRPC health service (`grpc.health.v1.Health`), and the question that a container's health check
-//! asks it.
+//! The gRPC health service (`grpc.health.v1.Health`), and the client for a container's health check.
 //!
-//! The service named `""` is serving for as long as the process lives, which is what a liveness probe
-//! asks for. Whether the process can do its work is what the named ones say: [`LEARNER`], [`JOINED`].
+//! The service named `""` is serving while the process runs, for liveness probes. The services [`LEARNER`] and
+//! [`JOINED`] are serving while the process can do its work, for readiness probes.
 
 use std::{
     io,
@@ -29,27 +28,27 @@ use crate::{
     refusal::causes,
 };
 
-/// Serving while a learner takes actors.
+/// The service that is serving while a learner accepts actors.
 pub const LEARNER: &str = "hrm.v1.Learner";
-/// Serving while an actor is joined to its learner.
+/// The service that is serving while an actor is joined to its learner.
 pub const JOINED: &str = "joined";
 
-/// How long the answer to a health check may take.
+/// Time limit for the connection and for the answer of a health check.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of a health check's message: the name of a service.
+/// Limit of a health check's message, in bytes. It holds the name of a service.
 const REQUEST: usize = 16 << 10;
 
-/// HTTP/2 asks a connection for a sign of life this often, and closes it when none comes within as long again: both
-/// within the port's limit for silence.
+/// Interval of the HTTP/2 keep-alive pings, and time limit for their answers. Both together are below the port's idle
+/// timeout.
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
-/// What a process says about its health. Clones share one state.
+/// The health of a process, by service. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Health(HealthReporter);
 
 impl Health {
-    /// Says whether `service` is serving.
+    /// Sets the state of `service`.
     pub async fn set(&self, service: &str, serving: bool) {
         let status = match serving {
             true => ServingStatus::Serving,
@@ -58,18 +57,18 @@ impl Health {
         self.0.set_service_status(service, status).await;
     }
 
-    /// The service, to be added to a server.
+    /// Returns the gRPC service, to add to a server.
     pub fn service(&self) -> HealthServer<HealthService> {
         let service = HealthService::from_health_reporter(self.0.clone());
         HealthServer::new(service).max_decoding_message_size(REQUEST)
     }
 
-    /// Serves the health service alone at `address`, which is `key` in the configuration: probes then
-    /// need no access to the port that actors use. Must be called within a tokio runtime.
+    /// Serves the health service alone at `address`, which is `key` in the configuration. Probes then need no access
+    /// to the port for actors. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// Where the address cannot be listened on.
+    /// Fails when the address cannot be bound.
     pub async fn listen(
         &self,
         address: SocketAddr,
@@ -94,7 +93,7 @@ impl Health {
     }
 }
 
-/// The connections for which there is room. Ends when the stream is dropped.
+/// Returns a stream of the accepted connections. Accepting ends when the stream is dropped.
 fn stream(mut connections: Connections) -> ReceiverStream<io::Result<Connection>> {
     let (sender, stream) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -104,7 +103,7 @@ fn stream(mut connections: Connections) -> ReceiverStream<io::Result<Connection>
                 () = sender.closed() => return,
             };
             if let Ok(connection) = accepted {
-                // Closed where the service has ended.
+                // The connection closes if the service has ended.
                 drop(sender.send(Ok(connection)).await);
             }
         }
@@ -112,7 +111,7 @@ fn stream(mut connections: Connections) -> ReceiverStream<io::Result<Connection>
     ReceiverStream::new(stream)
 }
 
-/// A health service on an address of its own; it stops when dropped.
+/// A health service with its own address. It stops when dropped.
 #[derive(Debug)]
 pub struct HealthEndpoint {
     address: SocketAddr,
@@ -120,7 +119,7 @@ pub struct HealthEndpoint {
 }
 
 impl HealthEndpoint {
-    /// Where it is served, with the port that was given or found.
+    /// The address of the service, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -132,43 +131,42 @@ impl Drop for HealthEndpoint {
     }
 }
 
-/// Why a process is not healthy.
+/// The result of a failed health check.
 #[derive(Debug, Error)]
 pub enum Unhealthy {
-    /// Nobody answers.
+    /// No server answers.
     #[error("no health service answers at {address}: {reason}")]
     Unreachable {
-        /// Where it was asked for.
+        /// The address.
         address: SocketAddr,
         /// The transport's message, with its causes.
         reason: String,
     },
-    /// The service is not known there, or the answer was no answer.
-    #[error("asked for {service:?}, {address} answers {}: {}", .status.code(), .status.message())]
+    /// The server does not know the service, or its answer is an error.
+    #[error("the health check of {service:?} at {address} failed with {}: {}", .status.code(), .status.message())]
     Refused {
-        /// What was asked for.
+        /// The name of the service.
         service: String,
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// The answer.
         status: Box<tonic::Status>,
     },
-    /// It says so itself.
+    /// The server answers that the service is not serving.
     #[error("{service:?} is not serving at {address}")]
     NotServing {
-        /// What was asked for.
+        /// The name of the service.
         service: String,
-        /// Where.
+        /// The address.
         address: SocketAddr,
     },
 }
 
-/// Asks the process that listens on `address`, an address of its configuration, whether `service` is
-/// serving.
+/// Checks that `service` is serving, in the process whose configuration names `address`.
 ///
 /// # Errors
 ///
-/// When it is not, or says nothing.
+/// Fails when the service is not serving or the process does not answer.
 pub async fn check(address: SocketAddr, service: &str) -> Result<(), Unhealthy> {
     let address = reachable(address);
     let unreachable = |error: tonic::transport::Error| Unhealthy::Unreachable {
@@ -202,8 +200,8 @@ pub async fn check(address: SocketAddr, service: &str) -> Result<(), Unhealthy> 
     }
 }
 
-/// Where something that listens on `address` is reached from this machine: who listens on all addresses
-/// listens on the loopback one.
+/// Returns the address at which this machine reaches a server that listens on `address`. It is the loopback address for
+/// a server that listens on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -1,25 +1,25 @@
-//! A value that a configuration cannot hold.
+//! The error for an invalid value of the configuration.
 
 use std::fmt::Display;
 
 use thiserror::Error;
 
-/// A value that the configuration cannot hold, from whichever source.
+/// An invalid value of the configuration, without its source.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("invalid {key} = {value}: {reason}\n  remedy: {remedy}")]
 pub struct InvalidValue {
     /// The key, as `section.key`.
     pub key: String,
-    /// The value as it would stand in a TOML file.
+    /// The value in TOML notation.
     pub value: String,
-    /// The reason why the key cannot have it.
+    /// The reason why the value is invalid.
     pub reason: String,
     /// The remedy.
     pub remedy: String,
 }
 
 impl InvalidValue {
-    /// An invalid value of `section.key`.
+    /// Returns the error for a value of `section.key`.
     pub fn new(
         key: impl Into<String>,
         value: impl Display,

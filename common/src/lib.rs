@@ -1,15 +1,15 @@
-//! What actors and the learner must agree on, in the order of the data's path:
+//! The code that actors and the learner share, in the order of the data's path:
 //!
 //! ```text
-//!   env         the mazes: pure, seeded, no I/O; one vectorised environment over them
+//!   env         the mazes: pure, seeded, without I/O; a vectorised environment of them
 //!   model       HRM in tch: blocks, H and L modules, carry, heads, presets
 //!   trajectory  an unroll: T ticks of N environments
 //!   wire        checked conversion of unrolls to and from the wire
 //!   weights     published versions of the model's weights
-//!   error       why something from the wire is refused
+//!   refusal     the reasons for which the learner rejects a message or call
 //! ```
 //!
-//! and beside it what every process needs: [`config`], [`token`], [`telemetry`], [`health`], [`listen`],
+//! Other modules serve every process: [`config`], [`token`], [`telemetry`], [`health`], [`listen`],
 //! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`], [`output`], [`program`].
 
 pub mod backoff;

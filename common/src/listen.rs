@@ -1,11 +1,11 @@
-//! Binding an address that the configuration names.
+//! Binds the addresses that the configuration names.
 
 use std::{io, net::SocketAddr};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-/// An address of the configuration that cannot be listened on.
+/// The error for an address that cannot be bound.
 #[derive(Debug, Error)]
 #[error(
     "invalid {key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address of this \
@@ -17,18 +17,18 @@ pub struct ListenError {
     key: &'static str,
     /// The address.
     address: SocketAddr,
-    /// True when the program can do without.
+    /// True when "" switches the address off.
     optional: bool,
-    /// What the operating system said.
+    /// The operating system's message.
     reason: io::Error,
 }
 
-/// Binds `address`, which is `key` in the configuration and `optional` when "" switches it off. Returns the address with
-/// the port that was given or found.
+/// Binds `address`, which is `key` in the configuration and `optional` when "" switches it off. Returns the address
+/// with the actual port.
 ///
 /// # Errors
 ///
-/// When the address is taken, not this machine's, or not allowed.
+/// Fails when the address is in use, is not an address of this machine, or is not allowed.
 pub async fn bind(
     address: SocketAddr,
     key: &'static str,

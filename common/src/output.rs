@@ -1,5 +1,5 @@
-//! The two streams of a program: results on standard output, remarks on standard error. Neither panics when nobody
-//! takes what is written, where `println!` and `eprintln!` do.
+//! Writes results to standard output and remarks to standard error. Unlike `println!` and `eprintln!`, this does not
+//! panic when the stream is closed or full.
 
 use std::{
     fmt::Display,
@@ -9,19 +9,19 @@ use std::{
 
 use thiserror::Error;
 
-/// Standard output did not take everything.
+/// The error when standard output is closed or full.
 #[derive(Debug, Error)]
 #[error("cannot write to standard output")]
 pub struct OutputError(#[from] io::Error);
 
 impl OutputError {
-    /// True when the reader went away, as `head` does once it has read enough.
+    /// True when the reader closed the stream, as `head` does after its last line.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
-/// Writes `text` to standard output, as it is.
+/// Writes `text` to standard output.
 ///
 /// # Errors
 ///
@@ -39,13 +39,13 @@ pub fn print_line(text: impl Display) -> Result<(), OutputError> {
     print(format_args!("{text}\n"))
 }
 
-/// Writes `text` and an end of line to standard error. A remark that nobody can read is lost.
+/// Writes `text` and an end of line to standard error. Ignores errors.
 pub fn remark(text: impl Display) {
     let _ = write(&mut io::stderr().lock(), format_args!("{text}\n"));
 }
 
-/// Ends what was printed: the exit status of a program that had nothing else to do. A reader that went away had what it
-/// wanted.
+/// Returns the exit status of a program whose only work was to print. A closed standard output is a success, because
+/// the reader had enough.
 pub fn conclude(program: &str, printed: Result<(), OutputError>) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,7 +59,7 @@ pub fn conclude(program: &str, printed: Result<(), OutputError>) -> ExitCode {
     }
 }
 
-/// Flushed, since what is left in the buffer at the exit is lost without a word.
+/// Writes and flushes, because an error in a later flush would be lost.
 fn write(out: &mut impl Write, text: impl Display) -> io::Result<()> {
     write!(out, "{text}")?;
     out.flush()
@@ -69,7 +69,7 @@ fn write(out: &mut impl Write, text: impl Display) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Takes what is written, and fails when it is flushed.
+    /// A stream that accepts writes and fails when it is flushed.
     struct Full(io::ErrorKind);
 
     impl Write for Full {

@@ -26,7 +26,7 @@ pub trait Network {
     ///
     /// # Errors
     ///
-    /// When the bytes are not weights of this network.
+    /// Fails when the bytes are not weights of this network.
     fn load(&mut self, body: &[u8]) -> Result<(), WeightsError>;
 }
 
@@ -90,7 +90,7 @@ impl<N: Network> Policy<N> {
     ///
     /// # Errors
     ///
-    /// When the bytes are not weights of this network; the old ones stay.
+    /// Fails when the bytes are not weights of this network; the old ones stay.
     pub fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
         self.network.load(body)
     }

@@ -12,8 +12,8 @@ use crate::{
     output::{self, OutputError},
 };
 
-/// Reads the command line of the program `name`, runs it, and prints the error that ends it. A configuration that cannot
-/// be used has an exit status of its own; `is_configuration` names the program's own errors of that kind.
+/// Reads the command line of the program `name`, runs it, and prints the error that ends it. A configuration that
+/// cannot be used has an exit status of its own; `is_configuration` names the program's own errors of that kind.
 pub fn run<C: Parser>(
     name: &str,
     work: impl FnOnce(C) -> anyhow::Result<()>,

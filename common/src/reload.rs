@@ -61,7 +61,7 @@ impl<T> Reloaded<T> {
     ///
     /// # Errors
     ///
-    /// When `make` fails.
+    /// Fails when `make` fails.
     pub fn new(
         what: &'static str,
         files: Vec<PathBuf>,

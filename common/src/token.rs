@@ -55,7 +55,7 @@ pub fn digest(token: &[u8]) -> [u8; 32] {
 ///
 /// # Errors
 ///
-/// When the file cannot be read, holds no token, or a line is none. The error names the line, never what
+/// Fails when the file cannot be read, holds no token, or a line is none. The error names the line, never what
 /// stands there.
 pub fn read(key: &'static str, path: &Path) -> Result<Vec<Token>, FileError> {
     let remedy = format!(

@@ -139,7 +139,7 @@ fn header_checksum(header: &proto::WeightsHeader) -> Checksum {
 ///
 /// # Errors
 ///
-/// When the body is no safetensors, or its tensors are not those of `model`, which then stays as it was.
+/// Fails when the body is no safetensors, or its tensors are not those of `model`, which then stays as it was.
 pub fn load(model: &mut Hrm, body: &[u8]) -> Result<(), WeightsError> {
     Ok(model.load(&state::decode(body)?)?)
 }
@@ -164,7 +164,7 @@ impl Assembler {
     ///
     /// # Errors
     ///
-    /// When the pieces are out of order, too many, of another model, or damaged. The subscription
+    /// Fails when the pieces are out of order, too many, of another model, or damaged. The subscription
     /// must then be opened anew.
     pub fn push(&mut self, chunk: proto::WeightsChunk) -> Result<Option<Weights>, WeightsError> {
         let (header, mut body) = match (chunk.header, self.pending.take()) {

@@ -40,7 +40,7 @@ impl FileError {
 ///
 /// # Errors
 ///
-/// When it cannot be read.
+/// Fails when it cannot be read.
 pub fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|reason| {
         let remedy = "name a file that this process may read, or \"\" for none";

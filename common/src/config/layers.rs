@@ -99,7 +99,7 @@ impl Layers {
     ///
     /// # Errors
     ///
-    /// When something after `--set` is not a setting.
+    /// Fails when something after `--set` is not a setting.
     pub fn of_process(
         file: Option<PathBuf>,
         set: &[String],

@@ -43,8 +43,8 @@ pub struct LearnerConfig {
     pub stay_when_complete: bool,
     /// How long the learner may take to finish when asked to stop, in seconds.
     pub drain_seconds: u64,
-    /// The time that a learner whose run is complete waits for actors that it lost, in seconds since the loss, to tell them
-    /// so; without local actors also since its own start. Longer than the actors' `actor.backoff_max_ms`.
+    /// The time that a learner whose run is complete waits for actors that it lost, in seconds since the loss, to tell
+    /// them so; without local actors also since its own start. Longer than the actors' `actor.backoff_max_ms`.
     pub farewell_seconds: u64,
     /// Where the learner serves `/metrics`; `""` in a file switches it off.
     #[serde(with = "address::or_off")]

@@ -42,7 +42,7 @@ impl Saved {
     ///
     /// # Errors
     ///
-    /// When it cannot be written as TOML.
+    /// Fails when it cannot be written as TOML.
     pub fn new(config: &Config, path: &Path, usage: SavedUse) -> Result<Self, ConfigError> {
         Ok(Self {
             tree: keys::tree(config).map_err(ConfigError::merge)?,

@@ -1,8 +1,8 @@
 //! The distance curriculum: the goal starts near and moves away as the agent succeeds.
 //!
-//! A share of the episodes is uniform; the others put the goal within K steps of the start. K rises
-//! whenever success over a number of them, begun one after another, passes a threshold. Rewards are left alone. Without it
-//! the sparse reward of these mazes is found too seldom to learn from in a short run.
+//! A share of the episodes is uniform; the others put the goal within K steps of the start. K rises whenever success
+//! over a number of them, begun one after another, passes a threshold. Rewards are left alone. Without it the sparse
+//! reward of these mazes is found too seldom to learn from in a short run.
 
 use std::collections::VecDeque;
 
@@ -162,8 +162,8 @@ impl DistanceCurriculum {
         self.attempts = state.outcomes.iter().map(settled).collect();
     }
 
-    /// Returns the part that a checkpoint keeps. Episodes that are not settled are left out: after a restart nobody would
-    /// report the long ones.
+    /// Returns the part that a checkpoint keeps. Episodes that are not settled are left out: after a restart nobody
+    /// would report the long ones.
     pub fn state(&self) -> CurriculumState {
         let settled = self.attempts.iter().filter(|attempt| attempt.settled);
         CurriculumState {

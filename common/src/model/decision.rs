@@ -21,7 +21,8 @@ pub enum Gradient {
 pub struct Decision {
     /// Heads after each segment, in order. An actor acts on the last.
     pub segments: Vec<Heads>,
-    /// The carry after the decision, shaped as [`Hrm::carry_shape`](super::Hrm::carry_shape); detached unless [`Gradient::Full`].
+    /// The carry after the decision, shaped as [`Hrm::carry_shape`](super::Hrm::carry_shape); detached unless
+    /// [`Gradient::Full`].
     pub carry: Tensor,
 }
 

@@ -1,4 +1,4 @@
-//! Acting: one batched forward over all environments with the carried z, and an action for each.
+//! Acting: one batched forward pass over all environments with their carry, then one action per environment.
 
 use crate::{
     env::ACTIONS,
@@ -10,19 +10,18 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Kind, Tensor};
 
-/// What acting needs of a recurrent policy network. [`Hrm`] is the one that learns; the tests have
-/// one that counts.
+/// A recurrent policy network that can act. [`Hrm`] implements it for training; a test implements it with counters.
 pub trait Network {
-    /// The carry of `batch` environments at the start of an episode; axis 1 is the environment.
+    /// Returns the carry of `batch` environments at the start of an episode; axis 1 is the environment.
     fn initial_carry(&self, batch: usize) -> Tensor;
 
-    /// One decision: tokens u8 `[N, S]` and the carry give logits f32 `[N, A]` and the next carry.
+    /// Makes one decision. Tokens u8 `[N, S]` and the carry give logits f32 `[N, A]` and the next carry.
     fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor);
 
-    /// The carry with the rows of ended episodes (bool `[N]`) back at the initial vectors.
+    /// Returns the carry with the rows of ended episodes (bool `[N]`) reset to the initial vectors.
     fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor;
 
-    /// Swaps in published weights, all of them or none.
+    /// Loads published weights, all of them or none.
     ///
     /// # Errors
     ///
@@ -37,7 +36,7 @@ impl Network for Hrm {
 
     fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
         let mut decision = self.forward(tokens, carry, Gradient::None);
-        // A decision has at least one segment; the actor acts on the last.
+        // The last segment gives the action. Every decision has one.
         let last = decision
             .segments
             .pop()
@@ -54,25 +53,25 @@ impl Network for Hrm {
     }
 }
 
-/// How an action is chosen from the logits.
+/// The way to choose an action from the logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// The most probable action.
     Greedy,
-    /// One drawn from the policy.
+    /// An action drawn from the policy.
     Sampled,
 }
 
-/// The actions of one tick, and the logits they were chosen from.
+/// The actions of one tick, and the logits from which they were chosen.
 #[derive(Debug)]
 pub struct Acted {
-    /// `[N]`.
+    /// The actions, `[N]`.
     pub actions: Vec<u8>,
-    /// `[N, A]`.
+    /// The logits, `[N, A]`.
     pub logits: Vec<f32>,
 }
 
-/// A network with the carry of N environments.
+/// A network, and the carry of N environments.
 #[derive(Debug)]
 pub struct Policy<N> {
     network: N,
@@ -80,23 +79,23 @@ pub struct Policy<N> {
 }
 
 impl<N: Network> Policy<N> {
-    /// A policy for `envs` environments that are at the start of an episode.
+    /// Returns a policy for `envs` environments that are at the start of an episode.
     pub fn new(network: N, envs: usize) -> Self {
         let carry = network.initial_carry(envs);
         Self { network, carry }
     }
 
-    /// Swaps in published weights; the carry goes on.
+    /// Loads published weights, and keeps the carry.
     ///
     /// # Errors
     ///
-    /// Fails when the bytes are not weights of this network; the old ones stay.
+    /// Fails when the bytes are not weights of this network, which then keeps the old ones.
     pub fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
         self.network.load(body)
     }
 
-    /// Decides for every environment, u8 `[N, S]`, and advances the carry. `rngs` holds one
-    /// generator an environment, or one for all.
+    /// Decides for every environment, with tokens u8 `[N, S]`, and advances the carry. `rngs` holds one generator per
+    /// environment, or one for all.
     pub fn act(&mut self, tokens: &[u8], choice: Choice, rngs: &mut [Xoshiro256PlusPlus]) -> Acted {
         let envs = self.carry.size()[1] as usize;
         let tokens = Tensor::from_data_size(
@@ -126,7 +125,7 @@ impl<N: Network> Policy<N> {
         }
     }
 
-    /// Puts the carry of the environments whose episode ended back to the initial vectors.
+    /// Resets the carry of the environments whose episode ended (`[N]`) to the initial vectors.
     pub fn reset(&mut self, ended: &[bool]) {
         if ended.contains(&true) {
             let ended = Tensor::from_slice(ended).to_device(self.carry.device());
@@ -134,14 +133,14 @@ impl<N: Network> Policy<N> {
         }
     }
 
-    /// Keeps the environments of the given rows only, in that order.
+    /// Keeps only the environments of the given rows, in that order.
     pub fn retain(&mut self, rows: &[i64]) {
         let rows = Tensor::from_slice(rows).to_device(self.carry.device());
         self.carry = self.carry.index_select(1, &rows);
     }
 
-    /// The carry as little-endian bytes. With a dtype narrower than the network's own the policy
-    /// itself goes on from the rounded values, so that the learner starts from the same bits.
+    /// Returns the carry as little-endian bytes. With a narrower dtype than the network's, the policy continues from
+    /// the rounded values, so that the learner starts from the same bits.
     pub fn carry_bytes(&mut self, dtype: Dtype) -> Bytes {
         let kind = self.carry.kind();
         let written = self.carry.to_kind(dtype.kind()).contiguous();
@@ -155,7 +154,7 @@ impl<N: Network> Policy<N> {
     }
 }
 
-/// The most probable action; the first of equals.
+/// Returns the most probable action; the first one of equals.
 pub fn greedy(logits: &[f32]) -> u8 {
     let mut best = 0;
     for (action, logit) in logits.iter().enumerate() {
@@ -166,7 +165,7 @@ pub fn greedy(logits: &[f32]) -> u8 {
     best as u8
 }
 
-/// An action drawn from softmax(logits), by inversion.
+/// Draws an action from softmax(logits), by inversion.
 fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights = logits.iter().map(|l| (l - highest).exp());
@@ -177,11 +176,11 @@ fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
             return action as u8;
         }
     }
-    // Rounding used up the last sliver.
+    // Reached only through rounding.
     greedy(logits)
 }
 
-/// A generator for choosing actions, apart from the one of the environments.
+/// Returns the random generator for actions, which is independent of the environments' generator.
 pub fn action_rng(seed: u64) -> Xoshiro256PlusPlus {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     rng.long_jump();

@@ -1,4 +1,4 @@
-//! The way of a program from its command line to its exit status, the same for learner and actor.
+//! Runs a program from its command line to its exit status, for learner and actor alike.
 
 use std::{
     io::{self, Write as _},
@@ -35,7 +35,7 @@ pub fn run<C: Parser>(
     }
 }
 
-/// Prints the help or the version that was asked for, or the fault of the command line.
+/// Prints the help, the version or the command-line error, and returns the exit status.
 fn say(name: &str, answer: &clap::Error) -> ExitCode {
     let printed = answer.print().and_then(|()| io::stdout().flush());
     match answer.use_stderr() {

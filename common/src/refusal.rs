@@ -1,14 +1,13 @@
-//! Why the learner refuses something that came over the wire, and the one place where a refusal
-//! becomes a gRPC status.
+//! The reasons for which the learner rejects a message or call, and their conversion to a gRPC status.
 //!
-//! An error of this project has its cause either in its text or as its `source`, never both: who prints the
-//! whole chain would say it twice.
+//! An error of this project has its cause either in its text or as its `source`, never in both. Printing the whole
+//! chain then says each cause once.
 
 use bytes::Bytes;
 use thiserror::Error;
 use tonic::{Code, Status};
 
-/// An error with its causes in one line, each once. For errors of other crates whose text leaves the cause out.
+/// Returns an error with its causes in one line, each once. Use it for errors of other crates that omit their cause.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -23,36 +22,36 @@ pub fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Something an actor sent that the learner does not admit.
+/// The reason for which the learner rejects a message or call.
 ///
-/// A refusal ends the call it came on; what was admitted before stays admitted.
+/// It ends the call. Unrolls that were admitted before stay admitted.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Refusal {
-    /// A field of a message is outside what the contract allows.
+    /// A field of a message is invalid.
     #[error("field `{field}`: {detail}")]
     Field {
         /// Name of the protobuf field.
         field: &'static str,
-        /// What was found and what was expected.
+        /// The value found and the value expected.
         detail: String,
     },
-    /// The session never existed, has ended, or was superseded by a newer one of the same actor.
+    /// The session never existed, has ended, or is fenced.
     #[error("session {session:016x} is not open; join again")]
     Session {
         /// The session that the peer named.
         session: u64,
     },
-    /// The peer was built for a model of another shape.
+    /// The peer has a model of another shape.
     #[error("model fingerprint {found:016x}, but this run's is {expected:016x}; join again")]
     Fingerprint {
-        /// What the peer sent.
+        /// The fingerprint that the peer sent.
         found: u64,
-        /// What this run uses.
+        /// The fingerprint of this run's model.
         expected: u64,
     },
-    /// The peer speaks another major version of the wire contract.
+    /// The peer uses another major version of the wire contract.
     #[error(
-        "wire version {found}.x, but this learner speaks {expected}.x; upgrade the {}",
+        "wire version {found}.x, but this learner uses {expected}.x; upgrade the {}",
         if found < expected { "actor" } else { "learner" }
     )]
     WireVersion {
@@ -61,56 +60,52 @@ pub enum Refusal {
         /// Major version of this build.
         expected: u32,
     },
-    /// No token, or one that the learner does not know.
+    /// The call has no token, or an unknown one.
     #[error(
-        "no valid token came with the call; send one as `authorization: Bearer TOKEN` (actor.token_file)"
+        "the call has no valid token; send one as `authorization: Bearer TOKEN` (actor.token_file)"
     )]
     Unauthenticated,
-    /// A token that allows less.
-    #[error("the token is a viewer's and allows no more than to ask how the run stands")]
+    /// The token does not allow the call.
+    #[error("the token is a viewer's, which allows status calls only")]
     Forbidden,
-    /// As many actors are joined as the learner takes.
-    #[error(
-        "{most} actors are joined, which is as many as this learner takes (learner.max_sessions)"
-    )]
+    /// The limit of joined actors is reached.
+    #[error("{most} actors are joined, which is this learner's limit (learner.max_sessions)")]
     TooManySessions {
-        /// How many it takes.
+        /// The limit.
         most: usize,
     },
-    /// As many uploads are open as the learner takes.
-    #[error(
-        "{most} uploads are open, which is as many as this learner takes (twice learner.max_sessions)"
-    )]
+    /// The limit of open uploads is reached.
+    #[error("{most} uploads are open, which is this learner's limit (twice learner.max_sessions)")]
     TooManyUploads {
-        /// How many it takes.
+        /// The limit.
         most: usize,
     },
-    /// The session has such a call already.
-    #[error("session {session:016x} has an open {call} already")]
+    /// The session already has such a call.
+    #[error("session {session:016x} already has an open {call}")]
     CallOpen {
         /// The session.
         session: u64,
         /// `upload` or `subscription`.
         call: &'static str,
     },
-    /// The session owed an unroll and sent none.
+    /// The session did not send the unroll for which the learner waited.
     #[error(
-        "no unroll came within {seconds} s although the learner waited for one (learner.session_timeout_seconds)"
+        "no unroll arrived within {seconds} s although the learner waited for one (learner.session_timeout_seconds)"
     )]
     Silent {
-        /// How long the learner waits.
+        /// The time limit, in seconds.
         seconds: u64,
     },
-    /// The learner is shutting down; the peer may come back after its restart.
+    /// The learner is shutting down. The peer can join again after the restart.
     #[error("the learner is shutting down")]
     ShuttingDown,
-    /// The run is complete: the peer is not needed any more.
+    /// The run is complete, so the learner needs no more unrolls.
     #[error("the run is complete")]
     RunComplete,
 }
 
 impl Refusal {
-    /// A refusal of one field.
+    /// Returns the rejection of one field.
     pub fn field(field: &'static str, detail: impl Into<String>) -> Self {
         Self::Field {
             field,
@@ -118,8 +113,8 @@ impl Refusal {
         }
     }
 
-    /// The value of the `reason` label under which metrics count this refusal: bounded, since it
-    /// never holds what a peer sent.
+    /// Returns the value of the metrics' `reason` label. It never contains input of a peer, so the number of values is
+    /// bounded.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Field { field, .. } => field,
@@ -137,12 +132,12 @@ impl Refusal {
         }
     }
 
-    /// True when a status is this refusal, as told by a learner and not by what stands before it.
+    /// True when a status is this rejection, and comes from a learner rather than from a proxy.
     pub fn is(&self, status: &Status) -> bool {
         status.code() == self.code() && status.details() == self.reason().as_bytes()
     }
 
-    /// The gRPC code that tells the peer what to do: mend the message, join again, upgrade, come back later, or leave.
+    /// Returns the gRPC code. It tells the peer to correct the message, join again, upgrade, retry later, or leave.
     pub fn code(&self) -> Code {
         match self {
             Self::Field { .. } => Code::InvalidArgument,
@@ -161,7 +156,7 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        // With the reason, since codes also come from whatever stands between the two.
+        // The reason distinguishes this status from one with the same code of a proxy.
         let reason = Bytes::from_static(refusal.reason().as_bytes());
         Status::with_details(refusal.code(), refusal.to_string(), reason)
     }
@@ -171,7 +166,7 @@ impl From<Refusal> for Status {
 mod tests {
     use super::*;
 
-    /// What a peer is told about each kind of refusal. A new kind does not compile until it is listed.
+    /// Returns code, reason and message parts for each kind. A new kind does not compile until it is listed.
     fn contract(refusal: &Refusal) -> (Code, &'static str, &'static [&'static str]) {
         match refusal {
             Refusal::Field { .. } => (
@@ -264,7 +259,7 @@ mod tests {
         }
     }
 
-    /// No cause may stand in the text of the error that it belongs to.
+    /// Checks that an error's text does not contain its causes.
     fn assert_said_once(error: &dyn std::error::Error) {
         let text = error.to_string();
         let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Values made of files, and made again by one poller when the files have changed.
+//! Values that are read from files, and reloaded by one poller when the files change.
 
 use std::{
     fmt, fs, io,
@@ -14,16 +14,17 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-/// The interval at which the poller looks for changed files.
+/// The interval at which the poller checks the files.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes it of the files as they are.
+/// Reads the value from the files.
 type Make<T> = Box<dyn Fn() -> Result<T, FileError> + Send + Sync>;
 
-/// What changes with the content of a file; `None` where it has none.
+/// Metadata that changes with the content of a file; `None` if the file does not exist.
 type Stamp = Option<[i64; 6]>;
 
-/// A value made of files. While the files cannot be used, as in the middle of a change, the last good value stays.
+/// A value that is read from files. While the files are unusable, for example during a change, the last valid value
+/// stays in use.
 pub struct Reloaded<T> {
     what: &'static str,
     files: Vec<PathBuf>,
@@ -32,23 +33,23 @@ pub struct Reloaded<T> {
     seen: Mutex<Seen>,
 }
 
-/// The files as they were at the last look.
+/// The state of the files at the last check.
 struct Seen {
-    /// When the value was made.
+    /// The stamps of the value in use.
     used: Vec<Stamp>,
-    /// When they could not be used, and that was logged.
+    /// The stamps of unusable files whose error is logged.
     unusable: Option<Vec<Stamp>>,
 }
 
-/// A value that can be brought up to date with its files.
+/// A value that can be reloaded from its files.
 pub trait Refresh: Send + Sync {
-    /// Makes it again if its files have changed. Reads the file system, and may block.
+    /// Reloads the value if its files have changed. Reads the file system, and may block.
     fn refresh(&self);
 }
 
 impl<T> fmt::Debug for Reloaded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of what is in them, nothing.
+        // The value may be a secret.
         f.debug_struct("Reloaded")
             .field("what", &self.what)
             .field("files", &self.files)
@@ -57,7 +58,7 @@ impl<T> fmt::Debug for Reloaded<T> {
 }
 
 impl<T> Reloaded<T> {
-    /// Makes it of `files` for the first time; `what` is what the log calls it.
+    /// Reads the value from `files` for the first time. `what` is its name in the log.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl<T> Reloaded<T> {
         files: Vec<PathBuf>,
         make: impl Fn() -> Result<T, FileError> + Send + Sync + 'static,
     ) -> Result<Self, FileError> {
-        // The stamps first: what is written in between is then read again.
+        // Takes the stamps first, so that a write in between causes a reload.
         let stamps = stamps(&files);
         let value = Arc::new(make()?);
         Ok(Self {
@@ -82,9 +83,9 @@ impl<T> Reloaded<T> {
         })
     }
 
-    /// The value as of the last refresh. Never touches the file system.
+    /// Returns the value of the last refresh, without access to the file system.
     pub fn get(&self) -> Arc<T> {
-        // A panic while it was held cannot leave it half written.
+        // A panic of a lock holder cannot leave the value half written.
         let value = self.value.read().unwrap_or_else(PoisonError::into_inner);
         value.clone()
     }
@@ -99,16 +100,16 @@ impl<T: Send + Sync> Refresh for Reloaded<T> {
         }
         match (self.make)() {
             Ok(made) => {
-                tracing::info!(what = self.what, "read again");
+                tracing::info!(what = self.what, "reloaded");
                 *self.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
                 *seen = Seen {
                     used: stamps,
                     unusable: None,
                 };
             }
-            // It is tried again each time, since not all that can be wrong with it shows in the stamps.
+            // Every refresh tries again, because not every problem shows in the stamps. The same one is logged once.
             Err(error) if seen.unusable.as_ref() != Some(&stamps) => {
-                tracing::warn!(what = self.what, %error, "what was read before stays good");
+                tracing::warn!(what = self.what, %error, "reload failed; the previous value stays in use");
                 seen.unusable = Some(stamps);
             }
             Err(_) => {}
@@ -116,7 +117,7 @@ impl<T: Send + Sync> Refresh for Reloaded<T> {
     }
 }
 
-/// The task that refreshes all values of a process; it stops when dropped.
+/// The task that refreshes all values of a process. It stops when dropped.
 pub struct Poller {
     values: Arc<[Arc<dyn Refresh>]>,
     task: JoinHandle<()>,
@@ -141,17 +142,17 @@ impl Poller {
             loop {
                 interval.tick().await;
                 let polled = polled.clone();
-                // A file system that hangs holds up this task and nobody else.
+                // A file system that hangs then delays this task only.
                 let looked = task::spawn_blocking(move || refresh_all(&polled)).await;
                 if let Err(error) = looked {
-                    tracing::error!(%error, "token and certificate files could not be looked at");
+                    tracing::error!(%error, "cannot check token and certificate files");
                 }
             }
         });
         Self { values, task }
     }
 
-    /// Refreshes now, for a caller that cannot wait for the next look.
+    /// Refreshes now, for a caller that cannot wait for the next check.
     pub fn refresh(&self) {
         refresh_all(&self.values);
     }
@@ -173,7 +174,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 
 fn stamp(path: &Path) -> io::Result<[i64; 6]> {
     let file = fs::metadata(path)?;
-    // The time of change is also that of the permissions.
+    // ctime also shows changed permissions.
     Ok([
         file.ino() as i64,
         file.size() as i64,
@@ -188,7 +189,7 @@ fn stamp(path: &Path) -> io::Result<[i64; 6]> {
 mod tests {
     use super::*;
 
-    /// The number that a file holds.
+    /// Returns a reloaded number, read from the file at `path`.
     fn number(path: &Path) -> Reloaded<u32> {
         let file = path.to_owned();
         let make = move || {
@@ -213,7 +214,7 @@ mod tests {
         fs::write(&path, "1").expect("a file");
         let value = number(&path);
         assert_eq!(now(&value), 1);
-        // A link to a file of a folder that is not there yet: the same link throughout.
+        // The link stays the same while its target appears and changes.
         fs::remove_file(&path).expect("removed");
         std::os::unix::fs::symlink(&target, &path).expect("a link");
         assert_eq!(now(&value), 1);
@@ -275,7 +276,7 @@ mod tests {
             time::timeout(100 * INTERVAL, seen).await.expect("seen");
         }
         drop(poller);
-        // Only the poller's task held it besides.
+        // The poller's task is the only other owner.
         while Arc::strong_count(&value) > 1 {
             task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! Stopping on request: the first signal asks, the second one insists.
+//! Stops the process on request: the first signal stops it in order, the second at once.
 
 use std::{
     fs, io,
@@ -10,36 +10,36 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The exit status after a second signal: 128 + SIGINT, as a shell has it.
+/// The exit status after a second signal: 128 + SIGINT, as in a shell.
 const EXIT_INSISTED: i32 = 130;
 
-/// The same signal again within so short a time is the same wish: `timeout` and shells send it to a process and to its
+/// The time within which the same signal counts once, because `timeout` and shells send it to a process and to its
 /// group.
 const ECHO: Duration = Duration::from_millis(500);
 
-/// A request to stop that everything in a process can see. Clones share one state; blocking threads
-/// look at [`is_tripped`](Self::is_tripped), tasks wait for [`tripped`](Self::tripped).
+/// A request to stop, visible to all threads and tasks of a process. Clones share one state. Threads poll
+/// [`is_tripped`](Self::is_tripped), tasks wait for [`tripped`](Self::tripped).
 ///
 /// ```text
-///  SIGINT, SIGTERM, SIGHUP ──▶ trip() ──▶ everyone drains ──▶ the process exits by itself
+///  SIGINT, SIGTERM, SIGHUP ──▶ trip() ──▶ all parts drain ──▶ the process exits
 ///  again                   ──▶ exit status 130, at once
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// One that no signal trips.
+    /// Returns a request that no signal trips.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One that SIGINT, SIGTERM and SIGHUP trip from now on; a second signal ends the process at once with
-    /// status 130. A SIGHUP that the process was started to ignore, as by `nohup`, stays ignored. Must be called within
-    /// a tokio runtime, which then handles the signals.
+    /// Returns a request that SIGINT, SIGTERM and SIGHUP trip. A second signal ends the process at once with status
+    /// 130. SIGHUP stays ignored if the process was started to ignore it, as `nohup` does. Must be called within a
+    /// tokio runtime, which then handles the signals.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the handlers from being installed.
+    /// Fails when the handlers cannot be installed.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new();
         let mut signals = Signals::new()?;
@@ -55,23 +55,23 @@ impl Shutdown {
                 }
             };
             warn!(signal = insisted, "exiting at once");
-            // Without what is done at an orderly exit: libtorch would take down what its threads still work on.
+            // Skips libtorch's exit handlers, which would free memory that its threads still use.
             low_level::exit(EXIT_INSISTED);
         });
         Ok(shutdown)
     }
 
-    /// Asks everyone to stop.
+    /// Asks all parts of the process to stop.
     pub fn trip(&self) {
         self.0.cancel();
     }
 
-    /// Whether everyone has been asked to stop.
+    /// True when the process is asked to stop.
     pub fn is_tripped(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Returns once everyone has been asked to stop.
+    /// Waits until the process is asked to stop.
     pub async fn tripped(&self) {
         self.0.cancelled().await;
     }
@@ -80,7 +80,7 @@ impl Shutdown {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` where it is ignored.
+    /// `None` if it is ignored.
     hangup: Option<Signal>,
 }
 
@@ -111,14 +111,14 @@ impl Signals {
     }
 }
 
-/// True when this process ignores a signal: one that it has not asked for anything yet was started so.
+/// True when this process ignores a signal. Before it installs handlers, that is how it was started.
 fn is_ignored(signal: SignalKind) -> bool {
-    // Where /proc is not mounted, nothing says that it is.
+    // Without /proc, the signal counts as not ignored.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores(&status, signal.as_raw_value())
 }
 
-/// True when the mask of ignored signals in a `/proc/PID/status` holds this one.
+/// True when the mask of ignored signals in a `/proc/PID/status` contains this signal.
 fn ignores(status: &str, signal: i32) -> bool {
     status
         .lines()

@@ -1,12 +1,14 @@
-//! Where a thread's time goes: it is always in exactly one stage, so that the shares of the stages
-//! add up to the whole and the largest names the bottleneck.
+//! Measures how a thread divides its time between stages.
+//!
+//! A thread is always in exactly one stage. The shares of the stages therefore add up to 1, and the largest one is the
+//! bottleneck.
 
 use std::time::Instant;
 
 pub use crate::telemetry::names::{ActorStage, LearnerStage};
 use crate::telemetry::names::{Histogram, Labelled};
 
-/// Books the time of one thread to its stages.
+/// Records the time that one thread spends in each stage, in seconds.
 #[derive(Debug)]
 pub struct StageClock<S> {
     histogram: Histogram<S>,
@@ -15,7 +17,7 @@ pub struct StageClock<S> {
 }
 
 impl<S: Labelled + Copy + PartialEq> StageClock<S> {
-    /// A clock that starts in `stage` now.
+    /// Returns a clock that starts in `stage` now.
     pub fn new(histogram: Histogram<S>, stage: S) -> Self {
         Self {
             histogram,
@@ -24,7 +26,7 @@ impl<S: Labelled + Copy + PartialEq> StageClock<S> {
         }
     }
 
-    /// Leaves the present stage, whose time is recorded, for another. Nothing happens when it is the same.
+    /// Records the time of the current stage and enters another. Does nothing if the stage is the same.
     pub fn enter(&mut self, stage: S) {
         if stage == self.stage {
             return;
@@ -33,7 +35,7 @@ impl<S: Labelled + Copy + PartialEq> StageClock<S> {
         self.stage = stage;
     }
 
-    /// Records the time in the present stage so far, so that a long stay can be seen before it ends.
+    /// Records the time in the current stage so far, so that a long stage shows before it ends.
     pub fn book(&mut self) {
         let now = Instant::now();
         self.histogram.with(self.stage).record(now - self.since);
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
     use crate::telemetry::names::LEARNER_STAGE_SECONDS;
 
-    /// Keeps what is recorded, by label.
+    /// Keeps the recorded values, by label.
     #[derive(Default, Clone)]
     struct Book(Arc<Mutex<Vec<(String, f64)>>>);
 

@@ -1,8 +1,8 @@
-//! Bearer tokens: who may call a learner, read from files so that secrets never stand in a configuration.
+//! Bearer tokens, which authenticate the callers of a learner. They are read from files, so that a configuration
+//! contains no secrets.
 //!
-//! A file holds one token a line; empty lines and those that begin with `#` are skipped. Several tokens
-//! at once make it possible to change one without a gap: add the new one, let everybody move over, take
-//! the old one out.
+//! A file has one token per line. Empty lines and lines that begin with `#` are skipped. Several valid tokens allow a
+//! rotation without an interruption: add the new token, change all callers, then remove the old token.
 
 use std::{fmt, path::Path};
 
@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{FileError, read_file};
 
-/// Shortest token that is taken, in characters: 128 bits in base64 take 22.
+/// Shortest valid token, in characters: 128 bits in base64 take 22.
 const MIN_LENGTH: usize = 22;
-/// Longest one: it travels in a header of every call.
+/// Longest valid token, in characters, because a header of every call contains it.
 const MAX_LENGTH: usize = 512;
 
-/// A secret that says who a caller is. Never shown by `Debug`, and it has no `Display`.
+/// A secret that authenticates a caller. `Debug` does not show it, and `Display` is not implemented.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -26,7 +26,7 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// A fresh one: 256 bits from the operating system, in hexadecimal.
+    /// Returns a new token: 256 bits from the operating system, in hexadecimal.
     pub fn random() -> Self {
         Self(
             rand::random::<[u8; 32]>()
@@ -35,18 +35,18 @@ impl Token {
         )
     }
 
-    /// The token itself. Whoever asks must not let it out.
+    /// Returns the secret text. The caller must not print or log it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept and compared in its place.
+    /// Returns the SHA-256 that the learner stores and compares instead of the token.
     pub fn digest(&self) -> [u8; 32] {
         digest(self.0.as_bytes())
     }
 }
 
-/// SHA-256 of what may be a token.
+/// Returns the SHA-256 of a possible token.
 pub fn digest(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }
@@ -55,16 +55,16 @@ pub fn digest(token: &[u8]) -> [u8; 32] {
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be read, holds no token, or a line is none. The error names the line, never what
-/// stands there.
+/// Fails when the file cannot be read, has no token, or has an invalid line. The error names the line and does not show
+/// its content.
 pub fn read(key: &'static str, path: &Path) -> Result<Vec<Token>, FileError> {
     let remedy = format!(
-        "write one token a line, {MIN_LENGTH} to {MAX_LENGTH} visible ASCII characters, such as `openssl rand -hex 32` \
-         makes"
+        "write one token per line, {MIN_LENGTH} to {MAX_LENGTH} visible ASCII characters, such as from \
+         `openssl rand -hex 32`"
     );
     let wrong = |reason: String| FileError::new(key, path, reason, remedy.clone());
     let text = String::from_utf8(read_file(key, path)?)
-        .map_err(|_| wrong("it is not a text file".to_owned()))?;
+        .map_err(|_| wrong("the file is not UTF-8 text".to_owned()))?;
     let mut tokens = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -74,12 +74,12 @@ pub fn read(key: &'static str, path: &Path) -> Result<Vec<Token>, FileError> {
         if !(MIN_LENGTH..=MAX_LENGTH).contains(&line.len())
             || !line.bytes().all(|b| b.is_ascii_graphic())
         {
-            return Err(wrong(format!("line {} is no token", index + 1)));
+            return Err(wrong(format!("line {} is not a valid token", index + 1)));
         }
         tokens.push(Token(line.to_owned()));
     }
     if tokens.is_empty() {
-        return Err(wrong("it holds no token".to_owned()));
+        return Err(wrong("the file has no token".to_owned()));
     }
     Ok(tokens)
 }

@@ -1,43 +1,43 @@
-//! An unroll: T ticks of N environments, as both sides hold it in memory.
+//! An unroll: T ticks of N environments, as actor and learner hold it in memory.
 //!
-//! Arrays are time-major and contiguous, so that a tensor is made of each by one copy. Checked
-//! conversion to and from the wire is [`crate::wire`].
+//! Arrays are time-major and contiguous, so that one copy makes a tensor of each. [`crate::wire`] converts them to and
+//! from the wire, with checks.
 
 use crate::{env::EpisodeSummary, model::Dtype};
 use bytes::Bytes;
 
-/// The sizes that every array of an unroll follows from.
+/// The sizes that determine the shapes of an unroll's arrays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnrollShape {
     /// T: ticks.
     pub ticks: usize,
     /// N: environments.
     pub envs: usize,
-    /// S: tokens of an observation.
+    /// S: tokens per observation.
     pub tokens: usize,
     /// Elements of one environment's carry: `2 * P * d`, `2 * d` or 0.
     pub carry: usize,
 }
 
 impl UnrollShape {
-    /// Environment steps in the unroll.
+    /// Returns the number of frames, T times N.
     pub fn frames(&self) -> usize {
         self.ticks * self.envs
     }
 }
 
-/// T ticks of N environments, acted by one actor between two looks at the weights.
+/// T ticks of N environments, played by one actor with the weights of one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unroll {
-    /// The session that made it.
+    /// The session of the actor.
     pub session: u64,
-    /// The model whose policy acted.
+    /// The fingerprint of the model that acted.
     pub model_fingerprint: u64,
-    /// Counts the session's unrolls from 0.
+    /// The number of earlier unrolls of the session.
     pub sequence: u64,
-    /// The sizes of everything below.
+    /// The sizes of the arrays below.
     pub shape: UnrollShape,
-    /// u8 `[T + 1, N, S]`: the observation at every tick, and the one after the last.
+    /// u8 `[T + 1, N, S]`: the observation at every tick, and the observation after the last tick.
     pub tokens: Bytes,
     /// u8 `[T, N]`.
     pub actions: Bytes,
@@ -47,8 +47,8 @@ pub struct Unroll {
     pub flags: Bytes,
     /// f32 `[T, N, A]`, little-endian: logits of the behaviour policy.
     pub behaviour_logits: Bytes,
-    /// How `carry` is written, little-endian. An actor that sends it narrower than its own goes on from
-    /// the rounded values itself, so that both sides start from the same bits.
+    /// The dtype of `carry`, little-endian. An actor that sends a narrower dtype than its own continues from the
+    /// rounded values, so that both sides start from the same bits.
     pub carry_dtype: Dtype,
     /// The carry before the first tick: `[2, N, P, d]`, `[2, N, d]` or empty.
     pub carry: Bytes,
@@ -58,13 +58,13 @@ pub struct Unroll {
     pub final_tokens: Bytes,
     /// The episodes that ended, in the order of `flags`.
     pub episodes: Vec<EpisodeSummary>,
-    /// `[N]`: the curriculum's distance limit of the episode that each environment is in after the last tick,
-    /// 0 for a uniform one.
+    /// `[N]`: the curriculum's distance limit of the episode that runs in each environment after the last tick, in
+    /// steps; 0 for a uniform episode.
     pub running_distances: Vec<u32>,
 }
 
 impl Unroll {
-    /// The oldest version of the weights that acted in it.
+    /// Returns the oldest version of the weights that acted in the unroll.
     pub fn oldest_version(&self) -> u64 {
         self.policy_versions.iter().copied().min().unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! Published weights: encoded once, shared by every subscriber, verified before they are swapped in.
+//! Published weights: encoded once, shared by all subscribers, verified before an actor uses them.
 //!
 //! ```text
 //!   trainer: Weights::new(body) --watch--> every subscription: chunks() ~~~ gRPC ~~~> Assembler --> Weights
@@ -16,17 +16,17 @@ use crate::{
     },
 };
 
-/// Bytes of one piece on the wire: below gRPC's usual 4 MiB message limit with room to spare, and
-/// large enough that the small model is a single message.
+/// Bytes of one piece on the wire. It is far below gRPC's usual message limit of 4 MiB, and the small model fits in
+/// one.
 const CHUNK: usize = 1 << 20;
 
-/// Largest body an actor accepts. The paper's model is 2 MB.
+/// Largest body that an actor accepts, in bytes. The paper's model has 2 MB.
 pub(crate) const MAX_WEIGHTS_SIZE: usize = 1 << 30;
 
-/// One version of the model's weights, and what the learner steers with them. Cloning is cheap.
+/// One version of the model's weights, with the state that the learner sends along. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// Rises with every update, and never stands for two different weights within a run.
+    /// The version. It rises with every update, and never repeats within a run.
     pub version: u64,
     /// The model's tensors as safetensors.
     pub body: Bytes,
@@ -34,56 +34,56 @@ pub struct Weights {
     pub checksum: Checksum,
     /// Fingerprint of the model's shape.
     pub model_fingerprint: u64,
-    /// The distance curriculum's present level; 0: every episode is uniform.
+    /// The curriculum's current distance limit, in steps; 0 when every episode is uniform.
     pub curriculum_distance: u32,
-    /// True on the last version of a finished run.
+    /// True for the last version of a complete run.
     pub run_complete: bool,
 }
 
-/// A stream of pieces that does not make up weights of this model.
+/// The error for pieces that are not weights of this model.
 #[derive(Debug, Error)]
 pub enum WeightsError {
-    /// A piece came before any header, or a header in the middle of a body.
+    /// A piece arrived before its header, or a header in the middle of a body.
     #[error("pieces out of order: {0}")]
     Order(&'static str),
     /// The announced body is larger than [`MAX_WEIGHTS_SIZE`].
-    #[error("announced {0} bytes of weights, more than {MAX_WEIGHTS_SIZE}")]
+    #[error("the header announces {0} bytes of weights, but the limit is {MAX_WEIGHTS_SIZE}")]
     TooLarge(u64),
-    /// More bytes than announced.
-    #[error("received {found} bytes of weights, announced {announced}")]
+    /// The body has more bytes than announced.
+    #[error("received {found} bytes of weights, but the header announced {announced}")]
     Overrun {
-        /// Bytes so far.
+        /// Bytes received so far.
         found: usize,
-        /// Bytes the header announced.
+        /// Bytes that the header announced.
         announced: usize,
     },
-    /// The header is not what was sent.
-    #[error("checksum of a header of weights does not match")]
+    /// The header was damaged in transit.
+    #[error("the checksum of a weights header does not match")]
     Header,
-    /// The body is not what was sent.
-    #[error("checksum of weights version {version} does not match")]
+    /// The body was damaged in transit.
+    #[error("the checksum of weights version {version} does not match")]
     Checksum {
-        /// The version it claimed to be.
+        /// The version in the header.
         version: u64,
     },
-    /// The weights are of a model of another shape.
-    #[error("weights have model fingerprint {found:016x}, expected {expected:016x}")]
+    /// The weights belong to a model of another shape.
+    #[error("the weights have model fingerprint {found:016x}, expected {expected:016x}")]
     Fingerprint {
-        /// What the header says.
+        /// The fingerprint in the header.
         found: u64,
-        /// The model at hand.
+        /// The fingerprint of this model.
         expected: u64,
     },
     /// The body is not safetensors of f32.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The tensors are not those of the model at hand.
+    /// The tensors are not those of this model.
     #[error(transparent)]
     Load(#[from] LoadError),
 }
 
 impl Weights {
-    /// Weights of a version, with their checksum.
+    /// Returns the weights of a version, with their checksum.
     pub fn new(
         version: u64,
         body: Bytes,
@@ -102,7 +102,7 @@ impl Weights {
         }
     }
 
-    /// The pieces to send, in order: the first carries the header. The body's bytes are shared.
+    /// Returns the pieces to send, in order. The first one has the header. All share the body's bytes.
     pub fn chunks(&self) -> impl Iterator<Item = proto::WeightsChunk> + use<> {
         let mut header = proto::WeightsHeader {
             version: self.version,
@@ -123,7 +123,7 @@ impl Weights {
     }
 }
 
-/// SHA-256 over everything in a header but that checksum itself: numbers little-endian in the order of their fields.
+/// Returns the SHA-256 of a header without its checksum: numbers little-endian, in the order of the fields.
 fn header_checksum(header: &proto::WeightsHeader) -> Checksum {
     FieldHasher::new()
         .fixed(header.version.to_le_bytes())
@@ -135,16 +135,16 @@ fn header_checksum(header: &proto::WeightsHeader) -> Checksum {
         .finish()
 }
 
-/// Swaps encoded weights into a model, all of them or none.
+/// Loads encoded weights into a model, all of them or none.
 ///
 /// # Errors
 ///
-/// Fails when the body is no safetensors, or its tensors are not those of `model`, which then stays as it was.
+/// Fails when the body is not safetensors or its tensors are not those of `model`, which then stays unchanged.
 pub fn load(model: &mut Hrm, body: &[u8]) -> Result<(), WeightsError> {
     Ok(model.load(&state::decode(body)?)?)
 }
 
-/// Puts the pieces of one subscription together again.
+/// Assembles the pieces of one subscription into weights.
 #[derive(Debug)]
 pub struct Assembler {
     model_fingerprint: u64,
@@ -152,7 +152,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// An assembler for weights of one model.
+    /// Returns an assembler for weights of one model.
     pub fn new(model_fingerprint: u64) -> Self {
         Self {
             model_fingerprint,
@@ -160,12 +160,11 @@ impl Assembler {
         }
     }
 
-    /// Takes the next piece; returns the weights that it completes, verified.
+    /// Takes the next piece. Returns the weights if the piece completes them, verified.
     ///
     /// # Errors
     ///
-    /// Fails when the pieces are out of order, too many, of another model, or damaged. The subscription
-    /// must then be opened anew.
+    /// Fails when pieces are out of order, too many, of another model, or damaged. The actor must then subscribe again.
     pub fn push(&mut self, chunk: proto::WeightsChunk) -> Result<Option<Weights>, WeightsError> {
         let (header, mut body) = match (chunk.header, self.pending.take()) {
             (Some(_), Some(_)) => return Err(WeightsError::Order("a header within a body")),
@@ -184,7 +183,7 @@ impl Assembler {
                 if header.size > MAX_WEIGHTS_SIZE as u64 {
                     return Err(WeightsError::TooLarge(header.size));
                 }
-                // Capacity grows with what really arrives, not with what a header claims.
+                // Capacity grows with the bytes that arrive, because a header can claim any size.
                 (header, BytesMut::new())
             }
         };
@@ -230,7 +229,7 @@ mod tests {
 
     const FINGERPRINT: u64 = 9;
 
-    /// A version whose body of `size` bytes differs from piece to piece.
+    /// Returns weights whose body of `size` bytes differs from piece to piece.
     fn weights(version: u64, size: usize) -> Weights {
         let body: Vec<u8> = (0..size).map(|i| (i % 251 + i / CHUNK) as u8).collect();
         Weights::new(version, body.into(), FINGERPRINT, 3, false)
@@ -247,7 +246,7 @@ mod tests {
     fn refused(chunks: Vec<proto::WeightsChunk>) -> WeightsError {
         let mut assembler = Assembler::new(FINGERPRINT);
         let error = assemble(&mut assembler, chunks).expect_err("damaged");
-        // Whatever was begun is forgotten: the next whole version is whole.
+        // The assembler drops the incomplete version, so the next version is complete.
         let next = weights(100, 2 * CHUNK);
         let found = assemble(&mut assembler, next.chunks()).expect("a whole version");
         assert_eq!(found, [next]);
@@ -276,7 +275,7 @@ mod tests {
             };
             let chunks: Vec<_> = sent.chunks().collect();
             assert_eq!(chunks.len(), count, "{size} bytes");
-            // What gRPC libraries decode without being asked to allow more.
+            // gRPC libraries decode this size by default.
             assert!(chunks.iter().all(|c| c.encoded_len() <= 4 << 20));
             let received = chunks.iter().map(|chunk| {
                 let bytes = chunk.encode_to_vec();
@@ -353,7 +352,7 @@ mod tests {
         let mut assembler = Assembler::new(FINGERPRINT);
         let pushed = assembler.push(announce(MAX_WEIGHTS_SIZE as u64));
         assert!(matches!(pushed, Ok(None)));
-        let (_, body) = assembler.pending.expect("a body that goes on");
+        let (_, body) = assembler.pending.expect("an incomplete body");
         assert!(body.capacity() < 4096, "{} bytes", body.capacity());
     }
 
@@ -369,7 +368,7 @@ mod tests {
             let index = at.index(bytes.len());
             bytes[index] ^= 1_u8 << bit;
             *damaged = bytes.into();
-            // As if the sender itself had damaged it.
+            // The header is valid, as if the sender had damaged the body.
             header.checksum = header_checksum(header).to_vec().into();
             let found = matches!(
                 Assembler::new(FINGERPRINT).push(chunk),

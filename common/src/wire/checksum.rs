@@ -1,27 +1,27 @@
-//! The checksums of messages: data that a faulty network changed is refused.
+//! The checksums of messages, by which the receiver rejects data that was damaged in transit.
 
 use hrm_proto::v1 as proto;
 
 use crate::checksum::{Checksum, FieldHasher};
 
-/// Puts the checksum over the answer to a handshake.
+/// Sets the checksum of the answer to a handshake.
 pub fn seal_join(mut joined: proto::JoinResponse) -> proto::JoinResponse {
     joined.checksum = join_checksum(&joined).to_vec().into();
     joined
 }
 
-/// Puts the checksum over an unroll.
+/// Sets the checksum of an unroll.
 pub fn seal_unroll(mut message: proto::UnrollBatch) -> proto::UnrollBatch {
     message.checksum = unroll_checksum(&message).to_vec().into();
     message
 }
 
-/// True when the answer to a handshake arrived as it was sent.
+/// True when the checksum of the answer to a handshake matches.
 pub fn is_whole(joined: &proto::JoinResponse) -> bool {
     joined.checksum[..] == join_checksum(joined)
 }
 
-/// As [`unroll_checksum`], over the answer to a handshake.
+/// Returns the checksum of the answer to a handshake, in the form of [`unroll_checksum`].
 fn join_checksum(joined: &proto::JoinResponse) -> Checksum {
     FieldHasher::new()
         .fixed(joined.session.to_le_bytes())
@@ -34,8 +34,8 @@ fn join_checksum(joined: &proto::JoinResponse) -> Checksum {
         .finish()
 }
 
-/// SHA-256 over everything but the checksum itself, in the order of the fields: numbers little-endian, arrays of bytes
-/// and the list of versions with their length before them.
+/// Returns the SHA-256 of an unroll without its checksum, in the order of the fields. Numbers are little-endian. Byte
+/// arrays and the list of versions follow their length (u64).
 pub(super) fn unroll_checksum(message: &proto::UnrollBatch) -> Checksum {
     let mut hasher = FieldHasher::new()
         .fixed(message.session.to_le_bytes())

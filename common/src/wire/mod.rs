@@ -1,12 +1,11 @@
-//! Checked conversion between the domain's unroll and the wire's.
+//! Converts unrolls to and from the wire, and checks everything it reads.
 //!
 //! ```text
 //!   actor:    Unroll --encode--> proto::UnrollBatch ~~~ gRPC ~~~>
 //!   learner:  proto::UnrollBatch --decode(expectation)--> Unroll | Refusal
 //! ```
 //!
-//! [`decode`] looks at every byte before anything is admitted: what it lets through can be trained
-//! on without a further check.
+//! [`decode`] checks every byte before the learner admits an unroll. Training needs no further checks.
 
 mod checksum;
 
@@ -23,30 +22,30 @@ use crate::{
     trajectory::{Unroll, UnrollShape, floats},
 };
 
-/// Largest magnitude of a behaviour logit that is taken seriously. A policy this sharp has long
-/// stopped exploring, and larger values only come from a broken or hostile peer.
+/// Largest valid magnitude of a behaviour logit. A policy with such logits no longer explores, and only a faulty or
+/// hostile peer sends larger ones.
 pub const MAX_LOGIT: f32 = 1.0e4;
 
-/// Largest magnitude of an element of the carry. Every block ends in RMSNorm, so that a model's own stay
-/// below the root of its width; larger ones overflow inside it, and one such row would spoil the whole
-/// batch that it is trained in.
+/// Largest valid magnitude of an element of the carry. Every block ends in RMSNorm, so a model's own elements stay
+/// below the square root of its width. Larger elements overflow in the model, and one such row makes a whole batch
+/// useless.
 pub const MAX_CARRY: f32 = 1.0e4;
 
-/// What a valid unroll of this run looks like.
+/// The properties that a valid unroll of this run must have.
 #[derive(Debug, Clone)]
 pub struct Expectation {
-    /// The sizes that the run's configuration fixes.
+    /// The sizes from the run's configuration.
     pub shape: UnrollShape,
-    /// The dtype that the run's configuration fixes.
+    /// The dtype of the carry from the run's configuration.
     pub carry_dtype: Dtype,
-    /// Fingerprint of the run's model.
+    /// The fingerprint of the run's model.
     pub model_fingerprint: u64,
-    /// The episode limit of the run's mazes.
+    /// The longest episode of the run's mazes, in steps.
     pub max_steps: u32,
 }
 
 impl Expectation {
-    /// The unrolls of a run with this configuration, whose model has this fingerprint.
+    /// Returns the expectation of a run with this configuration and model fingerprint.
     pub fn new(config: &Config, model_fingerprint: u64) -> Self {
         Self {
             shape: config.spec().unroll_shape(),
@@ -56,8 +55,7 @@ impl Expectation {
         }
     }
 
-    /// The largest message that a valid unroll can make, in bytes: the bound on what the gRPC layer
-    /// decodes.
+    /// Returns the size of the largest valid message, in bytes. The gRPC layer rejects larger ones.
     pub fn max_message_size(&self) -> usize {
         let UnrollShape {
             ticks,
@@ -77,7 +75,7 @@ impl Expectation {
     }
 }
 
-/// The wire form of an unroll. Byte arrays are shared, not copied.
+/// Encodes an unroll. Byte arrays are shared, not copied.
 pub fn encode(unroll: &Unroll) -> proto::UnrollBatch {
     seal_unroll(proto::UnrollBatch {
         session: unroll.session,
@@ -113,14 +111,14 @@ fn encode_episode(episode: &EpisodeSummary) -> proto::EpisodeSummary {
     }
 }
 
-/// Checks a message completely and makes the domain's unroll of it.
+/// Checks a message completely and converts it to an unroll.
 ///
-/// `newest_version` is the newest version of the weights that the learner has published. Whether the
-/// session is open is the caller's to know.
+/// `newest_version` is the newest version of the weights that the learner has published. The caller checks that the
+/// session is open.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, by the name of its field.
+/// The first invalid field.
 pub fn decode(
     message: proto::UnrollBatch,
     expected: &Expectation,
@@ -197,11 +195,11 @@ pub fn decode(
     let episodes = check_episodes(&message, expected.max_steps)?;
     check_lengths(&message, shape.envs)?;
     check_running(&message, shape.envs)?;
-    // Last, so that what is wrong in itself is named.
+    // Checked last, so that an error names the invalid field where possible.
     if message.checksum[..] != unroll_checksum(&message) {
         let detail = match message.checksum.is_empty() {
             true => "missing",
-            false => "does not match: the message was changed on its way",
+            false => "does not match: the message was damaged in transit",
         };
         return Err(Refusal::field("checksum", detail));
     }
@@ -247,7 +245,7 @@ fn check_length(field: &'static str, bytes: &[u8], expected: usize) -> Result<()
     }
 }
 
-/// Every observation holds known tokens, exactly one agent, and at most one goal.
+/// Checks that every observation has known tokens only, exactly one agent, and at most one goal.
 fn check_observations(field: &'static str, tokens: &[u8], size: usize) -> Result<(), Refusal> {
     for (index, observation) in tokens.chunks_exact(size).enumerate() {
         let (mut agents, mut goals, mut unknown) = (0_u32, 0_u32, 0_u32);
@@ -331,8 +329,8 @@ fn check_versions(versions: &[u64], ticks: usize, newest: u64) -> Result<(), Ref
     }
 }
 
-/// An episode that ended within the unroll is as long as the ticks say: exactly so, when the one before it ended
-/// there as well; otherwise at least.
+/// Checks the length of each ended episode against the ticks. An episode that began in the unroll has exactly their
+/// number. Any other episode has at least as many steps.
 fn check_lengths(message: &proto::UnrollBatch, envs: usize) -> Result<(), Refusal> {
     let mut last_end = vec![None; envs];
     let ends = message.flags.iter().enumerate().filter(|(_, f)| **f != 0);
@@ -352,7 +350,7 @@ fn check_lengths(message: &proto::UnrollBatch, envs: usize) -> Result<(), Refusa
     Ok(())
 }
 
-/// There is a distance limit for the episode that each environment is in.
+/// Checks that each environment has a distance limit for its running episode.
 fn check_running(message: &proto::UnrollBatch, envs: usize) -> Result<(), Refusal> {
     let running = message.running_distances.len();
     if running == envs {

@@ -8,7 +8,9 @@
 //! Standard output is left to results.
 
 mod exporter;
+mod labels;
 mod logging;
+mod metric;
 pub mod names;
 
 pub use self::{

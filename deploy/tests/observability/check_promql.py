@@ -17,7 +17,7 @@ import promql_parser as promql
 
 from .. import command_line
 from . import expressions
-from .exported import NAMES, Metric, metrics
+from .exported import TELEMETRY, Metric, metrics
 from .expressions import Expression
 from .labels import Fault, Inference, Labels, selectors
 
@@ -63,7 +63,7 @@ def unused(every: list[Expression], names: list[str]) -> list[str]:
 def main() -> int:
     """Checks everything and prints the faults."""
     parser = command_line.parser(__doc__)
-    parser.add_argument("--names", type=Path, default=NAMES, help="file that declares the metrics")
+    parser.add_argument("--names", type=Path, default=TELEMETRY, help="file that declares the metrics")
     arguments = parser.parse_args()
 
     exported = metrics(arguments.names)

@@ -1,4 +1,4 @@
-"""The metrics of the two programs: those of common/src/telemetry/names.rs, and the `process_*` metrics."""
+"""The metrics of the two programs: those of common/src/telemetry/, and the `process_*` metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Optional
 
 from ..paths import REPOSITORY
 
-NAMES = REPOSITORY / "common/src/telemetry/names.rs"
+TELEMETRY = REPOSITORY / "common/src/telemetry"
 
 # Metrics of the crate metrics-process, in both programs.
 PROCESS = {
@@ -41,10 +41,10 @@ class Metric:
     labels: dict[str, Values] = field(default_factory=dict)
 
 
-def metrics(source: Path = NAMES) -> dict[str, Metric]:
+def metrics(source: Path = TELEMETRY) -> dict[str, Metric]:
     """Returns every exported series by name; a histogram has three."""
-    text = source.read_text(encoding="utf-8")
-    labels = {**_enumerations(text), **_structures(text)}
+    text, labelled = ((source / name).read_text(encoding="utf-8") for name in ("names.rs", "labels.rs"))
+    labels = {**_enumerations(labelled), **_structures(labelled)}
     found = []
     for kind, label, name in re.findall(r'\w+: (Counter|Gauge|Histogram)<(\w+)> = "(\w+)"', text):
         own = labels[label]

@@ -1,4 +1,4 @@
-//! `hrm-learner analyse`: evidence that computation is reused.
+//! `hrm-learner analyse`: measures how a checkpoint reuses earlier computation.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use tch::Device;
 
 use super::settings::ConfigArgs;
 
-/// Segments of a probe unless the model itself runs more.
+/// Segments per measured decision, unless the model itself runs more.
 const SEGMENTS: usize = 16;
 
 /// Flags of `analyse`.
@@ -35,8 +35,8 @@ pub(crate) struct AnalyseArgs {
     /// Seed of the episodes [default: eval.seed].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
-    /// Segments of the decisions that are measured [default: 16, or the model's own if more]. The agent
-    /// itself walks with the model's own.
+    /// Segments of the measured decisions [default: 16, or the model's own number if larger]. The agent itself walks
+    /// with the model's own number.
     #[arg(long, value_name = "N")]
     segments: Option<usize>,
     /// Folder for the tables and figures [default: analysis/ in the run's folder, or beside the file].
@@ -47,7 +47,7 @@ pub(crate) struct AnalyseArgs {
     json: bool,
 }
 
-/// Analyses, prints the result, and writes tables and figures.
+/// Runs the analysis, prints the result, and writes tables and figures.
 pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     let seed = args.seed.map(|n| Override::new("--seed", "eval.seed", n));
@@ -63,13 +63,13 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         seed: config.eval.seed,
     };
     let out = args.out.unwrap_or_else(|| beside(&args.checkpoint));
-    // Before the work, so that nobody waits for a folder that cannot be.
+    // Before the work, so that an impossible folder fails immediately.
     fs::create_dir_all(&out).with_context(|| {
         let out = out.display();
         format!("--out {out}: name a folder that can be created and written")
     })?;
 
-    // Handles signals only; the analysis runs on this thread and a pool's.
+    // The runtime handles only signals; the analysis runs on this thread and a pool's threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

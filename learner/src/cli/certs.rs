@@ -1,4 +1,4 @@
-//! `hrm-learner certs`.
+//! `hrm-learner certs`: creates certificates and tokens.
 
 use std::path::PathBuf;
 
@@ -10,35 +10,35 @@ use hrm_common::output;
 /// Flags of `certs`.
 #[derive(Debug, Args)]
 pub(crate) struct CertsArgs {
-    /// Where to write them.
+    /// Folder for the certificates and tokens.
     #[arg(value_name = "DIR", default_value = "certs")]
     folder: PathBuf,
     /// A name or address by which actors reach the learner, besides localhost; may be given several times.
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
-    /// How long they are valid.
+    /// Validity of the certificates, in days.
     #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
-    /// Leave a folder alone that holds them already.
+    /// Do nothing if the folder already holds certificates and tokens.
     #[arg(long)]
     if_missing: bool,
 }
 
-/// Makes them and says how they are used.
+/// Creates the files and prints how to use them.
 pub(super) fn run(args: &CertsArgs) -> anyhow::Result<()> {
     let CertsArgs {
         folder, host, days, ..
     } = args;
     if args.if_missing && certs::complete(folder) {
         let already = format_args!(
-            "{} holds certificates and tokens already.",
+            "{} already holds certificates and tokens.",
             folder.display()
         );
         return Ok(output::print_line(already)?);
     }
     let Some(_) = folder.to_str() else {
         bail!(
-            "DIR = {folder:?}: it is not UTF-8, and no setting could name the files in it\n  remedy: choose a path \
+            "invalid DIR = {folder:?}: it is not UTF-8, so no setting can name the files in it\n  remedy: choose a path \
              of UTF-8 text"
         );
     };
@@ -69,7 +69,7 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<()> {
         set("actor.tls_private_key", file::ACTOR_KEY),
         set("actor.token_file", file::ACTOR_TOKENS),
         format!(
-            "Keep {} to yourself: who has it can make more.",
+            "Keep {} secret: it can sign more certificates.",
             folder.join(file::CA_KEY).display()
         ),
     ];

@@ -1,14 +1,14 @@
-//! `hrm-learner config`.
+//! `hrm-learner config`: prints the effective configuration.
 
 use clap::Args;
 use hrm_common::output;
 
 use super::train::TrainArgs;
 
-/// Flags of `config`: those of `train`, so that what is shown is what `train` would use, `--resume` included.
+/// Flags of `config`: the flags of `train`, so that it shows what `train` would use, also with `--resume`.
 #[derive(Debug, Args)]
 pub(crate) struct PrintArgs {
-    /// Print the effective configuration as TOML, each value with where it came from.
+    /// Print the effective configuration as TOML, with the source of each value.
     #[arg(long, required = true)]
     print: bool,
     #[command(flatten)]

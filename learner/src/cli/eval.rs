@@ -1,4 +1,4 @@
-//! `hrm-learner eval`.
+//! `hrm-learner eval`: evaluates a checkpoint or a baseline on held-out episodes.
 
 use std::{
     io::{BufWriter, Write},
@@ -31,17 +31,17 @@ pub(crate) struct EvalArgs {
     /// Seed of the episodes [default: eval.seed].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
-    /// Who walks.
+    /// Policy that chooses the actions.
     #[arg(long, value_enum, default_value = "greedy")]
     policy: WalkBy,
     /// Print the result as one JSON object on one line.
     #[arg(long)]
     json: bool,
-    /// Write every episode to a file, one JSON object a line, complete enough to be replayed elsewhere.
+    /// Write every episode to a file, one JSON object per line, with all data for a replay by other programs.
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// Write a CSV file with one line for each episode: the shortest path, and whether the policy and the
-    /// oracle reached the goal and in how many moves.
+    /// Write a CSV file with one line per episode: the shortest path, and success and number of moves of the policy and
+    /// of the oracle.
     #[arg(long, value_name = "FILE")]
     episodes_out: Option<PathBuf>,
 }
@@ -69,7 +69,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         args.dump.is_none() || args.dump != args.episodes_out,
         "--dump and --episodes-out name the same file\n  remedy: name two files"
     );
-    // Both before the work, so that nobody waits for a file that cannot be.
+    // Both before the work, so that an impossible file fails immediately.
     let mut dump = draft("--dump", args.dump.as_deref())?.map(BufWriter::new);
     let episodes_out = draft("--episodes-out", args.episodes_out.as_deref())?;
     let held_out = HeldOut {
@@ -108,7 +108,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Begins the file that `flag` names.
+/// Starts the file that `flag` names.
 fn draft(flag: &str, path: Option<&Path>) -> anyhow::Result<Option<Draft>> {
     let Some(path) = path else {
         return Ok(None);

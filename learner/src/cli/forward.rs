@@ -1,5 +1,5 @@
-//! `hrm-learner forward`: what a checkpoint says of given observations, segment by segment, for parity
-//! checks against other implementations.
+//! `hrm-learner forward`: prints a checkpoint's decisions on given observations, segment by segment. It serves parity
+//! checks with other implementations.
 
 use std::{fs, path::PathBuf};
 
@@ -21,11 +21,11 @@ pub(crate) struct ForwardArgs {
     /// A run's folder, its checkpoints folder, or a checkpoint file.
     #[arg(long, value_name = "DIR_OR_FILE")]
     checkpoint: PathBuf,
-    /// Observations, one a line: a JSON array of token codes, row by row (0 floor, 1 wall, 2 closed
-    /// moving door, 3 agent, 4 goal, 5 unknown). The carry goes from each line to the next.
+    /// Observations, one per line: a JSON array of token codes, row by row (0 floor, 1 wall, 2 closed moving door, 3
+    /// agent, 4 goal, 5 unknown). The carry passes from each line to the next.
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// Print one JSON object a line for each observation.
+    /// Print one JSON object per line and observation.
     #[arg(long)]
     json: bool,
 }
@@ -44,12 +44,12 @@ struct Segment {
 /// Runs the decisions and prints them.
 pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
-    // Nothing of it but the model counts here, which is the checkpoint's.
+    // Checks the flags. Only the model matters here, and it is the checkpoint's.
     super::settings::load_over(ConfigArgs::default(), &checkpoint, [])?;
     let model = checkpoint.model(Device::Cpu)?;
     let name = args.tokens.display();
     let text = fs::read_to_string(&args.tokens).with_context(|| {
-        format!("--tokens {name}: name a file of observations, one JSON array a line")
+        format!("--tokens {name}: name a file of observations, one JSON array per line")
     })?;
     let mut carry = model.initial_carry(1);
     let lines = text

@@ -1,4 +1,4 @@
-//! `hrm-learner health`.
+//! `hrm-learner health`: asks a learner's health service.
 
 use clap::Args;
 use hrm_common::health;
@@ -8,18 +8,17 @@ use super::settings::ConfigArgs;
 /// Flags of `health`.
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
-    /// What to ask for: "hrm.v1.Learner" whether it takes actors, "" whether the process lives.
+    /// Service to ask about: "hrm.v1.Learner" (does it accept actors?) or "" (is the process alive?).
     #[arg(long, value_name = "NAME", default_value = health::LEARNER)]
     service: String,
-    /// Ask the learner that was started with --resume: settings that are not given are those of its run.
+    /// Ask the learner that was started with --resume: settings that are not given keep its run's values.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// Asks where the configuration says that the health service is: `learner.health_listen`, or else
-/// `learner.listen`.
+/// Asks the health service at the configured address: `learner.health_listen`, or otherwise `learner.listen`.
 pub(super) fn run(args: HealthArgs) -> anyhow::Result<()> {
     let effective = match args.resume {
         true => args.config.load_resumed([], |saved| saved)?,
@@ -30,7 +29,7 @@ pub(super) fn run(args: HealthArgs) -> anyhow::Result<()> {
         (Some(address), _) => address,
         (None, None) => learner.listen,
         (None, Some(_)) => anyhow::bail!(
-            "learner.health_listen = \"\": learner.listen speaks TLS, and a probe has no certificate to show there\n  \
+            "learner.health_listen = \"\": learner.listen uses TLS, and a probe has no certificate for it\n  \
              remedy: set learner.health_listen, for the learner and here, to an address such as 127.0.0.1:50052"
         ),
     };

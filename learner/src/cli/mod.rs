@@ -20,8 +20,7 @@ mod weights;
 
 use clap::{Parser, Subcommand};
 
-/// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of
-/// many actors.
+/// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of many actors.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -30,11 +29,11 @@ Examples:
   hrm-learner train --config configs/four-rooms.toml          learner and two actors in one process
   hrm-learner serve --config configs/four-rooms.toml          learner alone; start actors with
   hrm-actor run --learner http://127.0.0.1:50051                as many of these as you have cores
-  hrm-learner eval --checkpoint runs/four-rooms               how good is it, on held-out episodes
-  hrm-learner eval --config configs/four-rooms.toml --policy oracle    the scale to read that on
-  hrm-learner analyse --checkpoint runs/four-rooms            does its carry save work
+  hrm-learner eval --checkpoint runs/four-rooms               evaluate it on held-out episodes
+  hrm-learner eval --config configs/four-rooms.toml --policy oracle    the baseline to compare with
+  hrm-learner analyse --checkpoint runs/four-rooms            measure how its carry saves computation
 
-Exit status: 0 on success and after Ctrl-C, SIGTERM or SIGHUP (the run is saved), 64 for an impossible
+Exit status: 0 on success and after Ctrl-C, SIGTERM or SIGHUP (the run is saved), 64 for an invalid
 configuration, 1 for any other failure."
 )]
 pub struct Cli {
@@ -46,25 +45,25 @@ pub struct Cli {
 enum Command {
     /// Train with local actors in this process, over loopback gRPC.
     Train(train::TrainArgs),
-    /// Train with actors elsewhere: wait for them on learner.listen.
+    /// Train with remote actors: wait for them on learner.listen.
     Serve(train::TrainArgs),
-    /// Walk held-out episodes with a checkpoint, the replanning oracle, or at random.
+    /// Walk held-out episodes with a checkpoint, the oracle or random actions.
     Eval(eval::EvalArgs),
-    /// Measure how a checkpoint's carry shortens its decisions and how it reacts to doors that close.
+    /// Measure how a checkpoint's carry shortens its decisions, and how the agent reacts to doors that close.
     Analyse(analyse::AnalyseArgs),
-    /// Run one decision on given observations: norms of zH and zL, logits and value by segment.
+    /// Run one decision per given observation: print norms of zH and zL, logits and value per segment.
     Forward(forward::ForwardArgs),
     /// Write a checkpoint's weights as a plain safetensors file.
     Export(weights::ExportArgs),
-    /// Make a checkpoint of a plain safetensors file, to evaluate it or to train on from it.
+    /// Create a checkpoint from a plain safetensors file, to evaluate it or to train it further.
     Import(weights::ImportArgs),
-    /// Train all the runs of a study, one after another, and report on them.
+    /// Train all runs of a study, one after another, and report on them.
     Study(study::StudyArgs),
-    /// Ask the learner with the same configuration, on this machine, whether it is well.
+    /// Ask the learner with the same configuration, on this machine, for its health.
     Health(health::HealthArgs),
-    /// Make certificates and tokens to try encryption and access control with.
+    /// Create certificates and tokens for trying encryption and access control.
     ///
-    /// An authority, a certificate for the learner and one for actors, and a token for actors and one for viewers.
+    /// An authority, a certificate for the learner and one for actors, a token for actors and one for viewers.
     /// Example:
     ///
     ///   hrm-learner certs certs --host learner.example.org
@@ -72,18 +71,18 @@ enum Command {
     Certs(certs::CertsArgs),
     /// Draw learning-curve.svg of a run.
     Plot(plot::PlotArgs),
-    /// Show the effective configuration and where each value came from.
+    /// Show the effective configuration and the source of each value.
     Config(config::PrintArgs),
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the subcommand.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] for an impossible configuration, anything else that failed otherwise.
+    /// Returns a [`ConfigError`] for an invalid configuration, and another error for any other failure.
     pub fn run(self) -> anyhow::Result<()> {
-        // Parallelism is by threads of our own, each with one intra-op thread of libtorch.
+        // The program has its own threads, each with one intra-op thread of libtorch.
         tch::set_num_threads(1);
         match self.command {
             Command::Train(args) => train::run(args, None),

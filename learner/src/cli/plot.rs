@@ -1,4 +1,4 @@
-//! `hrm-learner plot`.
+//! `hrm-learner plot`: draws the learning curve of a run.
 
 use std::path::PathBuf;
 

@@ -1,9 +1,9 @@
-//! Quoting for commands that are printed to be pasted into a shell.
+//! Shell quoting for printed commands that users paste.
 
 use std::borrow::Cow;
 
-/// A word of a command line that is printed to be pasted into a shell.
+/// Quotes one word of a printed command.
 pub(super) fn word(text: &str) -> String {
-    // Only a NUL cannot be quoted, and no argument or path holds one.
+    // Only a NUL cannot be quoted, and no argument or path holds a NUL.
     shlex::try_quote(text).map_or_else(|_| text.to_owned(), Cow::into_owned)
 }

@@ -13,19 +13,19 @@ use crate::storage::{
     checkpoint_folder,
 };
 
-/// The newest sound checkpoint of a run's folder, a checkpoints folder, or the file itself.
+/// Returns the newest valid checkpoint of a run's folder or of a checkpoints folder, or the file itself.
 pub(super) fn checkpoint(place: &Path) -> Result<Checkpoint, CheckpointError> {
     let (checkpoint, damaged) = checkpoint_folder::newest(place)?;
     for error in damaged {
         output::remark(format_args!(
-            "hrm-learner: warning: {error}; taking the one before"
+            "hrm-learner: warning: {error}; using the previous checkpoint"
         ));
     }
     Ok(checkpoint)
 }
 
-/// The configuration for a checkpoint's weights: the checkpoint's own below what this process sets. Another model is
-/// refused.
+/// Returns the configuration for a checkpoint's weights: this process's settings over the checkpoint's own. Rejects
+/// settings of another model.
 pub(super) fn load_over(
     args: ConfigArgs,
     checkpoint: &Checkpoint,
@@ -38,8 +38,8 @@ pub(super) fn load_over(
     })
 }
 
-/// The same for a walk through mazes. Those that are not the run's are reported, and refused where the model cannot
-/// read them.
+/// Returns the same configuration for a walk through mazes. Reports mazes that differ from the run's, and rejects them
+/// if the model cannot read them.
 pub(super) fn load_for_walk(
     args: ConfigArgs,
     checkpoint: &Checkpoint,
@@ -56,45 +56,45 @@ pub(super) fn load_for_walk(
             source,
         } = change;
         output::remark(format_args!(
-            "hrm-learner: {key} = {new} (from {source}), where the run has {old}"
+            "hrm-learner: {key} = {new} (from {source}), but the run has {old}"
         ));
     }
     let (of_run, given) = (checkpoint.config.env.grid(), effective.config.env.grid());
     anyhow::ensure!(
         of_run == given,
-        "the checkpoint's model reads observations of {of_run:?}, these mazes give {given:?}\n  remedy: leave \
+        "the checkpoint's model reads observations of {of_run:?}, but these mazes give {given:?}\n  remedy: leave \
          env.maze, env.rows and env.cols as they are in the run"
     );
     Ok(effective.config)
 }
 
-/// The checkpoint that the run in `dir` resumes from, as a layer of its configuration; `None` where there is none.
+/// Returns the checkpoint from which the run in `dir` resumes, as a layer of its configuration; `None` without one.
 pub(super) fn saved_run(dir: &Path) -> anyhow::Result<Option<Saved>> {
     let folder = dir.join("checkpoints");
     if checkpoint_folder::list(&folder)?.is_empty() {
         return Ok(None);
     }
-    // Those that are damaged are reported when they are moved aside.
+    // Damaged checkpoints are reported when they are renamed.
     let (checkpoint, _damaged) = checkpoint_folder::newest(&folder)?;
     Ok(Some(checkpoint.saved(SavedUse::Resume)?.at(dir)))
 }
 
-/// The flags that make a configuration.
+/// Flags that set the configuration.
 #[derive(Debug, Default, Args)]
 pub(super) struct ConfigArgs {
     /// A configuration file; see configs/.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Set any key of the configuration; `hrm-learner config --print` lists them.
+    /// Set any configuration key; `hrm-learner config --print` lists the keys.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(super) set: Vec<String>,
-    /// A value that the subcommand brings along.
+    /// A value that the subcommand sets.
     #[arg(skip)]
     pub(super) subcommand: Option<Override>,
 }
 
 impl ConfigArgs {
-    /// The effective configuration, with what flags of their own set on top.
+    /// Returns the effective configuration, with this subcommand's flags on top.
     pub(super) fn load(
         self,
         flags: impl IntoIterator<Item = Option<Override>>,
@@ -102,8 +102,8 @@ impl ConfigArgs {
         Config::load(&self.layers(flags)?)
     }
 
-    /// The same on top of the newest checkpoint in the run's folder, if there is one. `adapt` may take out of it
-    /// what belongs to the process that wrote it.
+    /// Returns the effective configuration on top of the run's newest checkpoint, if there is one. `adapt` may remove
+    /// settings of the process that wrote the checkpoint.
     pub(super) fn load_resumed(
         self,
         flags: impl IntoIterator<Item = Option<Override>>,

@@ -1,4 +1,4 @@
-//! `hrm-learner study`.
+//! `hrm-learner study`: trains and reports the runs of a study.
 
 use std::{
     fs,
@@ -26,24 +26,24 @@ use hrm_common::{
 /// Flags of `study`.
 #[derive(Debug, Args)]
 pub(crate) struct StudyArgs {
-    /// The study; see configs/studies/.
+    /// Study file; see configs/studies/.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Folder of the runs while they are made [default: runs/studies/NAME].
+    /// Folder of the runs during training [default: runs/studies/NAME].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Folder of the raw data of finished runs and of the report [default: results in that folder].
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// Make the runs of this arm only; may be given several times. The report is on all.
+    /// Train only the runs of this arm; may be given several times. The report covers all arms.
     #[arg(long, value_name = "ARM")]
     only: Vec<String>,
-    /// Train nothing: write the report again from the raw data that is there.
+    /// Train nothing: write the report again from existing raw data.
     #[arg(long)]
     report_only: bool,
 }
 
-/// Makes the runs that are missing and writes the report after each.
+/// Trains the missing runs, and writes the report after each.
 pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
     let study = StudyFile::read(&args.file)?;
     let dir = args
@@ -72,14 +72,14 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
     let Some(first) = runs.first() else {
         return Ok(());
     };
-    // Before the work, so that nobody trains for a folder that cannot be.
+    // Before the work, so that an impossible folder fails before training.
     for (flag, folder) in [("--dir", &dir), ("--results", &results)] {
         fs::create_dir_all(folder).with_context(|| {
             let folder = folder.display();
             format!("{flag} {folder}: name a folder that can be created and written")
         })?;
     }
-    // One process has one log: how it looks is said by the first run.
+    // One process has one log, so the first run's settings decide its format.
     let telemetry = first.effective.config.telemetry.clone();
     let screen = Screen::new(&telemetry);
     telemetry::init_logging(&telemetry, screen.writer())?;
@@ -89,17 +89,17 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
         let shutdown = Shutdown::on_signals()?;
         run::missing(&runs, &results, &screen, &shutdown, write_report).await
     });
-    // A task or thread that hangs must not keep the process from ending.
+    // A task or thread that hangs must not prevent the end of the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let standing = standing?;
     if standing.finished > 0 {
-        // Also when there was nothing left to train.
+        // Also if there was nothing to train.
         write_report()?;
     }
     Ok(say(standing, &results)?)
 }
 
-/// How far it came, and what to look at next: standard output.
+/// Prints the study's progress and the next steps to standard output.
 fn say(standing: Standing, results: &Path) -> Result<(), OutputError> {
     let Standing { finished, of } = standing;
     if !standing.is_complete() {

@@ -1,4 +1,4 @@
-//! `hrm-learner train` and `hrm-learner serve`.
+//! `hrm-learner train` and `hrm-learner serve`: one run, with and without local actors.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -36,21 +36,21 @@ pub(crate) struct TrainArgs {
     /// Environment steps to train for; the same as --set learner.total_frames=N.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     total_frames: Option<String>,
-    /// Where actors connect; the same as --set learner.listen=ADDR.
+    /// Address for actors; the same as --set learner.listen=ADDR.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Where to serve Prometheus metrics, "" for nowhere; the same as --set learner.metrics_listen=ADDR.
+    /// Address for Prometheus metrics, "" for none; the same as --set learner.metrics_listen=ADDR.
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<String>,
-    /// Continue the run in the folder from its newest checkpoint; begin it when there is none. Settings that are not
-    /// given keep the run's values. Those of [env] and [model] and the seed cannot change.
+    /// Resume the run in the folder from its newest checkpoint; begin it if there is none. Settings that are not given
+    /// keep the run's values. [env], [model] and the seed cannot change.
     #[arg(long)]
     resume: bool,
 }
 
 impl TrainArgs {
-    /// The effective configuration. `local_actors` is what the subcommand brings along: it stands above a file, and
-    /// below what this process names.
+    /// Returns the effective configuration. The subcommand sets `local_actors`, which takes precedence over a file, but
+    /// not over settings of this process.
     pub(super) fn load(mut self, local_actors: Option<usize>) -> anyhow::Result<Effective> {
         self.config.subcommand = local_actors.map(|n| Override::new(SERVE, LOCAL_ACTORS, n));
         let flags = [
@@ -77,8 +77,8 @@ impl TrainArgs {
 /// The key that `serve` sets.
 const LOCAL_ACTORS: &str = "learner.local_actors";
 
-/// Takes the local actors out of a run that `serve` trained: that there were none was said by the subcommand, and
-/// `train` starts some.
+/// Removes the local actors from the settings of a run that `serve` trained. The subcommand set them to 0, and `train`
+/// starts some.
 fn without_serve(saved: Saved) -> Saved {
     match saved.local_actors() {
         0 => saved.without(LOCAL_ACTORS),
@@ -86,7 +86,7 @@ fn without_serve(saved: Saved) -> Saved {
     }
 }
 
-/// Trains until the run is complete or a signal stops it, and says what came out.
+/// Trains until the run is complete or a signal stops it, and prints the result.
 pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
     let resume = args.resume;
     let effective = args.load(local_actors)?;
@@ -115,15 +115,15 @@ pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Resul
             .finish()
             .await
     });
-    // A task or thread that hangs must not keep the process from ending.
+    // A task or thread that hangs must not prevent the end of the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let summary = result?;
     Ok(report(&summary, &config.run.dir.display().to_string())?)
 }
 
-/// What came out, and what to look at next: standard output.
+/// Prints the result and the next steps to standard output.
 fn report(summary: &Summary, run_dir: &str) -> Result<(), OutputError> {
-    // As it was called, so that what is printed can be pasted.
+    // Uses the program name as it was called, so that users can paste the output.
     let program = std::env::args_os().next();
     let program = program.and_then(|program| program.into_string().ok());
     let program = super::quote::word(program.as_deref().unwrap_or("hrm-learner"));

@@ -33,7 +33,7 @@ pub(crate) struct ExportArgs {
     /// The safetensors file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Use the state-dict names of the published checkpoints (models of the paper preset's form only).
+    /// Use the state-dict names of the published checkpoints (only for models shaped like the paper preset).
     #[arg(long)]
     published: bool,
 }
@@ -47,17 +47,17 @@ pub(crate) struct ImportArgs {
     /// The file has the state-dict names of the published checkpoints.
     #[arg(long)]
     published: bool,
-    /// Folder of the run to make; `train --resume --run-dir DIR` goes on from there.
+    /// Folder of the new run; `train --resume --run-dir DIR` resumes it.
     #[arg(long, value_name = "DIR")]
     run_dir: PathBuf,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// Writes a checkpoint's weights, without optimiser and run state.
+/// Writes a checkpoint's weights, without the state of optimiser and run.
 pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
-    // Nothing of it but the model counts here, which is the checkpoint's.
+    // Checks the flags. Only the model matters here, and it is the checkpoint's.
     super::settings::load_over(ConfigArgs::default(), &checkpoint, [])?;
     let model = checkpoint.model(Device::Cpu)?;
     let named = match args.published {
@@ -71,7 +71,7 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
     Ok(output::print_line(args.out.display())?)
 }
 
-/// Makes a checkpoint of weights: a run that has not begun yet.
+/// Creates a checkpoint from weights: a run that has not begun.
 pub(super) fn import(args: ImportArgs) -> anyhow::Result<()> {
     let run_dir = Override::path("--run-dir", "run.dir", &args.run_dir)?;
     let config = args.config.load([Some(run_dir)])?.config;

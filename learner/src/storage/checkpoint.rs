@@ -1,8 +1,8 @@
-//! A checkpoint: one safetensors file.
+//! Checkpoints: each is one safetensors file.
 //!
-//! A file holds the model's tensors by name, the optimiser's two running means, and as metadata the configuration and
-//! the state of the run as JSON, and a checksum over all of it. It is written atomically, so a file with a checkpoint's
-//! name is complete. The checksum says whether it is still what was written.
+//! A file holds the model's tensors by name and the optimiser's two running means. Its metadata holds the configuration
+//! and the run's state as JSON, and a checksum of everything. A file is written atomically, so a file with a
+//! checkpoint's name is complete. The checksum detects later damage.
 
 use std::{
     collections::HashMap,
@@ -32,23 +32,23 @@ use crate::storage::files;
 pub(super) const CONFIG: &str = "hrm.config";
 pub(super) const STATE: &str = "hrm.state";
 pub(super) const CHECKSUM: &str = "hrm.sha256";
-/// Names of the optimiser's tensors; no tensor of the model has such a name.
+/// Names of the optimiser's tensors, which differ from all names of the model's tensors.
 pub(super) const MEAN: &str = "optimizer.mean";
 const SQUARE: &str = "optimizer.square";
 
-/// Where a run stands, besides its tensors.
+/// The state of a run, without its tensors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunState {
-    /// Identifies the run across restarts.
+    /// Identifier of the run, the same across restarts.
     pub run_id: String,
-    /// How often the learner had been started on it before.
+    /// Number of earlier starts of the learner on this run.
     #[serde(default)]
     pub restarts: u64,
     /// Environment steps trained on.
     pub frames: u64,
     /// Optimiser steps.
     pub updates: u64,
-    /// Steps that the optimiser's bias correction counts.
+    /// Steps counted by the optimiser's bias correction.
     pub optimizer_steps: u64,
     /// Sessions opened so far.
     pub sessions_joined: u64,
@@ -61,60 +61,60 @@ pub struct RunState {
     pub rng: Xoshiro256PlusPlus,
 }
 
-/// A checkpoint that was read.
+/// A checkpoint read from a file.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The configuration that the run had.
+    /// The run's configuration.
     pub config: Config,
-    /// Where the run stood.
+    /// The run's state.
     pub state: RunState,
-    /// The file that it was read from.
+    /// The path of the file.
     pub path: PathBuf,
     tensors: Vec<(String, Tensor)>,
 }
 
-/// What Adam keeps between steps: f32 `[n]` each, in the order of the flat parameters.
+/// Adam's state between steps: f32 `[n]` each, in the order of the flat parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Moments<T> {
     /// The running mean of the gradient.
     pub mean: T,
-    /// The running mean of its square.
+    /// The running mean of the squared gradient.
     pub square: T,
 }
 
-/// Why a checkpoint could not be written or read.
+/// Errors of writing or reading a checkpoint.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
-    /// The file system refused.
+    /// The file system reported an error.
     #[error("{path}: {reason}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: io::Error,
     },
-    /// There is none.
+    /// No checkpoint exists.
     #[error(
         "{0}: holds no checkpoint; give a run's folder, its checkpoints folder, or a .safetensors file"
     )]
     None(PathBuf),
-    /// The file is no safetensors file, or is damaged.
+    /// The file is not a safetensors file, or is damaged.
     #[error("{path}: {reason}")]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in the file.
         reason: StateError,
     },
-    /// The file is safetensors, but no checkpoint of ours.
-    #[error("{path}: no checkpoint of this program: {what}")]
+    /// The file is a safetensors file, but not a checkpoint of this program.
+    #[error("{path}: not a checkpoint of this program: {what}")]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What is missing or unreadable.
+        /// The missing or unreadable part.
         what: String,
     },
-    /// It is not what was written.
+    /// The content differs from what was written.
     #[error("{0}: its checksum does not match: it was damaged after it was written")]
     Checksum(PathBuf),
     /// The tensors do not fit the model.
@@ -126,16 +126,16 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// True when the file is not what was written, and never will be again.
+    /// Returns true when the file is damaged, so that reading it again cannot succeed.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::Format { .. } | Self::Checksum(_))
     }
 
-    /// True when a file of this name was listed and is there no more, as when a run removes its old checkpoints.
+    /// Returns true when a listed file no longer exists, because a run removed its old checkpoints.
     pub(super) fn is_gone(&self) -> bool {
         match self {
             Self::Io { path, reason } => {
-                // A link to nothing stays in the list.
+                // A dangling link remains in the list.
                 reason.kind() == io::ErrorKind::NotFound && !path.is_symlink()
             }
             _ => false,
@@ -152,7 +152,7 @@ pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError
 ///
 /// # Errors
 ///
-/// When the file system refuses.
+/// Returns an error of the file system.
 pub(super) fn write(
     path: &Path,
     config: &Config,
@@ -184,7 +184,7 @@ pub(super) fn write(
     files::write(path, &bytes).map_err(io_error(path))
 }
 
-/// SHA-256 over configuration, state, and every tensor by name, shape, kind and bytes, in hexadecimal.
+/// Returns the SHA-256 of configuration, state, and each tensor's name, shape, kind and bytes, in hexadecimal.
 pub(super) fn checksum(metadata: &HashMap<String, String>, tensors: &SafeTensors) -> String {
     let mut hasher = FieldHasher::new();
     for key in [CONFIG, STATE] {
@@ -206,7 +206,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is damaged, or is something else.
+    /// Returns an error when the file cannot be read, is damaged, or is not a checkpoint.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let bytes = fs::read(path).map_err(io_error(path))?;
         let format = |reason| CheckpointError::Format {
@@ -242,31 +242,31 @@ impl Checkpoint {
         })
     }
 
-    /// Its configuration as a layer under those of this process.
+    /// Returns the checkpoint's configuration as a layer below this process's settings.
     ///
     /// # Errors
     ///
-    /// When it cannot be written as TOML.
+    /// Returns an error when the configuration cannot be written as TOML.
     pub fn saved(&self, usage: SavedUse) -> Result<Saved, ConfigError> {
         Saved::new(&self.config, &self.path, usage)
     }
 
-    /// The model, with the stored weights.
+    /// Builds the model with the stored weights.
     ///
     /// # Errors
     ///
-    /// When the stored configuration and tensors do not belong together.
+    /// Returns an error when the stored configuration and tensors do not fit together.
     pub fn model(&self, device: Device) -> Result<Hrm, CheckpointError> {
         let mut model = Hrm::new(&self.config.model, self.config.env.grid(), 0, device)?;
         self.restore_model(&mut model)?;
         Ok(model)
     }
 
-    /// Puts the stored weights into a model.
+    /// Copies the stored weights into a model.
     ///
     /// # Errors
     ///
-    /// When the model is of another shape.
+    /// Returns an error when the model has another shape.
     pub fn restore_model(&self, model: &mut Hrm) -> Result<(), CheckpointError> {
         let of_model: Vec<(String, Tensor)> = self
             .tensors
@@ -277,11 +277,11 @@ impl Checkpoint {
         Ok(model.load(&of_model)?)
     }
 
-    /// The optimiser's running means for `parameters` trained numbers.
+    /// Returns the optimiser's running means for `parameters` trained numbers.
     ///
     /// # Errors
     ///
-    /// When they are missing or of another size.
+    /// Returns an error when they are missing or have another size.
     pub fn moments(&self, parameters: usize) -> Result<Moments<&Tensor>, CheckpointError> {
         let tensor = |wanted: &str| {
             let stored = self.tensors.iter().find(|(name, _)| name == wanted);

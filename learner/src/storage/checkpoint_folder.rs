@@ -1,4 +1,4 @@
-//! The checkpoints of a run: `checkpoints/FRAMES.safetensors`, the newest few kept.
+//! The checkpoints of a run: `checkpoints/FRAMES.safetensors`, of which the newest few are kept.
 
 use std::{
     fs, io,
@@ -14,17 +14,17 @@ use crate::storage::{
     files,
 };
 
-/// Ending of a checkpoint's file name; the frame count stands before it.
+/// Extension of a checkpoint's file name, which begins with the frame count.
 const ENDING: &str = "safetensors";
 
-/// Ending of a damaged checkpoint's name, once there is a sound one to resume from.
+/// Extension of a damaged checkpoint's name, once a valid one to resume from exists.
 pub(super) const DAMAGED: &str = "damaged";
 
 /// Writes a checkpoint into `folder`. Returns its path.
 ///
 /// # Errors
 ///
-/// When the file system refuses.
+/// Returns an error of the file system.
 pub fn save(
     folder: &Path,
     config: &Config,
@@ -49,11 +49,11 @@ fn set_gauges(frames: u64, written: SystemTime) {
     }
 }
 
-/// Removes all checkpoints of `folder` but the one just `written` and the newest `keep - 1` others, and what a killed
-/// process left of others. Returns what could not be removed.
+/// Removes old checkpoints and the temporary files of killed processes. Keeps the one just `written` and the newest
+/// `keep - 1` others. Returns the errors of files that cannot be removed.
 pub(crate) fn prune(folder: &Path, keep: usize, written: &Path) -> Vec<CheckpointError> {
     let others = list(folder).map(|mut others| {
-        // However many frames the others have: what was just written is what there is to keep.
+        // The checkpoint just written is kept, even if others have more frames.
         others.retain(|other| other != written);
         others.truncate(others.len().saturating_sub(keep.max(1) - 1));
         others
@@ -69,8 +69,8 @@ pub(crate) fn prune(folder: &Path, keep: usize, written: &Path) -> Vec<Checkpoin
     old.filter_map(remove).collect()
 }
 
-/// Temporary files of checkpoints that were never completed. Only the writer of the folder may ask: another's may be
-/// completed yet.
+/// Returns the temporary files of incomplete checkpoints. Only the folder's writer may call this: another process may
+/// still complete its files.
 fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(io_error(folder))? {
@@ -82,12 +82,12 @@ fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(found)
 }
 
-/// Complete checkpoints in a folder, oldest first; empty when the folder does not exist.
+/// Returns the complete checkpoints in a folder, oldest first; empty when the folder does not exist.
 ///
 /// # Errors
 ///
-/// When the folder cannot be read, or is a link to something that is not there: a disk that is not mounted is no
-/// folder without checkpoints.
+/// Returns an error when the folder cannot be read or is a dangling link. An unmounted disk is not a folder without
+/// checkpoints.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_symlink() => {
@@ -104,23 +104,23 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// The frames that the name of a complete checkpoint says; `None` for every other file.
+/// Returns the frame count in the name of a complete checkpoint, and `None` for any other file.
 pub(super) fn frames_of(path: &Path) -> Option<u64> {
     let frames = path.file_stem()?.to_str()?.parse().ok()?;
     (path.extension()? == ENDING).then_some(frames)
 }
 
-/// The newest checkpoint of a run's folder, a checkpoints folder, or the file itself.
+/// Returns the newest checkpoint of a run's folder or of a checkpoints folder, or the file itself.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// Returns an error when no checkpoint exists.
 pub fn find(place: &Path) -> Result<PathBuf, CheckpointError> {
     let newest = candidates(place)?.pop();
     newest.ok_or_else(|| CheckpointError::None(place.to_owned()))
 }
 
-/// All checkpoints of a place, as [`find`] has it, oldest first.
+/// Returns all checkpoints of a place, as in [`find`], oldest first.
 fn candidates(place: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     if place.is_file() {
         return Ok(vec![place.to_owned()]);
@@ -128,7 +128,7 @@ fn candidates(place: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     for folder in [place.join("checkpoints"), place.to_owned()] {
         match list(&folder) {
             Ok(found) if found.is_empty() => {}
-            // A file on the way to it: no run's folder.
+            // A component of the path is a file, so the place is not a run's folder.
             Err(CheckpointError::Io { reason, .. })
                 if reason.kind() == io::ErrorKind::NotADirectory => {}
             found => return found,
@@ -137,18 +137,19 @@ fn candidates(place: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(Vec::new())
 }
 
-/// The newest checkpoint of a place, as [`find`] has it, that can be read whole; and what is wrong with those that
-/// are newer. A run may train there meanwhile.
+/// Returns the newest valid checkpoint of a place, as in [`find`], and the errors of damaged newer ones. A run may
+/// train in the folder meanwhile.
 ///
 /// # Errors
 ///
-/// When there is none, or all of them are damaged: the error of the newest, then. When one cannot be read for another
-/// reason, which may pass or be somebody's to mend, such as missing permissions or another release.
+/// Returns an error when no checkpoint exists. When all are damaged, returns the error of the newest. Also returns an
+/// error when a checkpoint cannot be read for another reason, such as missing permissions or another release. That
+/// reason may pass, or someone can correct it.
 pub fn newest(place: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
     newest_by(place, Checkpoint::read)
 }
 
-/// [`newest`], by this way of reading a file that was listed.
+/// [`newest`] with a function that reads a listed file.
 pub(super) fn newest_by(
     place: &Path,
     mut read: impl FnMut(&Path) -> Result<Checkpoint, CheckpointError>,
@@ -159,7 +160,7 @@ pub(super) fn newest_by(
             match read(path) {
                 Ok(checkpoint) => return Ok((checkpoint, damaged)),
                 Err(error) if error.is_damage() => damaged.push(error),
-                // The run has removed it since, and has a newer one.
+                // The run has removed this file since the listing, and has a newer one.
                 Err(error) if error.is_gone() => continue 'listing,
                 Err(error) => return Err(error),
             }
@@ -171,12 +172,12 @@ pub(super) fn newest_by(
     }
 }
 
-/// The checkpoint in `folder` that a run goes on from; `None` when there is none at all. Damaged ones that are newer
-/// are moved out of the way, or the run would keep them as its newest.
+/// Returns the checkpoint in `folder` from which a run resumes, or `None` without checkpoints. Renames newer damaged
+/// checkpoints; otherwise the run would keep them as its newest.
 ///
 /// # Errors
 ///
-/// As [`newest`], or when the file system refuses.
+/// Returns the errors of [`newest`], or an error of the file system.
 pub fn resume(folder: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
     let all = list(folder)?;
     if all.is_empty() {
@@ -186,7 +187,7 @@ pub fn resume(folder: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
     for (path, error) in all.iter().rev().zip(&damaged) {
         let aside = path.with_extension(DAMAGED);
         fs::rename(path, &aside).map_err(io_error(path))?;
-        tracing::warn!(%error, moved_to = %aside.display(), "a damaged checkpoint; going on from the one before");
+        tracing::warn!(%error, moved_to = %aside.display(), "a damaged checkpoint; resuming from the previous one");
     }
     let metadata = checkpoint.path.metadata();
     if let Ok(written) = metadata.and_then(|metadata| metadata.modified()) {

@@ -1,4 +1,4 @@
-//! What checkpoints hold, and which of them a run resumes from.
+//! Tests of checkpoint content, and of the choice of the checkpoint from which a run resumes.
 
 use std::{
     collections::HashMap,
@@ -50,7 +50,7 @@ fn state_at(frames: u64) -> RunState {
     }
 }
 
-/// A model and an optimiser that made two steps.
+/// Returns a model and an optimiser that made two steps.
 fn trained(config: &Config) -> (Hrm, Adam) {
     let grid = config.env.grid();
     let model = Hrm::new(&config.model, grid, 1, Device::Cpu).expect("a model");
@@ -101,7 +101,7 @@ fn what_was_saved_comes_back() {
 #[test]
 fn only_the_newest_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
-    // More digits than the name has room for still sort by number.
+    // Frame counts with more digits than the name is padded to also sort by number.
     let frames = [5, 64, 1_000, 2_000_000_000_000];
     let paths = frames.map(|frames| saved(folder.path(), frames, 2));
     assert_eq!(list(folder.path()).expect("a folder"), paths[2..]);
@@ -129,7 +129,7 @@ fn what_a_crash_left_behind_is_no_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = saved(folder.path(), 1, 9);
     let half = ".000000000002.safetensors.a1B2c3.tmp";
-    // The last two are somebody else's.
+    // The last two files belong to someone else.
     let others = [
         "notes.safetensors",
         "000000000003.txt",
@@ -140,7 +140,7 @@ fn what_a_crash_left_behind_is_no_checkpoint() {
         fs::write(folder.path().join(name), "half").expect("a file");
     }
     assert_eq!(find(folder.path()).expect("the whole one"), whole);
-    // The next save clears up after it.
+    // The next save removes the leftovers.
     let next = saved(folder.path(), 2, 9);
     assert!(!folder.path().join(half).exists());
     for name in others {
@@ -153,7 +153,7 @@ fn what_a_crash_left_behind_is_no_checkpoint() {
 fn what_cannot_be_removed_is_named_and_the_new_checkpoint_stands() {
     let folder = tempfile::tempdir().expect("a folder");
     let stuck = folder.path().join("000000000001.safetensors");
-    // Nobody can remove a folder as a file.
+    // A folder cannot be removed as a file.
     fs::create_dir(&stuck).expect("a folder");
     let removed = saved(folder.path(), 2, 9);
     let config = config(8);
@@ -170,7 +170,7 @@ fn what_cannot_be_removed_is_named_and_the_new_checkpoint_stands() {
     assert_eq!(prune(&gone, 1, &gone.join("1.safetensors")).len(), 1);
 }
 
-/// A run that keeps one checkpoint removes under its reader's hands what that has just listed.
+/// A run that keeps one checkpoint removes files that its reader has just listed.
 #[test]
 fn a_reader_beside_a_run_that_keeps_one_checkpoint_never_fails() {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -200,7 +200,7 @@ fn a_reader_beside_a_run_that_keeps_one_checkpoint_never_fails() {
                 break Ok(frames);
             }
         };
-        // Whatever was found, or the writer would never end.
+        // Always set, because otherwise the writer never ends.
         done.store(true, Ordering::Relaxed);
         (read, writer.join().expect("the writer"))
     });
@@ -217,7 +217,7 @@ fn a_checkpoint_that_is_removed_after_it_was_listed_has_a_newer_one() {
         let mut listed = Vec::new();
         let read = newest_by(place, |path| {
             listed.push(path.to_owned());
-            // The run saves another between the listing and the reading, once.
+            // The run saves another checkpoint between listing and reading, once.
             if listed.len() == 1 {
                 let frames = frames_of(path).expect("a checkpoint's name");
                 saved(&folder, frames + 1, 1);
@@ -240,7 +240,7 @@ fn a_link_to_nothing_is_an_error_and_not_a_reason_to_look_for_ever() {
     assert!(error.to_string().contains("000000000009"), "{error}");
 }
 
-/// One byte of the file's last tensor is another.
+/// Changes one byte of the file's last tensor.
 fn damage(path: &Path) {
     let mut bytes = fs::read(path).expect("a file");
     *bytes.last_mut().expect("not empty") ^= 1;
@@ -256,7 +256,7 @@ fn a_flipped_bit_is_found_wherever_it_is() {
         let mut bytes = whole.clone();
         bytes[at] ^= 4;
         fs::write(&path, &bytes).expect("a file");
-        // White space between the parts of its header is the one thing that may change.
+        // Only white space between the parts of the header may change.
         if let Ok(read) = Checkpoint::read(&path) {
             fs::write(&path, &whole).expect("a file");
             let sound = Checkpoint::read(&path).expect("sound");
@@ -285,9 +285,9 @@ fn a_run_goes_on_from_the_newest_sound_one() {
     assert_eq!(list(folder.path()).expect("a folder"), paths[..2]);
     assert!(
         paths[2].with_extension(DAMAGED).exists(),
-        "for whoever wants to look at it"
+        "kept for inspection"
     );
-    // The next ones are kept, where they would have been older than the damaged one.
+    // The next checkpoints are kept. They would count as older than the damaged one.
     let next = saved(folder.path(), 3, 2);
     assert_eq!(find(folder.path()).expect("there"), next);
 }
@@ -333,7 +333,7 @@ fn what_is_damaged_or_foreign_is_named() {
         (bytes[..bytes.len() - 1].to_vec(), "damaged"),
         (bytes[..100].to_vec(), "damaged"),
         ([&bytes[..], b"x"].concat(), "damaged"),
-        (state::encode(&model), "no checkpoint of this program"),
+        (state::encode(&model), "not a checkpoint of this program"),
         (metadata("{}", false), "no hrm.sha256 in its metadata"),
         (metadata("{}", true), "hrm.config in its metadata"),
     ] {
@@ -378,7 +378,7 @@ fn what_cannot_be_read_is_not_what_is_damaged() {
     let folder = tempfile::tempdir().expect("a folder");
     saved(folder.path(), 100, 9);
     let newest = saved(folder.path(), 200, 9);
-    // Neither root nor anybody else can read a folder as a file.
+    // Even root cannot read a folder as a file.
     fs::remove_file(&newest).expect("removed");
     fs::create_dir(&newest).expect("a folder");
     let error = resume(folder.path()).expect_err("it may be sound");

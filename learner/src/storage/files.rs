@@ -1,7 +1,7 @@
-//! Files that a reader finds whole: with the old content or with the new one, whatever happens in between.
+//! Atomic file writes: a reader finds either the old content or the new content, and always all of it.
 //!
-//! New content goes into a temporary file of a unique name beside its place and is forced to the disk. A rename
-//! puts it into place, and the folder's fsync makes that durable.
+//! New content is written to a temporary file with a unique name in the same folder, and forced to the disk. A rename
+//! puts it in place, and an fsync of the folder makes the rename durable.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,20 +13,21 @@ use std::{
 
 use tempfile::{Builder, NamedTempFile};
 
-/// Ending of a temporary file's name. A process that is killed may leave one behind.
+/// Extension of a temporary file's name. A killed process may leave one behind.
 const TEMPORARY: &str = ".tmp";
-/// Mode of a new file before the process's umask, as the standard library has it.
+/// Mode of a new file before the process's umask, as in the standard library.
 const PLAIN: u32 = 0o666;
-/// The places of the files that a process has open.
+/// Places of files that a process has open.
 const OPEN_FILES: [&str; 4] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
-/// Bytes of a file's name that its temporary file's name repeats: the whole stays below what file systems take.
+/// Bytes of a file's name that its temporary file's name repeats, so that the whole name stays within file systems'
+/// limits.
 const REPEATED: usize = 200;
 
-/// Writes a file in one step. What is no regular file, such as `/dev/stdout`, is written in place.
+/// Writes a file atomically. A path that is not a regular file, such as `/dev/stdout`, is written in place.
 ///
 /// # Errors
 ///
-/// When the file system refuses; the old content then stands.
+/// Returns an error of the file system; the old content remains then.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     match Place::find(path)? {
         Place::Device(mut device) => device.write_all(bytes.as_ref()),
@@ -34,11 +35,11 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     }
 }
 
-/// Writes a file that is not there yet, with this mode before the umask.
+/// Writes a file that does not exist yet, with this mode before the umask.
 ///
 /// # Errors
 ///
-/// When the file exists or the file system refuses; nothing is changed then.
+/// Returns an error when the file exists, or an error of the file system; nothing is changed then.
 pub(crate) fn write_new(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> io::Result<()> {
     let folder = File::open(folder_of(path))?;
     let mut temporary = temporary(path, mode)?;
@@ -48,14 +49,14 @@ pub(crate) fn write_new(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> io::
     folder.sync_all()
 }
 
-/// The name of the file that a temporary file of [`write()`] was for; `None` for every other name.
+/// Returns the name of the file to which a temporary file of [`write()`] belongs, and `None` for any other name.
 pub(crate) fn temporary_of(name: &OsStr) -> Option<&str> {
     let inner = name.to_str()?.strip_prefix('.')?.strip_suffix(TEMPORARY)?;
     Some(inner.rsplit_once('.')?.0)
 }
 
-/// Content that is written bit by bit and put into place when it is complete. Until then it has no name, so that a
-/// killed process leaves nothing behind.
+/// Content that is written in pieces and put in place when it is complete. Until then it has no name, so a killed
+/// process leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Draft {
     content: File,
@@ -64,11 +65,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Begins a file.
+    /// Starts a file.
     ///
     /// # Errors
     ///
-    /// When the file could not be written later either.
+    /// Returns an error when the file cannot be written.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         Ok(match Place::find(path)? {
             Place::Device(content) => Self {
@@ -82,11 +83,11 @@ impl Draft {
         })
     }
 
-    /// Puts the content into place.
+    /// Puts the content in place.
     ///
     /// # Errors
     ///
-    /// When the file system refuses; the old content then stands.
+    /// Returns an error of the file system; the old content remains then.
     pub(crate) fn commit(mut self) -> io::Result<()> {
         let Some(place) = &self.place else {
             return self.content.flush();
@@ -108,14 +109,14 @@ impl Write for Draft {
 
 /// The target of a path.
 enum Place {
-    /// A device, a pipe or what this process has open, to be written at its end.
+    /// A device, a pipe or an open file of this process; content is appended.
     Device(File),
-    /// A regular file, or none yet, behind all links.
+    /// A regular or new file, after all links are followed.
     File(PathBuf),
 }
 
 impl Place {
-    /// Refuses what a plain write would refuse: folders and files that may not be written.
+    /// Rejects what a plain write would reject: folders and files without write permission.
     fn find(path: &Path) -> io::Result<Self> {
         if path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -123,7 +124,7 @@ impl Place {
         match fs::metadata(path) {
             Ok(metadata) => {
                 let open = OpenOptions::new().append(true).open(path)?;
-                // What this process has open already, as for its standard output, is no file to replace.
+                // An open file of this process, such as its standard output, must not be replaced.
                 let is_open = OPEN_FILES.iter().any(|folder| path.starts_with(folder));
                 Ok(match metadata.is_file() && !is_open {
                     true => Self::File(fs::canonicalize(path)?),
@@ -138,9 +139,9 @@ impl Place {
     }
 }
 
-/// Puts what `write` writes in the place of a file, which keeps its mode.
+/// Replaces a file with the output of `write`; the mode stays the same.
 fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    // Opened first: once the file is in place nothing may fail that can fail before.
+    // Opened first, because errors must occur before the file is in place.
     let folder = File::open(folder_of(path))?;
     let mut temporary = temporary(path, PLAIN)?;
     if let Ok(old) = fs::metadata(path) {
@@ -152,7 +153,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::
     folder.sync_all()
 }
 
-/// A new file beside `path` that is removed unless it is put into place.
+/// Creates a file beside `path` that is removed unless it is put in place.
 fn temporary(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let Some(name) = path.file_name() else {
         let reason = "it names no file";
@@ -174,7 +175,7 @@ fn temporary(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
         })
 }
 
-/// The folder of a file; a bare name is in the current one.
+/// Returns the folder of a file; a bare name is in the current folder.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -182,11 +183,11 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Appends all of `bytes` or, as on a full disk, nothing: what follows a torn line could not be read.
+/// Appends all of `bytes` or nothing, for example on a full disk. Lines after a torn line could not be read.
 pub(crate) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     file.write_all(bytes).inspect_err(|_| {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = file.set_len(before);
     })
 }
@@ -222,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::write(at("plain"), "").expect("a file");
-        // What a temporary file might be called.
+        // A name that a temporary file might have.
         fs::write(at("a b.tmp"), "somebody else's").expect("a file");
         for text in ["first", "second"] {
             write(&at("a b.json"), text).expect("room");
@@ -300,7 +301,7 @@ mod tests {
             ("file/below", io::ErrorKind::NotADirectory),
             ("nowhere/file", io::ErrorKind::NotFound),
         ] {
-            // Joined as text: a path drops the slash at its end.
+            // Joined as text, because a path drops the slash at its end.
             let path = PathBuf::from(format!("{}/{name}", folder.path().display()));
             assert_eq!(write(&path, "x").expect_err(name).kind(), kind, "{name}");
             assert_eq!(Draft::new(&path).expect_err(name).kind(), kind, "{name}");

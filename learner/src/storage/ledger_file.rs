@@ -1,11 +1,11 @@
 //! `ledger.jsonl`: the frame accounting of a run, one line per session.
 //!
 //! ```text
-//!   received = refused + admitted        admitted = trained + dropped, by reason + still on its way
+//!   received = rejected + admitted        admitted = trained + dropped, by reason + in progress
 //! ```
 //!
-//! A session's line is written once none of its frames are on their way any more. Frames that a killed learner had
-//! trained on after its last checkpoint get a line of their own when the run resumes.
+//! A session's line is written once none of its frames are in progress. A killed learner may have trained on frames
+//! after its last checkpoint. These frames get a line of their own when the run resumes.
 
 use std::{
     collections::BTreeMap,
@@ -19,46 +19,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::storage::files;
 
-/// The file that holds it.
+/// Name of the file that holds the count of trained frames.
 const TRAINED: &str = "trained-frames";
 
-/// Digits of the count that is written over and over in the same place.
+/// Digits of that count, which is overwritten in place.
 const DIGITS: usize = 20;
 
 /// One line of `ledger.jsonl`. Numbers are frames.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Entry {
-    /// A session, after its end.
+    /// An ended session.
     Session {
-        /// Its id, in hexadecimal.
+        /// The session's identifier, in hexadecimal.
         session: String,
-        /// What the actor calls itself.
+        /// The name that the actor gives itself.
         actor: String,
-        /// What arrived.
+        /// Frames that arrived.
         received: u64,
-        /// What of it was not let in.
+        /// Rejected frames.
         refused: u64,
-        /// What of it was put into the queue.
+        /// Frames that entered the queue.
         admitted: u64,
-        /// What of that was trained on.
+        /// Admitted frames that were trained on.
         trained: u64,
-        /// What of it was not, by reason.
+        /// Admitted frames that were not trained on, by reason.
         dropped: BTreeMap<String, u64>,
     },
-    /// What was trained, was in no checkpoint when the learner died, and so is trained anew.
+    /// Frames that were trained on but are in no checkpoint, because the learner died. The run trains them again.
     RolledBack {
-        /// How much.
+        /// Number of frames rolled back.
         frames: u64,
-        /// Frames of the run when it died.
+        /// Frames of the run when the learner died.
         trained: u64,
-        /// Frames of the checkpoint that the run goes on from.
+        /// Frames of the checkpoint from which the run resumes.
         checkpoint: u64,
     },
 }
 
-/// `ledger.jsonl` of a run's folder, and beside it `trained-frames`: how many frames the run was trained on, up to
-/// the last batch before whatever happens.
+/// `ledger.jsonl` of a run's folder, and the file `trained-frames` beside it. The latter holds the number of frames
+/// that the run was trained on, up to the last batch.
 #[derive(Debug)]
 pub(crate) struct LedgerFile {
     lines: File,
@@ -66,12 +66,12 @@ pub(crate) struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// Opens those of a run in `folder` that goes on from `checkpoint` frames, and books what was trained beyond
-    /// them. Returns it with that number of frames.
+    /// Opens the files of a run in `folder` that resumes from `checkpoint` frames. Records the frames trained beyond
+    /// the checkpoint as rolled back, and returns their number too.
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// Returns an error of the file system.
     pub(crate) fn open(folder: &Path, checkpoint: u64) -> io::Result<(Self, u64)> {
         let mut options = OpenOptions::new();
         let options = options.create(true).read(true);
@@ -97,7 +97,7 @@ impl LedgerFile {
         Ok((this, frames))
     }
 
-    /// Cuts off what stands after the last whole line, as when the power failed: what followed it could not be read.
+    /// Removes an incomplete last line, for example after a power failure. Lines after it could not be read.
     fn drop_torn_line(&mut self) -> io::Result<()> {
         let mut text = Vec::new();
         self.lines.read_to_end(&mut text)?;
@@ -108,29 +108,29 @@ impl LedgerFile {
         if whole < text.len() {
             tracing::warn!(
                 bytes = text.len() - whole,
-                "ledger.jsonl ended in a torn line"
+                "ledger.jsonl ended with an incomplete line, which is removed"
             );
             self.lines.set_len(whole as u64)?;
         }
         Ok(())
     }
 
-    /// Writes how many frames the run was trained on. Not forced to the disk: a killed process loses nothing of
-    /// it, and whoever loses the machine's power loses a count.
+    /// Writes the number of frames that the run was trained on. It is not forced to the disk: a killed process loses
+    /// nothing, and a power failure loses only this count.
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// Returns an error of the file system.
     pub(crate) fn mark(&mut self, frames: u64) -> io::Result<()> {
         let text = format!("{frames:0DIGITS$}");
         self.trained.write_all_at(text.as_bytes(), 0)
     }
 
-    /// Adds a line.
+    /// Appends a line.
     ///
     /// # Errors
     ///
-    /// When the file system refuses; nothing of the line stays then.
+    /// Returns an error of the file system; the line is absent then.
     pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
@@ -138,11 +138,11 @@ impl LedgerFile {
     }
 }
 
-/// How many frames the run in `folder` was trained on, whether or not a checkpoint has them; 0 before it begins.
+/// Returns the frames that the run in `folder` was trained on, with or without a checkpoint; 0 before it starts.
 ///
 /// # Errors
 ///
-/// When the file system refuses.
+/// Returns an error of the file system.
 pub(crate) fn trained_frames(folder: &Path) -> io::Result<u64> {
     match fs::read_to_string(folder.join(TRAINED)) {
         Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
@@ -177,7 +177,7 @@ mod tests {
             checkpoint: 600,
         };
         assert_eq!(lines(folder.path()), [expected]);
-        // Booked once; and an end in order leaves nothing to book.
+        // Recorded once; an orderly end leaves nothing to record.
         file.mark(700).expect("room");
         drop(file);
         let (_, rolled_back) = LedgerFile::open(folder.path(), 700).expect("there");
@@ -196,7 +196,7 @@ mod tests {
         let (mut file, _) = LedgerFile::open(folder.path(), 0).expect("opened");
         file.append(&entry).expect("written");
         let whole = fs::read_to_string(&path).expect("a ledger");
-        // As when the power failed in the middle of a line.
+        // A power failure in the middle of a line.
         fs::write(&path, format!("{whole}{}", &whole[..whole.len() / 2])).expect("written");
         let (mut file, _) = LedgerFile::open(folder.path(), 0).expect("opened");
         file.append(&entry).expect("written");

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: how a run went, one record a line, only ever appended to.
+//! `metrics.jsonl`: the progress of a run, one record per line, append-only.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,13 +13,12 @@ use crate::storage::{files, records::Record};
 pub(crate) struct MetricsLog(File);
 
 impl MetricsLog {
-    /// Opens the log of a run that stands at `frames`, making it where it is missing. Records from
-    /// beyond that, written after the checkpoint that the run resumes from, are taken out: the run
-    /// goes through those frames again.
+    /// Opens the log of a run at `frames`; creates it if missing. Removes records beyond `frames`, written after the
+    /// checkpoint from which the run resumes: the run passes those frames again.
     ///
     /// # Errors
     ///
-    /// When the file system refuses, or a line other than the last cannot be read. The error names the file.
+    /// Returns an error that names the file, when the file system fails or a line other than the last is invalid.
     pub(crate) fn open(path: &Path, frames: u64) -> io::Result<Self> {
         let text = match text(path) {
             Ok(text) => text,
@@ -38,11 +37,11 @@ impl MetricsLog {
         Ok(Self(opened.map_err(naming(path))?))
     }
 
-    /// Adds a record. One write, so that a reader never sees half of it unless the machine dies.
+    /// Appends a record in one write, so that a reader sees half of it only after a machine failure.
     ///
     /// # Errors
     ///
-    /// When the file system refuses; nothing of the record stays then.
+    /// Returns an error of the file system; the record is absent then.
     pub(crate) fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
@@ -50,11 +49,11 @@ impl MetricsLog {
     }
 }
 
-/// Reads a log, the one of a run that is going on included.
+/// Reads a log, also during a run.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or a line other than the last is no record. The error names the file.
+/// Returns an error that names the file, when it cannot be read or a line other than the last is not a record.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     let text = text(path)?;
     Ok(parse(&text, path)?
@@ -63,19 +62,19 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
         .collect())
 }
 
-/// The text of a log. A last line that is being written may end within a character.
+/// Reads the text of a log. A last line that is being written may end within a character.
 fn text(path: &Path) -> io::Result<String> {
     let bytes = fs::read(path).map_err(naming(path))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The same error with the file's name before it.
+/// Adds the file's name in front of an error.
 fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     let path = path.display().to_string();
     move |error| io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
-/// The lines with what they say. A last line that says nothing was torn when the machine died.
+/// Returns the lines with their records. An invalid last line is ignored: it was torn when the machine failed.
 fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Record)>> {
     let count = text.lines().count();
     let mut records = Vec::with_capacity(count);
@@ -143,7 +142,7 @@ mod tests {
         })
     }
 
-    /// A log with these records, closed again.
+    /// Writes and closes a log with these records.
     fn log(records: &[Record]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metrics.jsonl");
@@ -206,7 +205,7 @@ mod tests {
             whole.len() - 10,
             whole.find('\n').expect("two lines") + 2,
         ] {
-            // Also when a character is torn.
+            // Also torn within a character.
             fs::write(&path, [&whole.as_bytes()[..end], b"\xc3"].concat()).expect("torn");
             assert_eq!(read(&path).expect("readable"), [train(100)]);
             fs::write(&path, &whole[..end]).expect("torn");

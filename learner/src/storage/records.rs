@@ -1,21 +1,21 @@
-//! The records that a run leaves: lines of `metrics.jsonl`, and the evaluations in `summary.json`.
+//! Records of a run: the lines of `metrics.jsonl`, and the evaluations in `summary.json`.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// One line.
+/// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Record {
-    /// How training went since the record before.
+    /// Training since the previous training record.
     Train(TrainRecord),
-    /// How an evaluation on held-out seeds went.
+    /// An evaluation on held-out seeds.
     Eval(EvalRecord),
 }
 
 impl Record {
-    /// Frames of the run when it was made.
+    /// Returns the run's frames at the time of the record.
     pub fn frames(&self) -> u64 {
         match self {
             Self::Train(record) => record.frames,
@@ -24,8 +24,9 @@ impl Record {
     }
 }
 
-/// The course of training. Figures of episodes are over the last settled uniform ones ([`crate::training::episode_window`]) and `None`
-/// before there are enough; a number that is not finite is `null` in the file and NaN when read back.
+/// The progress of training. Episode figures cover the last settled uniform episodes
+/// ([`crate::training::episode_window`]), and are `None` until there are enough. A number that is not finite is `null`
+/// in the file, and NaN when read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainRecord {
     /// Frames of the run so far.
@@ -36,8 +37,8 @@ pub struct TrainRecord {
     pub updates: u64,
     /// Version of the weights.
     pub version: u64,
-    /// Uniform episodes that the next four are over, 500 once there were that many since the learner was
-    /// started; 0 in a log from before this was recorded.
+    /// Number of uniform episodes in the next four figures: 500 once so many have settled since the start. It is 0 in
+    /// logs that lack this field.
     #[serde(default)]
     pub episodes: usize,
     /// Share of the episodes that reached the goal.
@@ -50,9 +51,9 @@ pub struct TrainRecord {
     pub path_ratio: Option<f64>,
     /// Mean policy lag of the trained frames, in versions.
     pub policy_lag_mean: Option<f64>,
-    /// Frames trained in a second.
+    /// Training speed, in frames per second.
     pub frames_per_second: f64,
-    /// Updates in a second.
+    /// Updates per second.
     pub updates_per_second: f64,
     /// Policy-gradient loss.
     #[serde(deserialize_with = "null_as_nan")]
@@ -63,7 +64,7 @@ pub struct TrainRecord {
     /// Entropy of the policy in nats.
     #[serde(deserialize_with = "null_as_nan")]
     pub entropy: f64,
-    /// Norm of the gradient before it was clipped.
+    /// Gradient norm before clipping.
     #[serde(deserialize_with = "null_as_nan")]
     pub grad_norm: f64,
     /// Share of the importance weights clipped at rho-bar.
@@ -78,16 +79,16 @@ pub struct TrainRecord {
     pub curriculum_distance: u32,
 }
 
-/// An evaluation, and where the run stood when its weights were published.
+/// An evaluation, with the run's progress when its weights were published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
-    /// Frames of the run then.
+    /// Frames of the run at that time.
     pub frames: u64,
-    /// Seconds of training then.
+    /// Seconds of training at that time.
     pub seconds: f64,
-    /// Optimiser updates then.
+    /// Optimiser updates at that time.
     pub updates: u64,
-    /// What was found.
+    /// The evaluation's result.
     #[serde(flatten)]
     pub evaluation: Evaluation,
 }
@@ -96,7 +97,7 @@ fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// Who walks.
+/// The policy that chooses the actions of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WalkBy {
@@ -104,7 +105,7 @@ pub enum WalkBy {
     Greedy,
     /// An action drawn from the model's policy.
     Sampled,
-    /// Breadth-first search anew at every step; walks as if the doors were open when cut off.
+    /// Searches breadth-first again at every step; if no path is open, walks as if all doors were open.
     Oracle,
     /// Any of the four moves with equal probability.
     Random,
@@ -121,17 +122,17 @@ impl fmt::Display for WalkBy {
     }
 }
 
-/// What an evaluation found.
+/// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Who walked.
+    /// The policy that walked.
     pub policy: WalkBy,
-    /// Seed of the held-out episodes; `None` in files from before it was recorded.
+    /// Seed of the held-out episodes; `None` in files that lack this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Episodes walked.
     pub episodes: usize,
-    /// Share of them that reached the goal.
+    /// Share of the episodes that reached the goal.
     pub success: f64,
     /// 95% Wilson score interval of the success.
     pub success_ci95: [f64; 2],
@@ -141,8 +142,8 @@ pub struct Evaluation {
     pub mean_length: f64,
     /// Mean undiscounted return.
     pub mean_return: f64,
-    /// The lengths over the oracle's on the same episodes; `None` for the oracle itself, and in files from
-    /// before it was recorded.
+    /// The lengths divided by the oracle's on the same episodes. `None` for the oracle itself, and in files that lack
+    /// this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_oracle: Option<VersusOracle>,
 }
@@ -192,12 +193,12 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// Sum of the policy's lengths over the sum of the oracle's on the same episodes.
+/// Sum of the policy's lengths divided by the sum of the oracle's on the same episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LengthRatio {
     /// The ratio; 1 means paths as long as the oracle's.
     pub ratio: f64,
-    /// Its 95% bootstrap interval over episodes.
+    /// The 95% bootstrap interval of the ratio, over episodes.
     pub ci95: [f64; 2],
 }
 
@@ -206,9 +207,9 @@ pub struct LengthRatio {
 pub struct VersusOracle {
     /// Episodes that the policy and the oracle both solve.
     pub both_solve: usize,
-    /// The ratio on those episodes; `None` when there are none.
+    /// The ratio on those episodes; `None` without any.
     pub on_both: Option<LengthRatio>,
-    /// The ratio on all episodes, with every failure counted as `env.max_steps` moves.
+    /// The ratio on all episodes; each failure counts as `env.max_steps` moves.
     pub on_all: LengthRatio,
 }
 

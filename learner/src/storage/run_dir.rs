@@ -1,16 +1,16 @@
-//! The folder of a run, `runs/NAME/`, and who the run is.
+//! The folder of a run, `runs/NAME/`, and the run's identity.
 //!
 //! ```text
-//!   config.toml          the effective configuration, with where each value came from
-//!   run.json             the run's identity, and how often it was started
-//!   metrics.jsonl        one record a line
-//!   ledger.jsonl         what became of every frame, a line a session
-//!   trained-frames       how many the run was trained on, up to the last batch
+//!   config.toml          the effective configuration, with the source of each value
+//!   run.json             the run's identity, and the number of its starts
+//!   metrics.jsonl        one record per line
+//!   ledger.jsonl         frame accounting, one line per session
+//!   trained-frames       number of frames that the run was trained on, up to the last batch
 //!   checkpoints/         the newest few
-//!   owed-evaluations/    weights of evaluations that are still to be made
+//!   owed-evaluations/    weights of evaluations that are not made yet
 //!   learning-curve.svg   drawn at the end and on demand
 //!   episodes.csv         one line per episode of the final evaluations
-//!   summary.json         what came out, written last
+//!   summary.json         the result, written last
 //! ```
 
 use std::{
@@ -26,22 +26,21 @@ use crate::storage::{
     checkpoint_folder, files,
 };
 
-/// Versions of the weights that one start of the learner may use. A restart goes on in the next block,
-/// so that a version never repeats, whatever was published after the last checkpoint, and what is still
-/// in flight is older than any bound on the policy lag.
+/// Number of versions per start of the learner. A restart uses the next block, so a version never repeats, even if some
+/// were published after the last checkpoint. Unrolls from before the restart then exceed every limit of the policy lag.
 const VERSIONS_PER_START: u64 = 1 << 32;
 
-/// Who a run is.
+/// The identity of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Random, drawn when the run began.
+    /// Random identifier, drawn at the run's first start.
     pub run_id: String,
-    /// How often the learner was started on it before.
+    /// Number of earlier starts of the learner on this run.
     pub restarts: u64,
 }
 
 impl Identity {
-    /// A run that begins now.
+    /// Creates the identity of a new run.
     pub fn begin() -> Self {
         Self {
             run_id: format!("{:016x}", rand::random::<u64>()),
@@ -49,60 +48,60 @@ impl Identity {
         }
     }
 
-    /// The version that stands for no update in this start of the learner.
+    /// Returns the version of zero updates in this start of the learner.
     pub(crate) fn version_base(&self) -> u64 {
         self.restarts * VERSIONS_PER_START
     }
 }
 
-/// Why a run's folder cannot be used.
+/// Errors that prevent the use of a run's folder.
 #[derive(Debug, Error)]
 pub(crate) enum RunDirError {
-    /// It holds a run, and nobody said to resume it.
+    /// The folder holds a run, and `--resume` is not given.
     #[error(
         "{0} already holds a run: add --resume to continue it, name another folder with --run-dir, or \
          remove it"
     )]
     Taken(PathBuf),
-    /// The file system refused, or a checkpoint cannot be read.
+    /// The file system reported an error, or a checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The file system refused.
+    /// The file system reported an error.
     #[error("{path}: {reason}; name a folder that can be written with --run-dir")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: io::Error,
     },
-    /// Another process trains in it.
+    /// Another process trains in the folder.
     #[error(
         "{0} is in use by another process; stop that one, or name another folder with --run-dir"
     )]
     Locked(PathBuf),
     /// `run.json` is damaged.
     #[error(
-        "{path}: {reason}; remove this file to go on from the newest checkpoint, or the folder to start anew"
+        "{path}: {reason}; remove this file to resume from the newest checkpoint, or the folder to start a new run"
     )]
     Identity {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in the file.
         reason: serde_json::Error,
     },
 }
 
-/// An open run folder. Held by one process at a time.
+/// An open run folder, which one process at a time can hold.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    /// Who the run is.
+    /// The run's identity.
     pub identity: Identity,
     _lock: fs::File,
 }
 
 impl RunDir {
-    /// Locks the folder for this process, making it where it is missing; the lock ends with the file.
+    /// Locks the folder for this process; creates it if missing. The lock ends when the file is closed.
     fn lock(path: &Path) -> Result<fs::File, RunDirError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
@@ -118,11 +117,11 @@ impl RunDir {
         }
     }
 
-    /// Locks a folder that no run has begun in, making it where it is missing. The lock ends with the file.
+    /// Locks a folder in which no run has begun; creates it if missing. The lock ends when the file is closed.
     ///
     /// # Errors
     ///
-    /// When it holds a run or its beginnings, is in use, or the file system refuses.
+    /// Returns an error when the folder holds a run or parts of one, is in use, or the file system fails.
     pub(crate) fn lock_new(path: &Path) -> Result<fs::File, RunDirError> {
         let lock = Self::lock(path)?;
         let begun = path.join("run.json").exists()
@@ -133,12 +132,12 @@ impl RunDir {
         }
     }
 
-    /// Opens the folder, making it where it is missing. With `resume` the run in it goes on from its
-    /// newest checkpoint, or begins when there is none.
+    /// Opens the folder; creates it if missing. With `resume` the run in it resumes from its newest checkpoint, or
+    /// begins if there is none.
     ///
     /// # Errors
     ///
-    /// When it holds a run that is not to be resumed, is in use, or the file system refuses.
+    /// Returns an error when the folder holds a run but `resume` is false, is in use, or the file system fails.
     pub(crate) fn open(path: &Path, resume: bool) -> Result<Self, RunDirError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
@@ -177,11 +176,11 @@ impl RunDir {
         Ok(this)
     }
 
-    /// Makes sure that a run goes on as what its checkpoint says it is, where `run.json` was lost or is older.
+    /// Takes the run's identity from its checkpoint, if `run.json` was lost or is older.
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// Returns an error of the file system.
     pub(crate) fn go_on_from(&mut self, state: &RunState) -> Result<(), RunDirError> {
         if self.identity.restarts > state.restarts {
             return Ok(());
@@ -193,7 +192,7 @@ impl RunDir {
         self.write_identity()
     }
 
-    /// To be done before anything is published: a version that went out must never go out again.
+    /// Writes `run.json`. This must precede all publishing, because a published version must never be published again.
     fn write_identity(&self) -> Result<(), RunDirError> {
         let path = self.file("run.json");
         match serde_json::to_vec(&self.identity) {
@@ -204,17 +203,17 @@ impl RunDir {
         }
     }
 
-    /// The folder itself.
+    /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A file in it.
+    /// Returns the path of a file in the folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Where checkpoints go.
+    /// Returns the folder of the checkpoints.
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
@@ -224,7 +223,7 @@ impl RunDir {
 mod tests {
     use super::*;
 
-    /// Stands for a checkpoint: opening a folder looks at names only.
+    /// Writes a stand-in for a checkpoint: opening a folder reads only names.
     fn checkpoint(run: &Path, frames: u64) -> PathBuf {
         let folder = run.join("checkpoints");
         fs::create_dir_all(&folder).expect("a folder");
@@ -240,7 +239,7 @@ mod tests {
         let open = |resume| RunDir::open(&dir, resume).expect("free").identity;
         let first = open(false);
         assert_eq!((first.restarts, first.version_base()), (0, 0));
-        // Killed before its first checkpoint: it begins anew, but what it published is out there.
+        // The run was killed before its first checkpoint. It begins again, but its published versions still exist.
         let second = open(false);
         checkpoint(&dir, 1);
         let third = open(true);
@@ -293,7 +292,7 @@ mod tests {
         let error = RunDir::open(folder.path(), true).expect_err("damaged");
         let message = error.to_string();
         assert!(message.contains(&path.display().to_string()), "{message}");
-        assert!(message.contains("start anew"), "{message}");
+        assert!(message.contains("start a new run"), "{message}");
     }
 
     #[test]

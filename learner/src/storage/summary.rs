@@ -16,7 +16,7 @@ pub(crate) const EPISODES: &str = "episodes.csv";
 /// The result of a finished or stopped run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
-    /// True when the frames or minutes of the configuration were used up and the final evaluations made.
+    /// True when the configured frames or minutes were reached and the final evaluations were made.
     pub complete: bool,
     /// Environment steps trained on.
     pub frames: u64,
@@ -26,13 +26,13 @@ pub struct Summary {
     pub updates: u64,
     /// The run's seed.
     pub seed: u64,
-    /// The final evaluations, all on the same episodes: greedy, sampled, and the replanning oracle for
-    /// scale. Empty when the run, or an evaluation, was stopped; a resume makes them then.
+    /// The final evaluations, all on the same episodes: greedy, sampled, and the oracle as the baseline. Empty when the
+    /// run or an evaluation was stopped; a resumed run then makes them.
     pub evaluations: Vec<Evaluation>,
 }
 
 impl Summary {
-    /// Reads the result of an earlier end of the run in this folder; `None` when there is none or it cannot be read.
+    /// Reads the result of an earlier end of the run in this folder. Returns `None` if it is missing or unreadable.
     pub fn read(run_dir: &Path) -> Option<Self> {
         let text = fs::read(run_dir.join(SUMMARY)).ok()?;
         serde_json::from_slice(&text).ok()
@@ -42,7 +42,7 @@ impl Summary {
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// Returns an error of the file system.
     pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
         let path = run_dir.join(SUMMARY);
         files::write(&path, serde_json::to_vec_pretty(self)?)
@@ -50,11 +50,11 @@ impl Summary {
     }
 }
 
-/// Removes the result of an earlier end, because the run trains on beyond it.
+/// Removes the result of an earlier end, because the run trains further.
 ///
 /// # Errors
 ///
-/// When the file system refuses.
+/// Returns an error of the file system.
 pub(crate) fn withdraw(run_dir: &Path) -> io::Result<()> {
     for name in [SUMMARY, EPISODES] {
         match fs::remove_file(run_dir.join(name)) {

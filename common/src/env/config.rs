@@ -1,4 +1,4 @@
-//! What is played: the maze, its doors, its walls and its limits.
+//! The configuration of a maze: its kind, doors, walls and limits.
 
 use std::fmt;
 
@@ -7,37 +7,37 @@ use serde::{Deserialize, Serialize};
 use super::grid::Grid;
 use crate::invalid_value::InvalidValue;
 
-/// Sides of the random lattice that are accepted, in cells.
+/// Valid sides of the random lattice, in cells.
 const LATTICE_SIDES: std::ops::RangeInclusive<usize> = 2..=32;
 
-/// Start and goal can each stand in a doorway, which is then no door.
+/// Start and goal can each occupy a doorway, which then has no door.
 const DOORWAYS_OF_AGENT_AND_GOAL: usize = 2;
 
 const FOUR_ROOMS_DOORWAYS: usize = 4;
 
-/// The longest shortest path in four rooms, all doors open.
+/// Longest shortest path in four rooms with all doors open, in steps.
 const FOUR_ROOMS_LONGEST: u32 = 20;
 
-/// Which maze.
+/// The kind of maze.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MazeKind {
-    /// One fixed map of four rooms and four doorways.
+    /// One fixed map with four rooms and four doorways.
     FourRooms,
-    /// A lattice of cells with a doorway between each two neighbours; some are walls, anew each
-    /// episode, some are doors that move.
+    /// A lattice of cells with a doorway between any two neighbours. Each episode draws which doorways are walls. The
+    /// others have moving doors.
     RandomMaze,
 }
 
-/// How the moving doors change.
+/// The random process of the moving doors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DoorProcess {
-    /// With probability `p_change` a step, all doors are drawn anew together, exactly `doors` of
-    /// them closed. This is what the authors' code does.
+    /// With probability `p_change` per step, all doors are drawn again together, and exactly `doors` of them are
+    /// closed. The authors' code does this.
     Joint,
-    /// Each door redraws its own state with probability `p_change` a step, closed with probability
-    /// `doors` / (number of doors): `doors` of them closed on average.
+    /// Each door is drawn again with probability `p_change` per step. It is closed with probability `doors` / (number
+    /// of doors), so `doors` of them are closed on average.
     Independent,
 }
 
@@ -71,19 +71,18 @@ impl fmt::Display for DoorProcess {
     }
 }
 
-/// A maze, resolved: every value is the one that is played.
+/// The resolved configuration of a maze, without `auto`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnvConfig {
-    /// Which maze.
+    /// The kind of maze.
     pub maze: MazeKind,
-    /// Probability of a door change after a step. 0: the doors stay as drawn at reset, so more
-    /// closed doors than four rooms' one can leave an episode without a route.
+    /// Probability of a door change after a step. With 0 the doors stay as drawn at reset. More than one closed door
+    /// can then cut the goal off for a whole episode.
     pub p_change: f64,
-    /// Moving doors that are closed: exactly (joint) or on average (independent).
+    /// Number of closed moving doors: exact (joint) or on average (independent).
     pub doors: usize,
-    /// Doorways that are walls for the episode, exactly; they never cut the goal off. None in four
-    /// rooms.
+    /// Exact number of doorways that are walls for the episode; 0 in four rooms. They never cut the goal off.
     pub fixed_walls: usize,
     /// Steps after which an episode is truncated.
     pub max_steps: u32,
@@ -91,17 +90,16 @@ pub struct EnvConfig {
     pub rows: usize,
     /// Columns of cells of the random lattice, 2 to 32; four rooms ignores it.
     pub cols: usize,
-    /// Shortest admitted distance from start to goal, in steps with every moving door open.
-    /// 0 = no limit.
+    /// Shortest allowed distance from start to goal, in steps with all moving doors open; 0 for no limit.
     pub min_distance: u32,
-    /// Longest admitted distance, measured in the same way. 0 = no limit.
+    /// Longest allowed distance, measured in the same way; 0 for no limit.
     pub max_distance: u32,
-    /// How the moving doors change.
+    /// The random process of the moving doors.
     pub door_process: DoorProcess,
 }
 
 impl EnvConfig {
-    /// Four rooms as published: one door of four closed.
+    /// Returns four rooms as published, with one of four doors closed.
     pub fn four_rooms() -> Self {
         Self {
             maze: MazeKind::FourRooms,
@@ -117,7 +115,7 @@ impl EnvConfig {
         }
     }
 
-    /// The dynamic random maze as published: 5 x 6 cells, 10 fixed walls, 5 closed doors.
+    /// Returns the dynamic random maze as published: 5 x 6 cells, 10 fixed walls, 5 closed doors.
     pub fn random_maze() -> Self {
         Self {
             maze: MazeKind::RandomMaze,
@@ -127,7 +125,7 @@ impl EnvConfig {
         }
     }
 
-    /// The size of an observation, of a valid configuration.
+    /// Returns the size of an observation. The configuration must be valid.
     pub fn grid(&self) -> Grid {
         match self.maze {
             MazeKind::FourRooms => Grid {
@@ -141,12 +139,12 @@ impl EnvConfig {
         }
     }
 
-    /// The longest distance in steps that a start and a goal can have, of a valid configuration,
-    /// before fixed walls lengthen it; `max_distance` is respected. A curriculum ends there.
+    /// Returns the longest possible distance from start to goal without fixed walls, in steps, limited by
+    /// `max_distance`. A curriculum ends there. The configuration must be valid.
     pub(crate) fn longest_distance(&self) -> u32 {
         let open = match self.maze {
             MazeKind::FourRooms => FOUR_ROOMS_LONGEST,
-            // From corner to opposite corner, a doorway and a cell for each step of the lattice.
+            // From corner to opposite corner. Each step of the lattice takes two steps, a doorway and a cell.
             MazeKind::RandomMaze => 2 * (self.rows + self.cols).saturating_sub(2) as u32,
         };
         if self.max_distance == 0 {
@@ -166,14 +164,15 @@ impl EnvConfig {
     /// Checks that every episode of this configuration can be drawn and played.
     ///
     /// # Errors
-    /// Names the first key whose value is impossible, why, and what to do.
+    ///
+    /// The first invalid value, with the reason and a remedy.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         if !(0.0..=1.0).contains(&self.p_change) {
             return Err(InvalidValue::new(
                 "env.p_change",
                 self.p_change,
-                "a probability lies between 0 and 1",
-                "the published value is 0.05; 0 keeps the doors as they are",
+                "it must be a probability from 0 to 1",
+                "set it to a number from 0 to 1; the published value is 0.05",
             ));
         }
         if self.max_steps == 0 {
@@ -181,7 +180,7 @@ impl EnvConfig {
                 "env.max_steps",
                 0,
                 "an episode has at least one step",
-                "the published value is 80",
+                "set it to 1 or more; the published value is 80",
             ));
         }
         self.validate_walls()?;
@@ -194,8 +193,8 @@ impl EnvConfig {
             MazeKind::FourRooms if self.fixed_walls != 0 => Err(InvalidValue::new(
                 "env.fixed_walls",
                 self.fixed_walls,
-                "four rooms is one fixed map",
-                "set it to 0, or play random-maze",
+                "four rooms has no fixed walls",
+                "set it to 0, or env.maze to random-maze",
             )),
             MazeKind::FourRooms => Ok(()),
             MazeKind::RandomMaze => {
@@ -204,20 +203,20 @@ impl EnvConfig {
                         return Err(InvalidValue::new(
                             key,
                             side,
-                            "the random lattice has 2 to 32 cells a side",
-                            "the published lattice has 5 rows and 6 cols",
+                            "it must be from 2 to 32",
+                            "set it to 2 to 32; the published lattice has 5 rows and 6 cols",
                         ));
                     }
                 }
-                // As many as a maze without a single loop has; with more, parts of the lattice
-                // would be sealed off and most draws would have to be thrown away.
+                // A maze without any loop has this many. With more, parts of the lattice would be closed off, and
+                // most draws would be wasted.
                 let most = self.doorways() + 1 - self.rows * self.cols;
                 if self.fixed_walls > most {
                     return Err(InvalidValue::new(
                         "env.fixed_walls",
                         self.fixed_walls,
-                        "with more walls the lattice falls apart",
-                        format!("this lattice takes at most {most}"),
+                        "so many walls always cut off parts of the lattice",
+                        format!("set it to at most {most} for this lattice"),
                     ));
                 }
                 Ok(())
@@ -233,8 +232,8 @@ impl EnvConfig {
             return Err(InvalidValue::new(
                 "env.doors",
                 self.doors,
-                "there are not that many doorways free of fixed walls, agent and goal",
-                format!("this maze takes at most {most}"),
+                "fewer doorways are free of fixed walls, agent and goal",
+                format!("set it to at most {most} for this maze"),
             ));
         }
         Ok(())
@@ -245,9 +244,9 @@ impl EnvConfig {
             return Err(InvalidValue::new(
                 "env.min_distance",
                 self.min_distance,
-                "it is above max_distance",
+                "it is above env.max_distance",
                 format!(
-                    "at most {}, or max_distance = 0 for no limit",
+                    "set it to at most {}, or env.max_distance to 0 for no limit",
                     self.max_distance
                 ),
             ));
@@ -257,8 +256,8 @@ impl EnvConfig {
             return Err(InvalidValue::new(
                 "env.min_distance",
                 self.min_distance,
-                "no start and goal lie that far apart",
-                format!("the longest distance in this maze is {longest}"),
+                "no start and goal have this distance",
+                format!("set it to at most {longest}, the longest distance in this maze"),
             ));
         }
         Ok(())
@@ -381,7 +380,10 @@ mod tests {
         };
         let text = config.validate().expect_err("refused").to_string();
         assert!(text.starts_with("invalid env.doors = 38: "), "{text}");
-        assert!(text.ends_with("this maze takes at most 37"), "{text}");
+        assert!(
+            text.ends_with("remedy: set it to at most 37 for this maze"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The distance curriculum: the goal starts near and moves away as the agent succeeds.
 //!
-//! A share of the episodes is uniform; the others put the goal within K steps of the start. K rises whenever success
-//! over a number of them, begun one after another, passes a threshold. Rewards are left alone. Without it the sparse
-//! reward of these mazes is found too seldom to learn from in a short run.
+//! A share of the episodes is uniform. In the others the goal is within K steps of the start. K rises when the success
+//! rate of consecutive episodes passes a threshold. Rewards do not change. Without the curriculum, a short run finds
+//! the sparse reward too rarely to learn from it.
 
 use std::collections::VecDeque;
 
@@ -12,38 +12,38 @@ use super::config::EnvConfig;
 use super::rng::{Chance, Rng};
 use crate::invalid_value::InvalidValue;
 
-/// What an environment needs of the curriculum to draw an episode.
+/// The part of the curriculum with which an environment draws an episode.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Curriculum {
-    /// K, in steps of the shortest path; 0 = off, every episode is uniform.
+    /// K, in steps of the shortest path; 0 when every episode is uniform.
     pub max_distance: u32,
-    /// Share of the episodes that are uniform all the same.
+    /// Share of uniform episodes, 0 to 1.
     pub uniform_share: f64,
 }
 
 impl Curriculum {
-    /// The limit of the next episode, if it has one.
+    /// Draws the distance limit of the next episode; `None` for a uniform episode.
     pub(super) fn draw(self, rng: &mut Rng) -> Option<u32> {
         (self.max_distance > 0 && !rng.holds(Chance::new(self.uniform_share)))
             .then_some(self.max_distance)
     }
 }
 
-/// How the curriculum goes.
+/// `[curriculum]`: the settings of the distance curriculum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CurriculumConfig {
-    /// Whether there is one.
+    /// Switches the curriculum on.
     pub enabled: bool,
-    /// Share of the episodes that are uniform, 0 to 1.
+    /// Share of uniform episodes, 0 to 1.
     pub uniform_share: f64,
     /// The first K, in steps.
     pub start: u32,
-    /// By how much K rises.
+    /// The amount by which K rises, in steps.
     pub step: u32,
-    /// Over how many curriculum episodes, begun one after another, success is measured.
+    /// Number of consecutive curriculum episodes over which success is measured.
     pub window: usize,
-    /// The share of successes that has to be passed for K to rise, 0 to below 1.
+    /// Share of successes above which K rises, 0 to below 1.
     pub threshold: f64,
 }
 
@@ -61,25 +61,26 @@ impl Default for CurriculumConfig {
 }
 
 impl CurriculumConfig {
-    /// Checks that such a curriculum can rise.
+    /// Checks that the curriculum can rise.
     ///
     /// # Errors
-    /// Names the first key whose value is impossible, why, and what to do.
+    ///
+    /// The first invalid value, with the reason and a remedy.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         if !(0.0..=1.0).contains(&self.uniform_share) {
             return Err(InvalidValue::new(
                 "curriculum.uniform_share",
                 self.uniform_share,
-                "a share lies between 0 and 1",
-                "0.1 is the default",
+                "it must be a number from 0 to 1",
+                "set it to a number from 0 to 1; the default is 0.1",
             ));
         }
         if !(0.0..1.0).contains(&self.threshold) {
             return Err(InvalidValue::new(
                 "curriculum.threshold",
                 self.threshold,
-                "a share that success can pass lies between 0 and below 1",
-                "0.9 is the default",
+                "it must be a number from 0 to below 1, so that success can pass it",
+                "set it to a number from 0 to below 1; the default is 0.9",
             ));
         }
         let counts = [
@@ -91,15 +92,15 @@ impl CurriculumConfig {
             Some((key, count)) => Err(InvalidValue::new(
                 key,
                 count,
-                "it is at least 1",
-                "enabled = false switches the curriculum off",
+                "it must be 1 or more",
+                "set it to 1 or more, or curriculum.enabled to false for no curriculum",
             )),
             None => Ok(()),
         }
     }
 }
 
-/// The part of a curriculum that a checkpoint keeps. Its configuration is the run's.
+/// The state of a curriculum in a checkpoint, without its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurriculumState {
     /// K, in steps.
@@ -108,38 +109,38 @@ pub struct CurriculumState {
     pub outcomes: Vec<bool>,
 }
 
-/// An episode of the present level.
+/// An episode of the current level.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
-    /// Rises in the order in which episodes begin.
+    /// The number of the episode. It rises in the order in which episodes begin.
     id: u64,
-    /// `None` while it is played.
+    /// The outcome; `None` while the episode runs.
     success: Option<bool>,
-    /// True when every episode begun at the same time has ended too.
+    /// True when every episode that began at the same time has ended.
     settled: bool,
 }
 
-/// The distance curriculum at its present level, run by the learner.
+/// The distance curriculum at its current level, run by the learner.
 ///
-/// Successes end early and failures late, so the order in which episodes *end* favours successes. This one
-/// judges episodes in the order in which they *begin*: K rises once more than `threshold` of `window`
-/// episodes begun one after another have succeeded. An episode that is still played counts as a failure, so
-/// the judgement never comes out better than it will when all of them have ended.
+/// Successes end early and failures late, so the order in which episodes *end* favours successes. The curriculum
+/// therefore judges episodes in the order in which they *begin*. K rises once more than `threshold` of `window`
+/// consecutive episodes have succeeded. A running episode counts as a failure, so the judgement is never better than
+/// the final result.
 #[derive(Clone, Debug)]
 pub struct DistanceCurriculum {
     config: CurriculumConfig,
-    /// K from which on there is nothing farther to reach.
+    /// The longest distance of the maze, at which the curriculum ends.
     longest: u32,
     level: u32,
-    /// Episodes begun at this level, oldest first: `window` of them, and those begun since the oldest that is
-    /// still played.
+    /// Episodes that began at this level, oldest first: the last `window`, and all since the oldest running one.
     attempts: VecDeque<Attempt>,
 }
 
 impl DistanceCurriculum {
-    /// A curriculum at its start, for mazes of one configuration.
+    /// Returns a curriculum at its start, for mazes of one configuration.
     ///
     /// # Errors
+    ///
     /// See [`CurriculumConfig::validate`].
     pub fn new(config: &CurriculumConfig, env: &EnvConfig) -> Result<Self, InvalidValue> {
         config.validate()?;
@@ -151,7 +152,7 @@ impl DistanceCurriculum {
         })
     }
 
-    /// Takes over the level and the outcomes of a checkpoint. The configuration stays this one's.
+    /// Restores the level and the outcomes of a checkpoint, and keeps the configuration.
     pub fn restore(&mut self, state: &CurriculumState) {
         self.level = state.level;
         let settled = |&success| Attempt {
@@ -162,8 +163,8 @@ impl DistanceCurriculum {
         self.attempts = state.outcomes.iter().map(settled).collect();
     }
 
-    /// Returns the part that a checkpoint keeps. Episodes that are not settled are left out: after a restart nobody
-    /// would report the long ones.
+    /// Returns the state for a checkpoint. It omits unsettled episodes, because after a restart no actor reports the
+    /// long ones among them.
     pub fn state(&self) -> CurriculumState {
         let settled = self.attempts.iter().filter(|attempt| attempt.settled);
         CurriculumState {
@@ -172,8 +173,8 @@ impl DistanceCurriculum {
         }
     }
 
-    /// Takes note of an episode that began, drawn under a limit of `distance`. Uniform ones (0) and those of
-    /// another level say nothing about this level and are passed over. `id` rises from call to call.
+    /// Records the start of an episode that was drawn with the limit `distance`. Ignores uniform episodes (0) and those
+    /// of another level, which say nothing about this level. `id` must rise from call to call.
     pub fn begin(&mut self, id: u64, distance: u32) {
         if self.max_distance() != 0 && distance == self.level {
             self.attempts.push_back(Attempt {
@@ -184,21 +185,21 @@ impl DistanceCurriculum {
         }
     }
 
-    /// Takes note of how an episode ended.
+    /// Records the end of an episode.
     pub fn end(&mut self, id: u64, success: bool) {
         if let Some(attempt) = self.find(id) {
             attempt.success = Some(success);
         }
     }
 
-    /// Takes note that all episodes which began with this one have ended.
+    /// Records that all episodes that began with this one have ended.
     pub fn settle(&mut self, id: u64) {
         if let Some(attempt) = self.find(id) {
             attempt.settled = true;
         }
     }
 
-    /// Forgets an episode, ended or not, of whose contemporaries some will never be reported.
+    /// Removes an episode, ended or not, because some episode that began with it will never be reported.
     pub fn lose(&mut self, id: u64) {
         if let Ok(at) = self
             .attempts
@@ -208,7 +209,7 @@ impl DistanceCurriculum {
         }
     }
 
-    /// Raises K if enough episodes succeeded, and says whether it did.
+    /// Raises K if enough episodes succeeded. Returns true if it did.
     pub fn judge(&mut self) -> bool {
         let window = self.config.window;
         let needed = self.config.threshold * window as f64;
@@ -224,13 +225,13 @@ impl DistanceCurriculum {
             self.attempts.clear();
             return true;
         }
-        // Windows in which all episodes have ended cannot pass any more.
+        // A window whose episodes have all ended can no longer pass.
         let decided = firsts.take_while(|&first| within(&playing, first) == 0);
         self.attempts.drain(..decided.count());
         false
     }
 
-    /// K, or 0 when the curriculum is off: not enabled, or past the longest distance there is.
+    /// Returns K, or 0 when the curriculum is disabled or has reached the longest distance of the maze.
     pub fn max_distance(&self) -> u32 {
         if self.config.enabled && self.level < self.longest {
             self.level
@@ -247,7 +248,7 @@ impl DistanceCurriculum {
     }
 }
 
-/// Returns the number of those that hold among the first 0, 1, 2, and so on.
+/// Returns the number of true items among the first 0, 1, 2, and so on.
 fn sums(holds: impl Iterator<Item = bool>) -> Vec<usize> {
     let mut sum = 0;
     let running = holds.map(|holds| {
@@ -270,7 +271,7 @@ mod tests {
         DistanceCurriculum::new(&config, &EnvConfig::four_rooms()).expect("valid")
     }
 
-    /// Episodes of one distance that begin, end and are settled one after the other.
+    /// Plays episodes of one distance, each of which is settled before the next begins.
     fn play(it: &mut DistanceCurriculum, next: &mut u64, distance: u32, successes: &[bool]) {
         for &success in successes {
             *next += 1;
@@ -285,7 +286,7 @@ mod tests {
     fn rises_only_when_a_full_window_passes_the_threshold() {
         let (mut it, mut next) = (curriculum(20, 1), 0);
         play(&mut it, &mut next, 3, &[false; 2]);
-        // 18 of 20 are 0.9: not past it.
+        // 18 of 20 are exactly 0.9, which does not pass the threshold.
         for _ in 0..18 {
             play(&mut it, &mut next, 3, &[true]);
             assert_eq!(it.max_distance(), 3);
@@ -293,7 +294,7 @@ mod tests {
         // The oldest failure leaves the window: 19 of 20.
         play(&mut it, &mut next, 3, &[true]);
         assert_eq!(it.max_distance(), 4);
-        // The window was cleared: it takes a full one again.
+        // The window is empty again, so a rise needs a full one.
         for _ in 0..19 {
             play(&mut it, &mut next, 4, &[true]);
             assert_eq!(it.max_distance(), 4);
@@ -306,10 +307,10 @@ mod tests {
     fn an_episode_that_is_played_counts_as_a_failure_until_it_ends() {
         let mut it = curriculum(20, 1);
         (1..=40).for_each(|id| it.begin(id, 3));
-        // Every second one succeeds at once; the others are still played.
+        // Every second episode succeeds at once. The others still run.
         (1..=40).step_by(2).for_each(|id| it.end(id, true));
         assert!(!it.judge(), "20 successes, but of 40 begun");
-        // 18 of those begun as 5th to 24th have succeeded, then a 19th, where the last is still played.
+        // Of the 5th to 24th episode, 18 have succeeded, then 19, while the last still runs.
         (6..=20).step_by(2).for_each(|id| it.end(id, true));
         assert!(!it.judge());
         it.end(22, true);

@@ -6,16 +6,16 @@ use super::rng::{Chance, Rng};
 use super::rules::Rules;
 use super::token;
 
-/// Doorways that can close: those that are neither a fixed wall nor the goal's.
+/// The doorways that can close: all but the fixed walls and the doorway of the goal.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Doors {
-    /// In no particular order, but that a joint draw leaves the closed ones first.
+    /// The doorways, unordered; after a joint draw the closed ones are first.
     pub moving: Vec<Tile>,
     jointly_closed: usize,
 }
 
 impl Doors {
-    /// The doors at reset, all of them open until then.
+    /// Draws the doors at reset. All of them must be open.
     pub(super) fn draw(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
         self.jointly_closed = 0;
         match rules.config.door_process {
@@ -26,7 +26,7 @@ impl Doors {
         }
     }
 
-    /// The door change that may follow a step.
+    /// Draws the door change that may follow a step.
     #[inline]
     pub(super) fn tick(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
         match rules.config.door_process {
@@ -39,7 +39,7 @@ impl Doors {
         }
     }
 
-    /// Exactly `doors` closed, every set that leaves the agent's doorway open equally likely.
+    /// Closes exactly `doors` doors. All sets without the agent's doorway are equally likely.
     fn redraw_all(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
         for &door in &self.moving[..self.jointly_closed] {
             tokens[usize::from(door)] = token::FLOOR;
@@ -60,7 +60,7 @@ impl Doors {
         self.jointly_closed = closed;
     }
 
-    /// Each door, with probability `redraw`, closed with the probability that closes `doors` of them
+    /// Draws each door again with probability `redraw`. It is closed with the probability that closes `doors` of them
     /// on average.
     fn redraw_each(
         &self,
@@ -72,8 +72,8 @@ impl Doors {
     ) {
         let closed = Chance::new(rules.config.doors as f64 / self.moving.len() as f64);
         for &door in &self.moving {
-            // The door that the agent stands in draws too but stays open, so that the number of
-            // draws does not depend on where the agent is.
+            // The door at the agent's tile draws too but stays open, so that the number of draws does not
+            // depend on the agent's position.
             if rng.holds(redraw) {
                 let closes = rng.holds(closed);
                 if door != agent {

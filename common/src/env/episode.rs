@@ -1,5 +1,6 @@
-//! One episode after another of one environment: its state but for the tokens, which the caller
-//! keeps, so that one maze and N of them in one buffer are the same code.
+//! The episodes of one environment: reset and step.
+//!
+//! The caller keeps the tokens, so that the same code serves one maze and N mazes in one buffer.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,27 +16,27 @@ const GOAL_REWARD: f32 = 1.0;
 /// Reward for a move that changes nothing.
 const BLOCKED_REWARD: f32 = -0.01;
 
-/// What a step gave.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// +1 at the goal, -0.01 for a move that changes nothing, 0 otherwise.
     pub reward: f32,
-    /// Bits of [`flag`]; 0 while the episode goes on.
+    /// Bits of [`flag`]; 0 while the episode continues.
     pub flags: u8,
 }
 
-/// An episode in figures: so far, or whole once it has ended.
+/// The statistics of an episode, complete or so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpisodeSummary {
     /// Undiscounted sum of rewards.
     pub episode_return: f32,
-    /// Steps.
+    /// The number of steps.
     pub length: u32,
-    /// Steps of the shortest path from start to goal at reset, every moving door open.
+    /// The shortest path from start to goal at reset with all moving doors open, in steps.
     pub shortest_path: u32,
-    /// Whether the goal was reached.
+    /// True when the agent reached the goal.
     pub success: bool,
-    /// The curriculum's distance limit that the episode was drawn under, 0 for a uniform one.
+    /// The curriculum's distance limit for the episode, in steps; 0 for a uniform episode.
     pub curriculum_distance: u32,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct Episode {
 }
 
 impl Episode {
-    /// The first, uniform episode of an environment.
+    /// Returns the first episode of an environment, a uniform one.
     pub(super) fn first(rules: &Rules, search: &mut Search, tokens: &mut [u8], seed: u64) -> Self {
         let mut episode = Self {
             rng: Rng::new(seed),
@@ -72,8 +73,7 @@ impl Episode {
         episode
     }
 
-    /// Draws the next episode and writes its first observation: start and goal, then the fixed
-    /// walls, then the doors.
+    /// Draws the next episode and writes its first observation: start and goal, fixed walls, then doors.
     pub(super) fn reset(
         &mut self,
         rules: &Rules,
@@ -101,8 +101,8 @@ impl Episode {
         self.curriculum_distance = max_distance.unwrap_or(0);
     }
 
-    /// The start uniformly from the open tiles, the goal uniformly from those whose distance from it
-    /// is admitted: without limits every ordered pair is equally likely. False where no tile is.
+    /// Draws the start uniformly from the open tiles, and the goal uniformly from the tiles at an allowed distance.
+    /// Without limits every ordered pair is equally likely. Returns false if no tile has an allowed distance.
     fn draw_start_and_goal(
         &mut self,
         rules: &Rules,
@@ -121,11 +121,11 @@ impl Episode {
         search.trace(&rules.map, self.goal)
     }
 
-    /// Turns exactly `fixed_walls` doorways into walls and leaves the rest to the doors. A doorway
-    /// without which the goal is cut off, or farther than admitted, is passed over; more walls make
-    /// no such doorway spare again, so each is tried once. False when they do not suffice.
+    /// Turns exactly `fixed_walls` doorways into walls and leaves the rest to the doors. Skips a doorway whose wall
+    /// would cut the goal off or make its distance too long. Further walls cannot make such a doorway suitable, so each
+    /// is tried once. Returns false if too few are suitable.
     ///
-    /// Walls only lengthen paths, so the known shortest path stays one until a wall stands on it.
+    /// Walls only lengthen paths, so the known shortest path stays valid until a wall is on it.
     fn place_fixed_walls(
         &mut self,
         rules: &Rules,
@@ -171,13 +171,13 @@ impl Episode {
         true
     }
 
-    /// One move, then perhaps a door change.
+    /// Makes one move, then perhaps a door change.
     #[inline]
     pub(super) fn step(&mut self, rules: &Rules, tokens: &mut [u8], action: u8) -> Step {
         debug_assert!(self.flags == 0, "stepped after the end of the episode");
         self.length += 1;
         let target = rules.map.neighbour(self.agent, action);
-        // The edge of the map leads back to the agent's own tile, which its token gives away.
+        // A move over the edge of the map leads to the agent's own tile, which shows the agent's token.
         let under = tokens[usize::from(target)];
         let reward = if under == token::AGENT || !passable(under) {
             BLOCKED_REWARD
@@ -206,7 +206,7 @@ impl Episode {
         }
     }
 
-    /// The curriculum's distance limit that it was drawn under, 0 for a uniform one.
+    /// The curriculum's distance limit for the episode, in steps; 0 for a uniform episode.
     pub(super) fn curriculum_distance(&self) -> u32 {
         self.curriculum_distance
     }

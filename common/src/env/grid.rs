@@ -1,10 +1,10 @@
-//! The size of an observation, and places in it.
+//! The size of an observation, and positions in it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A tile: its index in the observation, row by row. At most 65 x 65 of them.
+/// A tile, as its index in the observation, row by row. A grid has at most 65 x 65 tiles.
 pub(super) type Tile = u16;
 
 /// The size of an observation, in tiles.
@@ -17,7 +17,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// S, the tokens of an observation.
+    /// Returns S, the number of tokens per observation.
     #[expect(
         clippy::len_without_is_empty,
         reason = "the grid of a maze is never empty"
@@ -44,8 +44,8 @@ impl fmt::Display for Grid {
 /// A tile in observation coordinates; row 0 is the northern edge, column 0 the western one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
-    /// From the north.
+    /// The row, counted from the north.
     pub row: usize,
-    /// From the west.
+    /// The column, counted from the west.
     pub col: usize,
 }

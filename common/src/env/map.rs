@@ -7,7 +7,7 @@ use super::{
     token,
 };
 
-/// The published map, outer wall included; `d` is a doorway.
+/// The published map with its outer wall; `d` is a doorway.
 const FOUR_ROOMS: &str = "\
 |||||||||||||
 |.....|.....|
@@ -29,18 +29,17 @@ pub(super) struct Map {
     pub grid: Grid,
     /// `[S]`: floor or wall.
     pub tiles: Vec<u8>,
-    /// Where a start or a goal can be: floor and doorways.
+    /// The possible tiles of start and goal: floor and doorways.
     pub open: Vec<Tile>,
     pub doorways: Vec<Tile>,
-    /// How a closed moving door is shown.
+    /// The token of a closed moving door.
     pub(crate) closed_door: u8,
-    /// `[S]`, by action. A tile is its own neighbour where the map ends: a move there changes
-    /// nothing, as one into a wall.
+    /// `[S]`, by action. At the edge of the map a tile is its own neighbour, so that a move there changes nothing.
     neighbours: Vec<[Tile; ACTIONS]>,
 }
 
 impl Map {
-    /// The map of a validated configuration.
+    /// Returns the map of a valid configuration.
     pub(super) fn of(config: &EnvConfig) -> Self {
         match config.maze {
             MazeKind::FourRooms => Self::parse(&without_rim(FOUR_ROOMS), token::WALL),
@@ -80,8 +79,11 @@ impl Map {
         map
     }
 
+    /// Returns the neighbour of `tile` in the direction of `action`.
+    ///
     /// # Panics
-    /// When the action is not one of the four.
+    ///
+    /// Panics when the action is not below [`ACTIONS`].
     #[inline]
     pub(crate) fn neighbour(&self, tile: Tile, action: u8) -> Tile {
         self.neighbours[usize::from(tile)][usize::from(action)]
@@ -93,7 +95,7 @@ impl Map {
     }
 }
 
-/// North, east, south, west.
+/// Returns the neighbours in the order of the actions: north, east, south, west.
 fn neighbours(grid: Grid, tile: Tile) -> [Tile; ACTIONS] {
     let Position { row, col } = grid.position(tile);
     let width = grid.width as Tile;
@@ -113,7 +115,7 @@ fn neighbours(grid: Grid, tile: Tile) -> [Tile; ACTIONS] {
     ]
 }
 
-/// Posts on even rows and columns, cells on odd ones, a doorway between each two cells.
+/// Returns a lattice with posts on even rows and columns, cells on odd ones, and a doorway between any two cells.
 fn lattice(rows: usize, cols: usize) -> String {
     let (height, width) = (2 * rows + 1, 2 * cols + 1);
     let glyph = |row: usize, col: usize| {

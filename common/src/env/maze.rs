@@ -1,4 +1,4 @@
-//! One maze, stepped by hand: evaluation, the oracle, renderings.
+//! One maze, for evaluation, the oracle and renderings.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::search::Search;
 use super::{ACTIONS, token};
 use crate::invalid_value::InvalidValue;
 
-/// One environment: one episode after another out of one seed.
+/// One environment, whose episodes all follow from one seed.
 #[derive(Clone, Debug)]
 pub struct Maze {
     pub(super) rules: Rules,
@@ -22,10 +22,11 @@ pub struct Maze {
 }
 
 impl Maze {
-    /// A maze at the start of its first episode, which is a uniform one.
+    /// Returns a maze at the start of its first episode, a uniform one.
     ///
     /// # Errors
-    /// When the configuration is impossible, see [`EnvConfig::validate`].
+    ///
+    /// Fails when the configuration is invalid, see [`EnvConfig::validate`].
     pub fn new(config: &EnvConfig, seed: u64) -> Result<Self, InvalidValue> {
         let rules = Rules::new(config)?;
         let mut search = Search::default();
@@ -39,13 +40,13 @@ impl Maze {
         })
     }
 
-    /// Draws the next episode from the maze's own generator. `Some(k)` is a curriculum: the shortest
-    /// path from start to goal, fixed walls in place and moving doors open, has at most `k` steps
-    /// (or `min_distance`, if that is more). `None` and `Some(0)` set no further limit.
+    /// Draws the next episode from the maze's own generator. `Some(k)` is the limit of a curriculum: the shortest path
+    /// from start to goal, with fixed walls and open doors, has at most `k` steps (or `min_distance`, if that is more).
+    /// `None` and `Some(0)` set no further limit.
     ///
-    /// The start is uniform over the open tiles and the goal uniform over the tiles whose distance
-    /// from it is admitted on the map before fixed walls; these then never lengthen the path past
-    /// the limit. Without limits all ordered pairs are equally likely.
+    /// The start is uniform over the open tiles. The goal is uniform over the tiles at an allowed distance, measured
+    /// without fixed walls. The fixed walls then keep the path within the limit. Without limits all ordered pairs are
+    /// equally likely.
     pub fn reset(&mut self, max_distance: Option<u32>) {
         self.episode.reset(
             &self.rules,
@@ -55,43 +56,43 @@ impl Maze {
         );
     }
 
-    /// One environment step. It does not reset: after an ended episode call [`Maze::reset`]; a
-    /// further step is a bug of the caller and panics in builds with debug assertions.
+    /// Makes one step. Does not reset the episode: after its end, call [`Maze::reset`].
     ///
     /// # Panics
-    /// When the action is not below [`ACTIONS`].
+    ///
+    /// Panics when the action is not below [`ACTIONS`], and, with debug assertions, after the end of the episode.
     pub fn step(&mut self, action: u8) -> Step {
         self.episode.step(&self.rules, &mut self.tokens, action)
     }
 
-    /// `[S]` tokens, row by row.
+    /// The observation, u8 `[S]`, row by row.
     pub fn observation(&self) -> &[u8] {
         &self.tokens
     }
 
-    /// Where the episode began.
+    /// The position of the start.
     pub fn start(&self) -> Position {
         self.grid().position(self.episode.start)
     }
 
-    /// Where the agent is.
+    /// The position of the agent.
     pub fn agent(&self) -> Position {
         self.grid().position(self.episode.agent)
     }
 
-    /// Where the goal is.
+    /// The position of the goal.
     pub fn goal(&self) -> Position {
         self.grid().position(self.episode.goal)
     }
 
-    /// Steps of the shortest path from start to goal at reset, every moving door open.
+    /// The shortest path from start to goal at reset with all moving doors open, in steps.
     pub fn shortest_path(&self) -> u32 {
         self.summary().shortest_path
     }
 
-    /// The first move of a shortest path from here to the goal with the doors as they are now; when
-    /// they cut the agent off, as if they were all open. Of several such moves the first in the
-    /// order of the actions. Searches anew at every call.
+    /// Returns the first move of a shortest path from the agent to the goal with the current doors. If they cut the
+    /// goal off, the doors count as open. Of several such moves it is the first in the order of the actions. Every call
+    /// searches again.
     pub fn oracle_action(&self) -> u8 {
         self.first_move(&self.tokens)
             .or_else(|| {
@@ -101,12 +102,12 @@ impl Maze {
                 }
                 self.first_move(&open)
             })
-            // Only on the goal itself, where every move is as good.
+            // Reached only on the goal, where all moves are equal.
             .unwrap_or(0)
     }
 
-    /// `[S]`: steps of a shortest path from each tile to the goal with the doors as they are now,
-    /// `None` where there is no way. Searches anew at every call.
+    /// Returns the shortest path from each tile to the goal with the current doors, `[S]`, in steps; `None` where no
+    /// path exists. Every call searches again.
     pub fn distances(&self) -> Vec<Option<u32>> {
         let mut search = Search::default();
         let goal = self.episode.goal;
@@ -116,8 +117,7 @@ impl Maze {
             .collect()
     }
 
-    /// A copy of the episode as it stands whose doors stay as they are and whose steps never run
-    /// out: for asking where a walker would go from here.
+    /// Returns a copy of the episode without door changes and step limit. It shows where an agent would go from here.
     pub fn still(&self) -> Self {
         let mut copy = self.clone();
         copy.rules.config.p_change = 0.0;
@@ -139,12 +139,12 @@ impl Maze {
         })
     }
 
-    /// The episode in figures, so far.
+    /// The statistics of the episode so far.
     pub fn summary(&self) -> EpisodeSummary {
         self.episode.summary()
     }
 
-    /// What is played.
+    /// The configuration.
     pub fn config(&self) -> &EnvConfig {
         &self.rules.config
     }
@@ -155,7 +155,7 @@ impl Maze {
     }
 }
 
-/// As [`render`] shows it.
+/// The text of [`render`].
 impl fmt::Display for Maze {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&render(&self.tokens, self.grid()))

@@ -1,38 +1,37 @@
-//! The mazes that the agent learns: pure, seeded, no I/O, no allocation in a step or a reset.
+//! The mazes that the agent learns. They are seeded, do no I/O, and allocate nothing in a step or reset.
 //!
-//! In the order in which one environment step meets them:
+//! The modules, in the order of the data's path:
 //!
 //! ```text
-//! config        EnvConfig: what is played, validated once
-//!   grid        the size of an observation, and places in it
+//! config        EnvConfig: the configuration of a maze, validated once
+//!   grid        the size of an observation, and positions in it
 //!   map         the tiles that never change: walls, doorways, neighbours
-//!   rules       config + map + thresholds: everything that outlives an episode
-//!     rng       one small generator per environment, seeds per environment
+//!   rules       configuration, map and thresholds: the part that all episodes share
+//!     rng       one small generator and one seed per environment
 //!     search    breadth-first search: start and goal, fixed walls, oracle
 //!     doors     the moving doors: joint or independent redraw
-//!     episode   reset and step, on tokens that live elsewhere
+//!     episode   reset and step, on tokens that the caller keeps
 //!   maze        one Episode with its own tokens: evaluation, oracle, rendering
-//!   vec_env     N Episodes over one [N, S] buffer, auto-reset: what an actor steps
-//! curriculum    how far from the start a goal may lie, run by the learner
+//!   vec_env     N Episodes over one [N, S] buffer with auto-reset, for actors
+//! curriculum    the distance limit from start to goal, run by the learner
 //! render        tokens as rows of text
 //! ```
 //!
-//! The observation **is** the state of the tiles: [`token`]s, row by row. A move changes two bytes
-//! of it, a door change a few; nothing is ever redrawn whole but at a reset. The mazes are those of
-//! HRM-Agent (arXiv 2510.22832): a fixed four-rooms map and a random lattice, both with doors that
-//! open and close while the agent walks.
+//! The observation **is** the state of the tiles: [`token`]s, row by row. A move changes two bytes of it, and a door
+//! change a few. Only a reset writes the whole observation. The mazes are those of HRM-Agent (arXiv 2510.22832): a
+//! fixed four-rooms map and a random lattice. The doors of both open and close while the agent walks.
 //!
 //! | | four rooms | random maze |
 //! |-|-|-|
-//! | observation | 11 x 11, without the outer wall | (2 rows + 1) x (2 cols + 1), with it |
+//! | observation | 11 x 11, without the outer wall | (2 rows + 1) x (2 cols + 1), with the outer wall |
 //! | doorways | 4 | rows (cols - 1) + (rows - 1) cols |
-//! | fixed walls an episode | none | 10, as [`token::WALL`] |
-//! | a closed moving door is shown as | [`token::WALL`] | [`token::CLOSED_DOOR`] |
+//! | fixed walls per episode | none | 10, as [`token::WALL`] |
+//! | token of a closed moving door | [`token::WALL`] | [`token::CLOSED_DOOR`] |
 //!
-//! The rules of a step: +1 and [`flag::TERMINATED`] on reaching the goal (no door moves any more);
-//! -0.01 for a move that changes nothing, into a wall, a closed door or out of the map; 0 otherwise.
-//! Then the doors may change, and at `max_steps` the episode is [`flag::TRUNCATED`]. A door never
-//! closes on the agent or on the goal.
+//! The reward of a step is +1 at the goal, where the flag is [`flag::TERMINATED`] and no door moves any more. It is
+//! -0.01 for a move that changes nothing: into a wall, into a closed door, or out of the map. Otherwise it is 0. Then
+//! the doors may change, and at `max_steps` the flag is [`flag::TRUNCATED`]. A door never closes on the agent or the
+//! goal.
 
 mod config;
 mod curriculum;
@@ -58,33 +57,33 @@ pub use render::{glyph, render};
 pub use rng::env_seed;
 pub use vec_env::{Finished, VecEnv};
 
-/// What an observed tile can be, as its `u8` code.
+/// The `u8` codes of tiles in an observation.
 pub mod token {
-    /// Open floor, an open doorway included.
+    /// Open floor, including open doorways.
     pub const FLOOR: u8 = 0;
-    /// A wall: of the map, a fixed wall of the episode, in four rooms also a closed door.
+    /// A wall of the map, a fixed wall of the episode, or, in four rooms, a closed door.
     pub const WALL: u8 = 1;
     /// A closed moving door of the random maze.
     pub const CLOSED_DOOR: u8 = 2;
-    /// The agent; it hides the goal when it stands there.
+    /// The agent. On the goal it hides the goal.
     pub const AGENT: u8 = 3;
     /// The goal.
     pub const GOAL: u8 = 4;
-    /// A tile the agent cannot see. Both mazes are fully observed and never show it; it keeps a
-    /// place in the vocabulary so that a partially observed maze needs no new embedding.
+    /// A tile that the agent cannot see. Both mazes are fully observed and never show it. The code is reserved so that
+    /// a partially observed maze needs no new embedding.
     pub const UNKNOWN: u8 = 5;
 }
 
-/// How many token codes there are.
+/// The number of token codes.
 pub const VOCABULARY: usize = 6;
 
-/// How many actions there are: 0 north, 1 east, 2 south, 3 west.
+/// The number of actions: 0 north, 1 east, 2 south, 3 west.
 pub const ACTIONS: usize = 4;
 
-/// Bits of a step's flags. At most one is set: a goal reached on the last step is a termination.
+/// The bits of a step's flags. At most one is set: reaching the goal on the last step is a termination.
 pub mod flag {
-    /// The goal was reached: the value of what follows is zero.
+    /// The agent reached the goal, and the value of the next state is 0.
     pub const TERMINATED: u8 = 1;
-    /// The steps ran out: the value of the final observation is to be bootstrapped.
+    /// The episode reached its step limit, and the learner bootstraps from the value of the final observation.
     pub const TRUNCATED: u8 = 2;
 }

@@ -1,10 +1,10 @@
-//! Tokens as text, for logs and episode dumps.
+//! Renders observations as text, for logs and episode dumps.
 
 use super::grid::Grid;
 use super::token;
 
-/// The character of a token: `.` floor, `#` wall, `D` closed moving door, `A` agent, `G` goal and
-/// `?` for what is unknown, which includes codes outside the vocabulary.
+/// Returns the character of a token: `.` floor, `#` wall, `D` closed moving door, `A` agent, `G` goal, and `?` for
+/// unknown tiles and codes outside the vocabulary.
 pub fn glyph(token: u8) -> char {
     match token {
         token::FLOOR => '.',
@@ -16,7 +16,7 @@ pub fn glyph(token: u8) -> char {
     }
 }
 
-/// An observation as one line of [`glyph`]s a row, without a newline after the last.
+/// Returns an observation as text, one line of [`glyph`]s per row, without a newline after the last.
 pub fn render(tokens: &[u8], grid: Grid) -> String {
     let line = |row: &[u8]| row.iter().copied().map(glyph).collect::<String>();
     tokens

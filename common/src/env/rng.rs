@@ -1,14 +1,14 @@
-//! Randomness of the mazes: one small generator per environment.
+//! The random numbers of the mazes: one small generator per environment.
 //!
-//! The two draws are written out here, and not taken from a library's distributions, so that a seed
-//! goes on to mean the same episodes after an upgrade.
+//! The two draws are written here rather than taken from a library, so that a seed gives the same episodes after an
+//! upgrade.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
-/// The seed of environment `index` of those that share `seed`.
+/// Returns the seed of environment `index` of the environments that share `seed`.
 ///
-/// SplitMix64 (Steele, Lea and Flood, 2014): the state is started from the mixed seed, so that
+/// The algorithm is SplitMix64 (Steele, Lea and Flood, 2014). Its state starts from the mixed seed, so that
 /// neighbouring seeds share no environment.
 pub fn env_seed(seed: u64, index: u64) -> u64 {
     const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -21,7 +21,7 @@ pub fn env_seed(seed: u64, index: u64) -> u64 {
     mix(state.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN_GAMMA)))
 }
 
-/// A probability as what a draw is compared with, in units of 2^-53. 0 never and 1 always holds.
+/// A probability, in units of 2^-53. 0 never holds, and 1 always holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chance(u64);
 
@@ -44,8 +44,8 @@ impl Rng {
         self.0.next_u64() >> 11 < chance.0
     }
 
-    /// Uniform in `0..n`, `n` at least 1. The high half of a product: no value is more likely than
-    /// another by more than n / 2^64.
+    /// Draws a number uniformly from `0..n`, with `n` at least 1. Takes the high half of a product, so the
+    /// probabilities differ by a relative n / 2^64 at most.
     #[inline]
     pub(super) fn below(&mut self, n: usize) -> usize {
         debug_assert!(n > 0, "nothing to choose from");
@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    /// Computed apart, in Python.
+    /// The expected values come from a separate Python program.
     #[test]
     fn seeds_of_environments_are_what_they_were() {
         assert_eq!(env_seed(0, 0), 0xa706dd2f4d197e6f);

@@ -1,4 +1,4 @@
-//! What outlives an episode and what all environments of one configuration share.
+//! The part of the mazes that all episodes and environments of one configuration share.
 
 use super::config::EnvConfig;
 use super::map::Map;
@@ -12,7 +12,7 @@ pub(super) struct Rules {
     pub change: Chance,
 }
 
-/// Distances from start to goal that an episode may have, in steps, both included.
+/// The allowed distances from start to goal, in steps, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Distances {
     pub min: u16,
@@ -29,8 +29,7 @@ impl Rules {
         })
     }
 
-    /// The configured limits, narrowed to a curriculum's when there is one. A curriculum cannot ask
-    /// for less than `min_distance`.
+    /// Returns the configured limits, narrowed by a curriculum's limit. The result is never below `min_distance`.
     pub(super) fn distances(&self, curriculum: Option<u32>) -> Distances {
         let clamp = |steps: u32| u16::try_from(steps).unwrap_or(u16::MAX);
         let limit = |steps: u32| if steps == 0 { u16::MAX } else { clamp(steps) };

@@ -1,30 +1,29 @@
-//! Breadth-first search over the tiles, without allocation once it is warm.
+//! Breadth-first search over the tiles. It reuses its memory and allocates only at first.
 
 use super::token;
 use super::{grid::Tile, map::Map};
 
 const UNSEEN: u16 = u16::MAX;
 
-/// A search and what it found last. One serves any number of environments in turn.
+/// A search and its last result. One search can serve many environments in turn.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Search {
-    /// `[S]`: steps from the origin, `UNSEEN` where it did not get.
+    /// `[S]`: steps from the origin; `UNSEEN` where the search did not arrive.
     distances: Vec<u16>,
-    /// In the order found, so by distance; the origin is the first.
+    /// The tiles found, by distance; the origin is the first.
     queue: Vec<Tile>,
-    /// A shortest path, kept while a search for another one fails; from the far end back to, and
-    /// without, the origin.
+    /// A shortest path, from the target back to the origin and without it. A failed search keeps it.
     path: Vec<Tile>,
 }
 
-/// What can be walked on.
+/// True for a token on which the agent can stand.
 #[inline]
 pub(super) fn passable(token: u8) -> bool {
     token != token::WALL && token != token::CLOSED_DOOR
 }
 
 impl Search {
-    /// Finds every tile within `limit` steps of `origin`, or stops as soon as it has found `target`.
+    /// Finds every tile within `limit` steps of `origin`, and stops once it has found `target`.
     pub(super) fn flood(
         &mut self,
         map: &Map,
@@ -58,7 +57,7 @@ impl Search {
         }
     }
 
-    /// What the last flood found at `min` steps or more, nearest first; the origin is at 0.
+    /// Returns the tiles that the last flood found at `min` steps or more, nearest first. The origin is at 0 steps.
     pub(crate) fn reached_from(&self, min: u16) -> &[Tile] {
         let first = self
             .queue
@@ -66,13 +65,13 @@ impl Search {
         &self.queue[first..]
     }
 
-    /// Steps between the last flood's origin and a tile, if it got there.
+    /// Returns the steps from the last flood's origin to a tile; `None` if the flood did not reach it.
     pub(super) fn distance(&self, tile: Tile) -> Option<u16> {
         Some(self.distances[usize::from(tile)]).filter(|&distance| distance != UNSEEN)
     }
 
-    /// Takes the shortest path from the last flood's origin to `target`; false, and the former path
-    /// stays, when the flood did not get there.
+    /// Stores a shortest path from the last flood's origin to `target`. Returns false and keeps the former path if the
+    /// flood did not reach `target`.
     pub(super) fn trace(&mut self, map: &Map, target: Tile) -> bool {
         let Some(mut distance) = self.distance(target) else {
             return false;
@@ -92,7 +91,7 @@ impl Search {
         true
     }
 
-    /// The path taken last, without its origin: as long as it has steps.
+    /// The stored path without its origin; its length is its number of steps.
     pub(super) fn path(&self) -> &[Tile] {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! N mazes in one buffer: what an actor steps.
+//! N mazes in one buffer, for actors.
 
 use super::config::EnvConfig;
 use super::curriculum::Curriculum;
@@ -13,16 +13,16 @@ use crate::invalid_value::InvalidValue;
 /// An episode that ended in the last step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finished {
-    /// Which environment it ended in.
+    /// The index of the environment.
     pub env: usize,
-    /// The whole episode in figures.
+    /// The statistics of the episode.
     pub summary: EpisodeSummary,
 }
 
-/// N environments of one configuration, stepped together, each reset as soon as its episode ends.
+/// N environments of one configuration, stepped together. Each is reset when its episode ends.
 ///
-/// Environment `i` plays what a [`Maze`](super::Maze) of seed [`env_seed`]`(seed, i)` plays, so its
-/// episodes depend neither on N nor on its neighbours.
+/// Environment `i` plays the same episodes as a [`Maze`](super::Maze) with the seed [`env_seed`]`(seed, i)`, whatever N
+/// is.
 #[derive(Clone, Debug)]
 pub struct VecEnv {
     rules: Rules,
@@ -33,15 +33,16 @@ pub struct VecEnv {
     rewards: Vec<f32>,
     flags: Vec<u8>,
     finished: Vec<Finished>,
-    /// `[N, S]`, of which the first `finished.len()` rows are in use, in the order of `finished`.
+    /// `[N, S]`; the first `finished.len()` rows are in use, in the order of `finished`.
     final_observations: Vec<u8>,
 }
 
 impl VecEnv {
-    /// `n` environments, each at the start of its first episode, which is a uniform one.
+    /// Returns `n` environments, each at the start of its first episode, a uniform one.
     ///
     /// # Errors
-    /// When the configuration is impossible, see [`EnvConfig::validate`].
+    ///
+    /// Fails when the configuration is invalid, see [`EnvConfig::validate`].
     pub fn new(config: &EnvConfig, n: usize, seed: u64) -> Result<Self, InvalidValue> {
         let rules = Rules::new(config)?;
         let size = rules.map.grid.len();
@@ -66,15 +67,16 @@ impl VecEnv {
         })
     }
 
-    /// Sets how far goals may lie, from the next reset of each environment on.
+    /// Sets the curriculum from the next reset of each environment on.
     pub fn set_curriculum(&mut self, curriculum: Curriculum) {
         self.curriculum = curriculum;
     }
 
-    /// Steps every environment once; those whose episode ends are reset.
+    /// Steps every environment once with `actions`, u8 `[N]`, and resets those whose episode ends.
     ///
     /// # Panics
-    /// When there is not one action, below [`ACTIONS`](super::ACTIONS), for each environment.
+    ///
+    /// Panics when `actions` does not have N items, all below [`ACTIONS`](super::ACTIONS).
     pub fn step(&mut self, actions: &[u8]) {
         assert_eq!(
             actions.len(),
@@ -103,28 +105,27 @@ impl VecEnv {
         }
     }
 
-    /// `[N, S]` tokens, after auto-reset: where an episode ended, the first observation of the next.
+    /// The observations after auto-reset, u8 `[N, S]`. Where an episode ended, it is the next one's first observation.
     pub fn observations(&self) -> &[u8] {
         &self.observations
     }
 
-    /// `[N]` rewards of the last step; zeros before the first.
+    /// The rewards of the last step, f32 `[N]`; zeros before the first.
     pub fn rewards(&self) -> &[f32] {
         &self.rewards
     }
 
-    /// `[N]` bits of [`flag`](super::flag) of the last step; zeros before the first.
+    /// The [`flag`](super::flag)s of the last step, u8 `[N]`; zeros before the first.
     pub fn flags(&self) -> &[u8] {
         &self.flags
     }
 
-    /// The episodes that the last step ended, by environment.
+    /// The episodes that ended in the last step, by environment.
     pub fn finished(&self) -> &[Finished] {
         &self.finished
     }
 
-    /// The environments whose episode the last step ended, in order, and the last observation `[S]`
-    /// of each.
+    /// The environments whose episode ended in the last step, in order, each with its final observation, u8 `[S]`.
     pub fn final_observations(&self) -> impl ExactSizeIterator<Item = (usize, &[u8])> {
         let rows = self
             .final_observations
@@ -135,17 +136,17 @@ impl VecEnv {
             .map(|(finished, row)| (finished.env, row))
     }
 
-    /// `[N]`: the curriculum's distance limit of the episode that each environment is in, 0 for a uniform one.
+    /// The curriculum's distance limit of each environment's running episode, `[N]`, in steps; 0 for a uniform episode.
     pub fn curriculum_distances(&self) -> impl ExactSizeIterator<Item = u32> {
         self.episodes.iter().map(Episode::curriculum_distance)
     }
 
-    /// N.
+    /// The number of environments, N.
     pub fn envs(&self) -> usize {
         self.episodes.len()
     }
 
-    /// What is played.
+    /// The configuration.
     pub fn config(&self) -> &EnvConfig {
         &self.rules.config
     }

@@ -1,4 +1,4 @@
-//! Self-attention, as published but for the choice of positions.
+//! Self-attention, as published except for the choice of positions.
 
 use tch::Tensor;
 
@@ -38,7 +38,7 @@ impl Attention {
         }
     }
 
-    /// Rows `[B * P, d]`, sequence after sequence, to rows of the same shape.
+    /// Maps rows `[B * P, d]`, sequence after sequence, to rows of the same shape.
     pub(super) fn forward(
         &self,
         weights: &[Tensor],

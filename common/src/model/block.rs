@@ -1,4 +1,4 @@
-//! The post-norm block that H and L are stacks of.
+//! The post-norm block of which H and L are stacks.
 
 use tch::{Kind, Tensor};
 
@@ -10,7 +10,7 @@ use super::places::Places;
 use super::rows::Rows;
 use super::swiglu::SwiGlu;
 
-/// `x = rmsnorm(x + mix(x)); x = rmsnorm(x + swiglu(x))`.
+/// A block: `x = rmsnorm(x + mix(x)); x = rmsnorm(x + swiglu(x))`.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     mixer: Mixer,
@@ -39,7 +39,7 @@ impl Block {
         }
     }
 
-    /// Rows `[B * P, d]` to rows of the same shape.
+    /// Maps rows `[B * P, d]` to rows of the same shape.
     pub(super) fn forward(
         &self,
         weights: &[Tensor],
@@ -56,7 +56,7 @@ impl Block {
     }
 }
 
-/// The sum, in the storage of `fresh` where no graph remembers it.
+/// Returns the sum. Reuses the storage of `fresh` where no graph needs it.
 fn add(mut fresh: Tensor, x: &Tensor) -> Tensor {
     if fresh.requires_grad() {
         fresh + x
@@ -65,11 +65,11 @@ fn add(mut fresh: Tensor, x: &Tensor) -> Tensor {
     }
 }
 
-/// `x / sqrt(mean(x^2) + 1e-5)` over the last dimension, in 32-bit arithmetic; no weight.
+/// Returns `x / sqrt(mean(x^2) + 1e-5)` over the last dimension, in 32-bit arithmetic and without a weight.
 fn rms_norm(x: &Tensor) -> Tensor {
     let mean_square = match x.kind() {
         Kind::Float => x.square().mean_dim(-1, true, Kind::Float),
-        // Reduces in 32 bits without a copy of `x` in 32 bits.
+        // Reduces in 32 bits without a 32-bit copy of `x`.
         _ => {
             let norm = x.norm_scalaropt_dim_dtype(2, [-1].as_slice(), true, Kind::Float);
             norm.square() / x.size()[1] as f64

@@ -1,10 +1,10 @@
-//! What one decision hands to the next, in its three forms.
+//! The carry, which one decision passes to the next, in its three forms.
 //!
-//! | mode | shape | stands for |
+//! | mode | shape | content |
 //! |---|---|---|
-//! | full | `[2, B, P, d]` | every token's `zH` and `zL` |
-//! | last | `[2, B, d]` | the last token's, broadcast over all positions |
-//! | reset | `[2, B, 0]` | nothing: the initial vectors, broadcast |
+//! | full | `[2, B, P, d]` | `zH` and `zL` of every token |
+//! | last | `[2, B, d]` | `zH` and `zL` of the last token, broadcast over all positions |
+//! | reset | `[2, B, 0]` | nothing; the initial vectors are broadcast |
 //!
 //! Index 0 of the first dimension is `zH`, 1 is `zL`. The kind is that of the activations.
 
@@ -14,7 +14,7 @@ use super::config::{CarryMode, ModelConfig};
 use super::rows::Rows;
 
 impl ModelConfig {
-    /// Elements of one environment's carry, for observations of `tokens` cells.
+    /// Returns the number of elements of one environment's carry, for observations of `tokens` cells.
     pub(crate) fn carry_elements(&self, tokens: usize) -> usize {
         let shape = self.carry.shape(1, tokens as i64 + 1, self.hidden as i64);
         shape.iter().product::<i64>() as usize
@@ -22,7 +22,7 @@ impl ModelConfig {
 }
 
 impl CarryMode {
-    /// Shape of the carry of `batch` environments for sequences of `positions` vectors of width `d`.
+    /// Returns the shape of the carry of `batch` environments, for sequences of `positions` vectors of width `d`.
     pub(super) fn shape(self, batch: i64, positions: i64, d: i64) -> Vec<i64> {
         match self {
             Self::Full => vec![2, batch, positions, d],
@@ -31,7 +31,7 @@ impl CarryMode {
         }
     }
 
-    /// The initial vectors `[2, d]` with as many inner dimensions as the carry has, ready to broadcast.
+    /// Returns the initial vectors `[2, d]` in a shape that broadcasts to the carry's.
     pub(super) fn broadcastable(self, initial: &Tensor) -> Tensor {
         match self {
             Self::Full => initial.unsqueeze(1).unsqueeze(1),
@@ -40,7 +40,7 @@ impl CarryMode {
         }
     }
 
-    /// Rows `[B * P, d]` of `zH` and `zL` at the start of a decision.
+    /// Returns the rows `[B * P, d]` of `zH` and `zL` at the start of a decision.
     pub(super) fn open(self, rows: &Rows, carry: &Tensor, initial: &Tensor) -> [Tensor; 2] {
         let (batch, cells, d) = (rows.batch, rows.cells(), initial.size()[1]);
         [0, 1].map(|which| match self {
@@ -59,7 +59,7 @@ impl CarryMode {
         })
     }
 
-    /// The carry at the end of a decision, from rows `[B * P, d]` of `zH` and `zL`.
+    /// Returns the carry at the end of a decision, from the rows `[B * P, d]` of `zH` and `zL`.
     pub(super) fn close(self, rows: &Rows, z: [&Tensor; 2]) -> Tensor {
         match self {
             Self::Full => Tensor::stack(&z.map(|z| rows.unpack(z)), 0),

@@ -2,30 +2,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::invalid_value::InvalidValue;
 
-/// How a token knows where it stands.
+/// The encoding of token positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Position {
     /// Rotary embedding of queries and keys over the flat position (as published).
     Rotary,
-    /// A learned embedding added to the token's.
+    /// A learned embedding that is added to the token's embedding.
     Learned,
-    /// [`Position::Learned`], and every attention head leans towards the next cell in a direction of its own.
+    /// [`Position::Learned`], plus a bias of every attention head towards the next cell in a direction of its own.
     Directional,
 }
 
-/// How tokens exchange information inside a block.
+/// The exchange of information between tokens in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mixing {
     /// Full self-attention (as published).
     Attention,
-    /// A 3 x 3 convolution over the grid; the prefix token gets the mean of the result, and every cell a linear
-    /// map of the prefix.
+    /// A 3 x 3 convolution over the grid. The prefix token gets the mean of the result, and every cell gets a linear
+    /// map of the prefix token.
     Conv,
 }
 
-/// Which token's `zH` the heads read.
+/// The token whose `zH` the heads read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Readout {
@@ -33,19 +33,19 @@ pub enum Readout {
     Last,
     /// The prefix token.
     Prefix,
-    /// The cell the agent stands on; the prefix token where an observation shows no agent.
+    /// The agent's cell, or the prefix token if the observation has no agent.
     Agent,
 }
 
-/// What of `zH` and `zL` one decision hands to the next.
+/// The part of `zH` and `zL` that one decision passes to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CarryMode {
-    /// Every token's vectors.
+    /// The vectors of every token.
     Full,
-    /// The last token's vectors, broadcast over all positions (what the authors' code does).
+    /// The vectors of the last token, broadcast over all positions (as in the authors' code).
     Last,
-    /// Nothing: every decision starts from the initial vectors.
+    /// Nothing. Every decision starts from the initial vectors.
     Reset,
 }
 
@@ -60,7 +60,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// The faster one on this processor: bfloat16 where it has instructions for it.
+    /// Returns the faster dtype on this processor: bfloat16 if it has AVX-512 BF16, otherwise f32.
     pub(crate) fn native() -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx512bf16") {
@@ -69,7 +69,7 @@ impl Dtype {
         Self::F32
     }
 
-    /// The tensor kind of the same layout.
+    /// Returns the tensor kind of the same layout.
     pub fn kind(self) -> tch::Kind {
         match self {
             Self::F32 => tch::Kind::Float,
@@ -77,7 +77,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of one element.
+    /// Returns the bytes of one element.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -86,7 +86,7 @@ impl Dtype {
     }
 }
 
-/// Everything that decides the shape and the arithmetic of an [`Hrm`](super::Hrm) on a given grid.
+/// `[model]`: the settings that determine shape and arithmetic of an [`Hrm`](super::Hrm) on a given grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -98,33 +98,33 @@ pub struct ModelConfig {
     pub h_layers: usize,
     /// Blocks in the fast module L.
     pub l_layers: usize,
-    /// H calls in a segment.
+    /// Calls of H per segment.
     pub h_cycles: usize,
-    /// L calls before each H call.
+    /// Calls of L before each call of H.
     pub l_cycles: usize,
-    /// Segments in a decision.
+    /// Segments per decision.
     pub segments: usize,
     /// Inner width of SwiGLU as a multiple of `1.5 * hidden`; see [`ModelConfig::inter`].
     pub expansion: f64,
-    /// The inner width is rounded up to a multiple of this.
+    /// The inner width of SwiGLU is rounded up to a multiple of this number.
     pub inter_multiple: usize,
     /// Position encoding.
     pub position: Position,
     /// Token mixing inside a block.
     pub mixing: Mixing,
-    /// Which token the heads read.
+    /// The token that the heads read.
     pub readout: Readout,
-    /// What one decision hands to the next.
+    /// The part of the state that one decision passes to the next.
     pub carry: CarryMode,
     /// Precision of the activations.
     pub dtype: Dtype,
-    /// Whether the model has the published halt head. Its two tensors are kept for import and export;
-    /// nothing reads them, because a decision always runs all its segments (ACT off).
+    /// Gives the model the published halt head. Its two tensors exist for import and export only, because a decision
+    /// always runs all its segments (no adaptive computation time).
     pub halt_head: bool,
 }
 
 impl ModelConfig {
-    /// The published model, tensor for tensor (arXiv 2510.22832), except that the carry is the full state.
+    /// Returns the published model, tensor for tensor (arXiv 2510.22832), except that its carry is the full state.
     pub fn paper() -> Self {
         Self {
             hidden: 64,
@@ -145,8 +145,8 @@ impl ModelConfig {
         }
     }
 
-    /// What learns fastest on a CPU: 37 thousand parameters, convolutions in place of attention, the published
-    /// cycles.
+    /// Returns the model that learns fastest on a CPU: 37 thousand parameters, convolutions instead of attention, and
+    /// the published cycles.
     pub fn small() -> Self {
         Self {
             hidden: 32,
@@ -167,7 +167,7 @@ impl ModelConfig {
         }
     }
 
-    /// Inner width of SwiGLU: `expansion * hidden * 2/3`, rounded up to a multiple of `inter_multiple`.
+    /// Returns the inner width of SwiGLU: `expansion * hidden * 2/3`, rounded up to a multiple of `inter_multiple`.
     pub(crate) fn inter(&self) -> usize {
         let width = (self.expansion * self.hidden as f64 * 2.0 / 3.0).round() as usize;
         width.next_multiple_of(self.inter_multiple)
@@ -176,7 +176,8 @@ impl ModelConfig {
     /// Checks that a model of this configuration can be built.
     ///
     /// # Errors
-    /// The first field, in the order of the struct, whose value is impossible.
+    ///
+    /// The first invalid value, in the order of the fields.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         within("hidden", self.hidden, 4096)?;
         within("heads", self.heads, 4096)?;
@@ -189,8 +190,9 @@ impl ModelConfig {
             return Err(InvalidValue {
                 key: "model.expansion".into(),
                 value: self.expansion.to_string(),
-                reason: "the inner width of SwiGLU must be positive and of a sane size".into(),
-                remedy: "use a number above 0 and up to 64; published: 4".into(),
+                reason: "it must be above 0 and at most 64".into(),
+                remedy: "set it to a number above 0 and at most 64; the published value is 4"
+                    .into(),
             });
         }
         within("inter_multiple", self.inter_multiple, 65536)?;
@@ -198,8 +200,8 @@ impl ModelConfig {
             return Err(InvalidValue {
                 key: "model.heads".into(),
                 value: self.heads.to_string(),
-                reason: format!("does not divide hidden = {}", self.hidden),
-                remedy: "choose a divisor of model.hidden".into(),
+                reason: format!("it does not divide model.hidden = {}", self.hidden),
+                remedy: "set it to a divisor of model.hidden".into(),
             });
         }
         let value = match self.position {
@@ -211,7 +213,7 @@ impl ModelConfig {
             return Err(InvalidValue {
                 key: "model.position".into(),
                 value: value.into(),
-                reason: format!("{value} positions act on attention, and mixing is \"conv\""),
+                reason: format!("{value} positions need attention, but model.mixing is \"conv\""),
                 remedy: "set model.position = \"learned\" or model.mixing = \"attention\"".into(),
             });
         }
@@ -220,10 +222,10 @@ impl ModelConfig {
                 key: "model.heads".into(),
                 value: self.heads.to_string(),
                 reason: format!(
-                    "rotary positions turn pairs of dimensions, and hidden / heads = {} is odd",
+                    "rotary positions need pairs of dimensions, but model.hidden / model.heads = {} is odd",
                     self.hidden / self.heads
                 ),
-                remedy: "choose model.heads so that hidden / heads is even".into(),
+                remedy: "set it so that model.hidden / model.heads is even".into(),
             });
         }
         Ok(())
@@ -237,8 +239,8 @@ fn within(key: &'static str, value: usize, most: usize) -> Result<(), InvalidVal
     Err(InvalidValue {
         key: format!("model.{key}"),
         value: value.to_string(),
-        reason: format!("is not within 1..={most}"),
-        remedy: format!("use a whole number from 1 to {most}"),
+        reason: format!("it must be from 1 to {most}"),
+        remedy: format!("set it to a whole number from 1 to {most}"),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Token mixing by convolution: what learns on a CPU.
+//! Token mixing by convolution, which learns fastest on a CPU.
 
 use tch::{Kind, Tensor};
 
@@ -7,9 +7,9 @@ use super::init::Init;
 use super::parameters::{Declaration, Index};
 use super::rows::Rows;
 
-/// A 3 x 3 convolution over the grid, zero padding, no bias, plus a linear map of the prefix token, the same
-/// for every cell. The prefix token gets the mean of the result: through it a cell hears at once of what is
-/// many convolutions away.
+/// A 3 x 3 convolution over the grid with zero padding and without a bias, plus a linear map of the prefix token, the
+/// same for every cell. The prefix token gets the mean of the result. It passes information between cells that are many
+/// convolutions apart.
 #[derive(Clone, Debug)]
 pub(super) struct Conv {
     kernel: Index,
@@ -33,7 +33,7 @@ impl Conv {
         Self { kernel, prefix }
     }
 
-    /// Rows `[B * P, d]`, grids then prefixes, to rows of the same shape.
+    /// Maps rows `[B * P, d]`, grids then prefixes, to rows of the same shape.
     pub(super) fn forward(&self, weights: &[Tensor], rows: &Rows, x: &Tensor) -> Tensor {
         let d = x.size()[1];
         let everywhere = rows

@@ -2,24 +2,24 @@ use tch::Tensor;
 
 use super::heads::Heads;
 
-/// Which part of a decision records gradient.
+/// The part of a decision that records gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gradient {
-    /// None: acting and evaluation.
+    /// Nothing, for acting and evaluation.
     None,
-    /// The last L call and the last H call of every segment, with everything before them detached:
-    /// HRM's one-step gradient.
+    /// The last call of L and the last call of H in every segment, with everything before them detached. This is HRM's
+    /// one-step gradient (arXiv 2506.21734).
     OneStep,
-    /// As [`Gradient::OneStep`], in the last segment alone; the earlier segments record no graph.
+    /// The same as [`Gradient::OneStep`], but in the last segment only. Earlier segments record no graph.
     LastStep,
-    /// Everything, through all segments and into the incoming carry (back-propagation through time).
+    /// Everything, through all segments and into the incoming carry (backpropagation through time).
     Full,
 }
 
-/// Result of one decision: what the model says after each of its segments, and what it carries on.
+/// The result of one decision.
 #[derive(Debug)]
 pub struct Decision {
-    /// Heads after each segment, in order. An actor acts on the last.
+    /// The outputs of the heads after each segment, in order. An actor uses the last.
     pub segments: Vec<Heads>,
     /// The carry after the decision, shaped as [`Hrm::carry_shape`](super::Hrm::carry_shape); detached unless
     /// [`Gradient::Full`].
@@ -33,7 +33,7 @@ pub struct Segment {
     pub z_h: Tensor,
     /// The fast module's state, `[B, P, d]` in the activations' kind.
     pub z_l: Tensor,
-    /// What the heads say.
+    /// The outputs of the heads.
     pub heads: Heads,
 }
 
@@ -42,6 +42,6 @@ pub struct Segment {
 pub struct Trace {
     /// The segments in order.
     pub segments: Vec<Segment>,
-    /// As in [`Decision`].
+    /// The carry after the decision, as in [`Decision`].
     pub carry: Tensor,
 }

@@ -1,4 +1,4 @@
-//! From token codes to the vectors that are injected into L.
+//! The embedding: token codes to the vectors that are injected into L.
 
 use tch::{Kind, Tensor};
 
@@ -9,7 +9,7 @@ use super::rows::Rows;
 use crate::env::{Grid, VOCABULARY};
 
 /// `e = sqrt(d) * token`, or `e = sqrt(d) * (token + position) / sqrt(2)` with learned positions, as in
-/// the original HRM (arXiv 2506.21734). The prefix token has a vector of its own in place of a code's.
+/// the original HRM (arXiv 2506.21734). The prefix token has its own vector.
 #[derive(Clone, Debug)]
 pub(super) struct Embedding {
     token: Index,
@@ -32,11 +32,11 @@ impl Embedding {
         }
     }
 
-    /// Codes u8 `[B, S]` to rows `[B * P, d]` of `kind`.
+    /// Maps codes u8 `[B, S]` to rows `[B * P, d]` of `kind`. `parameters` must be in 32 bits.
     ///
-    /// One look-up in a table of every code at every position (or of every code, without positions), with
-    /// the prefix last: the sum and the scaling are then done once a call, not once a token. Rows are cast
-    /// after the look-up, so that its gradient is summed in 32 bits. `parameters` are the uncast ones.
+    /// Looks rows up in a table of every code at every position (or of every code, without positions), with the prefix
+    /// last. The sum and the scaling are then computed once per call, not once per token. Rows are cast after the
+    /// look-up, so that its gradient is summed in 32 bits.
     pub(super) fn forward(
         &self,
         parameters: &[Tensor],

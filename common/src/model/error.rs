@@ -1,45 +1,45 @@
 use tch::Kind;
 
-/// Why a set of named tensors was not loaded. The model is as it was before.
+/// The error for named tensors that do not fit a model. The model stays unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A tensor of the model is not among them.
+    /// A tensor of the model is missing.
     #[error("tensor {name} is missing; use weights of a model of the same configuration")]
     Missing {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
     },
-    /// One of them is no tensor of the model.
+    /// A tensor does not exist in the model.
     #[error("tensor {name} is unknown; use weights of a model of the same configuration")]
     Unknown {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
     },
-    /// Two of them have the same name.
+    /// Two tensors have the same name.
     #[error("tensor {name} occurs twice")]
     Twice {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
     },
-    /// A tensor has another shape than the model's.
+    /// The shape of a tensor differs from the model's.
     #[error(
-        "tensor {name} has shape {found:?}, not {expected:?}; use weights of a model of the same \
+        "tensor {name} has shape {found:?}, expected {expected:?}; use weights of a model of the same \
          configuration and grid"
     )]
     Shape {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
         /// The model's shape.
         expected: Vec<i64>,
-        /// The shape that was offered.
+        /// The shape of the given tensor.
         found: Vec<i64>,
     },
-    /// A tensor does not hold floating-point numbers.
-    #[error("tensor {name} holds {found:?}, not floating-point numbers")]
+    /// A tensor does not contain floating-point numbers.
+    #[error("tensor {name} contains {found:?}, expected floating-point numbers")]
     Kind {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
-        /// What it holds.
+        /// The kind of its elements.
         found: Kind,
     },
 }

@@ -1,4 +1,4 @@
-//! From `zH` to a policy and a value.
+//! The heads: `zH` to a policy and a value.
 
 use tch::{Kind, Tensor};
 
@@ -8,13 +8,15 @@ use super::parameters::{Declaration, Index};
 use super::rows::Rows;
 use crate::env::{ACTIONS, token};
 
-/// The read-out is about one in every dimension, so that plain LeCun heads would start with a policy that
-/// already prefers moves at random and values as large as the goal's reward. A tenth of it starts close to
-/// uniform and close to zero, which on-policy learning is known to need (Andrychowicz et al. 2021, "What
-/// matters in on-policy reinforcement learning", section 3.2).
+/// The factor on the initial weights of the heads.
+///
+/// The elements of the read-out are about 1. Heads with LeCun's weights would therefore start with a policy that
+/// prefers random moves, and with values as large as the goal's reward. A tenth of these weights gives a nearly uniform
+/// policy and values near 0, which on-policy learning needs (Andrychowicz et al. 2021, "What matters in on-policy
+/// reinforcement learning", section 3.2).
 const HEAD_SCALE: f64 = 0.1;
 
-/// What a model says about a batch of observations after one segment.
+/// The outputs of the heads for a batch of observations after one segment.
 #[derive(Debug)]
 pub struct Heads {
     /// Unnormalised log-probabilities of the moves, f32 `[B, 4]`.
@@ -42,20 +44,20 @@ impl HeadPair {
         }
     }
 
-    /// Where to read for these observations (u8 `[B, S]`); the same for every segment of a decision.
+    /// Returns the rows to read for these observations (u8 `[B, S]`). They are the same in every segment of a decision.
     pub(super) fn aim(&self, tokens: &Tensor) -> Aim {
         match self.readout {
             Readout::Last => Aim::Last,
             Readout::Prefix => Aim::Prefix,
             Readout::Agent => {
-                // max gives the first of several agents, deterministically, and whether there is any.
+                // max returns the first agent, and whether an agent exists.
                 let (present, cells) = tokens.eq(i64::from(token::AGENT)).max_dim(1, false);
                 Aim::Cells { cells, present }
             }
         }
     }
 
-    /// Heads of `z_h`, rows `[B * P, d]`. `parameters` are the uncast ones: heads are 32-bit.
+    /// Computes the heads of `z_h`, rows `[B * P, d]`. `parameters` must be in 32 bits, as are the heads.
     pub(super) fn forward(
         &self,
         parameters: &[Tensor],
@@ -78,7 +80,7 @@ impl HeadPair {
     }
 }
 
-/// The row of each sequence that is read.
+/// The row of each sequence that the heads read.
 pub(super) enum Aim {
     Last,
     Prefix,

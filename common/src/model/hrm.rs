@@ -13,11 +13,11 @@ use crate::{env::Grid, invalid_value::InvalidValue};
 
 /// A hierarchical reasoning model on a grid of fixed size.
 ///
-/// All trainable parameters live in one flat f32 vector, [`Hrm::flat_parameters`]; each of
-/// [`Hrm::parameters`] is a leaf that shares its storage. So an optimiser that updates the flat vector in
-/// place (under [`tch::no_grad`]) updates the model.
+/// All trainable parameters are in one flat f32 vector, [`Hrm::flat_parameters`]. Each of [`Hrm::parameters`] is a leaf
+/// that shares its storage. An optimiser that updates the flat vector in place (under [`tch::no_grad`]) therefore
+/// updates the model.
 ///
-/// A tensor of libtorch is `Send`, not `Sync`: give each thread its own [`Hrm::share`].
+/// Tensors of libtorch are `Send` but not `Sync`, so each thread needs its own [`Hrm::share`].
 #[derive(Debug)]
 pub struct Hrm {
     config: ModelConfig,
@@ -29,10 +29,11 @@ pub struct Hrm {
 }
 
 impl Hrm {
-    /// A model with fresh parameters: the same bits for the same configuration, grid and seed.
+    /// Returns a model with initial parameters: the same bits for the same configuration, grid and seed.
     ///
     /// # Errors
-    /// When the configuration is impossible.
+    ///
+    /// Fails when the configuration is invalid.
     pub fn new(
         config: &ModelConfig,
         grid: Grid,
@@ -53,7 +54,7 @@ impl Hrm {
         })
     }
 
-    /// The same model for another thread: the same storage, so that it sees every later update.
+    /// Returns the same model for another thread. It shares the storage, and so sees every later update.
     pub fn share(&self) -> Self {
         Self {
             config: self.config.clone(),
@@ -65,22 +66,22 @@ impl Hrm {
         }
     }
 
-    /// What it was made from.
+    /// The configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Size of the observations it reads.
+    /// The size of the observations.
     pub fn grid(&self) -> Grid {
         self.grid
     }
 
-    /// Where its tensors are.
+    /// The device of the tensors.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Kind of the activations and of the carry.
+    /// The kind of the activations and of the carry.
     pub fn kind(&self) -> Kind {
         match self.config.dtype {
             Dtype::F32 => Kind::Float,
@@ -88,8 +89,8 @@ impl Hrm {
         }
     }
 
-    /// A number that two models share only when they are made alike: the first eight bytes, little-endian,
-    /// of a SHA-256 over the configuration, the grid, and every tensor's name and shape.
+    /// Returns a number that identifies the structure of the model, but not its weights. It is the first eight bytes,
+    /// little-endian, of a SHA-256 over the configuration, the grid, and every tensor's name and shape.
     pub fn fingerprint(&self) -> u64 {
         let config = serde_json::to_vec(&self.config).expect("plain data is always JSON");
         let mut hasher = Sha256::new();
@@ -103,7 +104,7 @@ impl Hrm {
         u64::from_le_bytes(first)
     }
 
-    /// Shape of the carry of `batch` environments: `[2, B, P, d]`, `[2, B, d]` or `[2, B, 0]`, see
+    /// Returns the shape of the carry of `batch` environments: `[2, B, P, d]`, `[2, B, d]` or `[2, B, 0]`, see
     /// [`CarryMode`](super::CarryMode). Index 0 is `zH`, 1 is `zL`.
     pub fn carry_shape(&self, batch: usize) -> Vec<i64> {
         let positions = self.grid.len() as i64 + 1;
@@ -112,7 +113,7 @@ impl Hrm {
             .shape(batch as i64, positions, self.config.hidden as i64)
     }
 
-    /// The carry at the start of an episode, for `batch` environments.
+    /// Returns the carry of `batch` environments at the start of an episode.
     pub fn initial_carry(&self, batch: usize) -> Tensor {
         self.config
             .carry
@@ -121,8 +122,8 @@ impl Hrm {
             .contiguous()
     }
 
-    /// `carry` with the rows of the environments whose episode `ended` (bool `[B]`, on the same
-    /// device) back at the start.
+    /// Returns `carry` with the rows of the environments whose episode `ended` (bool `[B]`, on the same device) reset
+    /// to the initial vectors.
     pub fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
         let initial = self
             .config
@@ -144,14 +145,15 @@ impl Hrm {
         self.parameters.flat()
     }
 
-    /// Gradient of a scalar that was computed with any [`Gradient`] but [`Gradient::None`], f32 in the order
-    /// of [`Hrm::flat_parameters`]; zero for parameters that it does not depend on. Frees the graph.
+    /// Returns the gradient of a scalar that was computed with any [`Gradient`] except [`Gradient::None`], f32 in the
+    /// order of [`Hrm::flat_parameters`]. It is zero for parameters on which the scalar does not depend. Frees the
+    /// graph.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
         let parameters = self.parameters();
         let gradients = Tensor::run_backward(&[loss], parameters, false, false);
         let flat = |(gradient, parameter): (&Tensor, &Tensor)| {
             if gradient.defined() {
-                // Some come transposed or channels-last.
+                // Some gradients are transposed or channels-last.
                 gradient.reshape(-1)
             } else {
                 parameter.detach().zeros_like().view(-1)
@@ -161,8 +163,8 @@ impl Hrm {
         Tensor::cat(&flat, 0)
     }
 
-    /// Every tensor by name: the trainable parameters, then the fixed ones (initial vectors, halt head).
-    /// They share the model's storage and are detached from its graph.
+    /// Returns all tensors by name: the trainable parameters, then the fixed ones (initial vectors, halt head). They
+    /// share the model's storage and are detached from its graph.
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
         self.parameters
             .named()
@@ -170,31 +172,34 @@ impl Hrm {
             .collect()
     }
 
-    /// Copies `named` into the model, in place; every [`Hrm::share`] sees it.
+    /// Copies `named` into the model, in place. Every [`Hrm::share`] sees the change.
     ///
     /// # Errors
-    /// When `named` are not exactly the tensors of [`Hrm::named_tensors`] by name and shape, in any order.
-    /// Nothing is copied then.
+    ///
+    /// Fails when `named` are not exactly the tensors of [`Hrm::named_tensors`] by name and shape, in any order. It
+    /// then copies nothing.
     pub fn load(&mut self, named: &[(String, Tensor)]) -> Result<(), LoadError> {
         self.parameters.load(named)
     }
 
-    /// One decision for a batch: `tokens` u8 `[B, S]` and `carry` shaped as [`Hrm::carry_shape`], both on
+    /// Makes one decision for a batch: `tokens` u8 `[B, S]` and `carry` in the shape of [`Hrm::carry_shape`], both on
     /// the model's device.
     ///
     /// # Panics
-    /// When a shape or kind is not as stated, or a token code is not below
-    /// [`VOCABULARY`](crate::env::VOCABULARY): whoever takes them from outside checks them first.
+    ///
+    /// Panics when a shape or kind differs, or a token code is not below [`VOCABULARY`](crate::env::VOCABULARY). The
+    /// caller checks input from outside first.
     pub fn forward(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Decision {
         let mut segments = Vec::with_capacity(self.config.segments);
         let carry = self.decide(tokens, carry, gradient, |_, _, heads| segments.push(heads));
         Decision { segments, carry }
     }
 
-    /// [`Hrm::forward`] that also keeps `zH` and `zL` after each segment.
+    /// Makes one decision as [`Hrm::forward`] does, and keeps `zH` and `zL` after each segment.
     ///
     /// # Panics
-    /// As [`Hrm::forward`].
+    ///
+    /// Panics as [`Hrm::forward`] does.
     pub fn trace(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Trace {
         let mut segments = Vec::with_capacity(self.config.segments);
         let carry = self.decide(tokens, carry, gradient, |rows, [z_h, z_l], heads| {
@@ -207,7 +212,7 @@ impl Hrm {
         Trace { segments, carry }
     }
 
-    /// Runs every segment, gives each one's state and heads to `after_segment`, and returns the carry.
+    /// Runs every segment, passes its state and heads to `after_segment`, and returns the carry.
     fn decide(
         &self,
         tokens: &Tensor,
@@ -283,7 +288,7 @@ impl Hrm {
         self.config.carry.close(&rows, [&z_h, &z_l])
     }
 
-    /// The vectors that `zH` and `zL` start from, `[2, d]` in the activations' kind.
+    /// Returns the initial vectors of `zH` and `zL`, `[2, d]` in the activations' kind.
     fn initial(&self) -> Tensor {
         let fixed = self.parameters.fixed();
         Tensor::stack(

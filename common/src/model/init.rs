@@ -1,29 +1,30 @@
-//! Initial values, from an RNG of our own so that a seed gives the same bits on every run and device.
+//! Initial values, from our own random generator, so that a seed gives the same bits in every run and on every device.
 
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// Standard deviation of a unit normal that is cut off at two: dividing by it makes the result's exact.
+/// Standard deviation of a unit normal distribution that is cut off at two. Division by it gives exactly the requested
+/// standard deviation.
 const CUT_STD: f64 = 0.879_625_661_034_239_8;
 
-/// How a tensor starts.
+/// The distribution of initial values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Init {
-    /// Every element is this.
+    /// One value for all elements.
     Constant(f32),
-    /// Truncated normal: cut off at two standard deviations of the uncut normal, which is widened so
-    /// that what is left has exactly this standard deviation (as HRM's published code does).
+    /// A normal distribution that is cut off at two of its standard deviations, and scaled so that the result has
+    /// exactly this standard deviation (as in HRM's published code).
     TruncatedNormal(f64),
 }
 
 impl Init {
-    /// LeCun's rule for a matrix that maps `fan_in` inputs: standard deviation `1 / sqrt(fan_in)`.
+    /// Returns LeCun's distribution for a matrix with `fan_in` inputs: standard deviation `1 / sqrt(fan_in)`.
     pub(super) fn lecun(fan_in: usize) -> Self {
         Self::TruncatedNormal(1.0 / (fan_in as f64).sqrt())
     }
 }
 
-/// The one source of initial values of a model.
+/// The random source of all initial values of a model.
 pub(super) struct Initialiser(Xoshiro256PlusPlus);
 
 impl Initialiser {
@@ -41,10 +42,10 @@ impl Initialiser {
         }
     }
 
-    /// A unit normal (Box-Muller), drawn again until it is within two.
+    /// Draws from a unit normal distribution (Box-Muller), again until the value is within two.
     fn cut_normal(&mut self) -> f64 {
         loop {
-            // 1 - [0, 1) leaves out the zero whose logarithm is infinite.
+            // 1 - [0, 1) excludes zero, whose logarithm is infinite.
             let radius = (-2.0 * (1.0 - self.0.random::<f64>()).ln()).sqrt();
             let value = radius * (std::f64::consts::TAU * self.0.random::<f64>()).cos();
             if value.abs() <= 2.0 {

@@ -4,17 +4,17 @@ use tch::{Device, Kind, Tensor};
 
 use super::rows::Rows;
 
-/// `x w^T` for rows `[B * P, inputs]` and a weight `[outputs, inputs]`: rows `[B * P, outputs]`.
+/// Returns `x w^T`, rows `[B * P, outputs]`, for rows `[B * P, inputs]` and a weight `[outputs, inputs]`.
 ///
-/// In 32 bits on a CPU this is written as a 1 x 1 convolution. oneDNN runs that with every vector unit the
-/// machine has, where the BLAS behind `linear` stays with half of them on some: forward and backward take
-/// half the time on a Zen 5.
+/// In 32 bits on a CPU it is computed as a 1 x 1 convolution, because oneDNN uses all vector units of the machine for
+/// it. The BLAS behind `linear` uses half of them on some machines. On a Zen 5, forward and backward take half the
+/// time.
 pub(super) fn linear(rows: &Rows, x: &Tensor, weight: &Tensor) -> Tensor {
     if x.kind() != Kind::Float || x.device() != Device::Cpu {
         return x.linear(weight, None::<Tensor>);
     }
     let (outputs, inputs) = weight.size2().expect("a weight is a matrix");
-    // libtorch hands 1 x 1 convolutions to oneDNN from 16 images on, so positions play the images.
+    // libtorch uses oneDNN for 1 x 1 convolutions of 16 images or more, so positions take the place of images.
     x.view([rows.positions(), rows.batch, 1, inputs])
         .permute([0, 3, 1, 2])
         .conv2d(

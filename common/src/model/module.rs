@@ -1,4 +1,4 @@
-//! H and L.
+//! The recurrent modules H and L.
 
 use tch::Tensor;
 
@@ -8,7 +8,7 @@ use super::parameters::Declaration;
 use super::places::Places;
 use super::rows::Rows;
 
-/// One of the two recurrent modules: a stack of blocks behind an injection.
+/// A recurrent module, H or L: an injection followed by a stack of blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Module {
     blocks: Vec<Block>,
@@ -27,7 +27,7 @@ impl Module {
         Self { blocks }
     }
 
-    /// The next `z` from `z` and what is injected, all rows `[B * P, d]`.
+    /// Returns the next `z` from `z` and `injection`, all of them rows `[B * P, d]`.
     pub(super) fn forward(
         &self,
         weights: &[Tensor],

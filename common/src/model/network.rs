@@ -8,10 +8,10 @@ use super::module::Module;
 use super::parameters::{Declaration, Index};
 use crate::env::Grid;
 
-/// Bias at which the published halt head starts: it never wants to halt.
+/// Initial bias of the published halt head, with which it never halts.
 const HALT_BIAS: f32 = -5.0;
 
-/// The model's parts, as places in the list of parameters.
+/// The model's parts, as indices into the list of parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
     pub(super) embedding: Embedding,

@@ -1,11 +1,11 @@
-//! Where the numbers live: one flat vector of everything trainable, and named views into it.
+//! The storage of parameters: one flat vector of everything trainable, and named views into it.
 
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::error::LoadError;
 use super::init::{Init, Initialiser};
 
-/// Name, shape and start of one tensor.
+/// Name, shape and initial values of one tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Declared {
     pub(super) name: String,
@@ -19,18 +19,18 @@ impl Declared {
     }
 }
 
-/// Place of a tensor in [`Parameters::leaves`] or [`Parameters::fixed`].
+/// The index of a tensor in [`Parameters::leaves`] or [`Parameters::fixed`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Index(usize);
 
 impl Index {
-    /// This tensor among `tensors`, which are in the order of the list it was declared in.
+    /// Returns this tensor from `tensors`, which must be in the order of declaration.
     pub(super) fn of(self, tensors: &[Tensor]) -> &Tensor {
         &tensors[self.0]
     }
 }
 
-/// The list of tensors that the parts of a model ask for, in the order of the state.
+/// The tensors that the parts of a model declare, in the order of the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Declaration {
     trainable: Vec<Declared>,
@@ -53,7 +53,7 @@ impl Declaration {
         Index(self.fixed.len() - 1)
     }
 
-    /// Every tensor, trainable first.
+    /// Returns all tensors, trainable first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Declared> {
         self.trainable.iter().chain(&self.fixed)
     }
@@ -67,7 +67,7 @@ fn declared(name: String, shape: &[usize], init: Init) -> Declared {
     }
 }
 
-/// The tensors of one model. See [`Hrm`](super::Hrm) for what is promised about the flat vector.
+/// The tensors of one model. [`Hrm`](super::Hrm) describes the flat vector.
 #[derive(Debug)]
 pub(super) struct Parameters {
     declaration: Declaration,
@@ -104,7 +104,7 @@ impl Parameters {
         }
     }
 
-    /// The same storage under leaves of its own, so that two threads never meet in one autograd node.
+    /// Returns the same storage with its own leaves, so that two threads never use the same autograd node.
     pub(super) fn share(&self) -> Self {
         let flat = self.flat.shallow_clone();
         let leaves = leaves(&self.declaration, &flat);
@@ -133,7 +133,7 @@ impl Parameters {
         &self.fixed
     }
 
-    /// Every tensor by name, trainable first; the trainable ones are the leaves themselves.
+    /// Returns all tensors by name, trainable first. The trainable ones are the leaves.
     pub(super) fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let tensors = self.leaves.iter().chain(&self.fixed);
         self.declaration
@@ -142,7 +142,7 @@ impl Parameters {
             .zip(tensors)
     }
 
-    /// Copies `named` in place, or nothing at all.
+    /// Copies `named` in place. Copies nothing on an error.
     pub(super) fn load(&mut self, named: &[(String, Tensor)]) -> Result<(), LoadError> {
         let mut sources = Vec::with_capacity(named.len());
         for declared in self.declaration.iter() {

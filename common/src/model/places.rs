@@ -1,4 +1,4 @@
-//! Where tokens stand, as far as attention itself has to know.
+//! The position encodings that act inside attention.
 
 use tch::{Device, Kind, Tensor};
 
@@ -7,16 +7,16 @@ use crate::env::Grid;
 
 const ROTARY_BASE: f64 = 10_000.0;
 
-/// By how much a score falls with every cell of distance from where the head looks.
+/// The amount by which a score falls per cell of distance from the head's target.
 const SLOPE: f64 = 2.0;
 
-/// The part of [`Position`] that acts on queries and keys. What the embedding adds is elsewhere.
+/// The part of [`Position`] that acts on queries and keys. The learned part is in the embedding.
 #[derive(Debug)]
 pub(super) enum Places {
-    /// Attention cannot tell positions apart but by what the tokens carry.
+    /// No encoding inside attention.
     Unseen,
     Turned(Rotary),
-    /// Added to the scores, `[heads, P, P]`, f32.
+    /// A bias that is added to the scores, `[heads, P, P]`, f32.
     Biased(Tensor),
 }
 
@@ -43,7 +43,7 @@ impl Places {
         }
     }
 
-    /// Queries or keys `[B, heads, P, d / heads]`, told where they stand.
+    /// Encodes positions into queries or keys `[B, heads, P, d / heads]`.
     pub(super) fn turn(&self, x: Tensor) -> Tensor {
         match self {
             Self::Turned(rotary) => rotary.turn(&x),
@@ -51,7 +51,7 @@ impl Places {
         }
     }
 
-    /// What is added to the scores, `[1, heads, P, P]` of `kind`.
+    /// Returns the bias of the scores, `[1, heads, P, P]` of `kind`, if there is one.
     pub(super) fn bias(&self, kind: Kind) -> Option<Tensor> {
         match self {
             Self::Biased(bias) => Some(bias.to_kind(kind).unsqueeze(0)),
@@ -60,10 +60,12 @@ impl Places {
     }
 }
 
-/// Scores that fall with the Manhattan distance (as ALiBi's do in one dimension, Press et al. 2022) from the
-/// cell next to the query in the head's own direction: heads share out the circle, so four look up, right,
-/// down and left. Attention so starts close to a convolution (d'Ascoli et al. 2021), and what queries and
-/// keys say can outweigh it. The prefix token attends to all cells alike, and is one step from each.
+/// Returns the directional bias, f32 `[heads, P, P]`.
+///
+/// A score falls with the Manhattan distance from the cell next to the query in the head's direction (as ALiBi's scores
+/// do in one dimension, Press et al. 2022). The directions divide the circle, so four heads look up, right, down and
+/// left. Attention therefore starts close to a convolution (d'Ascoli et al. 2021), but queries and keys can outweigh
+/// the bias. The prefix token attends to all cells equally, and is one step from each cell.
 fn directions(heads: usize, grid: Grid) -> Tensor {
     let positions = grid.len() + 1;
     let place = |position: usize| {
@@ -92,8 +94,8 @@ fn directions(heads: usize, grid: Grid) -> Tensor {
     Tensor::from_slice(&bias).view([heads, positions, positions])
 }
 
-/// Rotary position embedding (Su et al. 2021) in the half-rotation layout: dimension `i` is paired with
-/// `i + half`. The position is the flat one; the prefix is position 0.
+/// Rotary position embedding (Su et al. 2021) in the half-rotation layout: dimension `i` is paired with `i + half`.
+/// The position is the index in the flat sequence; the prefix is at position 0.
 #[derive(Debug)]
 pub(super) struct Rotary {
     /// `[P, d / heads]` each, f32.
@@ -128,7 +130,7 @@ impl Rotary {
         }
     }
 
-    /// Turns the pairs of `x` `[.., P, d / heads]` by their position's angles, in 32-bit arithmetic.
+    /// Rotates the pairs of `x` `[.., P, d / heads]` by the angles of their position, in 32-bit arithmetic.
     fn turn(&self, x: &Tensor) -> Tensor {
         let wide = x.to_kind(Kind::Float);
         let halves = wide.chunk(2, -1);
@@ -141,7 +143,7 @@ impl Rotary {
 mod tests {
     use super::*;
 
-    /// Scores of `head` from cell `from` of a 3 x 3 grid to every position.
+    /// Returns the scores of `head` from cell `from` of a 3 x 3 grid to every position.
     fn scores(heads: usize, head: i64, from: i64) -> Vec<f64> {
         let grid = Grid {
             height: 3,
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_head_at_the_edge_looks_out_and_the_prefix_at_everything() {
-        // From the corner above and to the left, upwards: every cell is as far as it is from the one outside.
+        // From the top left corner upwards: distances count from the cell outside the grid.
         let corner = [-2.0, -2.0, -4.0, -6.0, -4.0, -6.0, -8.0, -6.0, -8.0, -10.0];
         assert_eq!(scores(4, 0, 1), corner);
         assert_eq!(scores(4, 0, 0), [0.0; 10]);

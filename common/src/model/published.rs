@@ -1,8 +1,7 @@
-//! The state-dict names of the authors' checkpoints, and the way to and from ours.
+//! Converts between our tensor names and the state-dict names of the authors' checkpoints.
 //!
-//! Their tokens are the 131 character codes of a MiniHack screen and their head has a row for each; ours
-//! are [`VOCABULARY`] kinds of token and four moves. Rows without a counterpart are written as zero and
-//! not read.
+//! Their tokens are the 131 character codes of a MiniHack screen, and their head has a row for each. Ours are
+//! [`VOCABULARY`] token codes and four moves. Rows without a counterpart are written as zero and not read.
 
 use std::collections::HashMap;
 
@@ -13,12 +12,11 @@ use super::error::LoadError;
 use super::hrm::Hrm;
 use crate::env::{ACTIONS, VOCABULARY, token};
 
-/// Rows of the published embedding and head.
+/// The number of rows of the published embedding and head.
 const CODES: i64 = 131;
 
-/// The character that stands for each of our token codes. A wall is drawn as `|` (124) or `-` (45): it is
-/// read from the first and written to both. Their mazes show everything, so that [`token::UNKNOWN`] has
-/// no character of its own; it goes with the blank.
+/// The character of each of our token codes. A wall is drawn as `|` (124) or `-` (45). Its row is read from the first
+/// and written to both. Their mazes are fully observed, so [`token::UNKNOWN`] uses the blank.
 const CHARACTERS: [u8; VOCABULARY] = {
     let mut characters = [0; VOCABULARY];
     characters[token::FLOOR as usize] = b'.';
@@ -32,30 +30,31 @@ const CHARACTERS: [u8; VOCABULARY] = {
 
 const SECOND_WALL: u8 = b'-';
 
-/// The part of a name that stands for a compiled PyTorch module, wherever in the module tree that is.
+/// The part of a name that marks a compiled PyTorch module. It can occur at any level of the module tree.
 const COMPILED: &str = "_orig_mod";
 
-/// Name of our value head in the published scheme, which has none.
+/// The name of our value head, in the style of the published names, which have no value head.
 const VALUE_HEAD: &str = "model.inner.value_head.weight";
 
-/// Why weights were not read from or written to the published names.
+/// The error for weights that cannot be converted from or to the published names.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishedError {
-    /// The model has parts that the published one has not, or lacks some.
+    /// The model's parts differ from the published model's.
     #[error(
-        "only models with mixing = \"attention\", position = \"rotary\" and halt_head = true have \
-         published names; start from the paper preset"
+        "only models with model.mixing = \"attention\", model.position = \"rotary\" and model.halt_head = true have \
+         published names; start from model.preset = \"paper\""
     )]
     Configuration,
-    /// The tensors are not those of such a model.
+    /// The tensors do not fit the model.
     #[error(transparent)]
     Load(#[from] LoadError),
 }
 
-/// All tensors of a model under their published names, f32.
+/// Returns all tensors of a model under their published names, f32.
 ///
 /// # Errors
-/// When the model is not of the published form.
+///
+/// Fails when the model does not have the published form.
 pub fn to_published(model: &Hrm) -> Result<Vec<(String, Tensor)>, PublishedError> {
     check(model)?;
     let named = model.named_tensors();
@@ -65,11 +64,12 @@ pub fn to_published(model: &Hrm) -> Result<Vec<(String, Tensor)>, PublishedError
         .collect())
 }
 
-/// Loads tensors with published names into a model; all of them or, on an error, none. A value head that
-/// is absent stays as it is. Names of compiled modules are read as those of plain ones.
+/// Loads tensors with published names into a model, all of them or, on an error, none. Keeps the value head of the
+/// model if the tensors have none. Accepts the names of compiled modules.
 ///
 /// # Errors
-/// When the model is not of the published form, or a tensor is missing, unknown, there twice or of another
+///
+/// Fails when the model does not have the published form, or a tensor is missing, unknown, duplicate or of another
 /// shape.
 pub fn load_published(
     model: &mut Hrm,
@@ -126,7 +126,7 @@ fn check(model: &Hrm) -> Result<(), PublishedError> {
     }
 }
 
-/// The name without the parts that stand for compiled modules.
+/// Returns the name without the marks of compiled modules.
 fn plain_name(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|&part| part != COMPILED).collect();
     parts.join(".")
@@ -147,7 +147,7 @@ fn published_name(ours: &str) -> String {
     format!("model.inner.{name}")
 }
 
-/// `h.0.mlp.down` to `model.inner.H_level.layers.0.mlp.down_proj.weight`.
+/// Converts `h.0.mlp.down` to `model.inner.H_level.layers.0.mlp.down_proj.weight`.
 fn published_block_name(ours: &str) -> String {
     let mut parts = ours.splitn(3, '.');
     let mut part = || parts.next().unwrap_or_default();
@@ -157,7 +157,7 @@ fn published_block_name(ours: &str) -> String {
     format!("model.inner.{module}_level.layers.{layer}.{weight}_proj.weight")
 }
 
-/// Shape of our tensor in the published scheme.
+/// Returns the shape of our tensor in the published form.
 fn widened(name: &str, shape: &[i64]) -> Vec<i64> {
     match name {
         "embed.token" | "policy" => vec![CODES, shape[1]],
@@ -191,7 +191,7 @@ fn narrow(name: &str, tensor: &Tensor) -> Tensor {
     }
 }
 
-/// Row of each of our tokens in the published embedding, i64 `[VOCABULARY]` beside `tensor`.
+/// Returns the row of each of our tokens in the published embedding, i64 `[VOCABULARY]` on the device of `tensor`.
 fn characters(tensor: &Tensor) -> Tensor {
     Tensor::from_slice(&CHARACTERS.map(i64::from)).to_device(tensor.device())
 }

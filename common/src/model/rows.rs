@@ -1,14 +1,14 @@
-//! The order in which the tokens' vectors lie in memory while a decision runs.
+//! The order of the tokens' vectors in memory during a decision.
 //!
-//! Everything that treats tokens alike works on a matrix of rows `[B * P, d]` and never asks for the
-//! order. Only mixing, the carry and the read-out do.
+//! Code that treats all tokens alike works on a matrix of rows `[B * P, d]` and ignores the order. Only mixing, the
+//! carry and the read-out need it.
 
 use tch::Tensor;
 
 use super::config::Mixing;
 use crate::env::Grid;
 
-/// Rows of a batch of sequences: `S` cells and one prefix token each, `P = S + 1`.
+/// The rows of a batch of sequences, each with `S` cells and one prefix token: `P = S + 1`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows {
     pub(super) batch: i64,
@@ -19,10 +19,10 @@ pub(super) struct Rows {
 
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// Sequence after sequence, prefix first: what attention reads.
+    /// Sequence after sequence, each with the prefix first, for attention.
     Sequences,
-    /// The grids of the whole batch, then the prefixes: the grids are one dense channels-last image batch,
-    /// which is what a convolution reads without a copy.
+    /// The grids of the whole batch, then the prefixes. The grids are one dense channels-last batch of images, which a
+    /// convolution reads without a copy.
     GridsThenPrefixes,
 }
 
@@ -40,17 +40,17 @@ impl Rows {
         }
     }
 
-    /// `S`.
+    /// Returns `S`.
     pub(super) fn cells(&self) -> i64 {
         self.height * self.width
     }
 
-    /// `P`.
+    /// Returns `P`.
     pub(super) fn positions(&self) -> i64 {
         self.cells() + 1
     }
 
-    /// Rows from the cells' vectors `[B, S, d]` and the prefixes' `[B, d]`.
+    /// Returns rows from the vectors of the cells `[B, S, d]` and of the prefixes `[B, d]`.
     pub(super) fn join(&self, cells: &Tensor, prefixes: &Tensor) -> Tensor {
         let width = cells.size()[2];
         match self.order {
@@ -59,7 +59,7 @@ impl Rows {
         }
     }
 
-    /// Rows from sequences `[B, P, d]`, prefix first.
+    /// Returns rows from sequences `[B, P, d]`, prefix first.
     pub(super) fn pack(&self, sequences: &Tensor) -> Tensor {
         match self.order {
             Order::Sequences => sequences.reshape([-1, sequences.size()[2]]),
@@ -70,7 +70,7 @@ impl Rows {
         }
     }
 
-    /// Sequences `[B, P, d]`, prefix first, from rows.
+    /// Returns sequences `[B, P, d]`, prefix first, from rows.
     pub(super) fn unpack(&self, rows: &Tensor) -> Tensor {
         let width = rows.size()[1];
         match self.order {
@@ -85,13 +85,13 @@ impl Rows {
         }
     }
 
-    /// The cells' rows `[B * S, d]`, where they lie together.
+    /// Returns the rows of the cells, `[B * S, d]`. The order must be grids then prefixes.
     pub(super) fn grids(&self, rows: &Tensor) -> Tensor {
         debug_assert!(matches!(self.order, Order::GridsThenPrefixes));
         rows.narrow(0, 0, self.batch * self.cells())
     }
 
-    /// The prefixes' rows `[B, d]`.
+    /// Returns the rows of the prefixes, `[B, d]`.
     pub(super) fn prefixes(&self, rows: &Tensor) -> Tensor {
         match self.order {
             Order::Sequences => rows
@@ -101,7 +101,7 @@ impl Rows {
         }
     }
 
-    /// The last cells' rows `[B, d]`.
+    /// Returns the rows of the last cells, `[B, d]`.
     pub(super) fn last(&self, rows: &Tensor) -> Tensor {
         let width = rows.size()[1];
         match self.order {
@@ -115,8 +115,8 @@ impl Rows {
         }
     }
 
-    /// One row a sequence `[B, d]`: that of the cell `cells[b]` where `present[b]`, else the prefix's.
-    /// `cells` is i64 `[B]`, `present` bool `[B]`.
+    /// Returns one row per sequence, `[B, d]`: the row of the cell `cells[b]` if `present[b]`, otherwise of the prefix.
+    /// `cells` is i64 `[B]`, and `present` is bool `[B]`.
     pub(super) fn pick(&self, rows: &Tensor, cells: &Tensor, present: &Tensor) -> Tensor {
         let sequence = Tensor::arange(self.batch, (tch::Kind::Int64, rows.device()));
         let (cell, prefix) = match self.order {

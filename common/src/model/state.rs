@@ -1,4 +1,4 @@
-//! Weights as safetensors: f32, little-endian. Half-size files of bf16 are read too.
+//! Encodes weights as safetensors: f32, little-endian. Decodes bf16 too.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -8,18 +8,18 @@ use tch::{Kind, Tensor};
 
 use super::hrm::Hrm;
 
-/// Why bytes are no weights.
+/// The error for bytes that are not weights.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// They are not in the safetensors format, or cut short.
-    #[error("not safetensors: {0}; the file or message is damaged or something else")]
+    /// The bytes are not in the safetensors format, or are truncated.
+    #[error("not safetensors: {0}; the file or message is damaged or has another format")]
     Format(SafeTensorError),
     /// A tensor is neither f32 nor bf16.
     #[error("tensor {name} is {found:?}; convert it to F32 or BF16")]
     Dtype {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
-        /// What it is.
+        /// The dtype of the tensor.
         found: Dtype,
     },
 }
@@ -30,13 +30,13 @@ impl From<SafeTensorError> for StateError {
     }
 }
 
-/// All tensors of a model, bit for bit.
+/// Encodes all tensors of a model, bit for bit.
 pub fn encode(model: &Hrm) -> Vec<u8> {
     encode_named(&model.named_tensors(), None)
 }
 
-/// Named tensors, converted to f32, and metadata of the caller's. Without metadata the bytes depend on
-/// the names and the values only, not on the order.
+/// Encodes named tensors, converted to f32, and the caller's metadata. Without metadata the bytes do not depend on the
+/// order of the tensors.
 pub fn encode_named(
     named: &[(String, Tensor)],
     metadata: Option<HashMap<String, String>>,
@@ -47,10 +47,11 @@ pub fn encode_named(
     safetensors::serialize(views, metadata).expect("every view is as long as its shape says")
 }
 
-/// Named tensors, f32 on the CPU, out of safetensors bytes, in no particular order.
+/// Decodes safetensors into named tensors, f32 on the CPU, in no particular order.
 ///
 /// # Errors
-/// When the bytes are no safetensors, or hold anything but f32 and bf16.
+///
+/// Fails when the bytes are not safetensors, or contain a tensor that is neither f32 nor bf16.
 pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, StateError> {
     let named = SafeTensors::deserialize(bytes)?.tensors();
     named
@@ -76,7 +77,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, StateError> {
         .collect()
 }
 
-/// One tensor as the bytes of a file.
+/// The bytes of one tensor in a file.
 struct Encoded {
     shape: Vec<usize>,
     bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The token-wise half of a block.
+//! SwiGLU, the token-wise half of a block.
 
 use tch::Tensor;
 
@@ -8,7 +8,7 @@ use super::linear::linear;
 use super::parameters::{Declaration, Index};
 use super::rows::Rows;
 
-/// `down(silu(gate(x)) * up(x))` (Shazeer 2020), gate and up fused into one matrix, no biases.
+/// SwiGLU: `down(silu(gate(x)) * up(x))` (Shazeer 2020), with gate and up in one matrix and without biases.
 #[derive(Clone, Debug)]
 pub(super) struct SwiGlu {
     gate_up: Index,
@@ -36,7 +36,7 @@ impl SwiGlu {
         }
     }
 
-    /// Rows `[B * P, d]` to rows of the same shape.
+    /// Maps rows `[B * P, d]` to rows of the same shape.
     pub(super) fn forward(&self, weights: &[Tensor], rows: &Rows, x: &Tensor) -> Tensor {
         let gate_up = linear(rows, x, self.gate_up.of(weights)).chunk(2, -1);
         linear(

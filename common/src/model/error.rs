@@ -35,7 +35,7 @@ pub enum LoadError {
         found: Vec<i64>,
     },
     /// A tensor does not contain floating-point numbers.
-    #[error("tensor {name} contains {found:?}, expected floating-point numbers")]
+    #[error("tensor {name} holds {found:?}, expected floating-point numbers")]
     Kind {
         /// The name of the tensor.
         name: String,

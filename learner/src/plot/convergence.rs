@@ -1,4 +1,4 @@
-//! `convergence.svg`: how near to its end a decision is, from the carry and from the initial vectors.
+//! `convergence.svg`: the distance of a decision from its end, started from the carry and from the initial vectors.
 //!
 //! ```text
 //!              zH                      zL
@@ -14,18 +14,18 @@ use plotters::{element::DashedPathElement, prelude::*};
 use super::{Area, Axis, BLUE, FONT, INK, ORANGE, PlotError, SIDE_BY_SIDE, legend, mesh};
 use crate::analyse::{Kind, Mean, Module, Point, Start, report::words};
 
-/// The steps that are drawn, and the lengths of dash and gap in pixels; without a gap a full line.
+/// The step kinds that are drawn, with the lengths of dash and gap in pixels; no gap means a solid line.
 const STEPS: [(Kind, i32, i32); 3] = [
     (Kind::NoChange, 12, 0),
     (Kind::Change, 7, 4),
     (Kind::ClosedAhead, 2, 4),
 ];
 
-/// The picture of an analysis's curves, as SVG.
+/// Returns the picture of an analysis's curves, as SVG.
 ///
 /// # Errors
 ///
-/// [`PlotError::Draw`] when the drawing library refuses.
+/// Returns [`PlotError::Draw`] for an error of the drawing library.
 pub fn svg(points: &[Point]) -> Result<String, PlotError> {
     let mut out = String::new();
     {
@@ -125,7 +125,7 @@ mod tests {
         ]
         .concat();
         let svg = svg(&points).expect("a picture");
-        // First steps are in the tables only: carry and reset are the same there.
+        // First steps are only in the tables, because carry and reset are the same there.
         assert_eq!(svg.matches("<circle ").count(), 3 * 2 * 5);
         for text in ["zH", "zL", "segments run"] {
             assert!(svg.lines().any(|line| line == text), "{text} in {svg}");

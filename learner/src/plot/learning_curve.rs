@@ -30,15 +30,15 @@ use crate::storage::{
 };
 
 const SIZE: (u32, u32) = (900, 680);
-/// A light blue, which stays apart from the evaluation's orange for colour-blind eyes and in grey.
+/// A light blue that colour-blind readers, and readers of grey prints, can tell from the evaluation's orange.
 const TRAINING: RGBColor = RGBColor(86, 150, 210);
 const EVALUATION: RGBColor = ORANGE;
 
-/// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`, and says where it is.
+/// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`. Returns the path.
 ///
 /// # Errors
 ///
-/// When there is no log, the log cannot be read or the picture not written.
+/// Returns an error when the log is missing or invalid, or the picture cannot be written.
 pub fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
     let log = run_dir.join("metrics.jsonl");
     let records = metrics_log::read(&log).map_err(|error| match error.kind() {
@@ -60,11 +60,11 @@ pub fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
     }
 }
 
-/// The picture of a run called `name`, as SVG.
+/// Returns the picture of a run with this name, as SVG.
 ///
 /// # Errors
 ///
-/// [`PlotError::Draw`] when the drawing library refuses.
+/// Returns [`PlotError::Draw`] for an error of the drawing library.
 pub fn svg(name: &str, records: &[Record]) -> Result<String, PlotError> {
     let curve = Curve::new(records);
     let mut out = String::new();
@@ -81,11 +81,11 @@ pub fn svg(name: &str, records: &[Record]) -> Result<String, PlotError> {
     Ok(out)
 }
 
-/// What there is to draw.
+/// The data of the picture.
 struct Curve<'r> {
     train: Vec<&'r TrainRecord>,
     eval: Vec<&'r EvalRecord>,
-    /// Frames and seconds of every record, in order.
+    /// Frames and seconds of each record, in order.
     clock: Vec<(f64, f64)>,
 }
 
@@ -108,12 +108,12 @@ impl<'r> Curve<'r> {
         Self { train, eval, clock }
     }
 
-    /// Frames at the right end.
+    /// Returns the frames at the right end.
     fn frames(&self) -> f64 {
         self.clock.last().map_or(0.0, |last| last.0).max(1.0)
     }
 
-    /// Seconds of training when the run stood at `frames`, straight lines between the records.
+    /// Returns the seconds of training at `frames`, linear between the records.
     fn seconds(&self, frames: f64) -> f64 {
         let after = self.clock.partition_point(|(at, _)| *at < frames);
         match (
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
     use crate::storage::records::{Evaluation, WalkBy};
 
-    /// A made-up run of 400,000 frames that learns, with `evals` evaluations.
+    /// Returns an invented run of 400,000 frames that learns, with `evals` evaluations.
     fn run(evals: u64) -> Vec<Record> {
         let share = |frames: f64| 1.0 / (1.0 + (-(frames - 140_000.0) / 30_000.0).exp());
         let train = (1..=120_u64).map(|i| {

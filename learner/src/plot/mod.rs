@@ -1,4 +1,4 @@
-//! Pictures, as SVG: what they share. One file a picture.
+//! Draws SVG pictures, one file per picture; this file holds the shared parts.
 
 mod convergence;
 mod learning_curve;
@@ -23,10 +23,10 @@ const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(55, 60, 68);
 const GRID: RGBColor = RGBColor(228, 230, 234);
 
-/// Why there is no picture.
+/// Errors of drawing a picture.
 #[derive(Debug, Error)]
 pub enum PlotError {
-    /// The folder is none of a run.
+    /// The folder is not the folder of a run.
     #[error("{0}: holds no metrics.jsonl; give a run's folder, such as runs/four-rooms")]
     NoRun(PathBuf),
     /// The log cannot be read.
@@ -37,7 +37,7 @@ pub enum PlotError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         reason: io::Error,
     },
     /// The picture could not be drawn.
@@ -54,22 +54,22 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Two colours that stay apart for colour-blind eyes and in grey (Okabe & Ito 2008).
+/// Two colours that colour-blind readers, and readers of grey prints, can tell apart (Okabe & Ito 2008).
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const ORANGE: RGBColor = RGBColor(213, 94, 0);
 
-/// Of a picture with two panels beside each other, in pixels.
+/// Size of a picture with two panels side by side, in pixels.
 const SIDE_BY_SIDE: (u32, u32) = (1080, 460);
 
 const X_LABELS: usize = 9;
 
-/// What an axis is called, and how its numbers are written.
+/// The name of an axis, and the format of its numbers.
 struct Axis<'a> {
     name: Option<&'a str>,
     label: &'a dyn Fn(&f64) -> String,
 }
 
-/// Frames of training, from left to right.
+/// The horizontal axis with frames of training.
 const FRAMES: Axis<'static> = Axis {
     name: Some("frames"),
     label: &|frames| thousands(*frames),
@@ -111,7 +111,7 @@ fn legend<'a, 'b: 'a>(
         .draw()?)
 }
 
-/// 0, 50k, 1.25M.
+/// Formats frames, for example 0, 50k, 1.25M.
 fn thousands(frames: f64) -> String {
     let (value, unit) = match frames {
         f if f >= 1e6 => (f / 1e6, "M"),
@@ -121,7 +121,7 @@ fn thousands(frames: f64) -> String {
     format!("{}{unit}", (value * 100.0).round() / 100.0)
 }
 
-/// Minutes with a decimal while there are few of them.
+/// Formats minutes, with a decimal for small values.
 fn minutes(seconds: f64) -> String {
     let minutes = seconds / 60.0;
     if minutes < 9.95 {

@@ -1,4 +1,4 @@
-//! Four panels side by side and below each other: medians over runs, and how far they spread.
+//! A picture of four panels, two per row: medians over runs, with their spread.
 
 use plotters::{
     prelude::*,
@@ -8,7 +8,7 @@ use plotters::{
 use super::{Area, Axis, BLUE, Chart, FONT, INK, ORANGE, PlotError, Unit, legend, mesh};
 
 const SIZE: (u32, u32) = (1200, 860);
-/// Colours that stay apart for colour-blind eyes (Okabe & Ito 2008), the darkest first.
+/// Colours that colour-blind readers can tell apart (Okabe & Ito 2008), the darkest first.
 const COLOURS: [RGBColor; 6] = [
     BLUE,
     ORANGE,
@@ -17,32 +17,32 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
-/// Medians of path ratios above this are left out: the interesting ones are near 1.
+/// Medians of path ratios above this are left out, because the interesting ones are near 1.
 const HIGHEST_RATIO: f64 = 4.0;
 
-/// A place of a line: the median over runs, the least and the largest.
+/// A position on a line: median, smallest and largest value over the runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spot {
-    /// Where.
+    /// The position on the horizontal axis.
     pub x: f64,
-    /// The median; like the others infinite where the runs never got there.
+    /// The median; infinite, like the others, if the runs never reached the value.
     pub median: f64,
-    /// The least.
+    /// The smallest value.
     pub low: f64,
-    /// The largest.
+    /// The largest value.
     pub high: f64,
 }
 
-/// One line of a panel; its colour is that of its place among the lines.
+/// One line of a panel; its index among the lines gives its colour.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: String,
-    /// Its places, from left to right.
+    /// The positions, from left to right.
     pub spots: Vec<Spot>,
 }
 
-/// How spread is shown.
+/// The form in which spread is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// A band around a smooth line.
@@ -54,27 +54,27 @@ pub enum Shape {
 /// One panel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
-    /// What stands above it.
+    /// The title above the panel.
     pub title: String,
-    /// What the horizontal axis is called.
+    /// The label of the horizontal axis.
     pub x_name: String,
-    /// How its numbers are written.
+    /// The unit of the horizontal axis.
     pub x_unit: Unit,
-    /// How those of the vertical axis are, which also says where it ends.
+    /// The unit of the vertical axis, which also decides where the axis ends.
     pub y_unit: Unit,
-    /// How spread is shown.
+    /// The form in which spread is drawn.
     pub shape: Shape,
-    /// What is drawn.
+    /// The lines of the panel.
     pub lines: Vec<Line>,
-    /// Where the oracle is.
+    /// The oracle's value.
     pub reference: Option<f64>,
 }
 
-/// The picture, as SVG; two panels a row.
+/// Returns the picture as SVG, with two panels per row.
 ///
 /// # Errors
 ///
-/// [`PlotError::Draw`] when the drawing library refuses.
+/// Returns [`PlotError::Draw`] for an error of the drawing library.
 pub fn svg(title: &str, panels: &[Panel]) -> Result<String, PlotError> {
     let mut out = String::new();
     {
@@ -147,7 +147,7 @@ fn draw(panel: &Panel, area: &Area<'_>, with_legend: bool) -> Result<(), PlotErr
             .label(&line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    // The lines are the same in all panels.
+    // All panels have the same lines.
     if with_legend {
         legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     }
@@ -183,7 +183,7 @@ fn bars(
     Ok(())
 }
 
-/// The right end, the bottom and the top of a panel.
+/// Returns the right end, the bottom and the top of a panel.
 fn ends(panel: &Panel) -> (f64, f64, f64) {
     let spots = || panel.lines.iter().flat_map(|line| &line.spots);
     let largest = |of: fn(&Spot) -> f64| {
@@ -200,7 +200,7 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
         .fold(0.0, f64::max);
     let lowest = spots().map(|spot| spot.low).fold(1.0, f64::min);
     let (bottom, top) = match panel.y_unit {
-        // What differs in the end mostly differs near the top.
+        // Final differences are mostly near the top.
         Unit::Share if panel.shape == Shape::Steps => ((lowest * 9.99).floor() / 10.0, 1.0),
         Unit::Share => (0.0, 1.0),
         Unit::Ratio => (1.0, (highest * 1.05).clamp(1.5, HIGHEST_RATIO)),
@@ -213,7 +213,7 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
     )
 }
 
-/// An axis has a length even where there is nothing on it.
+/// Returns a positive length of an axis, even without data.
 fn positive(end: f64) -> f64 {
     if end > 0.0 { end } else { 1.0 }
 }

@@ -1,4 +1,4 @@
-//! `reaction.svg`: how soon the chosen path changes when a door on it closes.
+//! `reaction.svg`: the time until the chosen path changes after a door on it closes.
 
 use plotters::prelude::*;
 
@@ -7,11 +7,11 @@ use crate::analyse::{Reactions, WalkerReactions};
 
 const SIZE: (u32, u32) = (640, 420);
 
-/// The picture of an analysis's reactions, as SVG.
+/// Returns the picture of an analysis's reactions, as SVG.
 ///
 /// # Errors
 ///
-/// [`PlotError::Draw`] when the drawing library refuses.
+/// Returns [`PlotError::Draw`] for an error of the drawing library.
 pub fn svg(reactions: &Reactions) -> Result<String, PlotError> {
     let mut out = String::new();
     {
@@ -30,7 +30,7 @@ pub fn svg(reactions: &Reactions) -> Result<String, PlotError> {
             .x_label_area_size(44)
             .build_cartesian_2d(-0.15..last + 0.15, 0.0..1.02)?;
         let x = Axis {
-            name: Some("moves still made along the old path in vain"),
+            name: Some("wasted moves along the old path"),
             label: &|moves| format!("{moves:.0}"),
         };
         let y = Axis {
@@ -38,7 +38,7 @@ pub fn svg(reactions: &Reactions) -> Result<String, PlotError> {
             label: &|share| format!("{:.0}%", share * 100.0),
         };
         mesh(&mut chart, x, y)?;
-        // The oracle stands a little aside, so that its intervals do not cover the model's.
+        // The oracle's points are shifted slightly, so that their intervals do not cover the model's.
         for (name, walker, colour, offset) in [
             ("model", &reactions.model, BLUE, 0.0),
             ("replanning oracle", &reactions.oracle, ORANGE, 0.06),
@@ -104,7 +104,7 @@ mod tests {
         for text in [
             "12 doors that closed on the chosen path",
             "model, with 95% interval",
-            "moves still made along the old path in vain",
+            "wasted moves along the old path",
             "100%",
         ] {
             assert!(svg.lines().any(|line| line == text), "{text} in {svg}");

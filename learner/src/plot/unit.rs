@@ -1,8 +1,8 @@
-//! How numbers are written.
+//! Formats of numbers in tables and on axes.
 
 use super::thousands;
 
-/// What a number is.
+/// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// A share, written in percent.
@@ -18,7 +18,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// As it stands in a table.
+    /// Formats a value for a table.
     pub(crate) fn in_table(self, value: f64) -> String {
         match self {
             Self::Share => format!("{:.1}%", value * 100.0),
@@ -29,7 +29,7 @@ impl Unit {
         }
     }
 
-    /// As it stands on an axis; nothing between two counts.
+    /// Formats a value for an axis. Positions between two counts have no label.
     pub(crate) fn on_axis(self, value: f64) -> String {
         match self {
             Self::Share => format!("{:.0}%", value * 100.0),

@@ -1,25 +1,24 @@
-//! Learning curves of one run.
+//! Learning curves of one run: success and path ratio over frames and time.
 
 use crate::{
     storage::records::{Evaluation, Record, WalkBy},
     training::episode_window::{FEWEST, WINDOW},
 };
 
-/// A policy and how it was measured: greedily in the evaluations, sampled over the last uniform training
-/// episodes.
+/// The way in which a policy is measured: greedily in evaluations, or sampled over the last uniform training episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acting {
-    /// Actions drawn from the policy while training.
+    /// Actions are drawn from the policy, during training.
     Sampled,
-    /// The most probable action, on held-out episodes.
+    /// The most likely action, on held-out episodes.
     Greedy,
 }
 
 impl Acting {
-    /// Both.
+    /// Both ways.
     pub(crate) const ALL: [Self; 2] = [Self::Sampled, Self::Greedy];
 
-    /// As it is called in files.
+    /// Returns the name in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sampled => "sampled",
@@ -28,7 +27,7 @@ impl Acting {
     }
 }
 
-/// How good a run was at one moment.
+/// Figures of a run at one time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     /// Frames of training.
@@ -39,11 +38,11 @@ pub struct Point {
     pub success: f64,
     /// Sum of lengths over sum of shortest paths, successes only.
     pub path_ratio: Option<f64>,
-    /// Episodes this is taken over.
+    /// Episodes in these figures.
     pub episodes: usize,
 }
 
-/// The curve of a log.
+/// Returns the curve of a log.
 pub fn of(records: &[Record], acting: Acting) -> Vec<Point> {
     match acting {
         Acting::Sampled => sampled(records),
@@ -51,8 +50,9 @@ pub fn of(records: &[Record], acting: Acting) -> Vec<Point> {
     }
 }
 
-/// Logs of before episodes were counted in the order of their beginning: after a restart all began at once, and
-/// the short ones, which succeed, ended first. A success then counts only once the window is full again.
+/// Returns the sampled curve. Older logs do not count episodes in the order of their beginning. After a restart, all
+/// episodes of such a run begin together, and short ones, which succeed, end first. A success then counts only once the
+/// window is full again.
 fn sampled(records: &[Record]) -> Vec<Point> {
     let mut curve = Vec::new();
     let (mut fewest, mut before) = (FEWEST, 0);
@@ -102,13 +102,13 @@ fn greedy(records: &[Record]) -> Vec<Point> {
     records.iter().filter_map(point).collect()
 }
 
-/// The first point at or above a success.
+/// Returns the first point with at least this success.
 pub(crate) fn first_at(curve: &[Point], success: f64) -> Option<&Point> {
     curve.iter().find(|point| point.success >= success)
 }
 
-/// The mean of a line over 0 to `until`, straight between its points, level before the first and
-/// after the last; `None` without points. The points are in order and none lies beyond `until`.
+/// Returns the mean of a line over 0 to `until`, or `None` without points. The line is straight between its points, and
+/// level before the first and after the last. The points are in order, and none is beyond `until`.
 pub(crate) fn mean_over(points: &[(f64, f64)], until: f64) -> Option<f64> {
     let (first, last) = (points.first()?, points.last()?);
     let between: f64 = points
@@ -119,8 +119,7 @@ pub(crate) fn mean_over(points: &[(f64, f64)], until: f64) -> Option<f64> {
     Some(area / until)
 }
 
-/// The line through the points at `x`, straight between two of them; `None` before the first and after
-/// the last.
+/// Returns the value at `x` of the line through the points. Returns `None` before the first point and after the last.
 pub fn at(points: &[(f64, f64)], x: f64) -> Option<f64> {
     let after = points.partition_point(|point| point.0 < x);
     let (x1, y1) = *points.get(after)?;

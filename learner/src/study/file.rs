@@ -1,4 +1,4 @@
-//! The file that describes a study.
+//! The file that describes a study: its arms, seeds and comparisons.
 //!
 //! ```toml
 //! name = "carry-vs-reset"
@@ -12,14 +12,14 @@
 //! config = "../four-rooms.toml"        # relative to this file
 //! set = { model.carry = "full" }       # on top of [set]
 //!
-//! [[comparison]]                       # what stands in one picture and one test
+//! [[comparison]]                       # one picture and its rank tests
 //! name = "four-rooms"                  # a file
 //! arms = ["full", "reset"]             # the others are tested against the first
 //! ```
 //!
-//! Where something is varied in steps, an arm also has `series = "full"` and `x = 2`, and the comparison
-//! `x_label = "segments per decision"`: it is drawn against x, one line a series, and the other series
-//! are tested against the first at each x.
+//! If a setting is varied in steps, an arm also has `series = "full"` and `x = 2`. The comparison then has `x_label =
+//! "segments per decision"`. Its picture has x on the horizontal axis and one line per series. At each x, the other
+//! series are tested against the first.
 
 use std::{
     fs, io,
@@ -31,95 +31,95 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Table;
 
-/// A study as its file has it.
+/// A study as its file describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudyFile {
-    /// What it is called.
+    /// The study's name.
     pub name: String,
-    /// Every arm is trained once with each of them.
+    /// The seeds; each arm is trained once with each of them.
     pub seeds: Vec<u64>,
     /// Settings of every arm, on top of its configuration.
     #[serde(default)]
     pub set: Table,
-    /// What is trained.
+    /// The configurations to train.
     #[serde(rename = "arm")]
     pub arms: Vec<Arm>,
-    /// What is held against each other.
+    /// The comparisons between arms.
     #[serde(default, rename = "comparison")]
     pub comparisons: Vec<Comparison>,
 }
 
-/// Runs that differ in their seed only.
+/// Runs that differ only in their seed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
-    /// What it is called, in tables and as a folder.
+    /// The arm's name, in tables and as a folder.
     pub name: String,
-    /// Its configuration, relative to the study's file.
+    /// The arm's configuration file, relative to the study's file.
     pub config: PathBuf,
-    /// Its settings, on top of those of the study.
+    /// The arm's settings, on top of those of the study.
     #[serde(default)]
     pub set: Table,
-    /// The line it is a point of.
+    /// The line to which the arm belongs as a point.
     pub series: Option<String>,
-    /// Where on that line.
+    /// The arm's position on that line.
     pub x: Option<f64>,
 }
 
-/// Arms that are held against each other.
+/// Arms that are compared with each other.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
-    /// What it is called, in the report and as a file.
+    /// The comparison's name, in the report and in file names.
     pub name: String,
-    /// Names of arms. The others are tested against the first, or, with `x_label`, the other series
-    /// against the first one's.
+    /// Names of arms. The others are tested against the first. With `x_label`, the other series are tested against the
+    /// first.
     pub arms: Vec<String>,
-    /// What the arms' x means, where they are drawn against it.
+    /// The label of the horizontal axis, if arms are drawn along x.
     pub(crate) x_label: Option<String>,
 }
 
-/// Why a study's file cannot be used.
+/// Errors of a study's file.
 #[derive(Debug, Error)]
 pub enum StudyFileError {
-    /// It could not be read.
+    /// The file cannot be read.
     #[error(
         "cannot read the study {path}: {reason}\n  remedy: name a file such as those in configs/studies/"
     )]
     Unreadable {
-        /// The file as it was named.
+        /// The path as given.
         path: String,
-        /// What the system says.
+        /// The system's message.
         reason: io::Error,
     },
-    /// It is not TOML, or has other keys than a study has.
-    #[error("{path} is no study: {reason}\n  remedy: {remedy}")]
+    /// The file is not TOML, or has unknown keys.
+    #[error("{path} is not a study: {reason}\n  remedy: {remedy}")]
     Malformed {
-        /// The file as it was named.
+        /// The path as given.
         path: String,
         /// The parser's message, with line and column.
         reason: Box<toml::de::Error>,
         /// The remedy.
         remedy: String,
     },
-    /// A value cannot be.
+    /// A value is invalid.
     #[error("invalid {key} = {value} (from {path}): {reason}\n  remedy: {remedy}")]
     Impossible {
-        /// The file as it was named.
+        /// The path as given.
         path: String,
-        /// The key, with the arm or comparison it is in.
+        /// The key, with its arm or comparison.
         key: String,
-        /// Its value.
+        /// The value.
         value: String,
-        /// Why it cannot be.
+        /// The reason why it is invalid.
         reason: String,
-        /// What to do instead.
+        /// The remedy.
         remedy: String,
     },
 }
 
-/// A fault before it is known in which file.
+/// A fault whose file is not known yet.
 struct Fault {
     key: String,
     value: String,
@@ -146,7 +146,7 @@ impl StudyFile {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or the first thing in it that cannot be.
+    /// Returns an error when the file cannot be read, or for the first invalid value.
     pub fn read(path: &Path) -> Result<Self, StudyFileError> {
         let name = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|reason| StudyFileError::Unreadable {
@@ -174,7 +174,7 @@ impl StudyFile {
         }
     }
 
-    /// The arm of that name.
+    /// Returns the arm with that name.
     pub fn arm(&self, name: &str) -> Option<&Arm> {
         self.arms.iter().find(|arm| arm.name == name)
     }
@@ -185,8 +185,8 @@ impl StudyFile {
             return fault(
                 "seeds",
                 "[]",
-                "no run would be made",
-                "give each arm a few, such as [1, 2, 3, 4, 5]",
+                "the study would have no runs",
+                "give each arm some seeds, such as [1, 2, 3, 4, 5]",
             );
         }
         if let Some(seed) = self.seeds.iter().find(|&&seed| seed > LARGEST_WHOLE) {
@@ -231,20 +231,20 @@ impl StudyFile {
                 return fault(
                     format!("comparison {:?}: x_label", comparison.name),
                     format!("{:?}", comparison.x_label.as_deref().unwrap_or_default()),
-                    format!("the arm {name:?} is no point of a line"),
+                    format!("the arm {name:?} is not a point of a line"),
                     "give it a series and an x",
                 );
             };
             if !x.is_finite() {
                 let key = format!("arm {name:?}: x");
-                return fault(key, x, "it is no place on an axis", "use a number");
+                return fault(key, x, "it is not a position on an axis", "use a number");
             }
         }
         Ok(())
     }
 }
 
-/// Names become folders and files, and stand in CSV and Markdown as they are.
+/// Checks a name, because names become folders and files, and appear in CSV and Markdown without quotes.
 fn folder(key: &str, name: &str) -> Result<(), Fault> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') {
@@ -266,7 +266,7 @@ fn distinct<T: PartialEq + std::fmt::Debug>(
     for value in values {
         if seen.contains(&value) {
             let shown = format!("{value:?}");
-            return fault(key, shown, "it is there twice", "leave one of them out");
+            return fault(key, shown, "it occurs twice", "remove one of them");
         }
         seen.push(value);
     }

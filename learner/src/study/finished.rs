@@ -1,4 +1,4 @@
-//! The finished runs of a study: what a report is made of.
+//! The finished runs of a study, the input of a report.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::study::{
     raw,
 };
 
-/// An arm with those of its runs that are finished.
+/// An arm with its finished runs.
 #[derive(Debug)]
 pub struct ArmRuns<'s> {
     /// The arm.
     pub arm: &'s Arm,
-    /// Its finished runs, in the order of the study's seeds.
+    /// The arm's finished runs, in the order of the study's seeds.
     pub runs: Vec<Run>,
 }
 
@@ -24,7 +24,7 @@ pub struct ArmRuns<'s> {
 pub struct StudyRuns<'s> {
     /// The study.
     pub study: &'s StudyFile,
-    /// Its arms, in the order of the file.
+    /// The study's arms, in the order of the file.
     pub arms: Vec<ArmRuns<'s>>,
 }
 
@@ -33,7 +33,7 @@ impl<'s> StudyRuns<'s> {
     ///
     /// # Errors
     ///
-    /// When some cannot be read, or the runs of an arm differ in more than their seed.
+    /// Returns an error when data cannot be read, or the runs of an arm differ in more than their seed.
     pub fn read(study: &'s StudyFile, results: &Path) -> anyhow::Result<Self> {
         let mut arms = Vec::new();
         for arm in &study.arms {
@@ -48,18 +48,18 @@ impl<'s> StudyRuns<'s> {
         Self::new(study, arms)
     }
 
-    /// The runs of these arms.
+    /// Takes the finished runs of these arms.
     ///
     /// # Errors
     ///
-    /// When the runs of an arm differ in more than their seed.
+    /// Returns an error when the runs of an arm differ in more than their seed.
     pub fn new(study: &'s StudyFile, arms: Vec<ArmRuns<'s>>) -> anyhow::Result<Self> {
         for ArmRuns { arm, runs } in &arms {
             for pair in runs.windows(2) {
                 let differences = raw::differences(&pair[0].effective, &pair[1].effective);
                 if let Some(d) = differences.iter().find(|d| d.key != "run.seed") {
                     bail!(
-                        "the raw data of arm {:?} are of two configurations: {} is {} for seed {} and {} for \
+                        "the raw data of arm {:?} have two configurations: {} is {} for seed {} and {} for \
                          seed {}; remove the folder of one of them",
                         arm.name,
                         d.key,
@@ -74,18 +74,18 @@ impl<'s> StudyRuns<'s> {
         Ok(Self { study, arms })
     }
 
-    /// The number of finished runs.
+    /// Returns the number of finished runs.
     pub fn runs(&self) -> usize {
         self.arms.iter().map(|arm| arm.runs.len()).sum()
     }
 
-    /// The comparisons with a finished run.
+    /// Returns the comparisons with a finished run.
     pub(crate) fn comparisons(&self) -> impl Iterator<Item = &'s Comparison> {
         let shown = |c: &&Comparison| self.arms_of(c).iter().any(|arm| !arm.runs.is_empty());
         self.study.comparisons.iter().filter(shown)
     }
 
-    /// The arms of a comparison, in its order.
+    /// Returns the arms of a comparison, in its order.
     pub(crate) fn arms_of(&self, comparison: &Comparison) -> Vec<&ArmRuns<'s>> {
         let named = |name: &String| self.arms.iter().find(|arm| &arm.arm.name == name);
         comparison.arms.iter().filter_map(named).collect()

@@ -1,4 +1,4 @@
-//! Runs that nobody made, for the tests of what is made of runs.
+//! Invented runs for tests of reports and pictures.
 
 use hrm_common::config::{Config, Layers, Override};
 
@@ -11,10 +11,10 @@ use crate::storage::{
     summary::Summary,
 };
 
-/// Frames of [`run`].
+/// Number of frames of [`run`].
 pub(crate) const FRAMES: u64 = 100_000;
 
-/// A record of training.
+/// Returns a training record.
 pub(crate) fn train(frames: u64, episodes: usize, success: f64) -> Record {
     Record::Train(TrainRecord {
         frames,
@@ -40,7 +40,7 @@ pub(crate) fn train(frames: u64, episodes: usize, success: f64) -> Record {
     })
 }
 
-/// What an evaluation found.
+/// Returns the result of an evaluation.
 pub(crate) fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evaluation {
     Evaluation {
         policy,
@@ -55,7 +55,7 @@ pub(crate) fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evalu
     }
 }
 
-/// Lengths compared with an oracle whose path ratio is 1.3; failures add a tenth.
+/// Returns lengths compared with an oracle whose path ratio is 1.3; failures add a tenth.
 pub(crate) fn versus_oracle(path_ratio: f64) -> VersusOracle {
     let ratio = |ratio: f64| LengthRatio {
         ratio,
@@ -68,7 +68,7 @@ pub(crate) fn versus_oracle(path_ratio: f64) -> VersusOracle {
     }
 }
 
-/// A record of a greedy evaluation.
+/// Returns a record of a greedy evaluation.
 pub(crate) fn eval(frames: u64, success: f64) -> Record {
     Record::Eval(EvalRecord {
         frames,
@@ -78,8 +78,8 @@ pub(crate) fn eval(frames: u64, success: f64) -> Record {
     })
 }
 
-/// What a run left behind whose success rises from 0 to `best`, beginning after the share `late` of it
-/// and taking a quarter of it.
+/// Returns the raw data of a run whose success rises from 0 to `best`. The rise begins after the share `late` of the
+/// run, and takes a quarter of the run.
 pub(crate) fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) -> RawRun {
     let success =
         |frames: u64| best * ((frames as f64 / FRAMES as f64 - late) * 4.0).clamp(0.0, 1.0);
@@ -127,7 +127,7 @@ pub(crate) fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) ->
     }
 }
 
-/// That run.
+/// Returns the run of [`raw`].
 pub(crate) fn run(seed: u64, late: f64, best: f64) -> Run {
     Run::new(seed, raw(seed, late, best, &[]))
 }

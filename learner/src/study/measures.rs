@@ -1,4 +1,4 @@
-//! What is measured of a run, and which way is better.
+//! The measures of a run, and the direction in which each is better.
 
 use hrm_common::config::Effective;
 
@@ -14,26 +14,26 @@ use crate::{
     },
 };
 
-/// The successes whose first reaching is timed, in percent.
+/// The success rates for which the time of the first reaching is reported, in percent.
 pub(crate) const THRESHOLDS: [u32; 5] = [50, 80, 90, 95, 99];
 
 /// A finished run, with its curves.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Its seed.
+    /// The run's seed.
     pub seed: u64,
-    /// Its configuration.
+    /// The run's configuration.
     pub effective: Effective,
-    /// What came out.
+    /// The run's result.
     pub summary: Summary,
-    /// Where it was made.
+    /// The machine that trained it.
     pub machine: Machine,
     sampled: Vec<Point>,
     greedy: Vec<Point>,
 }
 
 impl Run {
-    /// The run that left this behind.
+    /// Creates a run from its raw data.
     pub fn new(seed: u64, raw: RawRun) -> Self {
         Self {
             seed,
@@ -45,7 +45,7 @@ impl Run {
         }
     }
 
-    /// One of its curves.
+    /// Returns a learning curve of the run.
     pub fn curve(&self, acting: Acting) -> &[Point] {
         match acting {
             Acting::Sampled => &self.sampled,
@@ -53,12 +53,12 @@ impl Run {
         }
     }
 
-    /// When a success was first reached.
+    /// Returns the point at which a success rate was first reached.
     pub fn reached(&self, acting: Acting, percent: u32) -> Option<&Point> {
         curve::first_at(self.curve(acting), f64::from(percent) / 100.0)
     }
 
-    /// Mean success over all frames of the run: high when it learns early and well.
+    /// Returns the mean success over all frames of the run, which is high when a run learns early and well.
     pub(crate) fn mean_success(&self, acting: Acting) -> Option<f64> {
         let points: Vec<_> = self
             .curve(acting)
@@ -68,44 +68,44 @@ impl Run {
         curve::mean_over(&points, self.summary.frames as f64)
     }
 
-    /// The final evaluation of a policy.
+    /// Returns the final evaluation of a policy.
     pub(crate) fn at_the_end(&self, policy: WalkBy) -> Option<&Evaluation> {
         let evaluations = &self.summary.evaluations;
         evaluations.iter().find(|e| e.policy == policy)
     }
 
-    /// The path ratio of a final evaluation.
+    /// Returns the path ratio of a final evaluation.
     pub fn path_ratio(&self, policy: WalkBy) -> Option<f64> {
         self.at_the_end(policy)?.path_ratio
     }
 
-    /// The final greedy lengths over the oracle's, paired by episode; `None` in raw data from before
-    /// evaluations were paired.
+    /// Returns the final greedy lengths divided by the oracle's, paired by episode. Returns `None` for older raw data,
+    /// whose evaluations are not paired.
     pub fn versus_oracle(&self) -> Option<VersusOracle> {
         self.at_the_end(WalkBy::Greedy)?.versus_oracle
     }
 
-    /// The final greedy path ratio over the oracle's, each over its own successes. It divides sums over
-    /// different episodes, and is reported only where the raw data holds no paired ratios.
+    /// Returns the final greedy path ratio divided by the oracle's, each over its own successes. It divides sums over
+    /// different episodes, and is reported only for raw data without paired ratios.
     pub(crate) fn unpaired_path_to_oracle(&self) -> Option<f64> {
         Some(self.path_ratio(WalkBy::Greedy)? / self.path_ratio(WalkBy::Oracle)?)
     }
 }
 
-/// A number that sums a run up.
+/// A number that summarises a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measure {
-    /// What it is called.
+    /// The measure's name.
     pub name: &'static str,
-    /// Whether more of it is better.
+    /// True when a larger value is better.
     pub(crate) more_is_better: bool,
-    /// How it is written.
+    /// The unit of the value.
     pub(crate) unit: Unit,
-    /// Its value; `None` is worse than any.
+    /// Computes the value; `None` ranks below all other values.
     pub of: fn(&Run) -> Option<f64>,
 }
 
-/// What arms are tested for.
+/// The measures of the rank tests.
 pub(crate) const TESTED: [Measure; 5] = [
     MEAN_SAMPLED,
     Measure {
@@ -127,7 +127,7 @@ pub(crate) const MEAN_SAMPLED: Measure = Measure {
     of: |run| run.mean_success(Acting::Sampled),
 };
 
-/// How soon most episodes succeed.
+/// Frames until most episodes succeed.
 pub(crate) const FRAMES_TO_90: Measure = Measure {
     name: "frames to 90% sampled success",
     more_is_better: false,
@@ -135,7 +135,7 @@ pub(crate) const FRAMES_TO_90: Measure = Measure {
     of: |run| Some(run.reached(Acting::Sampled, 90)?.frames as f64),
 };
 
-/// How good the policy is in the end.
+/// The quality of the final policy.
 pub(crate) const FINAL_SUCCESS: Measure = Measure {
     name: "final greedy success",
     more_is_better: true,
@@ -143,7 +143,7 @@ pub(crate) const FINAL_SUCCESS: Measure = Measure {
     of: |run| Some(run.at_the_end(WalkBy::Greedy)?.success),
 };
 
-/// How short its ways are.
+/// The length of the final policy's paths.
 pub(crate) const FINAL_PATH: Measure = Measure {
     name: "final greedy path ratio",
     more_is_better: false,
@@ -152,7 +152,7 @@ pub(crate) const FINAL_PATH: Measure = Measure {
 };
 
 impl Measure {
-    /// The value, turned so that more is better and nothing is worst.
+    /// Returns the value, signed so that larger is better; a missing value ranks last.
     pub(crate) fn rank(&self, run: &Run) -> f64 {
         match (self.of)(run) {
             None => f64::NEG_INFINITY,

@@ -1,8 +1,8 @@
-//! A study: the same training with settings that differ, over several seeds, and what came out.
+//! A study: trains several configurations over several seeds, and compares the results.
 //!
 //! ```text
 //!   FILE.toml ──file──▶ arms x seeds ──plan──▶ runs, seed-major
-//!                                               │ run    each one is exactly what `train` does
+//!                                               │ run    trains each one exactly as `train` does
 //!                                               ▼
 //!   STUDY_DIR/runs/ARM/seed-N/  ──raw──▶  RESULTS/raw/ARM/seed-N/     once the run is complete
 //!                                               │ curve, spread, ranks
@@ -10,8 +10,7 @@
 //!                                         RESULTS/{report.md, *.csv, *.svg}     report, pictures
 //! ```
 //!
-//! The report is a function of the raw data and the study file alone: made again, it is the same, byte
-//! for byte.
+//! The report is a function of the raw data and the study file only. Writing it again gives the same bytes.
 
 pub mod curve;
 pub mod file;

@@ -1,4 +1,4 @@
-//! The pictures of a study, from its runs.
+//! Draws the pictures of a study from its runs.
 
 use super::{
     curve::{self, Acting, Point},
@@ -15,23 +15,23 @@ use crate::{
     storage::records::WalkBy,
 };
 
-/// Places along a learning curve at which the runs are held together.
+/// Number of positions on a learning curve at which runs are compared.
 const GRID: usize = 200;
 
-/// A picture and its file's name.
+/// A picture with its file name.
 #[derive(Debug)]
 pub(crate) struct Picture {
-    /// The file.
+    /// The file name.
     pub name: String,
-    /// What it holds.
+    /// The content.
     pub svg: String,
 }
 
-/// The pictures of a comparison.
+/// Draws the pictures of a comparison.
 ///
 /// # Errors
 ///
-/// When the drawing library refuses.
+/// Returns an error of the drawing library.
 pub(crate) fn of(
     comparison: &Comparison,
     arms: &[&ArmRuns<'_>],
@@ -62,7 +62,7 @@ pub(crate) fn of(
     Ok(pictures)
 }
 
-/// Success and path ratio, sampled and greedy, of every arm along `x`.
+/// Draws success and path ratio, sampled and greedy, of each arm along `x`.
 fn curves(
     arms: &[&ArmRuns<'_>],
     x_name: &str,
@@ -105,7 +105,7 @@ fn curves(
     panels
 }
 
-/// Median, least and largest over runs on a common grid, wherever all runs are.
+/// Returns median, smallest and largest value over runs, at the grid positions that all runs reach.
 fn together(runs: &[Vec<(f64, f64)>]) -> Vec<Spot> {
     let ends = runs.iter().filter_map(|run| Some(run.last()?.0));
     let end = ends.fold(0.0, f64::max);
@@ -118,7 +118,7 @@ fn together(runs: &[Vec<(f64, f64)>]) -> Vec<Spot> {
         .collect()
 }
 
-/// What the arms came to in the end, one line a series.
+/// Draws the final results of the arms, one line per series.
 fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
     let mut series: Vec<&str> = Vec::new();
     for arm in arms {
@@ -163,7 +163,7 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
         .into()
 }
 
-/// What was never reached is infinitely far.
+/// Returns the spot of a spread. A value that was never reached is infinite.
 fn spot(x: f64, spread: Spread) -> Spot {
     let [low, median, high] =
         [spread.low, spread.median, spread.high].map(|value| value.unwrap_or(f64::INFINITY));

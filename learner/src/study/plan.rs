@@ -1,4 +1,4 @@
-//! The runs that a study is made of.
+//! The plan of a study: its runs in order.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::file::{Arm, StudyFile, StudyFileError};
 
-/// Settings that belong to the study itself.
+/// Settings that the study itself makes.
 const OWN: [&str; 4] = [
     "run.seed",
     "run.dir",
@@ -19,33 +19,32 @@ const OWN: [&str; 4] = [
 /// One run of a study.
 #[derive(Debug, Clone)]
 pub struct PlannedRun {
-    /// The arm it belongs to.
+    /// The run's arm.
     pub arm: String,
-    /// Its seed.
+    /// The run's seed.
     pub seed: u64,
-    /// Its configuration, with its folder.
+    /// The run's configuration, with its folder.
     pub effective: Effective,
 }
 
 impl PlannedRun {
-    /// What it is called.
+    /// Returns the run's name.
     pub fn name(&self) -> String {
         format!("{} seed {}", self.arm, self.seed)
     }
 }
 
-/// Where the files of a run are, within any folder that holds some of each.
+/// Returns the relative folder of a run, within the folder of runs or of raw data.
 pub fn place(arm: &str, seed: u64) -> PathBuf {
     Path::new(arm).join(format!("seed-{seed}"))
 }
 
-/// The runs in their order: the first seed of every arm, then the second, so that a study that is
-/// interrupted is balanced. The environment's variables have no part in them: all arms are equal but
-/// for what the file says.
+/// Returns the runs in order: the first seed of each arm, then the second. An interrupted study is therefore balanced.
+/// Environment variables are ignored, so arms differ only in what the file sets.
 ///
 /// # Errors
 ///
-/// When an arm's configuration is impossible, or the file sets what the study sets itself.
+/// Returns an error when an arm's configuration is invalid, or the file sets a key that the study itself sets.
 pub fn runs(study: &StudyFile, path: &Path, study_dir: &Path) -> anyhow::Result<Vec<PlannedRun>> {
     let mut runs = Vec::new();
     for &seed in &study.seeds {
@@ -77,7 +76,7 @@ fn effective(
     }
     for (key, value) in &settings {
         if OWN.contains(&key.as_str()) {
-            return Err(impossible(&file, key, value, "the study sets it itself").into());
+            return Err(impossible(&file, key, value, "the study itself sets it").into());
         }
     }
     let run_dir = study_dir.join("runs").join(place(&arm.name, seed));
@@ -99,7 +98,7 @@ fn effective(
     })?;
     let local_actors = effective.config.learner.local_actors;
     if local_actors == 0 {
-        let reason = "a study has no actors but its own";
+        let reason = "a study has no actors other than its local actors";
         return Err(impossible(&file, "learner.local_actors", "0", reason).into());
     }
     Ok(effective)
@@ -115,7 +114,7 @@ fn impossible(path: &str, key: &str, value: &str, reason: &str) -> StudyFileErro
     }
 }
 
-/// Every value with its dotted key, as the command line would have it.
+/// Returns each value with its dotted key, in the command line's form.
 fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String)>) {
     for (name, value) in table {
         let key = match prefix {
@@ -130,7 +129,7 @@ fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String)>) {
     }
 }
 
-/// The path without the detours through folders and back that a relative path brings.
+/// Removes the `..` components that a relative path adds.
 fn tidy(path: &Path) -> PathBuf {
     let mut tidy = PathBuf::new();
     for part in path.components() {
@@ -154,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// A study in a folder of its own, with `set` for all arms.
+    /// Creates a study in its own folder, with `set` for all arms.
     fn study(set: &str) -> (tempfile::TempDir, anyhow::Result<Vec<PlannedRun>>) {
         let folder = tempfile::tempdir().expect("a folder");
         let studies = folder.path().join("studies");

@@ -1,23 +1,23 @@
 //! The exact two-sided rank test of Mann & Whitney (1947) for two small samples, ties included.
 //!
-//! Under the hypothesis that both samples come from one distribution, every way of splitting the
-//! pooled values into the two samples is equally likely. The p-value is the share of splits whose U
-//! lies at least as far from its mean as the one that was found. Ties share the mean of their ranks.
+//! Under the hypothesis that both samples have the same distribution, all splits of the pooled values into the two
+//! samples are equally likely. The p-value is the share of splits whose U is at least as far from its mean as the
+//! observed U. Ties share the mean of their ranks.
 
-/// What a test found.
+/// The result of a test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RankTest {
-    /// Pairs in which the first sample's value is the larger one; a tie is half a pair.
+    /// Number of pairs in which the first sample's value is larger; a tie counts half.
     pub u: f64,
-    /// Two-sided, exact.
+    /// The exact two-sided p-value.
     pub p: f64,
-    /// The probability that a random value of the first sample is larger than one of the second, a tie
-    /// counted half: U over the number of pairs (McGraw & Wong 1992, "common language effect size").
+    /// The probability that a random value of the first sample is larger than one of the second; a tie counts half. It
+    /// is U divided by the number of pairs (McGraw & Wong 1992, "common language effect size").
     pub(crate) larger: f64,
 }
 
-/// Compares two samples; `None` when one of them is empty. Infinite values are as good as any others;
-/// NaN ranks above all.
+/// Compares two samples. Returns `None` when one of them is empty. Infinite values are allowed; NaN ranks above all
+/// others.
 pub(crate) fn mann_whitney(first: &[f64], second: &[f64]) -> Option<RankTest> {
     if first.is_empty() || second.is_empty() {
         return None;
@@ -25,7 +25,7 @@ pub(crate) fn mann_whitney(first: &[f64], second: &[f64]) -> Option<RankTest> {
     let pooled: Vec<f64> = first.iter().chain(second).copied().collect();
     let ranks = doubled_midranks(&pooled);
     let (n, m) = (first.len(), second.len());
-    // All in halves, so that whole numbers hold midranks.
+    // In halves, so that integers hold midranks.
     let least = n * (n + 1);
     let mean = n * m;
     let doubled_u = ranks[..n].iter().sum::<usize>() - least;
@@ -45,7 +45,7 @@ pub(crate) fn mann_whitney(first: &[f64], second: &[f64]) -> Option<RankTest> {
     })
 }
 
-/// Twice the rank of every value, from 1; equal values share the mean of theirs.
+/// Returns twice the rank of each value, from 1; equal values share the mean of their ranks.
 fn doubled_midranks(values: &[f64]) -> Vec<usize> {
     let rank = |value: &f64| {
         let below = values.iter().filter(|other| other.total_cmp(value).is_lt());
@@ -55,7 +55,7 @@ fn doubled_midranks(values: &[f64]) -> Vec<usize> {
     values.iter().map(rank).collect()
 }
 
-/// How many ways there are to choose `n` of the ranks, by their sum.
+/// Counts the ways to choose `n` of the ranks, by their sum.
 fn splits_by_sum(ranks: &[usize], n: usize) -> Vec<f64> {
     let total: usize = ranks.iter().sum();
     let mut ways = vec![vec![0.0; total + 1]; n + 1];
@@ -85,7 +85,7 @@ mod tests {
         (a - b).abs() < 1e-12
     }
 
-    /// Literally: every split, by the bits of a number.
+    /// Computes the p-value literally: each split is the bits of a number.
     fn by_enumeration(first: &[f64], second: &[f64]) -> f64 {
         let pooled: Vec<f64> = first.iter().chain(second).copied().collect();
         let doubled_u = |chosen: u32| -> i64 {
@@ -145,8 +145,8 @@ mod tests {
         }
     }
 
-    /// By hand: of the six ways to choose two of (1, 2, 2, 3), with ranks 1, 2.5, 2.5, 4, U is 0.5 twice,
-    /// 2 twice and 3.5 twice.
+    /// By hand: there are six ways to choose two of (1, 2, 2, 3), with ranks 1, 2.5, 2.5, 4. U is 0.5 twice, 2 twice
+    /// and 3.5 twice.
     #[test]
     fn ties_share_their_ranks() {
         let found = test(&[1.0, 2.0], &[2.0, 3.0]);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn sample() -> impl Strategy<Value = Vec<f64>> {
-        // Few different values, so that there are ties.
+        // Few distinct values, so that ties occur.
         prop::collection::vec((0..6_u8).prop_map(f64::from), 1..6)
     }
 

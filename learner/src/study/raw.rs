@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   config.toml     the effective configuration; `hrm-learner train --config` repeats the run with it
-//!   metrics.jsonl   what was recorded while it trained
-//!   episodes.csv    one line for each episode of the final evaluations; not in raw data of older releases
-//!   machine.json    where
-//!   summary.json    what came out; written last, so that a folder with it is whole
+//!   metrics.jsonl   the records of its training
+//!   episodes.csv    one line per episode of the final evaluations; absent in raw data of older releases
+//!   machine.json    the machine that trained it
+//!   summary.json    the result; written last, so that a folder with it is complete
 //! ```
 
 use std::{
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Settings that say where things are and who may come there, and nothing about what is learnt.
+/// Settings of places and access, which do not affect learning.
 const PLACES: [&str; 18] = [
     "run.dir",
     "run.name",
@@ -50,47 +50,46 @@ const PLACES: [&str; 18] = [
     "actor.token_file",
 ];
 
-/// Where a run was made.
+/// The machine and program that made a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor, as it calls itself.
+    /// The processor's name.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
     /// Threads that shared a minibatch.
     pub threads: usize,
-    /// Where the learner's tensors were.
+    /// The device of the learner's tensors.
     pub device: String,
     /// The release of this program.
     pub version: String,
-    /// How often the run was interrupted and went on. Its window over the last episodes began anew each
-    /// time.
+    /// Number of interruptions after which the run resumed. Its window of recent episodes began empty each time.
     pub restarts: u64,
 }
 
-/// What a finished run left behind.
+/// The data of a finished run.
 #[derive(Debug, Clone)]
 pub struct RawRun {
-    /// The configuration that it had.
+    /// The run's configuration.
     pub effective: Effective,
-    /// Its log.
+    /// The run's log.
     pub records: Vec<Record>,
-    /// What came out.
+    /// The run's result.
     pub summary: Summary,
-    /// Where it was made.
+    /// The machine that made the run.
     pub machine: Machine,
 }
 
-/// The folder of a run's raw data.
+/// Returns the folder of a run's raw data.
 pub fn folder(results: &Path, arm: &str, seed: u64) -> PathBuf {
     results.join("raw").join(plan::place(arm, seed))
 }
 
-/// The raw data of a run; `None` when the run has not been finished.
+/// Reads the raw data of a run. Returns `None` when the run is not finished.
 ///
 /// # Errors
 ///
-/// When it is there and cannot be read.
+/// Returns an error when existing data cannot be read.
 pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRun>> {
     let folder = folder(results, arm, seed);
     if !folder.join(SUMMARY).exists() {
@@ -99,7 +98,7 @@ pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRu
     let summary: Summary = json(&folder.join(SUMMARY))?;
     ensure!(
         is_finished(&summary),
-        "{}: this run was not finished; remove the folder to make it again",
+        "{}: this run was not finished; remove the folder to train it again",
         folder.display()
     );
     Ok(Some(RawRun {
@@ -110,11 +109,11 @@ pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRu
     }))
 }
 
-/// Keeps the raw data of a run that has just been finished, and of its checkpoints the newest.
+/// Keeps the raw data of a run that has just finished, and only its newest checkpoint.
 ///
 /// # Errors
 ///
-/// When the file system refuses.
+/// Returns an error of the file system.
 pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Result<()> {
     let config = &run.effective.config;
     let (from, to) = (&config.run.dir, folder(results, &run.arm, run.seed));
@@ -130,23 +129,23 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
     write_json(&to.join(SUMMARY), summary)?;
     let checkpoints = from.join("checkpoints");
     let newest = checkpoint_folder::find(&checkpoints)?;
-    // The run is kept, whatever becomes of the old ones.
+    // The run is kept, even if old checkpoints cannot be removed.
     for error in checkpoint_folder::prune(&checkpoints, 1, &newest) {
         tracing::warn!(%error, "an old checkpoint cannot be removed");
     }
     Ok(())
 }
 
-/// Whether a run came to its end, the final evaluations included.
+/// Returns true when a run is complete, including its final evaluations.
 pub fn is_finished(summary: &Summary) -> bool {
     summary.complete && !summary.evaluations.is_empty()
 }
 
-/// Refuses what was made, in whole or in part, with other settings than the study has now.
+/// Rejects data that was made with other settings than the study has now.
 ///
 /// # Errors
 ///
-/// When the configuration in `folder` is another one, naming the keys and the remedy.
+/// Returns an error that names the keys and the remedy, when the configuration in `folder` differs.
 pub(crate) fn refuse_another_configuration(folder: &Path, run: &PlannedRun) -> anyhow::Result<()> {
     let path = folder.join("config.toml");
     if !path.exists() {
@@ -160,28 +159,28 @@ pub(crate) fn refuse_another_configuration(folder: &Path, run: &PlannedRun) -> a
         return Ok(());
     }
     bail!(
-        "{} holds {} made with other settings than the study has now:\n{}\n  remedy: remove that folder to \
-         make the run again, or keep it and name other folders with --results and --dir",
+        "{} holds {}, made with other settings than the study has now:\n{}\n  remedy: remove that folder to \
+         train the run again, or keep it and name other folders with --results and --dir",
         folder.display(),
         run.name(),
         differences.join("\n")
     )
 }
 
-/// A setting that two configurations do not share.
+/// A setting in which two configurations differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Its key, as `section.key`.
+    /// The key, as `section.key`.
     pub key: String,
-    /// Its value in the first, as in a TOML file.
+    /// The value in the first configuration, as in a TOML file.
     pub first: String,
-    /// Its value in the second.
+    /// The value in the second configuration.
     pub second: String,
 }
 
-/// Where two configurations differ in more than the places of things.
+/// Returns the differences of two configurations, without the settings of places.
 pub(crate) fn differences(first: &Effective, second: &Effective) -> Vec<Difference> {
-    // Both are of this program: they have the same keys in the same order.
+    // This program wrote both, so they have the same keys in the same order.
     first
         .settings()
         .into_iter()
@@ -191,7 +190,7 @@ pub(crate) fn differences(first: &Effective, second: &Effective) -> Vec<Differen
         .collect()
 }
 
-/// A configuration that a run left behind, as it was: the environment has no part in it.
+/// Reads the configuration of a finished run, without environment variables.
 fn configuration(path: &Path) -> anyhow::Result<Effective> {
     Ok(Config::load(&Layers {
         file: Some(path.to_owned()),
@@ -240,7 +239,7 @@ mod tests {
         study::{fixture, plan},
     };
 
-    /// A folder with a run that has just been finished in it, its plan, and what came out.
+    /// Creates a folder with a run that has just finished. Returns it with the run's plan and data.
     fn finished(settings: &[(&str, &str)]) -> (tempfile::TempDir, PlannedRun, RawRun) {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("runs").join(plan::place("full", 1));
@@ -285,7 +284,7 @@ mod tests {
         let left = checkpoint_folder::list(&checkpoints).expect("a folder");
         assert_eq!(left, [checkpoints.join("000000001000.safetensors")]);
 
-        // Nobody can remove a folder as a file: the run is kept all the same.
+        // A folder cannot be removed as a file; the run is kept nevertheless.
         let stuck = checkpoints.join("000000000001.safetensors");
         fs::create_dir(&stuck).expect("a folder");
         keep(&run, &made.summary, &results).expect("kept");

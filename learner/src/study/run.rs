@@ -1,4 +1,4 @@
-//! Makes the runs of a study that have not been finished, one after another.
+//! Trains the unfinished runs of a study, one after another.
 
 use std::path::Path;
 
@@ -17,29 +17,29 @@ use crate::{
     },
 };
 
-/// How far a study came.
+/// Progress of a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Runs that are finished.
     pub finished: usize,
-    /// Runs that were asked for.
+    /// Requested runs.
     pub of: usize,
 }
 
 impl Standing {
-    /// Whether all of them are.
+    /// Returns true when all requested runs are finished.
     pub(crate) fn is_complete(self) -> bool {
         self.finished == self.of
     }
 }
 
-/// Makes what is missing of `runs` until all are finished or `shutdown` is tripped; a run that is stopped
-/// goes on from its checkpoint the next time. `after_each` is called when one has been finished.
+/// Trains the unfinished runs of `runs` until all are finished or `shutdown` trips. A stopped run resumes from its
+/// checkpoint next time. Calls `after_each` after each finished run.
 ///
 /// # Errors
 ///
-/// When what is there was made with other settings, before anything is trained; when a run fails, naming
-/// it; and whatever `after_each` says.
+/// Returns an error before any training when existing data was made with other settings. Also returns the error of a
+/// failed run, with its name, and any error of `after_each`.
 pub async fn missing(
     runs: &[PlannedRun],
     results: &Path,
@@ -55,10 +55,10 @@ pub async fn missing(
             Some(raw) => times.add(run, &raw),
             None => {
                 raw::refuse_another_configuration(&run.effective.config.run.dir, run)?;
-                // Before anything is trained: a later run may be the first to need CUDA, which cannot be loaded any more
-                // once libtorch has been used without it.
+                // Checked before any training, because a later run may be the first to need CUDA. CUDA cannot be loaded
+                // after libtorch was used without it.
                 device::choose(&run.effective)
-                    .with_context(|| format!("{} cannot be made", run.name()))?;
+                    .with_context(|| format!("{} cannot be trained", run.name()))?;
                 left.push(run);
             }
         }
@@ -89,7 +89,7 @@ pub async fn missing(
     Ok(standing(0))
 }
 
-/// Trains one run, from where it was, exactly as `train` does. False when it was stopped.
+/// Trains one run from its newest checkpoint, exactly as `train` does. Returns false when it was stopped.
 async fn finish(
     run: &PlannedRun,
     results: &Path,
@@ -111,13 +111,13 @@ async fn finish(
     };
     trained.await.with_context(|| {
         format!(
-            "{} failed; what is finished stays, and the same command goes on",
+            "{} failed; finished runs are kept, and the same command goes on",
             run.name()
         )
     })
 }
 
-/// Seconds a frame, by arm.
+/// Seconds per frame, by arm.
 #[derive(Debug, Default)]
 struct Times(Vec<(String, f64)>);
 
@@ -128,7 +128,7 @@ impl Times {
         self.0.push((run.arm.clone(), time));
     }
 
-    /// What the runs will take, judged by finished ones of the same arm, or of all where there is none.
+    /// Estimates the time of the remaining runs, from finished runs of the same arm, or otherwise of all arms.
     fn of_all(&self, left: &[&PlannedRun]) -> String {
         let mean = |arm: Option<&str>| {
             let times: Vec<f64> = self
@@ -150,7 +150,7 @@ impl Times {
     }
 }
 
-/// About 2 h 10 min.
+/// Formats a duration, for example "about 2 h 10 min".
 fn about(seconds: f64) -> String {
     let minutes = (seconds / 60.0).ceil() as u64;
     match minutes {

@@ -1,28 +1,27 @@
-//! A number over seeds: the median and how far it spreads, where runs can be censored.
+//! A number over seeds: median and range, when some runs have no value.
 
-/// Median, least and largest of a number over runs. `None` stands for a value beyond all that was
-/// measured: a run that never got there. Such runs are not dropped, or those that fail most often
-/// would look best.
+/// Median, smallest and largest value of a number over runs. `None` stands for a run that never reached the value, and
+/// ranks above all measured values. Such runs are not dropped; otherwise the arms that fail most often would look best.
 ///
-/// From least to largest is also a confidence interval of the median, whatever the distribution, by
-/// order statistics: all n values lie on one side of the true median with probability 2 / 2^n.
-/// (A bootstrap of the median over five runs comes to the same interval.)
+/// The range from smallest to largest is also a confidence interval of the median, for any distribution, by order
+/// statistics. All n values are on one side of the true median with probability 2 / 2^n. (A bootstrap of the median
+/// over five runs gives the same interval.)
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
-    /// The median, the mean of the two in the middle when their number is even.
+    /// The median; for an even number, the mean of the two middle values.
     pub median: Option<f64>,
-    /// The least.
+    /// The smallest value.
     pub low: Option<f64>,
-    /// The largest.
+    /// The largest value.
     pub high: Option<f64>,
-    /// Runs.
+    /// Number of runs.
     pub runs: usize,
-    /// How many of them got there.
+    /// Number of runs that reached the value.
     pub reached: usize,
 }
 
 impl Spread {
-    /// Of these values.
+    /// Computes the spread of these values.
     pub(crate) fn of(values: impl IntoIterator<Item = Option<f64>>) -> Self {
         let mut values: Vec<f64> = values
             .into_iter()
@@ -44,7 +43,7 @@ impl Spread {
     }
 }
 
-/// The probability that least to largest of `runs` values hold the true median.
+/// Returns the probability that the range of `runs` values holds the true median.
 pub(crate) fn coverage(runs: usize) -> f64 {
     1.0 - 2.0 / 2_f64.powi(runs.max(1) as i32)
 }

@@ -1,5 +1,5 @@
-//! The numbers, for whoever plots or tests them anew. A value that does not exist, or was never reached,
-//! is an empty field. Numbers have all their digits.
+//! The report's CSV files, for other programs that plot or test the numbers. A missing or never reached value is an
+//! empty field. Numbers have all their digits.
 
 use super::rank_tests;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Names need no quotes: the study's file allows letters, digits, dashes and dots only.
+/// Joins fields to lines. Names need no quotes, because the study's file allows only letters, digits, dashes and dots.
 fn lines(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let header = std::iter::once(header.join(","));
     let rows = rows.into_iter().map(|row| row.join(","));

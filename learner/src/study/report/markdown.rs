@@ -1,4 +1,4 @@
-//! `report.md`. What the numbers mean is for a person to say, elsewhere.
+//! `report.md`: the numbers in tables. People add the interpretation elsewhere.
 
 use super::rank_tests;
 use crate::{
@@ -14,13 +14,13 @@ use crate::{
     },
 };
 
-/// The text, with the names of the pictures of each comparison.
+/// Returns the text, with the names of the pictures of each comparison.
 pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)]) -> String {
     let study = report.study;
     let mut out = vec![
         format!("# {}", study.name),
         format!(
-            "Made by `hrm-learner study`; {} of {} runs are finished. What it means is not said here.",
+            "Made by `hrm-learner study`; {} of {} runs are finished. This report holds no interpretation.",
             report.runs(),
             study.arms.len() * study.seeds.len()
         ),
@@ -30,8 +30,8 @@ pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)
         machines(report),
         "To repeat a run, from this folder:".to_owned(),
         "    hrm-learner train --config raw/ARM/seed-N/config.toml --run-dir repeated".to_owned(),
-        "With several actors the order of their unrolls depends on timing: a repetition is another run of the \
-         same kind, not the same bit for bit. That file holds every setting, the length of the run included."
+        "With several actors, the order of their unrolls depends on timing. A repeated run is therefore similar, \
+         but not equal bit for bit. The file holds all settings, including the length of the run."
             .to_owned(),
     ];
     for (comparison, pictures) in drawn {
@@ -59,14 +59,15 @@ pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)
 fn how_to_read(report: &StudyRuns<'_>) -> String {
     let runs = report.study.seeds.len();
     format!(
-        "Numbers of an arm are the median over its runs, with the least and the largest in brackets. These two \
-         hold the true median with a probability of {:.0}% for {runs} runs, whatever the distribution (order \
-         statistics). A run that never reached a success counts as later than all that did; where the median \
-         or the largest is such a run, it says \"never\", and how many reached it is behind the brackets where \
-         not all did. *Sampled* is over the last 500 uniform training episodes (from 100 on; after an \
-         interruption, from 500 on), *greedy* on held-out episodes, the same for all runs. A success is reached with the first record at \
-         or above it. The path ratio is the sum of the lengths walked over the sum of the shortest paths, \
-         successes only. Minutes depend on what else the machine had to do.",
+        "The numbers of an arm are the median over its runs, with the smallest and the largest in brackets. With \
+         a probability of {:.0}% for {runs} runs, this range holds the true median of any distribution (order \
+         statistics). A run that never reached a success rate counts as later than all runs that did. If the \
+         median or the largest is such a run, the table says \"never\". If not all runs reached the rate, the \
+         brackets also give the number that did. *Sampled* figures cover the last 500 uniform training episodes \
+         (at least 100; after an interruption, 500). *Greedy* figures cover held-out episodes, the same for all \
+         runs. A success rate is reached with the first record at or above it. The path ratio is the sum of the \
+         lengths walked, divided by the sum of the shortest paths, successes only. Minutes depend on the other \
+         load of the machine.",
         100.0 * coverage(runs)
     )
 }
@@ -83,7 +84,7 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-/// 123k (110k to never; 4 of 5).
+/// Formats a spread, for example 123k (110k to never; 4 of 5).
 fn shown(spread: Spread, unit: Unit) -> String {
     let show = |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |v| unit.in_table(v));
     match (spread.runs, spread.reached) {
@@ -158,7 +159,7 @@ fn machines(report: &StudyRuns<'_>) -> String {
     format!("Made on: {}.", machines.join("; "))
 }
 
-/// The settings in which the arms are not all alike.
+/// Returns a table of the settings in which the arms differ.
 fn differences(arms: &[&ArmRuns<'_>]) -> String {
     let configurations: Vec<_> = arms.iter().map(|arm| &arm.runs[0].effective).collect();
     let mut keys: Vec<String> = Vec::new();
@@ -187,12 +188,12 @@ fn differences(arms: &[&ArmRuns<'_>]) -> String {
     table(&header, rows.collect())
 }
 
-/// Explains the columns of paired ratios.
+/// Explanation of the columns of paired ratios.
 const PAIRED: &str = "The lengths over the oracle's are sums over the same episodes: those that both solve, and all \
                       with a failure counted at `env.max_steps`. `runs.csv` holds their bootstrap intervals over \
                       episodes.";
 
-/// Explains the column of unpaired ratios.
+/// Explanation of the column of unpaired ratios.
 const UNPAIRED: &str = "This raw data holds no record per episode, so the ratio over the oracle's is unpaired: it \
                         divides two path ratios, each over its walker's own successes.";
 
@@ -319,9 +320,9 @@ fn ranks(report: &StudyRuns<'_>, comparison: &Comparison) -> String {
         ]
     });
     format!(
-        "Mann and Whitney's test, exact and two-sided; the p are not corrected for how many there are. U \
-         counts the pairs of runs in which that of the arm is the better one, a tie half; the last column is \
-         their share: the probability that a run of the arm is better than one of the other.\n\n{}",
+        "Mann and Whitney's test, exact and two-sided; p is not corrected for the number of tests. U counts the \
+         pairs of runs in which the arm's run is better; a tie counts half. The last column is their share: the \
+         probability that a run of the arm is better than a run of the other.\n\n{}",
         table(&header, rows.collect())
     )
 }

@@ -1,11 +1,11 @@
-//! The report on a study: a function of its file and the raw data of its finished runs alone.
+//! The report on a study: a function of its file and the raw data of its finished runs only.
 //!
 //! ```text
-//!   report.md         all of it in words and tables
-//!   runs.csv          a line a run          csv
-//!   curves.csv        a line a point of a learning curve
-//!   thresholds.csv    a line an arm and success
-//!   tests.csv         a line a rank test
+//!   report.md         all results in words and tables
+//!   runs.csv          one line per run      csv
+//!   curves.csv        one line per point of a learning curve
+//!   thresholds.csv    one line per arm and success rate
+//!   tests.csv         one line per rank test
 //!   COMPARISON-*.svg  pictures
 //! ```
 
@@ -22,14 +22,14 @@ use crate::{
     study::{finished::StudyRuns, pictures},
 };
 
-/// The file to begin with.
+/// The file to read first.
 pub(crate) const NAME: &str = "report.md";
 
 /// Writes all files of the report on `runs`.
 ///
 /// # Errors
 ///
-/// When the file system or the drawing library refuses.
+/// Returns an error of the file system or the drawing library.
 pub fn write(runs: &StudyRuns<'_>, results: &Path) -> anyhow::Result<()> {
     for (name, text) in files(runs)? {
         let path = results.join(name);
@@ -38,7 +38,7 @@ pub fn write(runs: &StudyRuns<'_>, results: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The name and the content of every file.
+/// Returns the name and the content of each file.
 fn files(runs: &StudyRuns<'_>) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = vec![
         ("runs.csv".to_owned(), csv::runs(runs)),
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::study::{file::StudyFile, finished::ArmRuns, fixture, measures::Run, raw::RawRun};
 
-    /// Two arms of two seeds; one of the second never gets to 90%.
+    /// Two arms with two seeds; one run of the second arm never reaches 90%.
     fn study() -> StudyFile {
         let text = r#"
             name = "made-up"
@@ -135,18 +135,18 @@ mod tests {
             let line = thresholds.lines().find(|line| line.starts_with(begins));
             line.unwrap_or_else(|| panic!("{begins} in {thresholds}"))
         };
-        // At 20,000 and 32,500 frames; records every 2,000, in 2 seconds.
+        // At 20,000 and 32,500 frames; records every 2,000 frames, in 2 seconds.
         assert_eq!(
             line("full,sampled,80,"),
             "full,sampled,80,2,2,27000,20000,34000,0.44999999999999996,0.3333333333333333,0.5666666666666667"
         );
-        // One of two: the median lies with the run that never did.
+        // One of two runs reached it, so the median is the run that never did.
         assert_eq!(
             line("reset,sampled,90,"),
             "reset,sampled,90,2,1,,74000,,,1.2333333333333334,"
         );
         assert_eq!(line("reset,greedy,99,"), "reset,greedy,99,2,0,,,,,,");
-        // Evaluations every 20,000: 0.4 at 60,000 of either, then the best.
+        // Evaluations every 20,000 frames: 0.4 at 60,000 in both runs, then the best.
         assert_eq!(
             line("reset,greedy,80,"),
             "reset,greedy,80,2,2,80000,80000,80000,1.3333333333333333,1.3333333333333333,\
@@ -161,13 +161,13 @@ mod tests {
         let files = super::files(&runs).expect("drawn");
         let tests: Vec<_> = file(&files, "tests.csv").lines().collect();
         assert_eq!(tests.len(), 1 + 2 * 5, "{tests:?}");
-        // All of the first are better: U is 0, and 2 of the 6 splits are as far from the middle.
+        // All runs of the first arm are better: U is 0, and 2 of the 6 splits are as far from the middle.
         assert_eq!(
             tests[1],
             "both,mean sampled success over the run,reset,full,2,2,0,0.3333333333333333,0"
         );
         assert!(tests[6].starts_with("along,mean sampled success over the run,reset,full,"));
-        // The same paths in all runs.
+        // All runs have the same paths.
         assert_eq!(
             tests[5],
             "both,final greedy path ratio,reset,full,2,2,2,1,0.5"
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// The values of a run's line in `runs.csv`, by column.
+    /// Returns the values of a run's line in `runs.csv`, by column.
     fn csv_fields(files: &[(String, String)], columns: &[&str]) -> Vec<String> {
         let mut lines = file(files, "runs.csv").lines().map(|l| l.split(','));
         let header: Vec<_> = lines.next().expect("a header").collect();
@@ -213,7 +213,7 @@ mod tests {
         columns.iter().map(value).collect()
     }
 
-    /// Raw data of older releases holds no record per episode.
+    /// Raw data of older releases has no record per episode.
     #[test]
     fn ratios_without_records_per_episode_are_marked_as_unpaired() {
         let study = study();
@@ -239,7 +239,7 @@ mod tests {
         ];
         assert_eq!(paired, expected);
 
-        // One old run is enough: the columns of a table are the same for all.
+        // One old run is enough, because a table has the same columns for all arms.
         let mut made = made();
         made[0][0].summary.evaluations[0].versus_oracle = None;
         let runs = report_on(&study, made).expect("sound");

@@ -1,4 +1,4 @@
-//! Which arms are tested against which.
+//! Chooses the arms that are tested against each other, and tests them.
 
 use crate::study::{
     file::Comparison,
@@ -9,19 +9,19 @@ use crate::study::{
 
 /// A test of one arm against another.
 pub(crate) struct Test<'r> {
-    /// The arm it is about.
+    /// The tested arm.
     pub arm: &'r str,
-    /// The arm it is held against.
+    /// The arm that it is compared with.
     pub against: &'r str,
-    /// In what.
+    /// The compared measure.
     pub(crate) measure: Measure,
-    /// Runs of both.
+    /// Number of runs of both.
     pub runs: [usize; 2],
-    /// What was found; the effect is the probability that a run of `arm` is the better one.
+    /// The result; the effect is the probability that a run of `arm` is better.
     pub found: RankTest,
 }
 
-/// The tests of a comparison for which there are runs.
+/// Runs the tests of a comparison for which runs exist.
 pub(super) fn tests<'r>(report: &'r StudyRuns<'_>, comparison: &Comparison) -> Vec<Test<'r>> {
     let arms = report.arms_of(comparison);
     let mut tests = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn tests<'r>(report: &'r StudyRuns<'_>, comparison: &Comparison) -> V
     tests
 }
 
-/// What an arm is held against: the first of all, or, along x, the one of the first series at its x.
+/// Returns the reference of an arm: the first arm, or along x, the first series' arm at the same x.
 fn reference<'a, 'r>(
     comparison: &Comparison,
     arms: &[&'a ArmRuns<'r>],

@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(
             access.let_in(&caller, Role::Actor),
             Err(Refusal::Unauthenticated),
-            "who was let in before is not any more"
+            "a removed token no longer gives access"
         );
     }
 

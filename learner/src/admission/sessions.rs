@@ -454,7 +454,7 @@ mod tests {
         join(2).expect("room");
         assert_eq!(join(3), Err(Refusal::TooManySessions { most: 2 }));
         let again = join(1).expect("its own place");
-        assert_eq!(sessions.joined(), 3, "who was refused did not join");
+        assert_eq!(sessions.joined(), 3, "a rejected actor did not join");
         assert!(sessions.find(first).is_err());
         sessions.close(again);
         join(3).expect("room again");

@@ -41,7 +41,7 @@ pub struct Admission {
     pub newest: watch::Receiver<Weights>,
     /// Longest time that a peer may delay an unroll that the trainer waits for, or the reading of a message to it.
     pub patience: Duration,
-    /// Whether actors wait for newer weights after each unroll.
+    /// True when actors wait for newer weights after each unroll.
     pub synchronous: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How near to its end a decision is, segment by segment.
+//! The distance of a decision from its end, per segment.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::{
     probe::{Distance, Module, Probed, Start},
 };
 
-/// What happened before a step.
+/// Kind of a step, by the change of doors before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -17,16 +17,16 @@ pub enum Kind {
     NoChange,
     /// A door moved, on the chosen path or elsewhere.
     Change,
-    /// A door on the chosen path closed. Such steps are among those of [`Kind::Change`] too.
+    /// A door on the chosen path closed. Such steps also count as [`Kind::Change`].
     ClosedAhead,
 }
 
 impl Kind {
-    /// All of them, in the order of a report.
+    /// All kinds, in the order of a report.
     pub(crate) const ALL: [Self; 4] =
         [Self::First, Self::NoChange, Self::Change, Self::ClosedAhead];
 
-    /// Whether a step of this kind counts among those of `other`.
+    /// Returns true when steps of this kind also count as `other`.
     fn is_among(self, other: Self) -> bool {
         self == other || (self, other) == (Self::ClosedAhead, Self::Change)
     }
@@ -35,30 +35,30 @@ impl Kind {
 /// One point of a curve: the mean distance to the state at the end of the decision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Point {
-    /// What the decision starts from.
+    /// The state from which the decision starts.
     pub start: Start,
-    /// The steps it is a mean over.
+    /// The steps in the mean.
     pub steps: Kind,
-    /// Whose state.
+    /// The module whose state is measured.
     pub module: Module,
-    /// Segments run; 0 is what the decision starts from.
+    /// Number of segments run; 0 is the start of the decision.
     pub segment: usize,
-    /// Euclidean norm of the difference, mean over the positions.
+    /// Euclidean norm of the difference, averaged over positions.
     pub distance: Mean,
-    /// The same as a share of the norm of the state at the end.
+    /// The same distance, divided by the norm of the final state.
     pub relative: Mean,
 }
 
-/// A step that was probed.
+/// A measured step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     pub episode: usize,
     pub kind: Kind,
 }
 
-/// The curves, by start, steps, module and segment; a curve without a step is left out.
+/// Returns the curves, by start, steps, module and segment; curves without a step are left out.
 pub(super) fn points(probed: &[(Step, Probed)]) -> Vec<Point> {
-    // Means are taken over episodes, one after the other; lanes walk side by side.
+    // Sorted by episode, because means need one episode after the other, but lanes walk side by side.
     let mut probed: Vec<_> = probed.iter().collect();
     probed.sort_by_key(|(step, _)| step.episode);
     let mut points = Vec::new();

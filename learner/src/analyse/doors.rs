@@ -1,19 +1,19 @@
-//! Which doors moved between two observations of one episode.
+//! Finds the doors that moved between two observations of one episode.
 
 use hrm_common::env::token;
 
-/// The doors that moved; tiles as indices into the observation.
+/// The doors that moved; tiles are indices into the observation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Moved {
-    /// Open before, closed now.
+    /// Doors that were open and are closed now.
     pub closed: Vec<usize>,
-    /// Closed before, open now.
+    /// Doors that were closed and are open now.
     pub(crate) opened: Vec<usize>,
 }
 
 impl Moved {
-    /// Compares two observations `[S]`. Only doors become walls or stop being ones: a doorway that the
-    /// agent has just left and that closed behind it counts, the agent's own moves do not.
+    /// Compares two observations `[S]`. Only doors become or stop being walls. A doorway that closed behind the agent
+    /// counts; the agent's own moves do not.
     pub(super) fn between(before: &[u8], now: &[u8]) -> Self {
         let mut moved = Self::default();
         for (tile, (&was, &is)) in before.iter().zip(now).enumerate() {
@@ -26,7 +26,7 @@ impl Moved {
         moved
     }
 
-    /// Whether none did.
+    /// Returns true when no door moved.
     pub(super) fn is_empty(&self) -> bool {
         self.closed.is_empty() && self.opened.is_empty()
     }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn doors_that_open_and_close_are_told_apart() {
-        // Four rooms shows a closed door as a wall, the random maze as a door.
+        // The four-rooms maze shows a closed door as a wall; the random maze shows it as a door.
         for closed in [WALL, CLOSED_DOOR] {
             let before = [WALL, FLOOR, AGENT, FLOOR, closed, FLOOR];
             let now = [WALL, FLOOR, FLOOR, AGENT, FLOOR, closed];
@@ -72,7 +72,7 @@ mod tests {
         let before = [FLOOR, AGENT, FLOOR];
         let now = [FLOOR, CLOSED_DOOR, AGENT];
         assert_eq!(moved(&before, &now), ([vec![1], vec![]], false));
-        // And one that opens for the agent to step into cannot be: it moves first.
+        // A door cannot open for the agent in the same step, because the agent moves first.
         let into = [CLOSED_DOOR, AGENT, FLOOR];
         let opened = [FLOOR, FLOOR, AGENT];
         assert_eq!(moved(&into, &opened), ([vec![], vec![0]], false));

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::evaluation::figures::wilson;
 
-/// Two-sided 95% of the normal distribution.
+/// Two-sided 95% quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
 /// A mean over steps of several episodes.
@@ -12,17 +12,17 @@ const Z: f64 = 1.959_963_984_540_054;
 pub struct Mean {
     /// The mean over all steps.
     pub mean: f64,
-    /// Its 95% interval, cluster-robust: steps of one episode resemble each other, so episodes and not
-    /// steps are what was drawn independently.
+    /// The 95% interval, cluster-robust over episodes. Steps of one episode are similar, so only episodes are
+    /// independent samples.
     pub ci95: [f64; 2],
-    /// Steps.
+    /// Number of steps.
     pub count: usize,
 }
 
 impl Mean {
-    /// Of values that come with their episode, episode after episode; `None` without any. The variance is
-    /// the linearised one of a ratio of sums over episodes (Cochran, "Sampling Techniques", 1977, chapter
-    /// 6). Of a single episode it is unknown: the interval is then infinite.
+    /// Estimates the mean of values with their episodes, episode after episode. Returns `None` without values. The
+    /// variance is the linearised variance of a ratio of sums over episodes (Cochran, "Sampling Techniques", 1977,
+    /// chapter 6). For a single episode it is unknown, and the interval is infinite.
     pub(crate) fn clustered(values: &[(usize, f64)]) -> Option<Self> {
         let count = values.len();
         if count == 0 {
@@ -51,18 +51,18 @@ impl Mean {
 /// A share of a number of events.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Share {
-    /// How many of them.
+    /// Number of events that count.
     pub count: usize,
-    /// Of how many.
+    /// Number of all events.
     pub of: usize,
-    /// `count / of`; `None` of nothing.
+    /// `count / of`; `None` when `of` is 0.
     pub share: Option<f64>,
-    /// 95% Wilson score interval, as if the events were independent; there are few in an episode.
+    /// 95% Wilson score interval. It treats events as independent, because an episode has few of them.
     pub ci95: [f64; 2],
 }
 
 impl Share {
-    /// `count` of `of` events.
+    /// Creates the share of `count` in `of` events.
     pub fn of(count: usize, of: usize) -> Self {
         Self {
             count,
@@ -72,7 +72,7 @@ impl Share {
         }
     }
 
-    /// The events for which something holds.
+    /// Returns the share of events for which a condition holds.
     pub(crate) fn where_holds<T>(events: &[T], holds: impl Fn(&T) -> bool) -> Self {
         Self::of(
             events.iter().filter(|event| holds(event)).count(),
@@ -85,7 +85,7 @@ impl Share {
 mod tests {
     use super::*;
 
-    /// With one value an episode it is the textbook interval of a mean.
+    /// With one value per episode, the result is the textbook interval of a mean.
     #[test]
     fn single_steps_give_the_interval_of_a_mean() {
         let values = [1.0, 2.0, 4.0, 9.0];

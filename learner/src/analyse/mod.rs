@@ -1,18 +1,18 @@
-//! What the carry is good for: how near to its end a decision starts, and how an agent reacts to doors.
+//! Analysis of the carry: the state in which decisions start, and the agent's reaction to doors.
 //!
 //! ```text
-//!   walk         held-out episodes, greedily, as the checkpoint's own model walks them
-//!     doors      which doors closed between two observations
-//!     probe      beside each step: one long decision from the carry and one from the initial vectors
-//!     rollout    beside each door change: where the agent would go, had the doors stayed and as they are
-//!   convergence  the probes -> distance to the end, segment by segment
-//!   reaction     the rollouts -> how often and how soon the chosen path changes
+//!   walk         walks held-out episodes greedily with the checkpoint's model
+//!     doors      finds the doors that moved between two observations
+//!     probe      at a step: one long decision from the carry, and one from the initial vectors
+//!     rollout    at each door change: the agent's path with the old doors, and with the new doors
+//!   convergence  distance of probed decisions from their end, per segment
+//!   reaction     how often and how soon the chosen path changes
 //!   estimate     means and shares with their 95% intervals
 //!   report       tables and CSV
 //! ```
 //!
-//! Episodes are walked in groups, one thread a group; the same seed gives the same numbers whatever
-//! the number of threads.
+//! Episodes are walked in groups, one thread per group. The same seed gives the same numbers with any number of
+//! threads.
 
 mod convergence;
 mod doors;
@@ -44,13 +44,13 @@ pub use reaction::{Event, PATIENCE, Reaction, Reactions, WalkerReactions};
 
 use crate::evaluation::evaluate::held_out;
 
-/// Episodes that walk side by side on one thread.
+/// Number of episodes that walk side by side on one thread.
 const LANES: usize = 64;
 
-/// Of steps before which nothing happened, one in this many is probed: there are plenty.
+/// One in this many steps without a door change is probed, because such steps are plenty.
 const EVERY: usize = 4;
 
-/// What to analyse.
+/// Settings of an analysis.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The mazes.
@@ -61,31 +61,31 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// What an analysis found.
+/// The result of an analysis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Analysis {
     /// Episodes walked.
     pub episodes: usize,
     /// Seed of the episodes.
     pub seed: u64,
-    /// Segments of a probe.
+    /// Segments of each probed decision.
     pub segments: usize,
     /// Steps walked.
     pub steps: usize,
-    /// How many episodes reached the goal.
+    /// Share of episodes that reached the goal.
     pub success: Share,
-    /// Distances to the end of a decision.
+    /// Distances of decisions from their end.
     pub convergence: Vec<Point>,
-    /// What door changes did to the chosen path.
+    /// Changes of the chosen path after door changes.
     pub reactions: Reactions,
 }
 
-/// Analyses a model. `probe` must be of the same weights. `ended` is told of every group of episodes
-/// that has been walked; `None` when `stop` said so meanwhile.
+/// Analyses a model. `probe` must have the same weights. `ended` is called after each group of episodes. Returns `None`
+/// when `stop` requests it.
 ///
 /// # Errors
 ///
-/// When the mazes are impossible.
+/// Returns an error when the mazes are impossible.
 pub fn analyse(
     settings: &Settings,
     model: &Hrm,
@@ -125,14 +125,14 @@ pub fn analyse(
     }))
 }
 
-/// Every first step and every step that sees doors moved, and of the many others one in [`EVERY`], in turn
-/// over the episodes.
+/// Returns true for steps to probe: every first step, every step after a door change, and one in [`EVERY`] others. The
+/// others are shifted from episode to episode.
 fn is_probed(lane: &walk::Lane) -> bool {
     let walk::Place { episode, step } = lane.place();
     step == 0 || lane.doors_moved || (episode + step as usize).is_multiple_of(EVERY)
 }
 
-/// What some episodes came to.
+/// The results of some episodes.
 #[derive(Debug, Default)]
 struct Group {
     steps: usize,
@@ -142,7 +142,7 @@ struct Group {
 }
 
 impl Group {
-    /// Walks the held-out episodes with the given indices; `None` when `stop` says so.
+    /// Walks the held-out episodes with the given indices. Returns `None` when `stop` requests it.
     fn walk<N: Network>(
         settings: &Settings,
         episodes: Range<usize>,

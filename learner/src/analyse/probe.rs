@@ -1,4 +1,4 @@
-//! One long decision on one observation, watched segment by segment.
+//! Runs one long decision on one observation, and measures its state after each segment.
 
 use hrm_common::{
     invalid_value::InvalidValue,
@@ -7,33 +7,33 @@ use hrm_common::{
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-/// What a decision starts from.
+/// The start of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
-    /// What the decision before handed on.
+    /// The carry of the previous decision.
     Carry,
     /// The initial vectors, as at the start of an episode.
     Reset,
 }
 
-/// Whose state.
+/// A module of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Module {
-    /// zH, the slow module's.
+    /// zH, the slow module's state.
     #[serde(rename = "zH")]
     ZH,
-    /// zL, the fast module's.
+    /// zL, the fast module's state.
     #[serde(rename = "zL")]
     ZL,
 }
 
-/// How far a state is from the one that its decision ends with.
+/// The distance of a state from the final state of its decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Distance {
-    /// Euclidean norm of the difference, mean over the positions.
+    /// Euclidean norm of the difference, averaged over positions.
     pub(crate) absolute: f64,
-    /// The same as a share of the norm of the last state, mean over the positions.
+    /// The same distance divided by the norm of the final state, averaged over positions.
     pub(crate) relative: f64,
 }
 
@@ -42,16 +42,15 @@ pub(super) struct Distance {
 pub(super) struct Course {
     pub start: Start,
     pub(crate) module: Module,
-    /// Before the first segment, after the first, and so on; after the last it is 0.
+    /// Distances before the first segment and after each segment; the last one is 0.
     pub(crate) distances: Vec<Distance>,
 }
 
-/// What was measured beside one step.
+/// The measurements at one step.
 pub(super) type Probed = Vec<Course>;
 
-/// Decisions of several segments with a model's weights, beside its walk. It stays where it is: the
-/// same observation in every segment, whereas a model trained with one segment a decision saw its own
-/// move in between.
+/// Decisions of several segments with a model's weights, at steps of its walk. All segments see the same observation.
+/// In training, a model with one segment per decision saw its own moves between segments.
 #[derive(Debug)]
 pub struct Probe {
     model: Hrm,
@@ -59,11 +58,11 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A probe of `segments` segments with the weights of `model`.
+    /// Creates a probe of `segments` segments with the weights of `model`.
     ///
     /// # Errors
     ///
-    /// When a decision cannot have that many segments.
+    /// Returns an error when a decision cannot have so many segments.
     pub fn new(model: &Hrm, segments: usize) -> Result<Self, InvalidValue> {
         let config = ModelConfig {
             segments,
@@ -80,7 +79,7 @@ impl Probe {
         })
     }
 
-    /// The same probe for another thread.
+    /// Returns the same probe for another thread.
     pub fn share(&self) -> Self {
         Self {
             model: self.model.share(),
@@ -88,13 +87,13 @@ impl Probe {
         }
     }
 
-    /// Segments of a decision.
+    /// Returns the number of segments per decision.
     pub fn segments(&self) -> usize {
         self.model.config().segments
     }
 
-    /// What a decision starts from that was handed `carry`, as `[2, N, P, d]`; `None` for a model that
-    /// carries nothing.
+    /// Returns the start of a decision that receives `carry`, as `[2, N, P, d]`. Returns `None` for a model without a
+    /// carry.
     fn carried(&self, carry: &Tensor) -> Option<Tensor> {
         match self.carry {
             CarryMode::Full => Some(carry.shallow_clone()),
@@ -106,7 +105,7 @@ impl Probe {
         }
     }
 
-    /// Probes every row: tokens u8 `[N, S]`, and the carry that the walk hands to this step.
+    /// Probes each row: tokens u8 `[N, S]`, and the carry that the walk passes to this step.
     pub(super) fn measure(&self, tokens: &Tensor, carry: &Tensor) -> Vec<Probed> {
         let envs = tokens.size()[0] as usize;
         let initial = self.model.initial_carry(envs);
@@ -132,7 +131,7 @@ impl Probe {
         rows
     }
 
-    /// zH and zL `[N, P, d]` before the first segment and after each.
+    /// Returns zH and zL, `[N, P, d]` each, before the first segment and after each.
     fn states(&self, tokens: &Tensor, carry: &Tensor) -> [Vec<Tensor>; 2] {
         let trace = self.model.trace(tokens, carry, Gradient::None);
         let (mut z_h, mut z_l) = (vec![carry.get(0)], vec![carry.get(1)]);
@@ -144,7 +143,7 @@ impl Probe {
     }
 }
 
-/// The distance of each state `[N, P, d]` to the last one, for each of the N.
+/// Returns, for each of the N rows, the distance of each state `[N, P, d]` from the last one.
 fn distances(states: &[Tensor]) -> Vec<Vec<Distance>> {
     let wide: Vec<Tensor> = states.iter().map(|z| z.to_kind(Kind::Double)).collect();
     let Some(last) = wide.last() else {
@@ -212,7 +211,7 @@ mod tests {
         ];
         let found = distances(&states);
         let norms = [
-            // (2, 3) and (-1, -3); (-1, -1) and (-1, -2).
+            // The differences are (2, 3) and (-1, -3), then (-1, -1) and (-1, -2).
             [13.0_f64.sqrt(), 10.0_f64.sqrt()],
             [2.0_f64.sqrt(), 5.0_f64.sqrt()],
             [0.0, 0.0],

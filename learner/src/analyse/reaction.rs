@@ -1,10 +1,9 @@
-//! What a walker does when a door on its chosen path closes.
+//! The reaction of a walker to a door that closes on its chosen path.
 //!
-//! The chosen path is where the walker would go from here if the doors stayed as they are: its moves in
-//! a still copy of the maze, with its carry. At each step before which doors moved there are two such
-//! copies, with the same agent, carry and time: one in which the doors stayed, and the maze as it is.
-//! Walking both shows what the change of doors did and nothing else, and to the end: no later change
-//! cuts an observation short, so nothing is censored.
+//! The chosen path is the walker's path if no door moved from now on: its moves in a still copy of the maze, with its
+//! carry. A step after a door change has two such copies, with the same agent, carry and time. In one the doors have
+//! not moved; the other is the current maze. The difference between both paths shows the effect of the door change
+//! alone. Both are walked to the end. No later change cuts an observation short, so nothing is censored.
 
 use hrm_common::policy::Network;
 use serde::Serialize;
@@ -17,37 +16,37 @@ use super::{
     walk::{DoorChange, Place},
 };
 
-/// Moves in vain up to which reactions are told apart.
+/// Largest number of wasted moves that is reported separately.
 pub const PATIENCE: u32 = 8;
 
-/// What one walker made of one closed door.
+/// One walker's reaction to one closed door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reaction {
-    /// Moves in vain: moves of the old path that it still makes although they lead no nearer to the goal
-    /// any more, runs against the closed door included; up to the move that leaves the old path.
+    /// Number of wasted moves. These are moves of the old path that no longer lead nearer to the goal, including runs
+    /// against the closed door. The count ends with the move that leaves the old path.
     pub in_vain: u32,
-    /// Steps of the old path beyond the shortest one, as long as the door was open.
+    /// Steps of the old path beyond the shortest one while the door was open.
     pub extra_before: u32,
-    /// Steps of the new path beyond the shortest one there is now; `None` when it does not get there.
+    /// Steps of the new path beyond the current shortest one; `None` when it does not reach the goal.
     pub extra_after: Option<u32>,
-    /// Whether the next move is another one because the door closed.
+    /// True when the next move differs because the door closed.
     pub turned: bool,
-    /// Whether the next move would have been on a shortest path, had the door stayed open.
+    /// True when the next move would have been on a shortest path with the door open.
     pub right_before: bool,
-    /// Whether it is on a shortest path now.
+    /// True when the next move is on a current shortest path.
     pub right_after: bool,
 }
 
-/// What came of a door change.
+/// The effect of a door change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// The agent would not have reached the goal anyway: it had chosen no path.
+    /// The agent had not chosen a path to the goal before the change.
     NoPath,
     /// No door on the chosen path closed.
     Elsewhere,
-    /// A door on the chosen path closed, and there is no other way.
+    /// A door on the chosen path closed, and no other way exists.
     CutOff,
-    /// A door on the chosen path closed, and there is another way.
+    /// A door on the chosen path closed, and another way exists.
     Ahead { model: Reaction, oracle: Reaction },
 }
 
@@ -59,7 +58,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// The kind of the step that first sees it.
+    /// Returns the kind of the first step that sees the change.
     pub(super) fn kind(&self) -> Kind {
         match self.effect {
             Effect::NoPath | Effect::Elsewhere => Kind::Change,
@@ -68,7 +67,7 @@ impl Change {
     }
 }
 
-/// Rolls the paths out, each at most `steps` long; `None` when `stop` says so.
+/// Walks the paths, each for at most `steps` steps. Returns `None` when `stop` requests it.
 pub(super) fn changes<N: Network>(
     network: &N,
     changes: Vec<DoorChange>,
@@ -119,12 +118,12 @@ fn effect(change: &DoorChange, before: &Rollout, after: &Rollout, steps: u32) ->
 }
 
 impl Reaction {
-    /// Whether the new path reaches the goal.
+    /// Returns true when the new path reaches the goal.
     pub fn reached(&self) -> bool {
         self.extra_after.is_some()
     }
 
-    /// Of the paths before and after, and the steps from each tile to the goal before and after.
+    /// Compares the paths before and after, given the steps from each tile to the goal before and after.
     fn of([before, after]: [&Rollout; 2], nearness: &[Vec<Option<u32>>; 2]) -> Self {
         let nearer = |which: usize, from: usize, to: usize| match nearness[which][from] {
             Some(steps) => nearness[which][to].is_some_and(|left| left < steps),
@@ -156,7 +155,7 @@ impl Reaction {
     }
 }
 
-/// Moves of `after` along `before` that do not lead `nearer` to the goal.
+/// Counts moves that `after` shares with `before` and that do not lead `nearer` to the goal.
 fn in_vain(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u32 {
     let (mut progress, mut in_vain) = (0, 0);
     for step in after {
@@ -166,7 +165,7 @@ fn in_vain(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u
                 if step.to == old.to {
                     progress += 1;
                 } else if step.to != step.from {
-                    // What blocked the old path has opened.
+                    // The obstacle of the old path has opened.
                     break;
                 }
             }
@@ -176,57 +175,55 @@ fn in_vain(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u
     in_vain
 }
 
-/// A door on the chosen path that closed, with another way left.
+/// A door on the chosen path that closed while another way remained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// Index of the held-out episode.
     pub episode: usize,
-    /// Steps made before the first one that sees it.
+    /// Steps made before the first step that sees the change.
     pub step: u32,
-    /// What the model did.
+    /// The model's reaction.
     pub model: Reaction,
-    /// What the replanning oracle did in the same place.
+    /// The oracle's reaction at the same step.
     pub oracle: Reaction,
 }
 
-/// Reactions to doors that closed ahead.
+/// Reactions to doors that closed on the chosen path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Reactions {
-    /// Door changes met.
+    /// Number of door changes.
     pub changes: usize,
-    /// Of them: before which the agent had chosen no path that reaches the goal.
+    /// Door changes before which the agent had no path to the goal.
     pub without_path: usize,
-    /// Of them: those that closed a door on the chosen path and left no other way.
+    /// Door changes that closed a door on the chosen path and left no other way.
     pub cut_off: usize,
-    /// Of them: those that closed a door on the chosen path and left another way. What follows is about
-    /// these.
+    /// Door changes that closed a door on the chosen path and left another way. The fields below cover these changes.
     pub closed_ahead: usize,
-    /// What the model did about doors that closed ahead.
+    /// The model's reactions.
     pub model: WalkerReactions,
-    /// What the replanning oracle did in the same places.
+    /// The oracle's reactions at the same steps.
     pub oracle: WalkerReactions,
-    /// One by one, in the order of the episodes; `reaction.csv`.
+    /// All events, in the order of the episodes; written to `reaction.csv`.
     #[serde(skip)]
     pub events: Vec<Event>,
 }
 
-/// How often and how soon one walker's path changes.
+/// The share and the delay of one walker's path changes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WalkerReactions {
-    /// Share of events whose new path reaches the goal with at most k moves in vain, for k = 0 to
-    /// [`PATIENCE`].
+    /// Share of events whose new path reaches the goal with at most k wasted moves, for k = 0 to [`PATIENCE`].
     pub changed_within: Vec<Share>,
     /// Share of events whose new path reaches the goal.
     pub changed: Share,
-    /// Share of events after which the next move is another one.
+    /// Share of events after which the next move differs.
     pub turned: Share,
-    /// Share of events in which the next move would have been on a shortest path, had the door stayed open.
+    /// Share of events in which the next move would have been on a shortest path with the door open.
     pub right_before: Share,
     /// Share of events in which the next move is on a shortest path.
     pub right_after: Share,
     /// Steps of the old path beyond the shortest one; `None` without an event.
     pub extra_before: Option<Mean>,
-    /// Steps of the new path beyond the shortest one, where it reaches the goal.
+    /// Steps of the new path beyond the shortest one, for events in which it reaches the goal.
     pub extra_after: Option<Mean>,
 }
 
@@ -259,7 +256,7 @@ impl Reactions {
 }
 
 impl WalkerReactions {
-    /// Of events in the order of their episodes.
+    /// Summarises events, which are in the order of their episodes.
     fn of(events: &[Event], walker: impl Fn(&Event) -> Reaction) -> Self {
         let share = |holds: &dyn Fn(Reaction) -> bool| {
             Share::where_holds(events, |event| holds(walker(event)))
@@ -297,7 +294,7 @@ mod tests {
         steps.map(step).to_vec()
     }
 
-    /// The goal was at 4, straight east; the way round leads north.
+    /// The goal was at 4, straight east; the other way leads north.
     fn old() -> Vec<Move> {
         path([(EAST, 0, 1), (EAST, 1, 2), (EAST, 2, 3), (EAST, 3, 4)])
     }
@@ -338,7 +335,7 @@ mod tests {
         let clumsy = path([(NORTH, 0, 0), (EAST, 0, 1), (EAST, 1, 2)]);
         let new = path([(NORTH, 0, 0), (EAST, 0, 1), (NORTH, 1, 11)]);
         assert_eq!(in_vain(&clumsy, &new, northward), 2);
-        // Where that wall has opened the paths part.
+        // The paths part at the wall that has opened.
         let through = path([(NORTH, 0, 10), (EAST, 10, 11)]);
         assert_eq!(in_vain(&clumsy, &through, northward), 0);
     }

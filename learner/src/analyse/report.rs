@@ -1,10 +1,10 @@
-//! An analysis as text: the table for people, CSV for other programs.
+//! An analysis as text: a table for people, CSV files for other programs.
 
 use std::fmt::{self, Write as _};
 
 use super::{Analysis, Kind, Mean, Module, Point, Reaction, Share, Start, WalkerReactions};
 
-/// `convergence.csv`: a line for each [`Point`].
+/// Returns `convergence.csv`, with one line per [`Point`].
 pub(crate) fn convergence_csv(points: &[Point]) -> String {
     let mut csv = String::from(
         "start,steps,module,segment,count,distance,distance_low,distance_high,\
@@ -29,7 +29,7 @@ pub(crate) fn convergence_csv(points: &[Point]) -> String {
     csv
 }
 
-/// `reaction.csv`: two lines for each [`Event`](super::Event), the model's and the oracle's reaction.
+/// Returns `reaction.csv`, with two lines per [`Event`](super::Event): the model's reaction and the oracle's.
 pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
     let mut csv = String::from(
         "episode,step,walker,in_vain,extra_before,extra_after,turned,right_before,right_after\n",
@@ -55,7 +55,7 @@ pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
     csv
 }
 
-/// The table that is printed.
+/// The printed table.
 impl fmt::Display for Analysis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -111,8 +111,8 @@ impl Analysis {
         writeln!(f)
     }
 
-    /// The segments that a decision from the initial vectors runs until it is as near to its end as one
-    /// from the carry is at its start.
+    /// Returns the segments that a decision from the initial vectors needs to be as near to its end as a decision from
+    /// the carry is at its start.
     fn head_start(&self, steps: Kind, module: Module) -> Option<usize> {
         let mut curves = self
             .convergence
@@ -150,7 +150,7 @@ impl Analysis {
         };
         for k in [0, 1, 2, 4, 8] {
             row(
-                &format!("path changed, moves in vain up to {k}"),
+                &format!("path changed, wasted moves up to {k}"),
                 &|walker| {
                     walker
                         .changed_within
@@ -162,7 +162,7 @@ impl Analysis {
         row("path changed and reaches the goal", &|w| {
             percent(&w.changed)
         })?;
-        row("next move another one", &|w| percent(&w.turned))?;
+        row("next move differs", &|w| percent(&w.turned))?;
         row("next move right, had the door stayed", &|w| {
             percent(&w.right_before)
         })?;
@@ -178,7 +178,7 @@ impl Analysis {
     }
 }
 
-/// In a few words for a table or a legend.
+/// Returns a short name for a table or a legend.
 pub(crate) fn words(steps: Kind) -> &'static str {
     match steps {
         Kind::First => "first step of an episode",
@@ -225,7 +225,7 @@ impl fmt::Display for Module {
     }
 }
 
-/// As it is called in CSV and JSON.
+/// The name in CSV and JSON.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

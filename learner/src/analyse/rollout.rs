@@ -1,4 +1,4 @@
-//! Where a walker would go from a maze whose doors stay as they are.
+//! The path of a walker in a maze whose doors do not move.
 
 use hrm_common::{
     env::{Maze, Position},
@@ -8,29 +8,29 @@ use tch::Tensor;
 
 use super::walk::{decide, observe};
 
-/// One move; tiles as indices into the observation.
+/// One move; tiles are indices into the observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Move {
-    /// What was done.
+    /// The action.
     pub action: u8,
-    /// Where the agent stood.
+    /// The agent's tile before the move.
     pub from: usize,
-    /// Where it stands then: the same tile when the way was blocked.
+    /// The agent's tile after the move; the same tile when the way was blocked.
     pub to: usize,
 }
 
-/// The moves from a maze as it stands.
+/// The moves of a walker in a still maze.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rollout {
-    /// In order.
+    /// The moves in order.
     pub moves: Vec<Move>,
-    /// Whether they end on the goal. Otherwise the steps ran out.
+    /// True when the moves end at the goal, false when the steps ran out.
     pub reached: bool,
 }
 
 impl Rollout {
-    /// Walks a [still](Maze::still) maze greedily, one row of `carry` each, for at most `steps` steps;
-    /// `None` when `stop` says so.
+    /// Walks [still](Maze::still) mazes greedily, each with one row of `carry`, for at most `steps` steps. Returns
+    /// `None` when `stop` requests it.
     pub(super) fn greedy<N: Network>(
         network: &N,
         mazes: Vec<Maze>,
@@ -62,7 +62,7 @@ impl Rollout {
         Some(rollouts)
     }
 
-    /// Walks a [still](Maze::still) maze as the replanning oracle does, for at most `steps` steps.
+    /// Walks a [still](Maze::still) maze with the oracle, for at most `steps` steps.
     pub(super) fn oracle(mut maze: Maze, steps: u32) -> Self {
         let mut rollout = Self::default();
         for _ in 0..steps {
@@ -74,7 +74,7 @@ impl Rollout {
         rollout
     }
 
-    /// Makes a move; false when it ends on the goal.
+    /// Makes a move. Returns false when it ends at the goal.
     fn follow(&mut self, maze: &mut Maze, action: u8) -> bool {
         let from = agent(maze);
         self.reached = maze.step(action).flags != 0;
@@ -87,7 +87,7 @@ impl Rollout {
     }
 }
 
-/// The tile of the agent.
+/// Returns the agent's tile.
 pub(super) fn agent(maze: &Maze) -> usize {
     let Position { row, col } = maze.agent();
     row * maze.grid().width + col

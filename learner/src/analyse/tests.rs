@@ -1,4 +1,4 @@
-//! Walkers whose reaction to doors is known, and what must be found about them.
+//! Tests with walkers whose reaction to doors is known.
 
 use hrm_common::{
     env::{ACTIONS, EnvConfig, token},
@@ -11,7 +11,7 @@ use tch::{Device, Kind as Dtype, Tensor};
 use super::*;
 use crate::{evaluation::evaluate::HeldOut, storage::records::WalkBy};
 
-/// Walks by breadth-first search around the doors that it knows of. What it carries is what it knows.
+/// A walker that searches breadth-first around the doors that it knows. Its carry is its knowledge.
 struct Planner {
     env: EnvConfig,
     knows: Knows,
@@ -19,17 +19,17 @@ struct Planner {
 
 #[derive(Clone, Copy)]
 enum Knows {
-    /// The doors as they were so many steps ago.
+    /// The doors as they were this many steps ago.
     Late(i64),
     /// The doors as they were at the start of the episode.
     First,
 }
 
-/// Stands for an observation that has not been made yet.
+/// Stands for an observation that does not exist yet.
 const NOTHING: i64 = 255;
 
 impl Planner {
-    /// The first of the moves that lead nearer to the goal around the doors of `known`.
+    /// Returns the first move that leads nearer to the goal around the doors of `known`.
     fn plan(&self, known: &[u8], now: &[u8]) -> usize {
         let width = self.env.grid().width;
         let at = |tokens: &[u8], wanted| tokens.iter().position(|t| *t == wanted);
@@ -64,7 +64,7 @@ impl Planner {
 }
 
 impl Network for Planner {
-    /// `[k, N, S]`: the last k observations, or the first one.
+    /// `[k, N, S]`: the last k observations, or the first observation.
     fn initial_carry(&self, batch: usize) -> Tensor {
         let length = match self.knows {
             Knows::Late(steps) => steps,
@@ -77,7 +77,7 @@ impl Network for Planner {
     fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
         let seen = Tensor::cat(&[carry, &tokens.unsqueeze(0)], 0);
         let length = seen.size()[0];
-        // What was seen first stands for all that came before.
+        // The first observation also stands for all earlier ones.
         let known = (1..length).rev().fold(seen.get(length - 1), |later, i| {
             let earlier = seen.get(i - 1);
             later.where_self(&earlier.eq(NOTHING), &earlier)
@@ -121,7 +121,7 @@ fn four_rooms() -> Settings {
     }
 }
 
-/// More episodes than one group holds, each of them short: an untrained model walks them to their end.
+/// More episodes than one group holds, all of them short, because an untrained model walks each to its limit.
 fn briefly() -> Settings {
     Settings {
         env: EnvConfig {
@@ -175,7 +175,7 @@ fn who_replans_at_once_reacts_as_the_oracle_does() {
     }
     assert_eq!(found.without_path, 0);
     assert_eq!(found.model.changed_within[0].share, Some(1.0));
-    // The way round may begin as the old path does.
+    // The other way may begin like the old path.
     assert!(found.oracle.turned.share < Some(1.0) && found.oracle.turned.count > 0);
 }
 
@@ -185,7 +185,7 @@ fn who_learns_of_doors_two_steps_late_makes_up_to_two_moves_in_vain() {
     for Event { model, oracle, .. } in &found.events {
         assert!(!model.turned, "it does not know yet");
         assert!(model.in_vain <= 2, "{model:?}");
-        // A move in the wrong direction costs its way back too, a run against the door itself only.
+        // A move in the wrong direction also costs the way back; a run against the door costs only itself.
         let extra = model.extra_after.expect("it gets there");
         assert!(
             (model.in_vain..=2 * model.in_vain).contains(&extra),
@@ -263,7 +263,7 @@ fn every_step_is_of_one_kind_and_closed_doors_ahead_are_changes() {
     };
     assert_eq!(steps(Kind::Change), Some(found.changes));
     assert_eq!(steps(Kind::ClosedAhead), Some(found.events.len()));
-    // Of the steps before which nothing happened, one in EVERY.
+    // Of the steps without a door change, one in EVERY.
     let nothing = group.steps - four_rooms().episodes - found.changes;
     let probed = count(Kind::NoChange);
     assert!(

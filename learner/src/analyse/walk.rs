@@ -1,4 +1,4 @@
-//! The walk itself: held-out episodes side by side, greedily, with the carry as in training.
+//! Walks held-out episodes side by side, greedily, with the carry as in training.
 
 use hrm_common::{
     env::{ACTIONS, Maze},
@@ -8,14 +8,14 @@ use tch::{Kind, Tensor};
 
 use super::doors::Moved;
 
-/// An episode on its way.
+/// An episode in progress.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Its index among the held-out ones.
+    /// Index of the held-out episode.
     pub episode: usize,
-    /// Where it stands.
+    /// The maze in its current state.
     pub maze: Maze,
-    /// Whether doors moved since the last observation.
+    /// True when doors moved since the last observation.
     pub(crate) doors_moved: bool,
 }
 
@@ -31,22 +31,22 @@ pub(super) struct Place {
 /// A step before which doors moved.
 #[derive(Debug)]
 pub(super) struct DoorChange {
-    /// The first step that sees it.
+    /// The first step that sees the change.
     pub place: Place,
-    /// The maze as it would stand had the doors stayed: same agent, same goal.
+    /// The maze without the door change: same agent, same goal.
     pub(crate) stayed: Maze,
-    /// The maze as it stands, its doors kept from now on.
+    /// The current maze; its doors do not move from now on.
     pub moved: Maze,
-    /// What the agent carries into this step, axis 1 being this one episode.
+    /// The agent's carry into this step; axis 1 is this one episode.
     pub carry: Tensor,
     /// The doors that closed.
     pub closed: Vec<usize>,
 }
 
-/// What the episodes came to.
+/// The result of the walked episodes.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    /// Steps they took together.
+    /// Total steps of the episodes.
     pub steps: usize,
     /// Episodes that reached the goal.
     pub(crate) successes: usize,
@@ -54,7 +54,7 @@ pub(super) struct Walked {
     pub(crate) changes: Vec<DoorChange>,
 }
 
-/// Observations u8 `[N, S]` of some mazes.
+/// Returns the observations of some mazes, u8 `[N, S]`.
 pub(super) fn observe<'m>(mazes: impl ExactSizeIterator<Item = &'m Maze>) -> Tensor {
     let envs = mazes.len();
     let tokens: Vec<u8> = mazes.flat_map(Maze::observation).copied().collect();
@@ -62,7 +62,7 @@ pub(super) fn observe<'m>(mazes: impl ExactSizeIterator<Item = &'m Maze>) -> Ten
     Tensor::from_data_size(&tokens, &shape, Kind::Uint8)
 }
 
-/// The most probable action of each environment, and the next carry.
+/// Returns the most likely action of each environment, and the next carry.
 pub(super) fn decide<N: Network>(
     network: &N,
     tokens: &Tensor,
@@ -75,8 +75,8 @@ pub(super) fn decide<N: Network>(
     (values.chunks_exact(ACTIONS).map(greedy).collect(), carry)
 }
 
-/// Walks every lane to its end; `None` when `stop` says so. `at_tick` sees each step that is about to
-/// be made: the lanes, their observations u8 `[N, S]` and the carry that goes into the decision.
+/// Walks each lane to its end. Returns `None` when `stop` requests it. `at_tick` sees each step before it is made: the
+/// lanes, their observations u8 `[N, S]`, and the carry that enters the decision.
 pub(super) fn walk<N: Network>(
     network: &N,
     mut lanes: Vec<Lane>,
@@ -122,7 +122,7 @@ pub(super) fn walk<N: Network>(
 }
 
 impl Lane {
-    /// The step it is about to make.
+    /// Returns the step that the lane makes next.
     pub(super) fn place(&self) -> Place {
         Place {
             episode: self.episode,

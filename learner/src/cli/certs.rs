@@ -38,8 +38,8 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<()> {
     }
     let Some(_) = folder.to_str() else {
         bail!(
-            "invalid DIR = {folder:?}: it is not UTF-8, so no setting can name the files in it\n  remedy: choose a path \
-             of UTF-8 text"
+            "invalid DIR = {folder:?}: it is not UTF-8, so no setting can name the files in it\n  remedy: choose a \
+             path of UTF-8 text"
         );
     };
     certs::make(folder, host, *days)?;

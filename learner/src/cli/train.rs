@@ -42,7 +42,7 @@ pub(crate) struct TrainArgs {
     /// Address for Prometheus metrics, "" for none; the same as --set learner.metrics_listen=ADDR.
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<String>,
-    /// Resume the run in the folder from its newest checkpoint; begin it if there is none. Settings that are not given
+    /// Resume the run in the folder from its newest checkpoint; begin it if it has none. Settings that are not given
     /// keep the run's values. [env], [model] and the seed cannot change.
     #[arg(long)]
     resume: bool,

@@ -52,8 +52,8 @@ pub struct RunState {
     pub optimizer_steps: u64,
     /// Sessions opened so far.
     pub sessions_joined: u64,
-    /// Seconds of training so far, over all restarts, as [`TrainingClock`](crate::run::training_clock::TrainingClock) counts
-    /// them.
+    /// Seconds of training so far, over all restarts, as
+    /// [`TrainingClock`](crate::run::training_clock::TrainingClock) counts them.
     pub seconds: f64,
     /// Level and outcomes of the distance curriculum.
     pub curriculum: CurriculumState,

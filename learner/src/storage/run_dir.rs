@@ -133,7 +133,7 @@ impl RunDir {
     }
 
     /// Opens the folder; creates it if missing. With `resume` the run in it resumes from its newest checkpoint, or
-    /// begins if there is none.
+    /// begins if it has none.
     ///
     /// # Errors
     ///

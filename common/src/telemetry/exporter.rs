@@ -21,30 +21,30 @@ use crate::{
     listen::{self, ListenError},
 };
 
-/// From a tenth of a tick of the small model to the save of a large one, in seconds.
+/// Upper bounds in seconds, from a tenth of a tick of the small model to the save of a large model.
 const STAGE_BUCKETS: [f64; 14] = [
     1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
 ];
 
-/// In versions: a batch of the defaults makes 32, and their bound is 256.
+/// Upper bounds in versions. With the defaults a batch makes 32 versions, and `learner.max_policy_lag` is 256.
 const LAG_BUCKETS: [f64; 12] = [
     0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0, 128.0, 256.0, 512.0,
 ];
 
-/// Histograms keep every sample until they are drained; this bounds how many that can be.
+/// Time between two drains of the histograms, which keep every sample until then.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What `Content-Type` Prometheus's text format has.
+/// The `Content-Type` of Prometheus's text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Why there is no endpoint.
+/// The error that prevents the endpoint.
 #[derive(Debug, Error)]
 pub enum ExporterError {
     /// The address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The recorder cannot be built, or another one has been installed before.
-    #[error("metrics cannot be recorded: {0}")]
+    /// The recorder cannot be built, or a recorder is already installed.
+    #[error("cannot record metrics: {0}")]
     Recorder(BuildError),
 }
 
@@ -62,12 +62,12 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Where `/metrics` is served, with the port that was given or found.
+    /// The address that serves `/metrics`, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Binds `address` (`key` in the configuration) and serves what the recorder holds.
+    /// Binds `address` (`key` in the configuration) and serves the metrics of `recorder`.
     async fn serve(
         recorder: PrometheusHandle,
         address: SocketAddr,
@@ -99,7 +99,7 @@ impl Exporter {
     }
 }
 
-/// Answers what comes in at these connections, for ever.
+/// Answers the requests on `connections`, until it is dropped.
 async fn answer_all(mut connections: Connections, pages: Router) {
     let mut open = JoinSet::new();
     loop {
@@ -112,7 +112,7 @@ async fn answer_all(mut connections: Connections, pages: Router) {
     }
 }
 
-/// Answers the requests of one connection. The headers of each must arrive within the limit for silence.
+/// Answers the requests of one connection. The headers of each must arrive within the port's idle timeout.
 async fn answer(connection: Connection, pages: Router) {
     let answered = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -121,7 +121,7 @@ async fn answer(connection: Connection, pages: Router) {
         .serve_connection(TokioIo::new(connection), TowerToHyperService::new(pages))
         .await;
     if let Err(error) = answered {
-        tracing::debug!(%error, "a connection for metrics ended");
+        tracing::debug!(%error, "a metrics connection ended");
     }
 }
 
@@ -134,11 +134,11 @@ impl Drop for Exporter {
 /// Records the metrics of this process from now on and serves them at `http://ADDRESS/metrics`.
 /// Must be called within a tokio runtime, once in a process.
 ///
-/// `key` is the address's name in the configuration, for the error message.
+/// `key` is the address's key in the configuration, for the error message.
 ///
 /// # Errors
 ///
-/// [`ExporterError::Listen`] where the address cannot be bound; nothing is recorded then.
+/// [`ExporterError::Listen`] when the address cannot be bound; nothing is recorded then.
 pub async fn install(
     address: SocketAddr,
     key: &'static str,

@@ -1,13 +1,13 @@
-//! The labels of metrics, and every value that is known beforehand.
+//! The labels of metrics, and the label values that are known in advance.
 
 use metrics::Label;
 
-/// A label, or none: what a metric is split by.
+/// The label that splits a metric into series, or [`Unlabelled`].
 pub trait Labelled: Sized {
-    /// The label as Prometheus has it.
+    /// Returns the labels for Prometheus.
     fn labels(&self) -> Vec<Label>;
 
-    /// Every value that is known beforehand, so that counters can start at 0.
+    /// Returns the values that are known in advance. Their counters start at 0.
     fn known() -> Vec<Self>;
 }
 
@@ -35,10 +35,10 @@ macro_rules! label {
         }
 
         impl $name {
-            /// How many values there are.
+            /// The number of values.
             pub const COUNT: usize = [$(Self::$variant),*].len();
 
-            /// The label's value.
+            /// Returns the label's value.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $value,)*
@@ -59,75 +59,75 @@ macro_rules! label {
 }
 
 label! {
-    /// What an actor spends its time on.
+    /// A stage of an actor's loop.
     ActorStage = "stage" {
-        /// The model's forward and the choice of actions.
+        /// The model's forward pass and the choice of actions.
         Infer = "infer",
-        /// The mazes.
+        /// Steps of the mazes.
         Step = "step",
-        /// Making a message of an unroll.
+        /// Encoding of an unroll.
         Encode = "encode",
-        /// Waiting for leave to make another unroll, or for weights.
+        /// Waiting for a credit or for weights.
         Wait = "wait",
     }
 }
 
 label! {
-    /// What the learner's trainer spends its time on.
+    /// A stage of the learner's training loop.
     LearnerStage = "stage" {
         /// Waiting for unrolls.
         Wait = "wait",
-        /// Stacking unrolls to a batch.
+        /// Stacking unrolls into a batch.
         Batch = "batch",
-        /// Recomputing carries, logits and values with the present weights.
+        /// Recomputing carries, logits and values with the current weights.
         Recompute = "recompute",
-        /// V-trace targets.
+        /// Computing the V-trace targets.
         Vtrace = "vtrace",
-        /// Forward, backward and optimiser over the minibatches.
+        /// Forward and backward passes and optimiser steps over the minibatches.
         Passes = "passes",
         /// Encoding and publishing weights.
         Publish = "publish",
-        /// Saving.
+        /// Saving a checkpoint.
         Checkpoint = "checkpoint",
     }
 }
 
 label! {
-    /// Why an unroll that was sound did not reach training.
+    /// The reason why training did not use a valid unroll.
     DropReason = "reason" {
-        /// Its policy was too old.
+        /// Its policy lag was above `learner.max_policy_lag`.
         Stale = "stale",
-        /// Its session had been replaced by a newer one of the same actor.
+        /// Its session was fenced.
         Fenced = "fenced",
-        /// No update on its batch had a finite gradient and left finite weights.
+        /// No update on its batch had a finite gradient and finite resulting weights.
         NotFinite = "not_finite",
-        /// The learner stopped before its turn came.
+        /// The learner stopped before it was trained on.
         Stopped = "stopped",
     }
 }
 
 label! {
-    /// What a learner writes while it trains.
+    /// A file that the learner writes while it trains.
     RunFile = "file" {
         /// A checkpoint.
         Checkpoint = "checkpoint",
-        /// An old checkpoint, which was to be removed.
+        /// An old checkpoint that is to be removed.
         OldCheckpoint = "old_checkpoint",
         /// `metrics.jsonl`.
         Metrics = "metrics",
-        /// `ledger.jsonl` and what belongs to it.
+        /// `ledger.jsonl` and its companion files.
         Ledger = "ledger",
-        /// Weights of an evaluation that is still to be made, and results that no longer hold.
+        /// The weights of a pending evaluation, and outdated results.
         Evaluation = "evaluation",
     }
 }
 
 label! {
-    /// How an episode ended.
+    /// The end of an episode.
     Outcome = "outcome" {
-        /// At the goal.
+        /// The agent reached the goal.
         Success = "success",
-        /// Out of steps.
+        /// The episode reached `env.max_steps`.
         Truncated = "truncated",
     }
 }
@@ -137,11 +137,11 @@ label! {
     LossTerm = "term" {
         /// The policy gradient.
         Policy = "policy",
-        /// The value's error.
+        /// The value loss.
         Value = "value",
-        /// The policy's entropy, before its cost.
+        /// The policy's entropy, before it is multiplied by its cost.
         Entropy = "entropy",
-        /// The weighted sum.
+        /// The weighted sum of the other terms.
         Total = "total",
     }
 }
@@ -149,21 +149,21 @@ label! {
 label! {
     /// An importance weight that V-trace clips.
     Clip = "weight" {
-        /// Clipped at rho-bar.
+        /// rho, clipped at rho-bar.
         Rho = "rho",
-        /// Clipped at c-bar.
+        /// c, clipped at c-bar.
         C = "c",
     }
 }
 
 label! {
-    /// Why somebody was turned away before anything that they sent was read.
+    /// The reason why a connection or call was rejected before its content was read.
     CallRefused = "reason" {
         /// Too many connections.
         Connections = "connections",
-        /// No TLS handshake: plaintext, another protocol, or no certificate that is trusted.
+        /// A failed TLS handshake: plaintext, another protocol, or no trusted certificate.
         Handshake = "handshake",
-        /// Too many actors joined.
+        /// Too many joined actors.
         Sessions = "sessions",
         /// Too many uploads.
         Uploads = "uploads",
@@ -174,7 +174,7 @@ label! {
     }
 }
 
-/// The field of a message that made the learner refuse it.
+/// The field for which the learner rejected a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Field(pub &'static str);
 
@@ -188,7 +188,7 @@ impl Labelled for Field {
     }
 }
 
-/// The release that is running, and as what.
+/// The release of the running process, and its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Build {
     /// The role.
@@ -210,7 +210,7 @@ impl Labelled for Build {
     }
 }
 
-/// What a learner trains.
+/// The run that a learner trains.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunInfo {
     /// `run.name`.
@@ -221,9 +221,9 @@ pub struct RunInfo {
     pub preset: String,
     /// `model.carry`.
     pub carry: String,
-    /// `rollout.synchronous`: whether the learner waits while actors act.
+    /// `rollout.synchronous`.
     pub synchronous: bool,
-    /// The device of the learner's tensors: `cpu`, or `cuda:0`.
+    /// The device of the learner's tensors: `cpu` or `cuda:0`.
     pub device: String,
 }
 
@@ -246,10 +246,10 @@ impl Labelled for RunInfo {
     }
 }
 
-/// What a process is. One that trains alone is both.
+/// The role of a process. `hrm-learner train` has both roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Steps mazes.
+    /// Plays mazes.
     Actor,
     /// Trains.
     Learner,

@@ -1,4 +1,4 @@
-//! Log lines, on standard error unless the caller has a better place.
+//! Log lines, written to standard error or to a writer of the caller.
 
 use std::{
     ffi::OsStr,
@@ -14,16 +14,16 @@ use tracing_subscriber::{
 
 use crate::config::{LogFormat, LogLevel, TelemetryConfig};
 
-/// What the targets of this project's own log lines begin with.
+/// The prefix of the targets of this project's log lines.
 const OWN_TARGETS: &str = "hrm";
 
-/// Logging has been set up before.
+/// Logging is already set up.
 #[derive(Debug, Error)]
-#[error("logging cannot be set up: {0}")]
+#[error("cannot set up logging: {0}")]
 pub struct LoggingError(tracing_subscriber::util::TryInitError);
 
-/// Writes this process's log lines to `writer` from now on: `std::io::stderr`, or something that
-/// knows how not to tear what is drawn there.
+/// Writes this process's log lines to `writer` from now on: `std::io::stderr`, or a writer that does not disturb a
+/// progress bar there.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ where
         .map_err(LoggingError)
 }
 
-/// True when standard error is a terminal that draws lines again and in colour.
+/// True when standard error is a terminal that can redraw lines and show colours.
 pub fn stderr_redraws() -> bool {
     redraws(
         io::stderr().is_terminal(),
@@ -48,7 +48,7 @@ pub fn stderr_redraws() -> bool {
     )
 }
 
-/// A terminal of unknown kind, or a dumb one, such as that of an editor, takes text and nothing else.
+/// True when a terminal of this `TERM` can redraw lines. An unknown or dumb terminal shows plain text only.
 fn redraws(terminal: bool, kind: Option<&OsStr>) -> bool {
     terminal && kind.is_some_and(|kind| !kind.is_empty() && kind != "dumb")
 }
@@ -61,7 +61,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // Otherwise a line that cannot be written is told by `eprintln!`, which panics where standard error is full.
+    // Otherwise a failed write is reported with `eprintln!`, which panics when standard error is full.
     let layer = fmt::layer()
         .with_writer(writer)
         .with_ansi(colour)
@@ -73,7 +73,7 @@ where
     tracing_subscriber::registry().with(layer.with_filter(filter(config.log_level)))
 }
 
-/// Libraries are heard when something is wrong, or when everything is asked for.
+/// Returns the filter for a level. It hides the lines of libraries below `warn`, unless the level is `trace`.
 fn filter(level: LogLevel) -> Targets {
     let own = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    /// What is written while `work` runs.
+    /// Returns the log lines written while `work` runs.
     fn written(log_format: LogFormat, log_level: LogLevel, work: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();

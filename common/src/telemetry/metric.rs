@@ -1,4 +1,4 @@
-//! The kinds of metrics: constants whose type says what they are and which label they take.
+//! The types of metrics: counter, gauge and histogram, each with its label.
 
 use std::marker::PhantomData;
 
@@ -6,14 +6,14 @@ use metrics::Unit;
 
 use super::labels::{Labelled, Role, Unlabelled};
 
-/// What is known about a metric before it has a value.
+/// The description of a metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Description {
-    /// The name, as scraped.
+    /// The name in Prometheus.
     pub name: &'static str,
-    /// What it counts or measures.
+    /// The help text.
     pub help: &'static str,
-    /// In what.
+    /// The unit.
     pub unit: Unit,
     pub(super) describe: fn(&'static str, Unit, &'static str),
     pub(super) start: fn(&'static str),
@@ -33,19 +33,19 @@ macro_rules! kind {
                 Self { name, label: PhantomData }
             }
 
-            /// The name, as scraped.
+            /// The name in Prometheus.
             pub const fn name(&self) -> &'static str {
                 self.name
             }
 
-            /// The handle for one value of the label.
+            /// Returns the handle for one value of the label.
             pub fn with(&self, label: L) -> metrics::$handle {
                 metrics::$macro!(self.name, label.labels())
             }
         }
 
         impl $kind {
-            /// The handle.
+            /// Returns the handle.
             pub fn get(&self) -> metrics::$handle {
                 self.with(Unlabelled)
             }
@@ -54,15 +54,15 @@ macro_rules! kind {
 }
 
 kind! {
-    /// Something that only rises.
+    /// A number that only rises.
     Counter, Counter, counter
 }
 kind! {
-    /// Something that rises and falls.
+    /// A number that rises and falls.
     Gauge, Gauge, gauge
 }
 kind! {
-    /// Something whose distribution matters.
+    /// A distribution of numbers.
     Histogram, Histogram, histogram
 }
 
@@ -71,7 +71,7 @@ impl<L: Labelled> Counter<L> {
         metrics::describe_counter!(name, unit, help);
     }
 
-    /// A counter that is not there until the first time is one whose first rise no rate can see.
+    /// Starts the counters at 0. Prometheus cannot compute a rate from the first increase of a new counter.
     pub(super) fn start(name: &'static str) {
         for label in L::known() {
             Self::new(name).with(label).absolute(0);
@@ -96,7 +96,7 @@ impl<L> Histogram<L> {
 }
 
 impl Description {
-    /// Whether a process in this role has this metric.
+    /// True when a process in this role has this metric.
     pub(super) fn belongs_to(&self, role: Role) -> bool {
         self.name.starts_with(&format!("hrm_{}_", role.as_str()))
     }

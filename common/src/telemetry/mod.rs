@@ -1,11 +1,11 @@
-//! What a process says about itself.
+//! Metrics and log lines of a process.
 //!
 //! ```text
 //!  names ──▶ metrics crate ──▶ exporter ──▶ GET /metrics
 //!            tracing crate ──▶ logging  ──▶ standard error
 //! ```
 //!
-//! Standard output is left to results.
+//! Standard output is reserved for results.
 
 mod exporter;
 mod labels;

@@ -1,7 +1,7 @@
-//! Every metric, declared once.
+//! All metrics, each declared once.
 //!
-//! A metric is a constant whose type says what it is and which label it takes, so that no name is
-//! spelt twice and none is used as the wrong kind:
+//! A metric is a constant, and its type holds its kind and its label. The compiler therefore rejects a wrong name, kind
+//! or label:
 //!
 //! ```
 //! use hrm_common::telemetry::names::{self, LearnerStage};
@@ -10,7 +10,7 @@
 //! names::LEARNER_STAGE_SECONDS.with(LearnerStage::Passes).record(0.25);
 //! ```
 //!
-//! On a hot path, keep the handle that `get` or `with` returns: looking it up costs a hash.
+//! On a hot path, keep the handle that `get` or `with` returns, because each lookup computes a hash.
 
 use metrics::Unit;
 
@@ -22,7 +22,7 @@ pub use super::{
     metric::{Counter, Description, Gauge, Histogram},
 };
 
-/// Declares metrics; the documentation of each is what Prometheus shows as its help.
+/// Declares metrics. The documentation of each is its help text in Prometheus.
 macro_rules! metrics {
     ($(#[doc = $help:literal] $constant:ident: $kind:ident<$label:ty> = $name:literal, $unit:ident;)*) => {
         $(
@@ -30,7 +30,7 @@ macro_rules! metrics {
             pub const $constant: $kind<$label> = $kind::new($name);
         )*
 
-        /// Every metric there is.
+        /// All metrics.
         pub const ALL: &[Description] = &[$(Description {
             name: $name,
             help: $help,
@@ -42,107 +42,107 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// 1, labelled with what is running.
+    /// 1, with the release and role of the process as labels.
     BUILD_INFO: Gauge<Build> = "hrm_build_info", Count;
 
-    /// Environment steps taken.
+    /// Frames played.
     ACTOR_FRAMES: Counter<Unlabelled> = "hrm_actor_frames_total", Count;
     /// Unrolls finished.
     ACTOR_UNROLLS_PRODUCED: Counter<Unlabelled> = "hrm_actor_unrolls_produced_total", Count;
-    /// Unrolls handed to the transport.
+    /// Unrolls passed to the transport.
     ACTOR_UNROLLS_SENT: Counter<Unlabelled> = "hrm_actor_unrolls_sent_total", Count;
-    /// Frames of the unrolls handed to the transport.
+    /// Frames of the unrolls passed to the transport.
     ACTOR_FRAMES_SENT: Counter<Unlabelled> = "hrm_actor_frames_sent_total", Count;
-    /// Unrolls given up because their session ended before they were sent.
+    /// Unrolls abandoned because their session ended before they were sent.
     ACTOR_UNROLLS_ABANDONED: Counter<Unlabelled> = "hrm_actor_unrolls_abandoned_total", Count;
-    /// Bytes of unrolls handed to the transport.
+    /// Bytes of the unrolls passed to the transport.
     ACTOR_SENT_BYTES: Counter<Unlabelled> = "hrm_actor_sent_bytes_total", Bytes;
-    /// Complete versions of the weights received.
+    /// Versions of the weights received completely.
     ACTOR_WEIGHTS_RECEIVED: Counter<Unlabelled> = "hrm_actor_weights_received_total", Count;
     /// Bytes of weights received.
     ACTOR_WEIGHTS_RECEIVED_BYTES: Counter<Unlabelled> = "hrm_actor_weights_received_bytes_total", Bytes;
-    /// Version of the weights that act.
+    /// Version of the weights that the actor uses.
     ACTOR_WEIGHTS_VERSION: Gauge<Unlabelled> = "hrm_actor_weights_version", Count;
     /// Actors of this process that are joined to their learner.
     ACTOR_CONNECTED: Gauge<Unlabelled> = "hrm_actor_connected", Count;
-    /// Times an actor had no learner, or lost it, and tried again.
+    /// Attempts to reconnect to the learner.
     ACTOR_RECONNECTS: Counter<Unlabelled> = "hrm_actor_reconnects_total", Count;
-    /// Time spent in each stage; the rate of its sum is that stage's share of the time.
+    /// Time spent in each stage. The rate of the sum is the stage's share of the time.
     ACTOR_STAGE_SECONDS: Histogram<ActorStage> = "hrm_actor_stage_seconds", Seconds;
 
-    /// Unrolls that arrived, sound or not.
+    /// Unrolls received, valid or not.
     LEARNER_UNROLLS_RECEIVED: Counter<Unlabelled> = "hrm_learner_unrolls_received_total", Count;
-    /// Frames of the unrolls that arrived and could be read.
+    /// Frames of the unrolls received that could be decoded.
     LEARNER_FRAMES_RECEIVED: Counter<Unlabelled> = "hrm_learner_frames_received_total", Count;
-    /// Bytes of the unrolls that arrived.
+    /// Bytes of the unrolls received.
     LEARNER_RECEIVED_BYTES: Counter<Unlabelled> = "hrm_learner_received_bytes_total", Bytes;
-    /// Unrolls refused, by the field that was wrong.
+    /// Unrolls rejected, by the invalid field.
     LEARNER_UNROLLS_REFUSED: Counter<Field> = "hrm_learner_unrolls_refused_total", Count;
-    /// Unrolls put into the queue.
+    /// Unrolls admitted to the queue.
     LEARNER_UNROLLS_ADMITTED: Counter<Unlabelled> = "hrm_learner_unrolls_admitted_total", Count;
-    /// Frames put into the queue.
+    /// Frames admitted to the queue.
     LEARNER_FRAMES_ADMITTED: Counter<Unlabelled> = "hrm_learner_frames_admitted_total", Count;
-    /// Sound unrolls that did not reach training, by reason.
+    /// Valid unrolls that training did not use, by reason.
     LEARNER_UNROLLS_DROPPED: Counter<DropReason> = "hrm_learner_unrolls_dropped_total", Count;
-    /// Frames of sound unrolls that did not reach training, by reason.
+    /// Frames of valid unrolls that training did not use, by reason.
     LEARNER_FRAMES_DROPPED: Counter<DropReason> = "hrm_learner_frames_dropped_total", Count;
-    /// Unrolls that wait for the batcher.
+    /// Unrolls in the queue before the batcher.
     LEARNER_QUEUE_UNROLLS: Gauge<Unlabelled> = "hrm_learner_queue_unrolls", Count;
-    /// Unrolls that can wait for the batcher.
+    /// Capacity of the queue before the batcher, in unrolls.
     LEARNER_QUEUE_CAPACITY: Gauge<Unlabelled> = "hrm_learner_queue_capacity_unrolls", Count;
     /// Unrolls stacked into batches.
     LEARNER_UNROLLS_BATCHED: Counter<Unlabelled> = "hrm_learner_unrolls_batched_total", Count;
     /// Frames stacked into batches.
     LEARNER_FRAMES_BATCHED: Counter<Unlabelled> = "hrm_learner_frames_batched_total", Count;
-    /// Frames trained on, each counted once whatever the number of passes.
+    /// Frames trained on, each counted once for any number of passes.
     LEARNER_FRAMES_TRAINED: Counter<Unlabelled> = "hrm_learner_frames_trained_total", Count;
-    /// Frames that had been trained on after the checkpoint that the run goes on from, and are trained on anew.
+    /// Frames trained on after the checkpoint from which the run resumed, and therefore rolled back.
     LEARNER_FRAMES_ROLLED_BACK: Counter<Unlabelled> = "hrm_learner_frames_rolled_back_total", Count;
-    /// Optimiser updates of this process.
+    /// Updates of this process.
     LEARNER_UPDATES: Counter<Unlabelled> = "hrm_learner_updates_total", Count;
     /// Updates skipped because their gradient was not finite.
     LEARNER_UPDATES_SKIPPED: Counter<Unlabelled> = "hrm_learner_updates_skipped_total", Count;
-    /// Batches whose updates were undone because they left weights that are not finite, or compute what is not.
+    /// Batches whose updates were rolled back because the weights, or results computed with them, were not finite.
     LEARNER_ROLLBACKS: Counter<Unlabelled> = "hrm_learner_rollbacks_total", Count;
-    /// How many versions behind the learner the policies of batched frames were.
+    /// Policy lag of batched frames, in versions.
     LEARNER_POLICY_LAG: Histogram<Unlabelled> = "hrm_learner_policy_lag_versions", Count;
-    /// How many versions behind an unroll's policy may be before the unroll is dropped.
+    /// Policy lag above which an unroll is dropped, in versions.
     LEARNER_MAX_POLICY_LAG: Gauge<Unlabelled> = "hrm_learner_max_policy_lag_versions", Count;
-    /// Unrolls that make a batch.
+    /// Unrolls per batch.
     LEARNER_BATCH_UNROLLS: Gauge<Unlabelled> = "hrm_learner_batch_unrolls", Count;
-    /// Time spent in each stage; the rate of its sum is that stage's share of the time.
+    /// Time spent in each stage. The rate of the sum is the stage's share of the time.
     LEARNER_STAGE_SECONDS: Histogram<LearnerStage> = "hrm_learner_stage_seconds", Seconds;
 
-    /// 1, labelled with what is being trained.
+    /// 1, with the run, its maze, model and device as labels.
     LEARNER_RUN_INFO: Gauge<RunInfo> = "hrm_learner_run_info", Count;
-    /// How often the run was started, this time included.
+    /// Starts of the run, including the current one.
     LEARNER_STARTS: Gauge<Unlabelled> = "hrm_learner_starts", Count;
-    /// Frames of the run so far, earlier processes included.
+    /// Frames of the run so far, including earlier processes.
     LEARNER_RUN_FRAMES: Gauge<Unlabelled> = "hrm_learner_run_frames", Count;
     /// Frames after which the run is complete.
     LEARNER_RUN_FRAMES_GOAL: Gauge<Unlabelled> = "hrm_learner_run_frames_goal", Count;
     /// 1 once the run is complete, 0 before.
     LEARNER_RUN_COMPLETE: Gauge<Unlabelled> = "hrm_learner_run_complete", Count;
-    /// Episodes settled, by outcome: an episode counts once the longest one begun at the same time has ended.
+    /// Settled episodes, by outcome. An episode is settled once the longest one that began with it has ended.
     LEARNER_EPISODES: Counter<Outcome> = "hrm_learner_episodes_total", Count;
-    /// Share of the last settled uniform episodes that reached the goal; absent before there are 100.
+    /// Success rate of the last settled uniform episodes; absent until there are 100.
     LEARNER_SUCCESS: Gauge<Unlabelled> = "hrm_learner_episode_success_ratio", Count;
     /// Mean return of the last settled uniform episodes.
     LEARNER_EPISODE_RETURN: Gauge<Unlabelled> = "hrm_learner_episode_return", Count;
     /// Mean length of the last settled uniform episodes, in steps.
     LEARNER_EPISODE_LENGTH: Gauge<Unlabelled> = "hrm_learner_episode_length_steps", Count;
-    /// Steps over shortest paths, summed over the last settled uniform episodes that reached the goal.
+    /// Path ratio of the last settled uniform episodes.
     LEARNER_PATH_RATIO: Gauge<Unlabelled> = "hrm_learner_episode_path_ratio", Count;
-    /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
+    /// The curriculum's largest distance from start to goal, in steps; 0 when every episode is uniform.
     LEARNER_CURRICULUM_DISTANCE: Gauge<Unlabelled> = "hrm_learner_curriculum_distance_steps", Count;
 
-    /// Terms of the loss, mean over the last batch.
+    /// Terms of the loss, averaged over the last batch.
     LEARNER_LOSS: Gauge<LossTerm> = "hrm_learner_loss", Count;
-    /// The gradient's norm before it was clipped, mean over the last batch.
+    /// Norm of the gradient before clipping, averaged over the last batch.
     LEARNER_GRADIENT_NORM: Gauge<Unlabelled> = "hrm_learner_gradient_norm", Count;
-    /// The learning rate of the last update.
+    /// Learning rate of the last update.
     LEARNER_LEARNING_RATE: Gauge<Unlabelled> = "hrm_learner_learning_rate", Count;
-    /// Share of the importance weights of the last batch that V-trace clipped, by more than rounding.
+    /// Share of the last batch's importance weights that V-trace clipped by more than rounding.
     LEARNER_CLIPPED: Gauge<Clip> = "hrm_learner_clipped_ratio", Count;
 
     /// Versions of the weights published.
@@ -151,34 +151,34 @@ metrics! {
     LEARNER_WEIGHTS_PUBLISHED_BYTES: Counter<Unlabelled> = "hrm_learner_weights_published_bytes_total", Bytes;
     /// Version of the newest weights.
     LEARNER_WEIGHTS_VERSION: Gauge<Unlabelled> = "hrm_learner_weights_version", Count;
-    /// Bytes of weights sent, all subscribers together.
+    /// Bytes of weights sent to all subscribers.
     LEARNER_SENT_BYTES: Counter<Unlabelled> = "hrm_learner_sent_bytes_total", Bytes;
-    /// Connections and calls turned away before anything of theirs was read, by reason.
+    /// Connections and calls rejected before their content was read, by reason.
     LEARNER_CALLS_REFUSED: Counter<CallRefused> = "hrm_learner_calls_refused_total", Count;
-    /// Actors that have joined and not left.
+    /// Actors that are joined.
     LEARNER_ACTORS: Gauge<Unlabelled> = "hrm_learner_actors", Count;
-    /// Times an actor joined.
+    /// Joins of actors.
     LEARNER_JOINS: Counter<Unlabelled> = "hrm_learner_joins_total", Count;
 
-    /// When the newest checkpoint was complete, in seconds since 1970: its age is `time()` minus this.
+    /// Completion time of the newest checkpoint, in seconds since 1970. Its age is `time()` minus this.
     LEARNER_CHECKPOINT_TIME: Gauge<Unlabelled> = "hrm_learner_checkpoint_timestamp_seconds", Seconds;
     /// Frames of the run at the newest checkpoint.
     LEARNER_CHECKPOINT_FRAMES: Gauge<Unlabelled> = "hrm_learner_checkpoint_frames", Count;
 
-    /// Times the file system refused what the learner writes or removes while it trains, by file. Training goes on.
+    /// Failed writes and removals of files while training, by file. Training continues.
     LEARNER_WRITE_FAILURES: Counter<RunFile> = "hrm_learner_write_failures_total", Count;
 
-    /// Share of the last evaluation's episodes that reached the goal.
+    /// Success rate of the last evaluation.
     LEARNER_EVAL_SUCCESS: Gauge<Unlabelled> = "hrm_learner_eval_success_ratio", Count;
-    /// Steps over shortest paths, summed over the successes of the last evaluation.
+    /// Path ratio of the last evaluation.
     LEARNER_EVAL_PATH_RATIO: Gauge<Unlabelled> = "hrm_learner_eval_path_ratio", Count;
     /// Mean length of the last evaluation's episodes, in steps.
     LEARNER_EVAL_LENGTH: Gauge<Unlabelled> = "hrm_learner_eval_episode_length_steps", Count;
-    /// Frames of the run at which the last evaluation's weights were published.
+    /// Frames of the run when the last evaluation's weights were published.
     LEARNER_EVAL_FRAMES: Gauge<Unlabelled> = "hrm_learner_eval_frames", Count;
 }
 
-/// Describes every metric to the recorder and starts the counters of the process's roles at 0.
+/// Describes all metrics to the recorder, and starts the counters of the process's roles at 0.
 pub(crate) fn register(roles: &[Role]) {
     for metric in ALL {
         (metric.describe)(metric.name, metric.unit, metric.help.trim());
@@ -204,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// What would be scraped after `work`.
+    /// Returns the metrics page after `work`.
     fn scraped(work: impl FnOnce()) -> String {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, work);
@@ -215,7 +215,11 @@ mod tests {
     fn names_are_unique_and_follow_prometheus() {
         let mut seen = HashSet::new();
         for metric in ALL {
-            assert!(seen.insert(metric.name), "{} stands twice", metric.name);
+            assert!(
+                seen.insert(metric.name),
+                "{} is declared twice",
+                metric.name
+            );
             assert!(metric.name.starts_with("hrm_"), "{}", metric.name);
             assert!(
                 metric
@@ -284,7 +288,7 @@ mod tests {
             LEARNER_LOSS.with(LossTerm::Value).set(0.5);
         });
         for line in [
-            "# HELP hrm_learner_unrolls_refused_total Unrolls refused, by the field that was wrong.",
+            "# HELP hrm_learner_unrolls_refused_total Unrolls rejected, by the invalid field.",
             "hrm_learner_unrolls_refused_total{field=\"tokens\"} 2",
             "hrm_learner_loss{term=\"value\"} 0.5",
         ] {

@@ -1,4 +1,4 @@
-//! `[rollout]` and `[actor]`: how actors act, and how one finds its learner.
+//! `[rollout]` and `[actor]`: the actors of a run, and the connection of one actor to its learner.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,21 +15,20 @@ use super::{
 };
 use crate::model::Dtype;
 
-/// `[rollout]`: how every actor of a run acts. The learner decides and tells the actors.
+/// `[rollout]`: the settings of all actors of a run. The learner sends them to the actors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutConfig {
-    /// Environments of one actor: N.
+    /// Environments per actor: N.
     pub envs: usize,
-    /// Ticks of an unroll: T.
+    /// Ticks per unroll: T.
     pub unroll_length: usize,
-    /// The dtype in which the carry at an unroll's start travels. With `bf16` the actor goes on
-    /// from the rounded values, so that both sides start from the same bits.
+    /// The dtype of the carry in an unroll. With `bf16` the actor continues from the rounded values, so that both sides
+    /// start from the same bits.
     pub carry_dtype: Dtype,
-    /// Whether an actor waits for the weights made from its last unroll (policy lag 0).
+    /// Makes an actor wait for the weights made from its last unroll (policy lag 0).
     pub synchronous: bool,
-    /// Unrolls that an actor may have under way that the trainer has not taken yet. 1 is enough to play
-    /// the next unroll while the learner trains on the last; every further one hides more of the
-    /// network's latency and adds to the policy lag.
+    /// Credits of an actor: unrolls that it may play before the trainer takes them. With 1, an actor plays the next
+    /// unroll while the learner trains on the last. Each further credit hides more network latency and adds policy lag.
     pub unrolls_in_flight: usize,
 }
 
@@ -46,15 +45,15 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
-    /// Environments of one actor at most: a bound on what a learner can make an actor allocate.
+    /// Largest number of environments per actor, which limits what a learner can make an actor allocate.
     const MAX_ENVS: usize = 4096;
-    /// Ticks of an unroll at most, for the same reason.
+    /// Largest number of ticks per unroll, for the same reason.
     const MAX_UNROLL_LENGTH: usize = 1024;
 
-    /// Unrolls under way of one actor at most.
+    /// Largest number of credits per actor.
     const MAX_IN_FLIGHT: usize = 64;
 
-    /// Frames of one unroll: N times T.
+    /// Returns the frames per unroll, N times T.
     pub fn frames(&self) -> usize {
         self.envs * self.unroll_length
     }
@@ -76,35 +75,35 @@ impl RolloutConfig {
     }
 }
 
-/// `[actor]`: what belongs to one actor process.
+/// `[actor]`: the settings of one actor process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ActorConfig {
     /// The learner's URL: `http://host:port`, or `https://host:port` for TLS.
     pub learner: String,
-    /// Where an actor process serves `/metrics`; `""` in a file switches it off.
+    /// Address on which an actor process serves `/metrics`; `""` switches it off.
     #[serde(with = "address::or_off")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Where an actor process serves the gRPC health service, for probes; off by default.
+    /// Address on which an actor process serves the gRPC health service, for probes; off by default.
     #[serde(with = "address::or_off")]
     pub health_listen: Option<SocketAddr>,
-    /// The shortest wait before another attempt to reach the learner, in milliseconds.
+    /// Shortest wait before the next attempt to connect to the learner, in milliseconds.
     pub backoff_min_ms: u64,
-    /// The longest such wait, in milliseconds.
+    /// Longest wait before the next attempt to connect to the learner, in milliseconds.
     pub backoff_max_ms: u64,
-    /// How long the actor may take to finish when asked to stop, in seconds.
+    /// Time limit for the actor to finish when it is asked to stop, in seconds.
     pub drain_seconds: u64,
-    /// Certificates of the authority that signed the learner's, a PEM file; for `https://`.
+    /// PEM file with the certificates of the authority that signed the learner's certificate; for `https://`.
     #[serde(with = "file::or_none")]
     pub tls_ca: Option<PathBuf>,
-    /// The actor's certificate chain, a PEM file, where the learner asks for one (`learner.tls_client_ca`).
+    /// PEM file with the actor's certificate chain, if the learner requires one (`learner.tls_client_ca`).
     #[serde(with = "file::or_none")]
     pub tls_certificate: Option<PathBuf>,
-    /// The private key of `tls_certificate`, a PEM file.
+    /// PEM file with the private key of `tls_certificate`.
     #[serde(with = "file::or_none")]
     pub tls_private_key: Option<PathBuf>,
-    /// A file with the actor's token in its first line, where the learner asks for one
-    /// (`learner.actor_tokens_file`). Read at every attempt to connect.
+    /// File whose first token is the actor's, if the learner requires one (`learner.actor_tokens_file`). It is read at
+    /// every attempt to connect.
     #[serde(with = "file::or_none")]
     pub token_file: Option<PathBuf>,
 }
@@ -127,17 +126,17 @@ impl Default for ActorConfig {
 }
 
 impl ActorConfig {
-    /// The shortest wait before another attempt to reach the learner.
+    /// Returns the shortest wait before the next attempt to connect to the learner.
     pub fn backoff_min(&self) -> Duration {
         Duration::from_millis(self.backoff_min_ms)
     }
 
-    /// The longest wait before another attempt to reach the learner.
+    /// Returns the longest wait before the next attempt to connect to the learner.
     pub fn backoff_max(&self) -> Duration {
         Duration::from_millis(self.backoff_max_ms)
     }
 
-    /// How long the actor may take to finish when asked to stop.
+    /// Returns the time limit for the actor to finish when it is asked to stop.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
@@ -157,7 +156,7 @@ impl ActorConfig {
         Ok(())
     }
 
-    /// What TLS needs is there with `https://`, and a token is not shown to a network.
+    /// Checks that `https://` has what TLS needs, and that no token is sent unencrypted over a network.
     fn check_connection(&self) -> Checked {
         let refuse = |reason: &str, remedy: &str| {
             rules::conflict(
@@ -185,28 +184,28 @@ impl ActorConfig {
         )?;
         match (learner.tls, &self.tls_ca) {
             (true, None) => refuse(
-                "it asks for TLS, but nothing says which authority's certificate to trust",
-                "set actor.tls_ca to the certificates of the authority that signed the learner's",
+                "it requires TLS, but actor.tls_ca is not set",
+                "set actor.tls_ca to the certificates of the authority that signed the learner's certificate",
             ),
             (false, Some(_)) => refuse(
-                "it asks for no TLS, so actor.tls_ca would protect nothing",
-                "begin it with https://, or leave actor.tls_ca out",
+                "it does not use TLS, so actor.tls_ca would have no effect",
+                "begin it with https://, or do not set actor.tls_ca",
             ),
             _ if self.token_file.is_some() && !learner.tls && !learner.here => refuse(
-                "the token of actor.token_file would cross the network unencrypted",
-                "begin it with https:// and set actor.tls_ca, or leave actor.token_file out",
+                "the token of actor.token_file would be sent unencrypted over the network",
+                "begin it with https:// and set actor.tls_ca, or do not set actor.token_file",
             ),
             _ => Ok(()),
         }
     }
 }
 
-/// What a learner's URL says.
+/// The parts of a learner's URL that matter for security.
 #[derive(Debug, PartialEq, Eq)]
 struct Learner {
-    /// `https`.
+    /// True for `https`.
     tls: bool,
-    /// On the loopback interface.
+    /// True for an address on the loopback interface.
     here: bool,
 }
 

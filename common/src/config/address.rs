@@ -1,13 +1,13 @@
-//! Addresses to listen on.
+//! The addresses on which a process listens.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// A port of the loopback interface.
+/// Returns the address of a port on the loopback interface.
 pub(super) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// An address, or `""` for none: TOML has no null.
+/// Reads and writes an optional address. `""` means none, because TOML has no null.
 pub(super) mod or_off {
     use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! A loaded configuration together with where each of its values came from.
+//! A loaded configuration, with the source of each value.
 
 use std::{collections::HashMap, fmt::Write as _, path::PathBuf};
 
@@ -14,19 +14,19 @@ use super::{
 };
 use crate::{invalid_value::InvalidValue, model::Dtype, telemetry::names::RunInfo};
 
-/// A checked [`Config`], and the origin of every value in it.
+/// A checked [`Config`], and the source of each value.
 #[derive(Debug, Clone)]
 pub struct Effective {
     /// The configuration.
     pub config: Config,
-    /// Its values, in the order of declaration.
+    /// The values, in the order of declaration.
     tree: Table,
-    /// Where each came from, by dotted key.
+    /// The source of each value, by dotted key.
     origins: HashMap<String, String>,
 }
 
 impl Effective {
-    /// Merges the layers, fills in what depends on the preset and the maze, and checks everything.
+    /// Merges the layers, fills in values that depend on the preset and the maze, and checks everything.
     pub(super) fn load(layers: &Layers) -> Result<Self, ConfigError> {
         let defaults = keys::defaults().map_err(ConfigError::merge)?;
         let this = Self::resolved(layers, &defaults)?;
@@ -39,7 +39,7 @@ impl Effective {
         Ok(this)
     }
 
-    /// See [`Config::run_dir`].
+    /// Implements [`Config::run_dir`].
     pub(super) fn run_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
         let defaults = keys::defaults().map_err(ConfigError::merge)?;
         let this = Self::resolved(layers, &defaults)?;
@@ -48,7 +48,7 @@ impl Effective {
         Ok(run.dir.clone())
     }
 
-    /// Merges the layers and fills in what depends on the preset and the maze.
+    /// Merges the layers and fills in values that depend on the preset and the maze.
     fn resolved(layers: &Layers, defaults: &Table) -> Result<Self, ConfigError> {
         let merged = layers.merge(defaults)?;
         let mut this = Self {
@@ -63,11 +63,11 @@ impl Effective {
         Ok(this)
     }
 
-    /// Refuses what a checkpoint has fixed and this configuration has otherwise.
+    /// Rejects changes of values that a checkpoint fixes.
     ///
     /// # Errors
     ///
-    /// The first such key, with both values, its source and a remedy.
+    /// The first changed key, with both values, the source and a remedy.
     pub fn refuse_changes(&self, saved: &Saved) -> Result<(), ConfigError> {
         let changed = self
             .changes(saved)
@@ -96,7 +96,7 @@ impl Effective {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
     }
 
-    /// The labels of the metric that says what is being trained, and on which device.
+    /// Returns the labels of the metric that describes the run, trained on `device`.
     pub fn run_info(&self, device: String) -> RunInfo {
         let text = |key| match keys::get(&self.tree, key) {
             Some(Value::String(text)) => text.clone(),
@@ -113,8 +113,7 @@ impl Effective {
         }
     }
 
-    /// Every key, as `section.key`, with its value as it would stand in a TOML file, in the order of
-    /// declaration.
+    /// Returns all keys, as `section.key`, with their values in TOML notation, in the order of declaration.
     pub fn settings(&self) -> Vec<(String, String)> {
         keys::leaves(&self.tree)
             .into_iter()
@@ -122,8 +121,8 @@ impl Effective {
             .collect()
     }
 
-    /// The configuration as TOML, with the origin of every value in a comment beside it. Given back
-    /// as a file, it makes the same configuration.
+    /// Returns the configuration as TOML, with the source of each value in a comment. The text is a configuration file
+    /// for the same configuration.
     pub fn to_toml(&self) -> String {
         let lines: Vec<_> = keys::leaves(&self.tree)
             .into_iter()
@@ -176,7 +175,7 @@ impl Effective {
                 let fault = InvalidValue {
                     value: value.to_string(),
                     reason,
-                    remedy: "correct it".to_owned(),
+                    remedy: "set it to a valid value".to_owned(),
                     key,
                 };
                 return Err(self.blame(fault, defaults));
@@ -185,7 +184,7 @@ impl Effective {
         Ok(())
     }
 
-    /// Replaces what stands for "take it from elsewhere" by what stands there, then reads the whole.
+    /// Replaces placeholders such as `auto` by the values they refer to, then reads the whole configuration.
     fn resolve(&mut self, saved: Option<&Saved>) -> Result<(), toml::de::Error> {
         for (key, value) in keys::leaves(&self.tree) {
             if let Some((new, origin)) = self.stands_for(&key, &value, saved)? {
@@ -198,7 +197,8 @@ impl Effective {
         Ok(())
     }
 
-    /// The value that stands elsewhere for that of `key`, and its source; `None` where the value is its own.
+    /// Returns the value to which the placeholder of `key` refers, and its source; `None` if the value is no
+    /// placeholder.
     fn stands_for(
         &self,
         key: &str,
@@ -219,7 +219,7 @@ impl Effective {
                 let dir = Value::from(dir);
                 Some((dir, "run.name".to_owned()))
             }
-            // What is fast here need not be what was fast where the run began; the model is the same one.
+            // A resumed run keeps its dtype, even if another one is faster on this machine.
             "model.dtype" if value.as_str() == Some(keys::NATIVE) => match saved {
                 Some(saved) => {
                     let dtype = keys::get(saved.tree(), key).cloned();
@@ -231,7 +231,7 @@ impl Effective {
                     Some((native, "this processor".to_owned()))
                 }
             },
-            // [model] comes before [rollout], so this is resolved already.
+            // [model] comes before [rollout], so model.dtype is already resolved.
             "rollout.carry_dtype" if auto => {
                 let dtype = get("model.dtype").cloned();
                 dtype.map(|dtype| (dtype, "model.dtype".to_owned()))
@@ -259,7 +259,7 @@ impl Effective {
         })
     }
 
-    /// Adds to a fault where the value came from and what the default is.
+    /// Adds the source of the value and the default to an error.
     fn blame(&self, fault: InvalidValue, defaults: &Table) -> ConfigError {
         let default = match keys::get(defaults, &fault.key) {
             Some(default) if self.origin(&fault.key) != DEFAULT => {
@@ -277,7 +277,7 @@ impl Effective {
     }
 }
 
-/// A path with a line break in it must not end the comment that names it.
+/// Replaces control characters, because a line break in a path would end the comment that names it.
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '?' } else { c })

@@ -1,14 +1,14 @@
-//! What can be wrong with a configuration, and what to do about it.
+//! The errors of a configuration, each with a remedy.
 
 use std::{fmt::Display, io};
 
 use thiserror::Error;
 
-/// The exit status of a process whose configuration is wrong (`EX_USAGE` of sysexits.h).
+/// The exit status of a process whose configuration is invalid (`EX_USAGE` of sysexits.h).
 pub const EXIT_CONFIG: i32 = 64;
 
-/// Why a configuration could not be loaded. Every message names the key, the value, where the value
-/// came from and a remedy; the process should print it and exit with [`EXIT_CONFIG`].
+/// The error for a configuration that cannot be loaded. The message names the key, the value, the source and a remedy.
+/// The process should print it and exit with [`EXIT_CONFIG`].
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -17,16 +17,16 @@ pub enum ConfigError {
          --config, and that the file is readable UTF-8 text"
     )]
     Unreadable {
-        /// The file as it was named.
+        /// The path of the file, as given.
         path: String,
-        /// What the operating system said.
+        /// The operating system's message.
         reason: io::Error,
     },
 
     /// The file is not TOML.
     #[error("{path} is not valid TOML: {reason}\n  remedy: {remedy}")]
     Malformed {
-        /// The file as it was named.
+        /// The path of the file, as given.
         path: String,
         /// The parser's message, with line and column.
         reason: Box<toml::de::Error>,
@@ -40,22 +40,22 @@ pub enum ConfigError {
          example {flag} loss.gamma=0.97"
     )]
     NotASetting {
-        /// The flag that introduced it.
+        /// The flag before the setting.
         flag: String,
-        /// What was given.
+        /// The text after the flag.
         text: String,
     },
 
-    /// There is no such key.
+    /// The key does not exist.
     #[error("invalid {key} = {value} (from {origin}): unknown key\n  remedy: {remedy}")]
     UnknownKey {
         /// The key, as `section.key`.
         key: String,
-        /// The value given to it.
+        /// The value.
         value: String,
-        /// Where it was given: a file, a variable or a flag.
+        /// The source: a file, a variable or a flag.
         origin: String,
-        /// The key that was probably meant, or the keys there are.
+        /// The key that was probably meant, or the existing keys.
         remedy: String,
     },
 
@@ -64,18 +64,18 @@ pub enum ConfigError {
     Invalid {
         /// The key, as `section.key`.
         key: String,
-        /// The value given to it.
+        /// The value.
         value: String,
-        /// Where it was given: `default`, a file, a variable, a flag, a preset or a maze.
+        /// The source: `default`, a file, a variable, a flag, a preset or a maze.
         origin: String,
-        /// Why it cannot be.
+        /// The reason why the value is invalid.
         reason: String,
-        /// What to do instead.
+        /// The remedy.
         remedy: String,
     },
 
-    /// The layers could not be laid over each other.
-    #[error("the layers of the configuration cannot be merged: {0}")]
+    /// The layers could not be merged.
+    #[error("cannot merge the layers of the configuration: {0}")]
     Merge(String),
 }
 

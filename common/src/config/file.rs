@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// A file that the configuration names and that cannot be used. Holds nothing of the file's content.
+/// The error for an unusable file that the configuration names. It contains nothing of the file's content.
 #[derive(Debug, Clone, Error)]
-#[error("{key} = \"{}\": {reason}\n  remedy: {remedy}", .path.display())]
+#[error("invalid {key} = \"{}\": {reason}\n  remedy: {remedy}", .path.display())]
 pub struct FileError {
     key: &'static str,
     path: PathBuf,
@@ -15,7 +15,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    /// What is wrong with the file at `path`, which `key` names, and what to do about it.
+    /// Returns the error for the file at `path`, which `key` names, with a reason and a remedy.
     pub fn new(
         key: &'static str,
         path: &Path,
@@ -40,15 +40,15 @@ impl FileError {
 ///
 /// # Errors
 ///
-/// Fails when it cannot be read.
+/// Fails when the file cannot be read.
 pub fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|reason| {
-        let remedy = "name a file that this process may read, or \"\" for none";
+        let remedy = "set it to a file that this process can read, or to \"\" for none";
         FileError::new(key, path, reason, remedy)
     })
 }
 
-/// A path, or `""` for none: TOML has no null.
+/// Reads and writes an optional path. `""` means none, because TOML has no null.
 pub(super) mod or_none {
     use std::path::PathBuf;
 

@@ -1,20 +1,20 @@
-//! The keys there are, as a TOML tree: which values a key can hold, and which key was meant.
+//! The keys of the configuration, as a TOML tree: the values each key can have, and the correction of unknown keys.
 
 use toml::{Table, Value};
 
 use super::{Config, rules};
 
-/// The value that stands for "take it from another key": the preset, the maze, the model's dtype.
+/// The placeholder for a value from another key: the preset, the maze or the model's dtype.
 pub(super) const AUTO: &str = "auto";
-/// The value of `model.dtype` that stands for "what this processor is fast at".
+/// The placeholder of `model.dtype` for the faster dtype on this processor.
 pub(super) const NATIVE: &str = "native";
-/// The one key that is a choice of values for others and no value of its own.
+/// The key that only selects values for other keys.
 pub(super) const PRESET: &str = "model.preset";
 
-/// The name that [`PRESET`] has in a [`Config`] and in its own section.
+/// The name of [`PRESET`] in a [`Config`] and in its section.
 const PRESET_NAME: &str = "preset";
 
-/// The tree of a configuration; sections and keys in the order in which they are declared.
+/// Returns the tree of a configuration, with sections and keys in the order of declaration.
 pub(super) fn tree(config: &Config) -> Result<Table, toml::ser::Error> {
     let mut tree = Table::try_from(config)?;
     let preset = tree.remove(PRESET_NAME);
@@ -26,7 +26,7 @@ pub(super) fn tree(config: &Config) -> Result<Table, toml::ser::Error> {
     Ok(tree)
 }
 
-/// The configuration of a tree: the reverse of [`tree`].
+/// Returns the configuration of a tree, the reverse of [`tree`].
 pub(super) fn config(mut tree: Table) -> Result<Config, toml::de::Error> {
     if let Some(Value::Table(model)) = tree.get_mut("model")
         && let Some(preset) = model.remove(PRESET_NAME)
@@ -36,8 +36,7 @@ pub(super) fn config(mut tree: Table) -> Result<Config, toml::de::Error> {
     tree.try_into()
 }
 
-/// The default tree: what no layer has touched. Values that depend on others stand as `auto`
-/// (or `""`, for names and paths).
+/// Returns the tree of the defaults. Values that depend on others are `auto` (or `""`, for names and paths).
 pub(super) fn defaults() -> Result<Table, toml::ser::Error> {
     let mut tree = tree(&Config::default())?;
     for (key, _) in leaves(&tree) {
@@ -50,22 +49,22 @@ pub(super) fn defaults() -> Result<Table, toml::ser::Error> {
     Ok(tree)
 }
 
-/// Whether `auto` takes the key's value from the preset.
+/// True when `auto` takes the key's value from the preset.
 pub(super) fn derives_from_preset(key: &str) -> bool {
     key.starts_with("model.") && key != PRESET
 }
 
-/// Whether `auto` takes the key's value from the maze.
+/// True when `auto` takes the key's value from the maze.
 pub(super) fn derives_from_maze(key: &str) -> bool {
     matches!(key, "env.doors" | "env.fixed_walls")
 }
 
-/// Whether `auto` takes the key's value from another key.
+/// True when `auto` takes the key's value from another key.
 fn can_be_auto(key: &str) -> bool {
     derives_from_preset(key) || derives_from_maze(key) || key == "rollout.carry_dtype"
 }
 
-/// The words that a key takes besides values of its type.
+/// Returns the placeholders that a key accepts besides values of its type.
 fn words(key: &str) -> Vec<&'static str> {
     let mut words = Vec::new();
     if can_be_auto(key) {
@@ -77,8 +76,8 @@ fn words(key: &str) -> Vec<&'static str> {
     words
 }
 
-/// Every value with its dotted key, in order. A table without entries counts as a value, so that no
-/// stray section goes unseen.
+/// Returns every value with its dotted key, in order. An empty table counts as a value, so that unknown empty sections
+/// are found.
 pub(super) fn leaves(tree: &Table) -> Vec<(String, Value)> {
     fn walk(prefix: &str, table: &Table, out: &mut Vec<(String, Value)>) {
         for (name, value) in table {
@@ -98,13 +97,13 @@ pub(super) fn leaves(tree: &Table) -> Vec<(String, Value)> {
     out
 }
 
-/// Looks a dotted key up.
+/// Returns the value of a dotted key.
 pub(super) fn get<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     let (section, name) = key.split_once('.')?;
     tree.get(section)?.as_table()?.get(name)
 }
 
-/// Replaces the value of a dotted key; a key without a section in the tree is left alone.
+/// Sets the value of a dotted key. Does nothing if the tree does not have its section.
 pub(super) fn set(tree: &mut Table, key: &str, value: Value) {
     if let Some((section, name)) = key.split_once('.')
         && let Some(Value::Table(section)) = tree.get_mut(section)
@@ -113,7 +112,7 @@ pub(super) fn set(tree: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Takes a dotted key out.
+/// Removes a dotted key.
 pub(super) fn remove(tree: &mut Table, key: &str) {
     if let Some((section, name)) = key.split_once('.')
         && let Some(Value::Table(section)) = tree.get_mut(section)
@@ -122,7 +121,7 @@ pub(super) fn remove(tree: &mut Table, key: &str) {
     }
 }
 
-/// The keys in which two resolved trees differ, in order.
+/// Returns the keys in which two resolved trees differ, in order, with both values.
 pub(super) fn differences<'a>(
     first: &'a Table,
     second: &'a Table,
@@ -133,8 +132,7 @@ pub(super) fn differences<'a>(
     })
 }
 
-/// Whether the key can hold the value, judged by its type alone: everything else in the
-/// configuration is at its default, so that the message is about this key and no other.
+/// Checks the type of a value. All other keys keep their defaults, so that the message is about this key only.
 pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
     let words = words(key);
     if value.as_str().is_some_and(|value| words.contains(&value)) {
@@ -152,8 +150,8 @@ pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
         .map_err(|e| format!("it has the wrong type or form: {}{or}", e.message()))
 }
 
-/// The value that a text stands for where there is no TOML syntax around it, as in a variable or on
-/// the command line: a string where the key can hold one, otherwise whatever TOML reads in it.
+/// Parses a value without TOML syntax, from a variable or the command line. It is a string if the key can be one,
+/// otherwise what TOML makes of the text.
 pub(super) fn parse(key: &str, text: &str) -> Value {
     let string = Value::from(text);
     if fits(key, &string).is_ok() {
@@ -165,15 +163,15 @@ pub(super) fn parse(key: &str, text: &str) -> Value {
         .unwrap_or(string)
 }
 
-/// What to do about an unknown key: the key that was probably meant, or the keys there are.
+/// Returns the remedy for an unknown key: the key that was probably meant, or the existing keys.
 pub(super) fn remedy(key: &str, known: &Table) -> String {
-    /// Two words at most this far apart are taken for each other.
+    /// Lowest similarity of two words, from 0 to 1, that counts as a typing error.
     const ALIKE: f64 = 0.6;
     let alike = strsim::normalized_damerau_levenshtein;
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
 
     if let Some(Value::Table(_)) = known.get(key) {
-        return format!("[{key}] is a section: set one of its keys");
+        return format!("set one of its keys; [{key}] is a section");
     }
     let best = leaves(known)
         .into_iter()

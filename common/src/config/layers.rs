@@ -1,4 +1,4 @@
-//! The layers of a configuration and where each value came from.
+//! The layers of a configuration, and the source of each value.
 
 use std::{
     collections::HashMap,
@@ -12,26 +12,26 @@ use toml::{Table, Value};
 
 use super::{error::ConfigError, keys, rules, saved::Saved};
 
-/// Variables that begin with this are part of the configuration: `HRM__SECTION__KEY`.
+/// The prefix of environment variables that belong to the configuration: `HRM__SECTION__KEY`.
 pub const ENVIRONMENT_PREFIX: &str = "HRM__";
 const ENVIRONMENT_SEPARATOR: &str = "__";
 
-/// The origin of a value that no layer set.
+/// The source of a value that no layer sets.
 pub(super) const DEFAULT: &str = "default";
 
 /// A value given on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
-    /// The flag that gave it, as the user typed it: `--seed`.
+    /// The flag, as on the command line: `--seed`.
     pub flag: String,
     /// The key, as `section.key`.
     pub key: String,
-    /// The value, in TOML's notation but for the quotes of strings.
+    /// The value in TOML notation, but strings without quotes.
     pub value: String,
 }
 
 impl Override {
-    /// What a flag of its own, such as `--seed 7`, means for a key.
+    /// Returns the override of a key by its own flag, such as `--seed 7`.
     pub fn new(flag: impl Into<String>, key: impl Into<String>, value: impl ToString) -> Self {
         Self {
             flag: flag.into(),
@@ -40,11 +40,11 @@ impl Override {
         }
     }
 
-    /// The same for a path.
+    /// Returns the override of a key by a path.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Invalid`] where the path is not UTF-8: files of configurations are, so they could not name it.
+    /// [`ConfigError::Invalid`] when the path is not UTF-8, because a configuration file could not name it.
     pub fn path(flag: &str, key: &str, path: &Path) -> Result<Self, ConfigError> {
         match path.to_str() {
             Some(path) => Ok(Self::new(flag, key, path)),
@@ -53,19 +53,19 @@ impl Override {
                 value: format!("{path:?}"),
                 origin: flag.to_owned(),
                 reason: "it is not UTF-8".to_owned(),
-                remedy: "choose a path of UTF-8 text".to_owned(),
+                remedy: "set it to a UTF-8 path".to_owned(),
             }),
         }
     }
 
-    /// Reads `section.key=value`, the argument of a flag that can set any key.
+    /// Parses `section.key=value`, the argument of a flag that can set any key.
     ///
     /// # Errors
     ///
     /// [`ConfigError::NotASetting`] without an equals sign.
     pub fn parse(flag: &str, text: &str) -> Result<Self, ConfigError> {
         match text.split_once('=') {
-            // In `key = value` the spaces are for looks; in `key=value` they are part of the value.
+            // In `key = value` spaces only separate; in `key=value` they are part of the value.
             Some((key, value)) if key.ends_with(char::is_whitespace) => {
                 Ok(Self::new(flag, key.trim(), value.trim()))
             }
@@ -81,25 +81,25 @@ impl Override {
 /// The layers over the defaults, lowest first: a checkpoint, a file, the subcommand, the environment, the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
-    /// The configuration that a checkpoint holds. A key that no layer above it names keeps its value.
+    /// The configuration of a checkpoint. A key that no higher layer sets keeps its value.
     pub checkpoint: Option<Saved>,
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// A value that the subcommand brings along.
+    /// A value that the subcommand sets.
     pub subcommand: Option<Override>,
-    /// Variables, of which those count that begin with [`ENVIRONMENT_PREFIX`].
+    /// Environment variables. Only those that begin with [`ENVIRONMENT_PREFIX`] count.
     pub environment: Vec<(OsString, OsString)>,
-    /// Values from the command line; a later one wins over an earlier one.
+    /// Values from the command line; a later one overrides an earlier one.
     pub command_line: Vec<Override>,
 }
 
 impl Layers {
-    /// The layers of this process: a file, if given, its environment, and from its command line what
-    /// `--set` set and, on top, what flags of their own did.
+    /// Returns the layers of this process: a file, if given, the environment, the `--set` flags, and the flags of
+    /// single keys.
     ///
     /// # Errors
     ///
-    /// Fails when something after `--set` is not a setting.
+    /// Fails when the argument of a `--set` is not a setting.
     pub fn of_process(
         file: Option<PathBuf>,
         set: &[String],
@@ -119,7 +119,7 @@ impl Layers {
         })
     }
 
-    /// Lays everything over the defaults.
+    /// Merges all layers over the defaults.
     pub(super) fn merge(&self, defaults: &Table) -> Result<Merged, ConfigError> {
         let mut builder = config::Config::builder().add_source(Layer::from_toml(defaults, DEFAULT));
         if let Some(saved) = &self.checkpoint {
@@ -160,7 +160,7 @@ impl Layers {
         Ok(merged)
     }
 
-    /// Key, value and name of every variable that is part of the configuration, by name.
+    /// Returns key, value and name of every environment variable of the configuration, sorted by name.
     fn variables(&self) -> Result<Vec<(String, Value, String)>, ConfigError> {
         let mut found = Vec::new();
         for (name, value) in &self.environment {
@@ -174,7 +174,7 @@ impl Layers {
                     key,
                     value: format!("{value:?}"),
                     reason: "it is not UTF-8".to_owned(),
-                    remedy: format!("set {name} to plain text, or unset it"),
+                    remedy: format!("set {name} to UTF-8 text, or unset it"),
                     origin: name,
                 });
             };
@@ -185,16 +185,16 @@ impl Layers {
     }
 }
 
-/// The layers as one tree, and where each value came from.
+/// The merged layers as one tree, and the source of each value.
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(crate) tree: Table,
-    /// By dotted key.
+    /// The sources, by dotted key.
     pub(crate) origins: HashMap<String, String>,
 }
 
 impl Merged {
-    /// Turns what the config crate merged back into TOML and notes the origin of every value.
+    /// Converts the merged values of the config crate to TOML, and records the source of each.
     fn record(&mut self, prefix: &str, table: Map<String, config::Value>) -> Table {
         let mut entries: Vec<_> = table.into_iter().collect();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
@@ -217,7 +217,7 @@ impl Merged {
     }
 }
 
-/// One layer, as the config crate wants it.
+/// One layer, in the form of the config crate.
 #[derive(Debug, Clone)]
 struct Layer(Map<String, config::Value>);
 
@@ -232,7 +232,7 @@ impl Layer {
         )
     }
 
-    /// A single value under a dotted key.
+    /// Returns a layer with one value.
     fn single(key: &str, value: &Value, origin: &str) -> Self {
         Self(Map::from_iter([(
             key.to_owned(),
@@ -271,7 +271,7 @@ fn from_toml(value: &Value, origin: &String) -> config::Value {
     config::Value::new(Some(origin), kind)
 }
 
-/// The reverse of [`from_toml`], which makes no other kinds than these.
+/// Converts the kinds that [`from_toml`] makes back to TOML.
 fn to_toml(kind: ValueKind) -> Value {
     match kind {
         ValueKind::I64(number) => Value::Integer(number),

@@ -9,70 +9,70 @@ use super::{
     rules::{self, Checked},
 };
 
-/// `[learner]`.
+/// `[learner]`: the settings of the learner process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnerConfig {
-    /// Where the gRPC service listens; port 0 takes a free one.
+    /// Address of the gRPC service; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Actors that `hrm-learner train` starts in its own process; 0 where they run elsewhere.
+    /// Actors that `hrm-learner train` starts in its own process; 0 if all run elsewhere.
     pub local_actors: usize,
-    /// Threads that share a minibatch; 0 for as many as there are cores.
+    /// Threads that share a minibatch; 0 for one per core.
     pub threads: usize,
-    /// Unrolls of one batch.
+    /// Unrolls per batch.
     pub batch_unrolls: usize,
-    /// Unrolls that wait for the batcher at most: what bounds the learner's memory.
+    /// Capacity of the queue before the batcher, in unrolls. It limits the learner's memory.
     pub queue_unrolls: usize,
-    /// Actors that may be joined at a time.
+    /// Largest number of joined actors.
     pub max_sessions: usize,
-    /// Connections that may be open at a time, those of probes included.
+    /// Largest number of open connections, including those of probes.
     pub max_connections: usize,
-    /// A session that sends no unroll for so long, in seconds, although the trainer has taken all it sent, is
-    /// closed: in a synchronous run the others would wait for it.
+    /// Time after which the learner closes a session that sends no unroll although the trainer has taken all it sent,
+    /// in seconds. In a synchronous run the other actors would wait for it.
     pub session_timeout_seconds: u64,
-    /// Unrolls whose policy is older than this many versions are dropped.
+    /// Largest policy lag of an unroll, in versions. The learner drops older unrolls.
     pub max_policy_lag: u64,
-    /// The run is complete after this many frames.
+    /// Frames after which the run is complete.
     pub total_frames: u64,
-    /// The run is complete after this many minutes of training; 0 for no limit. Time counts from batch to batch while
-    /// at least one actor is joined, and a gap between two batches for at most ten times the median gap: waiting for
-    /// actors, a suspended process and an outage do not use the minutes up.
+    /// Minutes of training time after which the run is complete; 0 for no limit. Time counts from batch to batch while
+    /// at least one actor is joined. A gap between two batches counts for at most ten times the median gap. Waiting for
+    /// actors, a suspended process and an outage therefore do not use the minutes up.
     pub max_minutes: f64,
-    /// Once the run is complete, keep metrics and health until asked to stop, for supervisors that start again
-    /// whatever ends.
+    /// Keeps serving metrics and health after the run is complete, until the process is asked to stop. Use it under a
+    /// supervisor that restarts every process that ends.
     pub stay_when_complete: bool,
-    /// How long the learner may take to finish when asked to stop, in seconds.
+    /// Time limit for the learner to finish when it is asked to stop, in seconds.
     pub drain_seconds: u64,
-    /// The time that a learner whose run is complete waits for actors that it lost, in seconds since the loss, to tell
-    /// them so; without local actors also since its own start. Longer than the actors' `actor.backoff_max_ms`.
+    /// Time that a complete run waits for lost actors, to tell them that it is complete, in seconds since the loss.
+    /// Without local actors it also waits for this time since its start. Must be longer than the actors'
+    /// `actor.backoff_max_ms`.
     pub farewell_seconds: u64,
-    /// Where the learner serves `/metrics`; `""` in a file switches it off.
+    /// Address on which the learner serves `/metrics`; `""` switches it off.
     #[serde(with = "address::or_off")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Where the learner serves the gRPC health service alone, for probes that need no access to
-    /// `learner.listen`, which serves it too; off by default.
+    /// Address on which the learner serves the gRPC health service alone; off by default. Probes then need no access to
+    /// `learner.listen`, which also serves it.
     #[serde(with = "address::or_off")]
     pub health_listen: Option<SocketAddr>,
-    /// The learner's certificate chain, a PEM file: actors then connect by TLS only. `hrm-learner certs` makes
-    /// one to try it with.
+    /// PEM file with the learner's certificate chain. Actors must then connect with TLS. `hrm-learner certs` creates
+    /// one for tests.
     #[serde(with = "file::or_none")]
     pub tls_certificate: Option<PathBuf>,
-    /// The private key of `tls_certificate`, a PEM file.
+    /// PEM file with the private key of `tls_certificate`.
     #[serde(with = "file::or_none")]
     pub tls_private_key: Option<PathBuf>,
-    /// Certificates of an authority, a PEM file: whoever connects must then show a certificate signed by it
-    /// (mutual TLS).
+    /// PEM file with the certificates of an authority. Every client must then have a certificate that it signed (mutual
+    /// TLS).
     #[serde(with = "file::or_none")]
     pub tls_client_ca: Option<PathBuf>,
-    /// A file of tokens, one a line: who may join and upload must then send one of them. Read again when it
-    /// changes.
+    /// File of tokens, one per line. Actors must then send one of them. The learner reloads the file when it changes.
     #[serde(with = "file::or_none")]
     pub actor_tokens_file: Option<PathBuf>,
-    /// A file of tokens for those who may ask how the run stands, and nothing else.
+    /// File of tokens for viewers, who may only ask for the status of the run. It is reloaded when it changes.
     #[serde(with = "file::or_none")]
     pub viewer_tokens_file: Option<PathBuf>,
-    /// Whether `listen` may be an address that other machines reach although the connection is not encrypted,
-    /// or whoever reaches it may join.
+    /// Allows other machines to reach `listen` although the connection is not encrypted or clients are not
+    /// authenticated.
     pub insecure: bool,
 }
 
@@ -106,28 +106,28 @@ impl Default for LearnerConfig {
 }
 
 impl LearnerConfig {
-    /// How long the learner may take to finish when asked to stop.
+    /// Returns the time limit for the learner to finish when it is asked to stop.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
 
-    /// The time that a complete run waits for actors that it lost.
+    /// Returns the time that a complete run waits for lost actors.
     pub fn farewell(&self) -> Duration {
         Duration::from_secs(self.farewell_seconds)
     }
 
-    /// How long a session may owe an unroll.
+    /// Returns the time after which a session that sends no unroll is closed.
     pub fn session_timeout(&self) -> Duration {
         Duration::from_secs(self.session_timeout_seconds)
     }
 
-    /// The longest the run may take, if there is a limit.
+    /// Returns the limit of the training time, if there is one.
     pub(crate) fn time_limit(&self) -> Option<Duration> {
         (self.max_minutes > 0.0).then(|| Duration::from_secs_f64(self.max_minutes * 60.0))
     }
 
-    /// The share of the run that is over after so many frames and so many seconds of training: the larger of the shares
-    /// of `total_frames` and of `max_minutes`. The run is complete at 1.
+    /// Returns the completed share of the run after `frames` and `seconds` of training: the larger of the shares of
+    /// `total_frames` and `max_minutes`. The run is complete at 1.
     pub fn share_done(&self, frames: u64, seconds: f64) -> f64 {
         let of_frames = frames as f64 / self.total_frames.max(1) as f64;
         let of_time = self
@@ -136,7 +136,7 @@ impl LearnerConfig {
         of_frames.max(of_time)
     }
 
-    /// Threads that share a minibatch, with 0 resolved to the number of cores.
+    /// Returns the threads that share a minibatch, with 0 resolved to the number of cores.
     pub fn resolved_threads(&self) -> usize {
         match self.threads {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
@@ -145,12 +145,12 @@ impl LearnerConfig {
     }
 
     pub(super) fn check(&self) -> Checked {
-        /// A century: what a `Duration` can hold with room to spare.
+        /// A century, which a `Duration` can hold.
         const MAX_MINUTES: f64 = 100.0 * 366.0 * 24.0 * 60.0;
-        /// Room is made for them in advance.
+        /// The queue allocates its capacity in advance.
         const MAX_UNROLLS: usize = 1 << 16;
         const MAX_PEERS: usize = 1_000_000;
-        /// Each takes a core and a thread.
+        /// Each local actor uses a core and a thread.
         const MAX_LOCAL_ACTORS: usize = 4096;
         rules::between("learner.batch_unrolls", self.batch_unrolls, 1, MAX_UNROLLS)?;
         if self.queue_unrolls < self.batch_unrolls {
@@ -158,7 +158,7 @@ impl LearnerConfig {
                 "learner.queue_unrolls",
                 self.queue_unrolls,
                 format!(
-                    "it is below learner.batch_unrolls = {}: the queue could never hold a batch",
+                    "it is below learner.batch_unrolls = {}, so the queue could never hold a batch",
                     self.batch_unrolls
                 ),
                 format!("set it to {} or more", self.batch_unrolls),
@@ -195,7 +195,7 @@ impl LearnerConfig {
         self.check_security()
     }
 
-    /// Strangers are let in only by somebody who says so.
+    /// Checks that other machines have access only with TLS and authentication, or with `insecure`.
     fn check_security(&self) -> Checked {
         rules::both(
             ("learner.tls_certificate", &self.tls_certificate),
@@ -215,15 +215,15 @@ impl LearnerConfig {
             return Ok(());
         }
         let reason = match encrypted {
-            true => "other machines reach it, and whoever does may join",
-            false => "other machines reach it, and the connection is not encrypted",
+            true => "other machines can reach it, and clients are not authenticated",
+            false => "other machines can reach it, and the connection is not encrypted",
         };
         rules::conflict(
             "learner.listen",
             format!("\"{}\"", self.listen),
             reason,
             "set learner.tls_certificate and learner.tls_private_key, and learner.actor_tokens_file or \
-             learner.tls_client_ca; or, in a network where everybody is trusted, learner.insecure = true",
+             learner.tls_client_ca; in a trusted network you can set learner.insecure = true instead",
         )
     }
 }

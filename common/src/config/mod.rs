@@ -1,19 +1,19 @@
-//! Configuration: loaded in layers, checked once, and never looked at by key again.
+//! The configuration, which is loaded in layers and checked once.
 //!
 //! ```text
 //!  defaults  <  checkpoint  <  FILE.toml  <  HRM__SECTION__KEY  <  --set section.key=value
 //!      └────────────┴──────┬──────┴────────────────┴────────────────────┘
-//!                  layers  │  one tree, and where each value came from
-//!                    keys  │  is there such a key, and can it hold this?
+//!                  layers  │  one tree, and the source of each value
+//!                    keys  │  unknown keys and wrong types
 //!                 presets  │  `auto` takes its value from the preset or the maze
-//!                   saved  │  what a checkpoint has fixed, and what changed since
+//!                   saved  │  values that a checkpoint fixes, and changes since
 //!                   rules  │  ranges, and keys that must agree
 //!               effective  ▼
-//!                       Config ──spec──▶ what an actor is told
+//!                       Config ──spec──▶ the part that actors receive
 //! ```
 //!
-//! `run`, `actor`, `learner`, `training` and `telemetry` hold the sections; `[env]`, `[curriculum]`
-//! and `[model]` are the structs of [`crate::env`] and [`crate::model`].
+//! `run`, `actor`, `learner`, `training` and `telemetry` contain the sections. The structs of `[env]`, `[curriculum]`
+//! and `[model]` are in [`crate::env`] and [`crate::model`].
 
 mod actor;
 mod address;
@@ -56,7 +56,7 @@ use crate::{
     model::ModelConfig,
 };
 
-/// The whole configuration, resolved: nothing in it stands for something else.
+/// The whole configuration, without placeholders such as `auto`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// The run's name, folder, seed and device.
@@ -65,14 +65,14 @@ pub struct Config {
     pub env: EnvConfig,
     /// The distance curriculum.
     pub curriculum: CurriculumConfig,
-    /// The set of values that `[model]` began from; `model.preset` in a file.
+    /// The preset of `[model]`; `model.preset` in a file.
     #[serde(default)]
     pub preset: Preset,
     /// The model.
     pub model: ModelConfig,
-    /// How actors act.
+    /// The actors of the run.
     pub rollout: RolloutConfig,
-    /// An actor process.
+    /// One actor process.
     pub actor: ActorConfig,
     /// The learner process.
     pub learner: LearnerConfig,
@@ -80,11 +80,11 @@ pub struct Config {
     pub loss: LossConfig,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
-    /// When to save.
+    /// Checkpoints.
     pub checkpoint: CheckpointConfig,
-    /// When and how to evaluate.
+    /// Evaluations.
     pub eval: EvalConfig,
-    /// Logs.
+    /// Logging.
     pub telemetry: TelemetryConfig,
 }
 
@@ -110,31 +110,30 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Loads and checks the configuration that the layers make.
+    /// Merges the layers, and checks the resulting configuration.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, as a [`ConfigError`] to be printed before the process exits
-    /// with [`EXIT_CONFIG`].
+    /// The first error. The process should print it and exit with [`EXIT_CONFIG`].
     pub fn load(layers: &Layers) -> Result<Effective, ConfigError> {
         Effective::load(layers)
     }
 
-    /// The folder of the run that the layers are about, which may hold the checkpoint that is one of them. Only what
-    /// names the folder is checked.
+    /// Returns the folder of the layers' run. The checkpoint layer can come from there. Checks only the keys that name
+    /// the folder.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`].
+    /// The same as of [`Config::load`].
     pub fn run_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
         Effective::run_dir(layers)
     }
 
-    /// Checks a configuration that was put together in code. A loaded one has been checked.
+    /// Checks a configuration that was created in code. A loaded one is already checked.
     ///
     /// # Errors
     ///
-    /// The first value that is out of range or contradicts another.
+    /// The first value that is out of range or conflicts with another.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         self.run.check()?;
         self.env.validate()?;
@@ -152,14 +151,14 @@ impl Config {
         self.check_synchronous()
     }
 
-    /// Frames of one batch.
+    /// Returns the frames per batch.
     pub(crate) fn batch_frames(&self) -> usize {
         self.learner
             .batch_unrolls
             .saturating_mul(self.rollout.frames())
     }
 
-    /// What the learner tells its actors.
+    /// Returns the part that the learner sends to its actors.
     pub fn spec(&self) -> Spec {
         Spec {
             env: self.env.clone(),
@@ -176,7 +175,7 @@ impl Config {
                 "loss.minibatch",
                 minibatch,
                 format!(
-                    "it does not divide a batch evenly: learner.batch_unrolls * rollout.envs * \
+                    "it does not divide the frames of a batch: learner.batch_unrolls * rollout.envs * \
                      rollout.unroll_length = {} * {} * {} = {} frames",
                     self.learner.batch_unrolls,
                     self.rollout.envs,
@@ -191,7 +190,7 @@ impl Config {
                 "loss.bptt_ticks",
                 bptt_ticks,
                 format!(
-                    "it does not divide rollout.unroll_length = {} evenly",
+                    "it does not divide rollout.unroll_length = {}",
                     self.rollout.unroll_length
                 ),
                 "set it to a divisor of that number",
@@ -200,8 +199,8 @@ impl Config {
         Ok(())
     }
 
-    /// A synchronous actor waits for the weights that its last unroll went into, so every actor's
-    /// unroll must be in every batch. Actors elsewhere (`local_actors` 0) cannot be counted here.
+    /// Checks that a batch of a synchronous run has one unroll per actor, because each actor waits for the weights from
+    /// its last unroll. With `local_actors` 0 the number of actors is unknown.
     fn check_synchronous(&self) -> rules::Checked {
         let (local, batch) = (self.learner.local_actors, self.learner.batch_unrolls);
         if !self.rollout.synchronous || local == 0 || local == batch {
@@ -212,7 +211,7 @@ impl Config {
             batch,
             format!(
                 "it differs from learner.local_actors = {local}, but with rollout.synchronous = true a \
-                 batch is one unroll of every actor"
+                 batch has one unroll per actor"
             ),
             format!("set it to {local}, or change learner.local_actors to match"),
         )

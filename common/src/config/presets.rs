@@ -1,5 +1,4 @@
-//! `[env]`, `[curriculum]` and `[model]`, whose structs live with what they configure: the checks
-//! under the configuration's own key names, and where `auto` takes its values from.
+//! The presets of `[model]` and the values of the mazes, from which `auto` takes its values.
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -13,10 +12,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// What learns fastest on a CPU.
+    /// The model that learns fastest on a CPU.
     #[default]
     Small,
-    /// As published.
+    /// The published model.
     Paper,
 }
 
@@ -29,7 +28,7 @@ impl Preset {
     }
 }
 
-/// The published values of a maze.
+/// Returns the published values of a maze.
 fn maze_env(maze: MazeKind) -> EnvConfig {
     match maze {
         MazeKind::FourRooms => EnvConfig::four_rooms(),
@@ -37,12 +36,12 @@ fn maze_env(maze: MazeKind) -> EnvConfig {
     }
 }
 
-/// The published values of a maze that is named as in a file, as a tree with `[env]`.
+/// Returns the published values of a maze, given by its name in a file, as a tree with `[env]`.
 pub(super) fn maze_tree(maze: &Value) -> Result<Table, toml::de::Error> {
     section("env", &maze_env(MazeKind::deserialize(maze.clone())?))
 }
 
-/// The values of a preset that is named as in a file, as a tree with `[model]`.
+/// Returns the values of a preset, given by its name in a file, as a tree with `[model]`.
 pub(super) fn preset_tree(preset: &Value) -> Result<Table, toml::de::Error> {
     section("model", &Preset::deserialize(preset.clone())?.model())
 }

@@ -1,14 +1,14 @@
-//! The ranges that values are held to.
+//! The checks of values: ranges, and keys that must agree.
 
 use std::{fmt::Display, path::PathBuf};
 
 use crate::invalid_value::InvalidValue;
 
-/// Seconds of a day: the most that a shutdown may take.
+/// Seconds per day, the longest time limit of a shutdown.
 pub(super) const DAY: u64 = 24 * 60 * 60;
 
-/// The largest whole number that a value can be, and so the largest seed: readers of JSON that keep every number as a
-/// 64-bit float take it as it is.
+/// The largest whole number of the configuration, and so the largest seed. JSON readers that use 64-bit floats for all
+/// numbers read it exactly.
 pub const LARGEST_WHOLE: u64 = (1 << 53) - 1;
 
 pub(super) type Checked = Result<(), InvalidValue>;
@@ -18,12 +18,12 @@ pub(super) fn is_whole(number: i64) -> bool {
     u64::try_from(number).is_ok_and(|number| number <= LARGEST_WHOLE)
 }
 
-/// The range of whole numbers, as it follows "it must be" and "set it to".
+/// Returns the range of whole numbers, in words that follow "it must be" and "set it to".
 pub fn whole_range() -> String {
     format!("a whole number from 0 to {LARGEST_WHOLE}")
 }
 
-/// The remedy for a text that is not the TOML it should be.
+/// Returns the remedy for invalid TOML.
 pub fn toml_remedy(text: &str, error: &toml::de::Error) -> String {
     let blamed = error.span().and_then(|span| text.get(span));
     let number = blamed.is_some_and(|blamed| {
@@ -37,12 +37,12 @@ pub fn toml_remedy(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// A seed, in a configuration that was put together in code.
+/// Checks a seed of a configuration that was created in code.
 pub(super) fn seed(key: &str, value: u64) -> Checked {
     require(value <= LARGEST_WHOLE, key, value, &whole_range())
 }
 
-/// Refuses `value` unless `allowed`; `range` follows "it must be" and "set it to".
+/// Rejects `value` unless `allowed`; `range` follows "it must be" and "set it to".
 fn require(allowed: bool, key: &str, value: impl Display, range: &str) -> Checked {
     if allowed {
         return Ok(());
@@ -65,7 +65,7 @@ pub(super) fn between<T: PartialOrd + Display>(key: &str, value: T, least: T, mo
     require(value >= least && value <= most, key, value, &range)
 }
 
-/// A finite number above 0.
+/// Checks for a finite number above 0.
 pub(super) fn positive(key: &str, value: f64) -> Checked {
     require(
         value.is_finite() && value > 0.0,
@@ -75,7 +75,7 @@ pub(super) fn positive(key: &str, value: f64) -> Checked {
     )
 }
 
-/// A finite number, 0 or above.
+/// Checks for a finite number, 0 or above.
 pub(super) fn not_negative(key: &str, value: f64) -> Checked {
     require(
         value.is_finite() && value >= 0.0,
@@ -85,7 +85,7 @@ pub(super) fn not_negative(key: &str, value: f64) -> Checked {
     )
 }
 
-/// 0 to 1, both included.
+/// Checks for a number from 0 to 1, both included.
 pub(super) fn share(key: &str, value: f64) -> Checked {
     require(
         (0.0..=1.0).contains(&value),
@@ -95,7 +95,7 @@ pub(super) fn share(key: &str, value: f64) -> Checked {
     )
 }
 
-/// Above 0, at most 1.
+/// Checks for a number above 0 and at most 1.
 pub(super) fn share_above_zero(key: &str, value: f64) -> Checked {
     require(
         value > 0.0 && value <= 1.0,
@@ -105,7 +105,7 @@ pub(super) fn share_above_zero(key: &str, value: f64) -> Checked {
     )
 }
 
-/// 0 or above, below 1.
+/// Checks for a number from 0 to below 1.
 pub(super) fn share_below_one(key: &str, value: f64) -> Checked {
     require(
         (0.0..1.0).contains(&value),
@@ -115,16 +115,16 @@ pub(super) fn share_below_one(key: &str, value: f64) -> Checked {
     )
 }
 
-/// A key that names a file or none, and its value.
+/// A key that can name a file, and its value.
 type File<'a> = (&'a str, &'a Option<PathBuf>);
 
-/// Refuses two files of which one is there without the other.
+/// Rejects one of two files without the other.
 pub(super) fn both(a: File, b: File) -> Checked {
     needs(a, b)?;
     needs(b, a)
 }
 
-/// Refuses a file that is of no use without another, where that is not there.
+/// Rejects a file that needs another file if that one is not set.
 pub(super) fn needs((key, file): File, (other, needed): File) -> Checked {
     match (file, needed) {
         (Some(file), None) => conflict(
@@ -137,7 +137,7 @@ pub(super) fn needs((key, file): File, (other, needed): File) -> Checked {
     }
 }
 
-/// Refuses `key` for a reason that involves other keys.
+/// Returns the error for `key`.
 pub(super) fn conflict(
     key: &str,
     value: impl Display,

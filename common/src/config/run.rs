@@ -1,4 +1,4 @@
-//! `[run]`, `[checkpoint]` and `[eval]`: what a run is called, and what it leaves behind.
+//! `[run]`, `[checkpoint]` and `[eval]`: name, folder and seed of a run, checkpoints and evaluations.
 
 use std::path::PathBuf;
 
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Checked};
 
-/// Where the learner's tensors live.
+/// The device of the learner's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceChoice {
-    /// The first CUDA device where one can be used, otherwise the CPU; the log says which, and why.
+    /// The first CUDA device if one is usable, otherwise the CPU. The log says which, and why.
     Auto,
     /// The CPU.
     Cpu,
-    /// The first CUDA device; where none can be used, an error that says why.
+    /// The first CUDA device. If none is usable, the error says why.
     Cuda,
 }
 
-/// `[run]`.
+/// `[run]`: name, folder, seed and device of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunConfig {
-    /// The run's name; by default the maze's.
+    /// The name of the run; by default the name of the maze.
     pub name: String,
-    /// The folder the run writes to; by default `runs/NAME`.
+    /// The folder of the run; by default `runs/NAME`.
     pub dir: PathBuf,
-    /// Seeds the weights, the shuffling and, through the learner, every actor's environments; at most 2^53 - 1.
+    /// Seed of the weights, the shuffling and all actors' environments; at most 2^53 - 1.
     pub seed: u64,
-    /// Where the learner's tensors live.
+    /// The device of the learner's tensors.
     pub device: DeviceChoice,
 }
 
@@ -69,12 +69,12 @@ impl RunConfig {
     }
 }
 
-/// `[checkpoint]`.
+/// `[checkpoint]`: how often to save, and how many checkpoints to keep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointConfig {
     /// Frames between two checkpoints.
     pub interval_frames: u64,
-    /// How many checkpoints to keep, the newest first.
+    /// Number of newest checkpoints to keep.
     pub keep: usize,
 }
 
@@ -97,13 +97,13 @@ impl CheckpointConfig {
 /// `[eval]`: evaluation on held-out seeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvalConfig {
-    /// Frames between two evaluations while training; 0 switches them off.
+    /// Frames between two evaluations during training; 0 switches them off.
     pub interval_frames: u64,
-    /// Episodes of an evaluation while training.
+    /// Episodes per evaluation during training.
     pub episodes: usize,
     /// Episodes of the evaluation at the end of a run.
     pub final_episodes: usize,
-    /// Seeds the held-out episodes; at most 2^53 - 1.
+    /// Seed of the held-out episodes; at most 2^53 - 1.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The configuration that a checkpoint holds, as a layer: what it fixes, and what may be another since.
+//! The configuration of a checkpoint as a layer, the values that it fixes, and changes since.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub enum SavedUse {
     Weights,
 }
 
-/// The configuration that a checkpoint holds.
+/// The configuration of a checkpoint.
 #[derive(Debug, Clone)]
 pub struct Saved {
     tree: Table,
@@ -24,25 +24,25 @@ pub struct Saved {
     usage: SavedUse,
 }
 
-/// A key whose value is another than in a checkpoint.
+/// A key whose value differs from a checkpoint's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The key, as `section.key`.
     pub key: String,
-    /// The checkpoint's value, as it would stand in a TOML file.
+    /// The checkpoint's value, in TOML notation.
     pub old: String,
-    /// The value in force.
+    /// The current value, in TOML notation.
     pub new: String,
-    /// The source of the value in force.
+    /// The source of the current value.
     pub source: String,
 }
 
 impl Saved {
-    /// The configuration of the checkpoint at `path`.
+    /// Returns the configuration of the checkpoint at `path`.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be written as TOML.
+    /// Fails when the configuration cannot be written as TOML.
     pub fn new(config: &Config, path: &Path, usage: SavedUse) -> Result<Self, ConfigError> {
         Ok(Self {
             tree: keys::tree(config).map_err(ConfigError::merge)?,
@@ -52,7 +52,7 @@ impl Saved {
         })
     }
 
-    /// The same for a run whose folder is at `dir` now: it may have been moved or copied since it was saved.
+    /// Sets the folder of the run to `dir`, because it may have been moved or copied since the save.
     pub fn at(mut self, dir: &Path) -> Self {
         // The folder of a loaded configuration is UTF-8.
         let dir = Value::from(dir.to_string_lossy().into_owned());
@@ -60,13 +60,13 @@ impl Saved {
         self
     }
 
-    /// The same without the value of `key`, which the layers above and below then decide.
+    /// Removes the value of `key`, so that other layers decide it.
     pub fn without(mut self, key: &str) -> Self {
         keys::remove(&mut self.tree, key);
         self
     }
 
-    /// The checkpoint's `learner.local_actors`.
+    /// Returns the checkpoint's `learner.local_actors`.
     pub fn local_actors(&self) -> usize {
         self.local_actors
     }
@@ -75,16 +75,16 @@ impl Saved {
         &self.tree
     }
 
-    /// The checkpoint as the source of a value.
+    /// Returns the name of the checkpoint as the source of a value.
     pub(super) fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// True when the checkpoint's value of `key` is final.
+    /// True when a change of `key` is rejected.
     pub(super) fn fixes(&self, key: &str) -> bool {
         let model = key.starts_with("model.");
         match self.usage {
-            // The last two say where a run begins, and this one has begun.
+            // The last two apply to the start of a run only.
             SavedUse::Resume => {
                 model || key.starts_with("env.") || ["run.seed", "curriculum.start"].contains(&key)
             }
@@ -92,7 +92,7 @@ impl Saved {
         }
     }
 
-    /// True when the value of `key` was the one that its maze gives, and so is no choice of its own.
+    /// True when the value of `key` came from the checkpoint's maze, and `maze` is another one.
     pub(super) fn follows_maze(&self, key: &str, maze: &Value) -> Result<bool, toml::de::Error> {
         let own = match keys::get(&self.tree, "env.maze") {
             Some(own) if own != maze => own,
@@ -102,7 +102,7 @@ impl Saved {
         Ok(keys::get(&self.tree, key) == keys::get(&given, key))
     }
 
-    /// The error for a change of a fixed key.
+    /// Returns the error for a change of a fixed key.
     pub(super) fn refusal(&self, change: Change) -> ConfigError {
         let Change {
             key,
@@ -120,12 +120,12 @@ impl Saved {
             SavedUse::Resume => (
                 format!("the run has {old} ({origin}), and it cannot resume with another {what}"),
                 format!(
-                    "leave it out or set it to {old}; to train with {new}, begin another run with --run-dir"
+                    "do not set it, or set it to {old}; to train with {new}, start another run with --run-dir"
                 ),
             ),
             SavedUse::Weights => (
-                format!("the weights are those of another {what}, with {old} ({origin})"),
-                format!("leave it out or set it to {old}"),
+                format!("the weights belong to another {what}, with {old} ({origin})"),
+                format!("do not set it, or set it to {old}"),
             ),
         };
         ConfigError::Invalid {

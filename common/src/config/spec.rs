@@ -1,4 +1,4 @@
-//! What the learner tells an actor to run.
+//! The specification that the learner sends to its actors.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -11,26 +11,26 @@ use crate::{
     trajectory::UnrollShape,
 };
 
-/// The part of the configuration that an actor must share with its learner. It travels as JSON in
-/// the handshake. Fields that a newer learner added are ignored, except inside `env` and `model`:
-/// an actor that does not know one of those would play another maze or build another model. What is
-/// known is checked in full.
+/// The part of the configuration that an actor must share with its learner. The handshake sends it as JSON.
+///
+/// Unknown fields of a newer learner are ignored, except in `env` and `model`: an actor that ignored those would play
+/// another maze or build another model. All known fields are checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// The mazes.
     pub env: EnvConfig,
-    /// How far apart start and goal may be; its level travels with the weights.
+    /// The curriculum. The weights carry its current level.
     pub curriculum: CurriculumConfig,
     /// The model.
     pub model: ModelConfig,
-    /// How to act.
+    /// The settings of all actors.
     pub rollout: RolloutConfig,
 }
 
-/// Why a [`Spec`] was refused.
+/// The error for an unreadable or invalid [`Spec`].
 #[derive(Debug, Error)]
 pub enum SpecError {
-    /// It is not JSON, or a field is missing or of the wrong type.
+    /// The text is not JSON, or a field is missing, unknown or of the wrong type.
     #[error(
         "cannot read the learner's specification: {0}\n  remedy: run the same release of actor and learner"
     )]
@@ -53,7 +53,7 @@ impl From<InvalidValue> for SpecError {
 }
 
 impl Spec {
-    /// The sizes of the unrolls that actors of this spec make.
+    /// Returns the sizes of the unrolls of this specification.
     pub fn unroll_shape(&self) -> UnrollShape {
         let tokens = self.env.grid().len();
         UnrollShape {
@@ -64,21 +64,21 @@ impl Spec {
         }
     }
 
-    /// The spec as JSON.
+    /// Returns the specification as JSON.
     ///
     /// # Errors
     ///
-    /// [`SpecError::Malformed`] if a value cannot be written.
+    /// [`SpecError::Malformed`] when a value cannot be written.
     pub fn to_json(&self) -> Result<String, SpecError> {
         Ok(serde_json::to_string(self)?)
     }
 
-    /// Reads and checks a spec.
+    /// Reads and checks a specification.
     ///
     /// # Errors
     ///
-    /// [`SpecError::Malformed`] for JSON that is no spec, [`SpecError::Invalid`] for a value that the
-    /// configuration would refuse too.
+    /// [`SpecError::Malformed`] for text that is not a specification, [`SpecError::Invalid`] for a value that the
+    /// configuration would reject too.
     pub fn from_json(json: &str) -> Result<Self, SpecError> {
         let spec: Self = serde_json::from_str(json)?;
         spec.env.validate()?;

@@ -1,4 +1,4 @@
-//! `[telemetry]`: what a process says about itself.
+//! `[telemetry]`: the log of a process.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Checked};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
-    /// Text, in colour where standard error is a terminal.
+    /// Text, in colour if standard error is a terminal.
     Auto,
-    /// Text without colour, fields as `key=value`.
+    /// Text without colour, with fields as `key=value`.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -22,26 +22,26 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
-    /// What ends a process or loses data.
+    /// Failures that end a process or lose data.
     Error,
-    /// What was survived.
+    /// Problems from which the process recovered.
     Warn,
-    /// What happened.
+    /// Events.
     Info,
-    /// What helps to find a fault.
+    /// Details for finding a fault.
     Debug,
-    /// Everything, the libraries' own lines included.
+    /// Everything, including the lines of libraries.
     Trace,
 }
 
-/// `[telemetry]`.
+/// `[telemetry]`: format, level and interval of log lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TelemetryConfig {
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
     /// The least severe log line that is written.
     pub log_level: LogLevel,
-    /// Seconds between two lines of progress where there is no terminal.
+    /// Seconds between two progress lines when standard error is not a terminal.
     pub log_interval_seconds: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for TelemetryConfig {
 }
 
 impl TelemetryConfig {
-    /// Time between two lines of progress where there is no terminal.
+    /// Returns the time between two progress lines when standard error is not a terminal.
     pub fn log_interval(&self) -> Duration {
         Duration::from_secs(self.log_interval_seconds)
     }

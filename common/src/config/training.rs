@@ -1,15 +1,16 @@
-//! `[loss]` and `[optimizer]`: what an update is made of.
+//! `[loss]` and `[optimizer]`: the settings of an update.
 
 use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Checked};
 
-/// `[loss]`: V-trace (Espeholt et al. 2018), the clipped ratio over several passes, and their costs.
+/// `[loss]`: V-trace (Espeholt et al. 2018), the clipped policy ratio over several passes, and the weights of the
+/// terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LossConfig {
-    /// Discount of a reward one frame later.
+    /// Discount per frame.
     pub gamma: f64,
-    /// Decay of the trace: 1 is V-trace as published.
+    /// Decay of the trace; 1 gives V-trace as published.
     pub lambda: f64,
     /// Clip of the importance weight of a temporal difference: rho-bar.
     pub rho_bar: f64,
@@ -17,20 +18,20 @@ pub struct LossConfig {
     pub c_bar: f64,
     /// Passes over one batch.
     pub passes: usize,
-    /// Frames of one minibatch, which makes one update.
+    /// Frames per minibatch. A minibatch makes one update.
     pub minibatch: usize,
-    /// How far the ratio to the policy at the batch's start may leave 1.
+    /// Clip of the ratio to the policy at the batch's start: the largest distance from 1.
     pub clip: f64,
-    /// Weight of the value loss. It is large because values lie within 0 and 1, so that their squared errors
-    /// are small beside normalised advantages; at 0.5 the value is learnt last, and everything else late.
+    /// Weight of the value loss. It is large because values are between 0 and 1, so their squared errors are small
+    /// compared with normalised advantages. With 0.5 the value is learned last, and everything else late.
     pub value_cost: f64,
     /// Weight of the entropy bonus.
     pub entropy_cost: f64,
-    /// Whether a batch's advantages are brought to mean 0 and variance 1.
+    /// Normalises the advantages of a batch to mean 0 and variance 1.
     pub normalize_advantages: bool,
-    /// Whether the loss sits on every segment of a decision or on the last alone.
+    /// Applies the loss to every segment of a decision, rather than to the last only.
     pub deep_supervision: bool,
-    /// Ticks through which the gradient flows back; 1 is the one-step gradient.
+    /// Ticks of backpropagation through time; 1 gives the one-step gradient.
     pub bptt_ticks: usize,
 }
 
@@ -69,8 +70,11 @@ impl LossConfig {
             return rules::conflict(
                 "loss.minibatch",
                 self.minibatch,
-                format!("it is no multiple of loss.bptt_ticks = {}", self.bptt_ticks),
-                "make it a multiple: a minibatch is made of whole stretches of bptt_ticks frames",
+                format!(
+                    "it is not a multiple of loss.bptt_ticks = {}",
+                    self.bptt_ticks
+                ),
+                "set it to a multiple, because a minibatch consists of sequences of bptt_ticks frames",
             );
         }
         Ok(())
@@ -82,7 +86,7 @@ impl LossConfig {
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up.
     pub learning_rate: f64,
-    /// The share of it that is left at the end of the run.
+    /// Share of the learning rate at the end of the run.
     pub final_learning_rate_fraction: f64,
     /// Updates over which the learning rate rises from 0.
     pub warmup_updates: u64,
@@ -90,9 +94,9 @@ pub struct OptimizerConfig {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Constant that is added to the root of the second moment.
     pub epsilon: f64,
-    /// The gradient's norm is scaled down to this.
+    /// Largest norm of the gradient. Larger gradients are scaled down to it.
     pub max_grad_norm: f64,
 }
 

@@ -1,9 +1,9 @@
 //! The reaction of a walker to a door that closes on its chosen path.
 //!
-//! The chosen path is the walker's path if no door moved from now on: its moves in a still copy of the maze, with its
-//! carry. A step after a door change has two such copies, with the same agent, carry and time. In one the doors have
-//! not moved; the other is the current maze. The difference between both paths shows the effect of the door change
-//! alone. Both are walked to the end. No later change cuts an observation short, so nothing is censored.
+//! The chosen path is the walker's path while no door moves: its moves in a still copy of the maze, with its carry. A
+//! step after a door change has two such copies, with the same agent, carry and time. In one the doors have not moved;
+//! the other is the current maze. The difference between both paths shows the effect of the door change alone. Both are
+//! walked to the end. No later change cuts an observation short, so nothing is censored.
 
 use hrm_common::policy::Network;
 use serde::Serialize;

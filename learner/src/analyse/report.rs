@@ -111,8 +111,7 @@ impl Analysis {
         writeln!(f)
     }
 
-    /// Returns the segments that a decision from the initial vectors needs to be as near to its end as a decision from
-    /// the carry is at its start.
+    /// Counts the segments until a decision from the initial vectors is as near to its end as the carry is.
     fn head_start(&self, steps: Kind, module: Module) -> Option<usize> {
         let mut curves = self
             .convergence

@@ -62,7 +62,7 @@ pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
         let size = model.grid().len();
         ensure!(
             tokens.len() == size,
-            "{}: {} tokens, the model reads {size}",
+            "{}: {} tokens, but the model reads {size}",
             place(),
             tokens.len()
         );

@@ -36,8 +36,8 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Binds all ports of the configuration and serves on them: the main port with the rules of `door`, and a separate
-    /// port for local actors, which it returns.
+    /// Binds all ports of the configuration and serves on them. The main port follows the rules of `door`. Local actors
+    /// get a separate port, which is returned.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::{env::MazeKind, model::Dtype};
 
-/// A folder with one file in it, and the layers that read it.
+/// A folder with one file, and the layers that read it.
 struct Bench {
     _folder: tempfile::TempDir,
     layers: Layers,
@@ -52,7 +52,7 @@ fn refused(layers: &Layers) -> ConfigError {
         .expect_err("must be refused")
 }
 
-/// Key, value, origin and the whole message of a refusal.
+/// Returns key, value, source and the whole message of an error.
 fn blamed(layers: &Layers) -> (String, String, String, String) {
     let error = refused(layers);
     let message = error.to_string();
@@ -201,7 +201,7 @@ fn the_carry_travels_in_the_models_dtype_unless_it_is_set() {
     );
 }
 
-/// The configuration that a checkpoint holds, as the layer of a run that resumes.
+/// Returns the configuration of a checkpoint, as the layer of a resumed run.
 fn saved(settings: &[&str], usage: SavedUse) -> Saved {
     let config = Config::load(&flags(settings)).unwrap().config;
     Saved::new(
@@ -240,7 +240,7 @@ fn a_checkpoint_lies_between_the_defaults_and_the_file() {
 
     let Config { run, loss, .. } = &effective.config;
     for (key, value, expected, origin) in [
-        // The checkpoint has all keys, also those that were at their default.
+        // The checkpoint has all keys, including those with their default.
         ("loss.value_cost", loss.value_cost, 16.0, CHECKPOINT),
         ("loss.gamma", loss.gamma, 0.5, CHECKPOINT),
         ("loss.lambda", loss.lambda, 0.6, path.as_str()),
@@ -301,7 +301,7 @@ fn a_run_keeps_mazes_model_and_seed() {
             assert!(message.contains(part), "{part:?} in {message}");
         }
     }
-    // The same values, however they are written, are no change.
+    // The same values in another notation are not a change.
     let mut layers = flags(&[
         "run.seed=5",
         "env.max_steps=20",
@@ -340,7 +340,7 @@ fn weights_walk_through_other_mazes_but_stay_of_one_model() {
 
 #[test]
 fn a_run_that_moves_resumes_where_it_is() {
-    // To another folder.
+    // Moved to another folder.
     let layers = flags(&["run.dir=/elsewhere"]);
     let dir = Config::run_dir(&layers).unwrap();
     assert_eq!(dir, Path::new("/elsewhere"));
@@ -358,7 +358,7 @@ fn a_run_that_moves_resumes_where_it_is() {
     let run = Config::load(&named).unwrap().config.run;
     assert_eq!((run.name.as_str(), run.dir), ("other", "/third".into()));
 
-    // To a processor with another native dtype.
+    // Moved to a processor with another native dtype.
     let slow = match Dtype::native() {
         Dtype::F32 => "bf16",
         Dtype::Bf16 => "f32",
@@ -670,7 +670,7 @@ fn a_batch_is_whole_minibatches() {
     assert!(message.contains("2 * 32 * 16 = 1024"), "{message}");
     Config::load(&flags(&["loss.minibatch=512"])).unwrap();
 
-    // The key to blame may be one that nobody set.
+    // The invalid key can have its default.
     let (key, _, origin, _) = blamed(&flags(&["rollout.envs=33"]));
     assert_eq!(
         (key.as_str(), origin.as_str()),
@@ -798,7 +798,7 @@ fn the_experiments_that_are_shipped_load() {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            // Studies are read by the learner.
+            // The learner reads studies.
             continue;
         }
         let layers = Layers {

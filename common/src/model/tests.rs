@@ -1,4 +1,4 @@
-//! What the model promises beyond the published arithmetic, which `tests/golden.rs` checks.
+//! Tests of the model beyond the published arithmetic, which `tests/golden.rs` checks.
 
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -12,7 +12,7 @@ const GRID: Grid = Grid {
 };
 const CELLS: i64 = 12;
 const BATCH: i64 = 3;
-/// Where the agents of [`tokens`] stand.
+/// The cells of the agents in [`tokens`].
 const AGENTS: [i64; 3] = [0, 5, 11];
 
 fn small() -> ModelConfig {
@@ -22,7 +22,7 @@ fn small() -> ModelConfig {
     }
 }
 
-/// The published form with less of everything, in 32 bits.
+/// The published form with smaller sizes, in 32 bits.
 fn paper() -> ModelConfig {
     ModelConfig {
         hidden: 8,
@@ -39,7 +39,7 @@ fn model(config: &ModelConfig) -> Hrm {
     Hrm::new(config, GRID, 7, Device::Cpu).expect("a valid configuration")
 }
 
-/// Three observations of everything but agents, and one agent each.
+/// Returns three observations with random tokens and one agent each.
 fn tokens() -> Tensor {
     let others = [
         token::FLOOR,
@@ -55,7 +55,7 @@ fn tokens() -> Tensor {
     Tensor::from_slice(&codes).view([BATCH, CELLS])
 }
 
-/// A carry unlike the initial one, the same on every call.
+/// Returns a carry that differs from the initial one, the same in every call.
 fn some_carry(model: &Hrm) -> Tensor {
     let shape = model.carry_shape(BATCH as usize);
     let count: i64 = shape.iter().product();
@@ -65,7 +65,7 @@ fn some_carry(model: &Hrm) -> Tensor {
         .to_kind(model.kind())
 }
 
-/// A scalar that depends on every head of these segments.
+/// Returns a scalar that depends on all heads of these segments.
 fn loss(segments: &[Heads]) -> Tensor {
     segments
         .iter()
@@ -124,7 +124,7 @@ fn shapes_kinds_and_names_are_as_documented() {
         assert_eq!(decision.carry.size(), model.carry_shape(3));
         assert_eq!(decision.carry.kind(), model.kind());
         assert!(!decision.carry.requires_grad());
-        // No parameter is left out of the graph, on any preset.
+        // The graph contains every parameter, with every preset.
         let gradients = gradients(&model, loss(&decision.segments));
         assert!(gradients.iter().all(Tensor::defined));
     }
@@ -176,7 +176,7 @@ fn parameter_counts_are_the_presets() {
     );
 }
 
-/// The small preset, one sequence, spelled out in loops and 64-bit floats.
+/// The small preset for one sequence, written in loops and 64-bit floats.
 mod literal {
     use super::*;
     type Rows = Vec<Vec<f64>>;
@@ -212,7 +212,7 @@ mod literal {
             .collect()
     }
 
-    /// Kernel as rows of [out * in * 3, 3].
+    /// Returns the kernel as rows of [out * in * 3, 3].
     fn conv(kernel: &Rows, prefix: &Rows, x: &Rows) -> Rows {
         let (height, width, d) = (GRID.height as i64, GRID.width as i64, x[0].len());
         let mut cells = Vec::new();
@@ -263,7 +263,7 @@ mod literal {
         rms_norm(add(&x, &swiglu(&get("mlp.gate_up"), &get("mlp.down"), &x)))
     }
 
-    /// zH, zL, logits and value after one decision from zH and zL.
+    /// Returns zH, zL, logits and value after one decision from zH and zL.
     fn decide(model: &Hrm, codes: &[u8], z_h: &Rows, z_l: &Rows) -> (Rows, Rows, Vec<f64>, f64) {
         let weights = Weights(model);
         let (token, prefix) = (weights.get("embed.token"), weights.get("embed.prefix"));
@@ -327,12 +327,12 @@ fn gradient_modes_compute_the_same_numbers() {
     }
 }
 
-/// The state before the last L call, computed without gradient, and then nothing but one L and one H call
-/// with a full gradient, must give what the one-step gradient of the whole decision gives.
+/// Computes the state before the last call of L without gradient, then one call of L and H with a full gradient. The
+/// result must equal the one-step gradient of the whole decision.
 #[test]
 fn one_step_gradient_is_that_of_the_last_l_and_h_call() {
     for (config, l_cycles) in [(small(), 2), (small(), 1), (paper(), 2), (paper(), 1)] {
-        // The same seed and shapes, so the same parameters; only the cycles differ.
+        // The same seed and shapes give the same parameters. Only the cycles differ.
         let cycles = |h_cycles, l_cycles, segments| {
             model(&ModelConfig {
                 h_cycles,
@@ -346,7 +346,7 @@ fn one_step_gradient_is_that_of_the_last_l_and_h_call() {
         let carry = some_carry(&whole);
         let decision = whole.forward(&tokens(), &carry, Gradient::OneStep);
 
-        // Segment one, the first H cycle of segment two, and in its second all L calls but one.
+        // Segment one, the first H cycle of segment two, and all calls of L but the last in its second H cycle.
         let begun = carried(cycles(2, l_cycles, 1), &carry);
         let mut before = carried(cycles(1, l_cycles, 1), &begun);
         if l_cycles > 1 {
@@ -375,7 +375,7 @@ fn one_step_gradient_is_that_of_the_last_l_and_h_call() {
     }
 }
 
-/// Segments are detached from each other, so that the last one's loss reaches no earlier graph.
+/// Segments are detached from each other, so the loss of the last one reaches no earlier graph.
 #[test]
 fn the_last_step_alone_has_a_graph_and_the_same_gradient_bits() {
     let three = |config: ModelConfig| ModelConfig {
@@ -664,7 +664,7 @@ fn initial_values_follow_the_published_rules() {
             _ => 1.0 / (tensor.size()[1] as f64).sqrt(),
         };
         let found = tensor.square().mean(Kind::Double).sqrt().double_value(&[]);
-        // Six standard errors of a normal's, which a truncated one's are below.
+        // Six standard errors of a normal distribution, which are larger than those of a truncated one.
         let error = 6.0 * std / (2.0 * tensor.numel() as f64).sqrt();
         assert!((found - std).abs() <= error, "{name}: {found}, not {std}");
     }
@@ -992,7 +992,7 @@ fn published_weights_are_checked_and_the_value_head_is_optional() {
     assert!(published::load_published(&mut other, &published()).is_err());
 }
 
-/// `torch.compile` puts `_orig_mod` into the names of whatever it wraps: the loss head, the model in it, or a part.
+/// `torch.compile` puts `_orig_mod` into the names of the modules that it wraps: the loss head, its model, or a part.
 #[test]
 fn names_of_compiled_modules_are_read_as_plain_ones() {
     let source = Hrm::new(&paper(), GRID, 5, Device::Cpu).expect("valid");

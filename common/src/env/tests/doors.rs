@@ -1,10 +1,11 @@
-//! How often the doors change, and which.
+//! Tests of the door changes: how often, and which doors.
 
 use std::collections::HashMap;
 
 use super::*;
 
-/// Plays `steps` random steps and shows each one that did not end the episode, before and after.
+/// Plays `steps` random steps, and passes the states before and after each to the test, except at the end of an
+/// episode.
 fn watch(config: &EnvConfig, steps: usize, mut seen: impl FnMut(&Maze, &Maze)) {
     let mut maze = maze(config, 21);
     let mut rng = Rng::new(22);
@@ -34,7 +35,7 @@ fn joint_doors_change_as_often_as_p_change_says() {
         let mut changes = Tally::default();
         watch(&config, 20_000, |before, after| {
             let allowed = moving_doors(after).len() - usize::from(on_a_door(after));
-            // A draw can come out as it was: one set in (allowed choose doors).
+            // A draw can repeat the former set, with probability 1 / (allowed choose doors).
             let sets =
                 (0..config.doors).fold(1.0, |sets, k| sets * (allowed - k) as f64 / (k + 1) as f64);
             let p = p_change * (1.0 - 1.0 / sets);
@@ -70,7 +71,7 @@ fn independent_doors_open_and_close_each_on_their_own() {
         opened.assert_within_bounds("opened");
         shut.assert_within_bounds("shut");
         assert!(together > 0, "two doors never changed in one step");
-        // At reset every door is closed with its share already.
+        // From the reset on, every door is closed with its probability.
         for seed in 0..3_000 {
             let maze = maze(&config, seed);
             let (moving, is) = (moving_doors(&maze), closed_doors(&maze));

@@ -1,4 +1,4 @@
-//! How starts, goals and fixed walls are drawn, with and without a curriculum.
+//! Tests of the draws of starts, goals and fixed walls, with and without a curriculum.
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ fn starts_and_goals_are_uniform() {
     }
 }
 
-/// Every doorway becomes a wall now and then, and the lattice is as dense as asked.
+/// Every doorway sometimes becomes a wall, and the number of walls is exact.
 #[test]
 fn as_many_fixed_walls_as_a_maze_without_loops_has_can_be_drawn() {
     for (rows, cols) in [(2, 2), (2, 7), (3, 3), (5, 6), (8, 8)] {
@@ -101,7 +101,7 @@ fn a_curriculum_mixes_uniform_episodes_with_near_ones() {
         max_distance: 3,
         uniform_share: 0.25,
     });
-    // The episodes that are under way were drawn before.
+    // The running episodes were drawn before.
     play(&mut env, 2);
     let mut uniform = Tally::default();
     let mut far = 0;

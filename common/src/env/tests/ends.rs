@@ -1,10 +1,10 @@
-//! How episodes end, and what is handed out then.
+//! Tests of the ends of episodes: rewards, flags, summaries and final observations.
 
 use std::collections::HashMap;
 
 use super::*;
 
-/// Start beside the goal, one step to live: every kind of end in one step.
+/// Mazes that start beside the goal with a limit of one step, so that one step shows every kind of end.
 #[test]
 fn a_goal_on_the_last_step_terminates_and_anything_else_truncates() {
     for base in [EnvConfig::four_rooms(), EnvConfig::random_maze()] {
@@ -46,7 +46,7 @@ fn an_episode_that_misses_the_goal_is_truncated_at_max_steps() {
         ..EnvConfig::four_rooms()
     };
     let mut maze = maze(&config, 3);
-    // To and fro between two tiles, or against a wall.
+    // Moves back and forth between two tiles, or into a wall.
     let flags: Vec<u8> = (0..80)
         .map(|step| maze.step(2 * (step % 2)).flags)
         .collect();
@@ -72,7 +72,7 @@ fn no_door_moves_on_the_step_that_reaches_the_goal() {
         for seed in 0..200 {
             let mut maze = maze(&config, seed);
             let action = maze.oracle_action();
-            // Nothing can be in the way of an agent beside the goal.
+            // An agent beside the goal cannot be blocked.
             reached += u32::from(step_lawfully(&mut maze, action).reward == 1.0);
         }
         assert_eq!(reached, 200);

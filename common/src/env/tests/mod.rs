@@ -1,5 +1,5 @@
-//! What must hold of the mazes as a whole, seen from outside wherever that is possible: expectations
-//! are worked out in two dimensions and by relaxation, not with the code under test.
+//! Tests of the mazes as a whole, through their public interface where possible. The expectations are computed in two
+//! dimensions and by relaxation, not with the code under test.
 
 mod doors;
 mod draws;
@@ -15,7 +15,7 @@ use super::map::Map;
 use super::rng::Rng;
 use super::*;
 
-/// Row and column change of north, east, south, west.
+/// The changes of row and column for north, east, south and west.
 const MOVES: [(isize, isize); ACTIONS] = [(-1, 0), (0, 1), (1, 0), (0, -1)];
 
 fn maze(config: &EnvConfig, seed: u64) -> Maze {
@@ -47,7 +47,7 @@ fn positions(grid: Grid) -> impl Iterator<Item = Position> {
     (0..grid.height).flat_map(move |row| (0..grid.width).map(move |col| Position { row, col }))
 }
 
-/// Steps to `to` from everywhere, by relaxing until nothing changes.
+/// Returns the steps to `to` from every tile, by relaxation until nothing changes.
 fn distances(tokens: &[u8], grid: Grid, to: Position) -> Vec<Option<u32>> {
     let mut steps = vec![None; tokens.len()];
     steps[index(to, grid)] = Some(0);
@@ -75,7 +75,7 @@ fn distances(tokens: &[u8], grid: Grid, to: Position) -> Vec<Option<u32>> {
     }
 }
 
-/// Doorways that are neither a fixed wall nor the goal's, told from the maze's own list.
+/// Returns the doorways except fixed walls and the goal's, without using the maze's list.
 fn moving_doors(maze: &Maze) -> BTreeSet<usize> {
     maze.episode
         .doors
@@ -92,7 +92,7 @@ fn closed_doors(maze: &Maze) -> BTreeSet<usize> {
         .collect()
 }
 
-/// The observation with every moving door open.
+/// Returns the observation with all moving doors open.
 fn opened(maze: &Maze) -> Vec<u8> {
     let mut tokens = maze.observation().to_vec();
     for door in closed_doors(maze) {
@@ -111,7 +111,7 @@ fn fixed_walls(maze: &Maze) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Any valid configuration, small enough to play a lot of.
+/// Generates valid configurations that are small enough for many episodes.
 fn any_config() -> impl Strategy<Value = EnvConfig> {
     let lattice = (any::<bool>(), 2..6_usize, 2..7_usize);
     let doors = (any::<bool>(), 0.0..=1.0, 0.0..=1.0, 0.0..=1.0);
@@ -150,7 +150,7 @@ fn any_config() -> impl Strategy<Value = EnvConfig> {
     )
 }
 
-/// What holds of a maze at every tick.
+/// Checks the invariants of a maze at every tick.
 fn assert_lawful(maze: &Maze, walls: &BTreeSet<usize>) {
     let (tokens, grid, config) = (maze.observation(), maze.grid(), maze.config());
     let map = &maze.rules.map;
@@ -177,7 +177,7 @@ fn assert_lawful(maze: &Maze, walls: &BTreeSet<usize>) {
         .collect();
     assert_eq!(
         moving, movable,
-        "every other doorway is a door, the goal's is none"
+        "every other doorway has a door, but the goal's has not"
     );
     for (tile, &token) in tokens.iter().enumerate() {
         let expected = if tile == agent {
@@ -227,7 +227,7 @@ fn assert_lawful_start(maze: &Maze, curriculum: Option<u32>) {
     assert_eq!(maze.summary(), expected);
 }
 
-/// Steps and checks what came of it against the rules as the reference words them.
+/// Makes a step and checks the result against the rules of the reference.
 fn step_lawfully(maze: &mut Maze, action: u8) -> Step {
     let (before, walls, grid) = (maze.clone(), fixed_walls(maze), maze.grid());
     let step = maze.step(action);
@@ -269,7 +269,8 @@ fn step_lawfully(maze: &mut Maze, action: u8) -> Step {
     step
 }
 
-/// How far a count may lie from what a sum of independent draws expects: five standard deviations.
+/// Returns the allowed distance of a count from its expectation: five standard deviations of a sum of independent
+/// draws.
 #[derive(Default)]
 struct Tally {
     count: f64,
@@ -296,7 +297,7 @@ impl Tally {
     }
 }
 
-/// `[S]`, the last observation of the episode that the last step ended in environment `env`, if it did.
+/// Returns the final observation, `[S]`, of the episode that ended in environment `env` in the last step, if one did.
 fn final_observation(envs: &VecEnv, env: usize) -> Option<&[u8]> {
     let mut ended = envs.final_observations();
     ended.find(|(of, _)| *of == env).map(|(_, last)| last)

@@ -1,8 +1,8 @@
-//! What a seed stands for.
+//! Tests of seeds: the same seed gives the same episodes.
 
 use super::*;
 
-/// A seed must go on to mean the same episodes: evaluation results are compared across versions.
+/// A seed must always give the same episodes, because evaluation results are compared across releases.
 #[test]
 fn known_seeds_give_known_mazes() {
     let four = maze(&EnvConfig::four_rooms(), 7);

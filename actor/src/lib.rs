@@ -13,8 +13,8 @@
 //!     upload         unrolls -> client-streaming call           (tokio task)
 //! ```
 //!
-//! The rollout thread and the tasks share two channels: a watch with the newest weights, and a channel of capacity 1
-//! with the next unroll to send. [`options`] holds the settings of a process, [`error`] the reasons why a session ends.
+//! The rollout thread and the tasks share a watch with the newest weights, and a channel of capacity 1 with the next
+//! unroll to send. [`options`] holds the settings of a process, [`error`] the reasons why a session ends.
 
 pub mod connect;
 pub mod error;

@@ -13,7 +13,7 @@ use crate::{
 
 /// The part of the configuration that an actor must share with its learner. The handshake sends it as JSON.
 ///
-/// Unknown fields of a newer learner are ignored, except in `env` and `model`: an actor that ignored those would play
+/// Unknown fields of a newer learner are ignored, except in `env` and `model`. An actor that ignored those would play
 /// another maze or build another model. All known fields are checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {

@@ -40,9 +40,9 @@ impl Maze {
         })
     }
 
-    /// Draws the next episode from the maze's own generator. `Some(k)` is the limit of a curriculum: the shortest path
-    /// from start to goal, with fixed walls and open doors, has at most `k` steps (or `min_distance`, if that is more).
-    /// `None` and `Some(0)` set no further limit.
+    /// Draws the next episode from the maze's own generator. `Some(k)` is the limit of a curriculum. The shortest path
+    /// with fixed walls and open doors then has at most `k` steps, or `min_distance` steps if that is more. `None` and
+    /// `Some(0)` set no further limit.
     ///
     /// The start is uniform over the open tiles. The goal is uniform over the tiles at an allowed distance, measured
     /// without fixed walls. The fixed walls then keep the path within the limit. Without limits all ordered pairs are

@@ -7,8 +7,8 @@ use super::init::Init;
 use super::parameters::{Declaration, Index};
 use super::rows::Rows;
 
-/// A 3 x 3 convolution over the grid with zero padding and without a bias, plus a linear map of the prefix token, the
-/// same for every cell. The prefix token gets the mean of the result. It passes information between cells that are many
+/// A 3 x 3 convolution over the grid with zero padding and without a bias. Every cell also gets the same linear map of
+/// the prefix token. The prefix token gets the mean of the result. It passes information between cells that are many
 /// convolutions apart.
 #[derive(Clone, Debug)]
 pub(super) struct Conv {

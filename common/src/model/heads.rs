@@ -12,7 +12,7 @@ use crate::env::{ACTIONS, token};
 ///
 /// The elements of the read-out are about 1. Heads with LeCun's weights would therefore start with a policy that
 /// prefers random moves, and with values as large as the goal's reward. A tenth of these weights gives a nearly uniform
-/// policy and values near 0, which on-policy learning needs (Andrychowicz et al. 2021, "What matters in on-policy
+/// policy and values near 0. On-policy learning needs both (Andrychowicz et al. 2021, "What matters in on-policy
 /// reinforcement learning", section 3.2).
 const HEAD_SCALE: f64 = 0.1;
 

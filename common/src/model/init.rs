@@ -12,7 +12,7 @@ const CUT_STD: f64 = 0.879_625_661_034_239_8;
 pub(super) enum Init {
     /// One value for all elements.
     Constant(f32),
-    /// A normal distribution that is cut off at two of its standard deviations, and scaled so that the result has
+    /// A normal distribution that is cut off at two of its standard deviations. It is scaled so that the result has
     /// exactly this standard deviation (as in HRM's published code).
     TruncatedNormal(f64),
 }

@@ -6,8 +6,8 @@ use super::rows::Rows;
 
 /// Returns `x w^T`, rows `[B * P, outputs]`, for rows `[B * P, inputs]` and a weight `[outputs, inputs]`.
 ///
-/// In 32 bits on a CPU it is computed as a 1 x 1 convolution, because oneDNN uses all vector units of the machine for
-/// it. The BLAS behind `linear` uses half of them on some machines. On a Zen 5, forward and backward take half the
+/// In 32 bits on a CPU it is computed as a 1 x 1 convolution, for which oneDNN uses all vector units of the machine.
+/// The BLAS behind `linear` uses half of them on some machines. On a Zen 5, forward and backward take half the
 /// time.
 pub(super) fn linear(rows: &Rows, x: &Tensor, weight: &Tensor) -> Tensor {
     if x.kind() != Kind::Float || x.device() != Device::Cpu {

@@ -19,8 +19,8 @@
 //! published   weights under the names of the authors' checkpoints
 //! ```
 //!
-//! The letters in shapes are `B` environments, `S` cells of the observed grid, `P = S + 1` positions (the prefix token
-//! first), and `d` = `hidden`.
+//! The letters in shapes are `B` environments, `S` cells of the observed grid, `P = S + 1` positions, and `d` =
+//! `hidden`. The prefix token has the first position.
 
 mod attention;
 mod block;

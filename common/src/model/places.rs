@@ -62,10 +62,10 @@ impl Places {
 
 /// Returns the directional bias, f32 `[heads, P, P]`.
 ///
-/// A score falls with the Manhattan distance from the cell next to the query in the head's direction (as ALiBi's scores
-/// do in one dimension, Press et al. 2022). The directions divide the circle, so four heads look up, right, down and
-/// left. Attention therefore starts close to a convolution (d'Ascoli et al. 2021), but queries and keys can outweigh
-/// the bias. The prefix token attends to all cells equally, and is one step from each cell.
+/// A score falls with the Manhattan distance from the cell next to the query in the head's direction. ALiBi's scores do
+/// the same in one dimension (Press et al. 2022). The directions divide the circle, so four heads look up, right, down
+/// and left. Attention therefore starts close to a convolution (d'Ascoli et al. 2021), but queries and keys can
+/// outweigh the bias. The prefix token attends to all cells equally, and is one step from each cell.
 fn directions(heads: usize, grid: Grid) -> Tensor {
     let positions = grid.len() + 1;
     let place = |position: usize| {

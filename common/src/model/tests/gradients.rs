@@ -1,0 +1,165 @@
+//! The gradient modes, and where the gradient reaches.
+
+use super::*;
+
+#[test]
+fn gradient_modes_compute_the_same_numbers() {
+    for config in [small(), paper()] {
+        let model = model(&config);
+        let carry = some_carry(&model);
+        let none = model.forward(&tokens(), &carry, Gradient::None);
+        assert!(!none.segments[0].logits.requires_grad());
+        for gradient in [Gradient::OneStep, Gradient::LastStep, Gradient::Full] {
+            let other = model.forward(&tokens(), &carry, gradient);
+            assert_same_decision(&other, &none);
+            assert_close("carry", &other.carry, &none.carry);
+            assert_eq!(other.carry.requires_grad(), gradient == Gradient::Full);
+        }
+    }
+}
+
+/// Computes the state before the last call of L without gradient, then one call of L and H with a full gradient. The
+/// result must equal the one-step gradient of the whole decision.
+#[test]
+fn one_step_gradient_is_that_of_the_last_l_and_h_call() {
+    for (config, l_cycles) in [(small(), 2), (small(), 1), (paper(), 2), (paper(), 1)] {
+        // The same seed and shapes give the same parameters. Only the cycles differ.
+        let cycles = |h_cycles, l_cycles, segments| {
+            model(&ModelConfig {
+                h_cycles,
+                l_cycles,
+                segments,
+                ..config.clone()
+            })
+        };
+        let carried = |model: Hrm, carry| model.forward(&tokens(), carry, Gradient::None).carry;
+        let whole = cycles(2, l_cycles, 2);
+        let carry = some_carry(&whole);
+        let decision = whole.forward(&tokens(), &carry, Gradient::OneStep);
+
+        // Segment one, the first H cycle of segment two, and all calls of L but the last in its second H cycle.
+        let begun = carried(cycles(2, l_cycles, 1), &carry);
+        let mut before = carried(cycles(1, l_cycles, 1), &begun);
+        if l_cycles > 1 {
+            let after_l = carried(cycles(1, l_cycles - 1, 1), &before);
+            before = Tensor::stack(&[before.get(0), after_l.get(1)], 0);
+        }
+        let rest = cycles(1, 1, 1);
+        let last = rest.forward(&tokens(), &before, Gradient::Full);
+
+        assert_close(
+            "logits",
+            &decision.segments[1].logits,
+            &last.segments[0].logits,
+        );
+        let expected = gradients(&rest, loss(&last.segments));
+        let found = gradients(&whole, loss(&decision.segments[1..]));
+        assert_same_gradients(&whole, &found, &expected);
+
+        let full = whole.forward(&tokens(), &carry, Gradient::Full);
+        let full = gradients(&whole, loss(&full.segments[1..]));
+        let differs = |(a, b)| max_error(a, b) > 1e-3;
+        assert!(
+            full.iter().zip(&expected).any(differs),
+            "and not the full gradient"
+        );
+    }
+}
+
+/// Segments are detached from each other, so the loss of the last one reaches no earlier graph.
+#[test]
+fn the_last_step_alone_has_a_graph_and_the_same_gradient_bits() {
+    let three = |config: ModelConfig| ModelConfig {
+        segments: 3,
+        h_cycles: 2,
+        ..config
+    };
+    let forms = [CarryMode::Full, CarryMode::Last, CarryMode::Reset].map(|carry| ModelConfig {
+        carry,
+        ..three(small())
+    });
+    let bf16 = ModelConfig {
+        dtype: Dtype::Bf16,
+        ..three(paper())
+    };
+    for config in forms.into_iter().chain([three(paper()), bf16]) {
+        let model = model(&config);
+        let carry = some_carry(&model);
+        let run = |gradient| model.trace(&tokens(), &carry, gradient);
+        let (every, last) = (run(Gradient::OneStep), run(Gradient::LastStep));
+        let gradient =
+            |trace: &Trace| model.gradient(&loss(std::slice::from_ref(&trace.segments[2].heads)));
+        for (index, (a, b)) in every.segments.iter().zip(&last.segments).enumerate() {
+            let tensors = |s: &Segment| {
+                [&s.z_h, &s.z_l, &s.heads.logits, &s.heads.value].map(Tensor::shallow_clone)
+            };
+            assert_eq!(
+                tensors(a).map(|t| t.detach()),
+                tensors(b).map(|t| t.detach())
+            );
+            assert!(tensors(a).iter().all(Tensor::requires_grad));
+            for tensor in tensors(b) {
+                assert_eq!(tensor.requires_grad(), index == 2, "segment {index}");
+            }
+        }
+        assert_eq!(every.carry, last.carry);
+        assert!(!last.carry.requires_grad());
+        let (every, last) = (gradient(&every), gradient(&last));
+        assert!(every.abs().max().double_value(&[]) > 1e-3);
+        assert_eq!(every, last);
+    }
+}
+
+#[test]
+fn gradient_is_flat_and_zero_where_the_loss_does_not_reach() {
+    let model = model(&small());
+    let forward = || model.forward(&tokens(), &some_carry(&model), Gradient::OneStep);
+    let expected: Vec<Tensor> = gradients(&model, loss(&forward().segments))
+        .iter()
+        .map(|gradient| gradient.reshape(-1))
+        .collect();
+    let found = model.gradient(&loss(&forward().segments));
+    assert_eq!(found, Tensor::cat(&expected, 0));
+
+    let value = model.gradient(&forward().segments[0].value.sum(Kind::Float));
+    let count = found.size()[0];
+    let (policy, value_head) = (4 * 8, 8);
+    let of_policy = value.narrow(0, count - policy - value_head, policy);
+    assert_eq!(of_policy.abs().max().double_value(&[]), 0.0);
+    assert!(
+        value
+            .narrow(0, count - value_head, value_head)
+            .abs()
+            .min()
+            .double_value(&[])
+            > 0.0
+    );
+}
+
+#[test]
+fn full_gradient_reaches_earlier_ticks_and_is_the_derivative() {
+    for config in [small(), paper()] {
+        let model = model(&config);
+        let after_two_ticks = |carry: &Tensor| {
+            let first = model.forward(&tokens(), carry, Gradient::Full);
+            let second = model.forward(&tokens().flip([0]), &first.carry, Gradient::Full);
+            loss(&second.segments)
+        };
+        let carry = some_carry(&model).set_requires_grad(true);
+        let gradient =
+            &Tensor::run_backward(&[after_two_ticks(&carry)], &[&carry], false, false)[0];
+
+        let direction = gradient / gradient.norm();
+        let step = 1e-3;
+        let ahead = |step: f64| {
+            no_grad(|| after_two_ticks(&(&carry + &direction * step)).double_value(&[]))
+        };
+        let slope = (ahead(step) - ahead(-step)) / (2.0 * step);
+        let expected = gradient.norm().double_value(&[]);
+        assert!(expected > 1e-3);
+        assert!(
+            (slope / expected - 1.0).abs() < 0.02,
+            "{slope} for {expected}"
+        );
+    }
+}

@@ -121,11 +121,11 @@ cuda-image-check: $(DEPLOY_STAMP) ## Run the same check in the image that `make 
 
 chaos: libtorch ## Kill, freeze and disconnect processes, then check frame accounting (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked
-	cargo test --package hrm-learner --locked --test chaos -- --ignored --nocapture --test-threads 1 $(ARGS)
+	cargo test --package hrm-learner --locked --test program chaos:: -- --ignored --nocapture --test-threads 1 $(ARGS)
 
 soak: libtorch ## Inject faults for half an hour; memory, threads and files must stay level (SOAK_MINUTES=; target/soak/)
 	cargo build --workspace --bins --locked
-	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package hrm-learner --locked --test soak -- --ignored --nocapture
+	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package hrm-learner --locked --test program soak:: -- --ignored --nocapture
 
 # No sanitizer: sanitizers need a nightly compiler, and the targets run no unsafe code of this project.
 fuzz: libtorch $(CARGO_FUZZ) ## Fuzz all external input, a minute per target (TARGETS=, FUZZ_SECONDS=)

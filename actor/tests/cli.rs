@@ -1,20 +1,17 @@
 //! The real program against a real learner: it retries, drains, dies and is missed by nobody.
 
-#[path = "../../learner/tests/support/mod.rs"]
-mod support;
-
 use std::process::Command;
 
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::run::Running;
-use support::{Process, client, relay::Relay, start, tiny, until, until_status};
+use test_support::{Process, client, relay::Relay, start, tiny, until, until_status};
 
 /// More frames than any of these runs gets to.
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
 const SERVE: (&str, &str) = ("learner.local_actors", "0");
 
 fn actor() -> Command {
-    support::command(env!("CARGO_BIN_EXE_hrm-actor"))
+    test_support::command(env!("CARGO_BIN_EXE_hrm-actor"))
 }
 
 fn run(learner: &str) -> Process {

@@ -1,7 +1,5 @@
 //! What a run leaves on the disk when something goes wrong there, and whether the books balance.
 
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,7 +8,7 @@ use std::{
 use hrm_actor::{ActorOptions, Ending};
 use hrm_common::{config::Config, env::DistanceCurriculum, shutdown::Shutdown, telemetry::names};
 use hrm_learner::storage::{checkpoint::Checkpoint, checkpoint_folder, ledger_file::Entry};
-use support::{client, ledger::balanced, metric, start, tiny, until, until_status};
+use test_support::{client, ledger::balanced, metric, start, tiny, until, until_status};
 
 /// They look at counters of the whole process.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -33,7 +31,7 @@ fn actor(config: &Config, url: String, stop: &Shutdown) -> tokio::task::JoinHand
 #[tokio::test(flavor = "multi_thread")]
 async fn every_frame_that_an_actor_sent_is_booked() {
     let _one = ONE_AT_A_TIME.lock().await;
-    support::scrape();
+    test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     // One of every two unrolls waits while the weights move on, and is too old then.
@@ -101,7 +99,7 @@ async fn every_frame_that_an_actor_sent_is_booked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
     let _one = ONE_AT_A_TIME.lock().await;
-    support::scrape();
+    test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let config = tiny(dir, &[ENDLESS, ("checkpoint.interval_frames", "320")]);
@@ -143,7 +141,7 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_is_saved_although_an_old_one_cannot_be_removed() {
     let _one = ONE_AT_A_TIME.lock().await;
-    support::scrape();
+    test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let settings = [
@@ -190,7 +188,7 @@ async fn a_checkpoint_is_saved_although_an_old_one_cannot_be_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gauges_say_at_once_what_a_resumed_run_knows() {
     let _one = ONE_AT_A_TIME.lock().await;
-    support::scrape();
+    test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let running = start(&tiny(dir, &[]), false, &Shutdown::new()).await;

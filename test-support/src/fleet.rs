@@ -1,33 +1,19 @@
 //! A learner and actors as processes of their own.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::Path};
 
 use hrm_learner::storage::ledger_file::Entry;
 
-use crate::support::{ANY_PORT, Process, command, ledger, tiny_args};
-
-/// `hrm-actor`, which make builds beside the learner.
-fn actor_program() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_hrm-learner")).with_file_name("hrm-actor");
-    assert!(
-        program.exists(),
-        "{} is missing: cargo build --workspace --bins",
-        program.display()
-    );
-    program
-}
+use crate::{ANY_PORT, Process, command, ledger, program, tiny_args};
 
 /// An address that was free a moment ago, for a learner that comes back to it.
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind(ANY_PORT).expect("a free port");
     listener.local_addr().expect("bound")
 }
 
 /// An actor of the learner there, however that may be configured.
-pub(crate) fn start_actor(address: SocketAddr) -> Process {
+pub fn start_actor(address: SocketAddr) -> Process {
     let url = format!("http://{address}");
     let settings = [
         ("actor.learner", url.as_str()),
@@ -35,13 +21,13 @@ pub(crate) fn start_actor(address: SocketAddr) -> Process {
     ];
     let mut args = vec!["run".to_owned()];
     args.extend(tiny_args(&settings));
-    Process::start(command(&actor_program().display().to_string()).args(&args))
+    Process::start(command(program("hrm-actor")).args(&args))
 }
 
 /// A learner of four rooms, as shipped but for `more`, that goes on where it stopped.
-pub(crate) fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Process {
+pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Process {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-    let mut command = command(env!("CARGO_BIN_EXE_hrm-learner"));
+    let mut command = command(program("hrm-learner"));
     command
         .args(["serve", "--resume", "--metrics-listen", "", "--config"])
         .arg(configs.join("four-rooms.toml"))
@@ -62,7 +48,7 @@ pub(crate) fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -
 
 /// Waits for the end of a learner and of its actors, which end by themselves when the run does or were asked to.
 /// Each of their orderly sessions must be booked as they count it.
-pub(crate) fn ends_well(learner: Process, actors: Vec<Process>, dir: &Path) {
+pub fn ends_well(learner: Process, actors: Vec<Process>, dir: &Path) {
     let (status, output) = learner.end();
     assert!(status.success(), "{status}: {output}");
     let sessions = ledger::balanced_sessions(dir);

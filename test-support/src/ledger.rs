@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, path::Path};
 use hrm_learner::storage::ledger_file::Entry;
 
 /// All lines, after making sure that each session's balances.
-pub(crate) fn balanced(dir: &Path) -> Vec<Entry> {
+pub fn balanced(dir: &Path) -> Vec<Entry> {
     let text = fs::read_to_string(dir.join("ledger.jsonl")).expect("a ledger");
     let entry = |line| serde_json::from_str(line).expect("an entry");
     let entries: Vec<Entry> = text.lines().map(entry).collect();
@@ -28,7 +28,7 @@ pub(crate) fn balanced(dir: &Path) -> Vec<Entry> {
 }
 
 /// The sessions' lines by session, after making sure that each balances.
-pub(crate) fn balanced_sessions(dir: &Path) -> HashMap<String, Entry> {
+pub fn balanced_sessions(dir: &Path) -> HashMap<String, Entry> {
     let mut sessions = HashMap::new();
     for entry in balanced(dir) {
         if let Entry::Session { session, .. } = &entry {

@@ -1,15 +1,15 @@
-//! What the tests over real sockets and real processes share.
+//! Parts that tests over real sockets and real processes share.
 
-// Every test program uses its own part of it.
-#![allow(dead_code)]
-
-pub(crate) mod ledger;
-pub(crate) mod relay;
+pub mod fleet;
+pub mod ledger;
+pub mod mazes;
+pub mod relay;
 
 use std::{
+    ffi::OsStr,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
     time::Duration,
@@ -44,14 +44,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 /// How long any condition may take to come about: only ever reached by a test that fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Any free port of this machine.
-pub(crate) const ANY_PORT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A run that takes a moment: a model of a few hundred parameters, 32 frames a batch.
-pub(crate) const TINY: [(&str, &str); 20] = [
+pub const TINY: [(&str, &str); 20] = [
     ("model.hidden", "8"),
     ("model.inter_multiple", "8"),
     ("rollout.envs", "4"),
@@ -75,7 +74,7 @@ pub(crate) const TINY: [(&str, &str); 20] = [
 ];
 
 /// [`TINY`] with `more` on top, written to `dir`.
-pub(crate) fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
+pub fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
     let dir = dir.display().to_string();
     let command_line = TINY
         .iter()
@@ -91,7 +90,7 @@ pub(crate) fn tiny(dir: &Path, more: &[(&str, &str)]) -> Effective {
 }
 
 /// A configuration of `configs/`, with `more` on top, written to `dir`.
-pub(crate) fn shipped(name: &str, dir: &Path, more: &[(&str, &str)]) -> Effective {
+pub fn shipped(name: &str, dir: &Path, more: &[(&str, &str)]) -> Effective {
     let dir = dir.display().to_string();
     let here = [
         ("run.dir", dir.as_str()),
@@ -115,7 +114,7 @@ pub(crate) fn shipped(name: &str, dir: &Path, more: &[(&str, &str)]) -> Effectiv
 }
 
 /// [`TINY`] with `more` on top, as arguments of a program.
-pub(crate) fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
+pub fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
     TINY.iter()
         .chain(more)
         .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")])
@@ -123,14 +122,14 @@ pub(crate) fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// Starts a run in this process.
-pub(crate) async fn start(effective: &Effective, resume: bool, shutdown: &Shutdown) -> Running {
+pub async fn start(effective: &Effective, resume: bool, shutdown: &Shutdown) -> Running {
     try_start(effective, resume, shutdown)
         .await
         .expect("a run that starts")
 }
 
 /// Starts a run in this process, or says why it cannot.
-pub(crate) async fn try_start(
+pub async fn try_start(
     effective: &Effective,
     resume: bool,
     shutdown: &Shutdown,
@@ -142,7 +141,7 @@ pub(crate) async fn try_start(
 }
 
 /// Looks again and again until `condition` gives something.
-pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let mut looks = tokio::time::interval(Duration::from_millis(5));
     let looking = async {
         loop {
@@ -158,14 +157,14 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
 }
 
 /// A client of the learner there.
-pub(crate) async fn client(address: SocketAddr) -> LearnerClient<Channel> {
+pub async fn client(address: SocketAddr) -> LearnerClient<Channel> {
     LearnerClient::connect(format!("http://{address}"))
         .await
         .expect("a learner")
 }
 
 /// What the learner says of its run.
-pub(crate) async fn status(client: &mut LearnerClient<Channel>) -> StatusResponse {
+pub async fn status(client: &mut LearnerClient<Channel>) -> StatusResponse {
     client
         .status(StatusRequest {})
         .await
@@ -174,7 +173,7 @@ pub(crate) async fn status(client: &mut LearnerClient<Channel>) -> StatusRespons
 }
 
 /// Waits until the learner's run is as `wanted`.
-pub(crate) async fn until_status(
+pub async fn until_status(
     client: &mut LearnerClient<Channel>,
     what: &str,
     wanted: impl Fn(&StatusResponse) -> bool,
@@ -183,7 +182,7 @@ pub(crate) async fn until_status(
 }
 
 /// Joins as an actor process of that id.
-pub(crate) async fn join(
+pub async fn join(
     client: &mut LearnerClient<Channel>,
     actor_id: u64,
 ) -> Result<JoinResponse, Status> {
@@ -197,7 +196,7 @@ pub(crate) async fn join(
 }
 
 /// Opens an upload: where unrolls go in, and where acknowledgements come out.
-pub(crate) async fn open_upload(
+pub async fn open_upload(
     client: &mut LearnerClient<Channel>,
 ) -> (tokio::sync::mpsc::Sender<UnrollBatch>, Streaming<UploadAck>) {
     let (unrolls, stream) = tokio::sync::mpsc::channel(1);
@@ -209,14 +208,14 @@ pub(crate) async fn open_upload(
 }
 
 /// Plays real unrolls by hand.
-pub(crate) struct Player {
+pub struct Player {
     rollout: Rollout<VecEnv, Hrm>,
     clock: StageClock<ActorStage>,
 }
 
 impl Player {
     /// A player of what the learner asked this session to run.
-    pub(crate) fn new(joined: &JoinResponse) -> Self {
+    pub fn new(joined: &JoinResponse) -> Self {
         let spec = Spec::from_json(&joined.spec).expect("a spec");
         let grid = spec.env.grid();
         let model = Hrm::new(&spec.model, grid, 0, tch::Device::Cpu).expect("a model");
@@ -236,13 +235,13 @@ impl Player {
     }
 
     /// The next unroll, as if played on the weights of `version`.
-    pub(crate) fn unroll(&mut self, version: u64) -> UnrollBatch {
+    pub fn unroll(&mut self, version: u64) -> UnrollBatch {
         let unroll = self.rollout.unroll(version, &mut self.clock, || false);
         wire::encode(&unroll.expect("nobody stops it"))
     }
 
     /// The next unroll again and again, numbered as a session's unrolls are: as fast as they can be sent.
-    pub(crate) fn flood(mut self, version: u64) -> impl Iterator<Item = UnrollBatch> {
+    pub fn flood(mut self, version: u64) -> impl Iterator<Item = UnrollBatch> {
         let unroll = self.rollout.unroll(version, &mut self.clock, || false);
         let mut unroll = unroll.expect("nobody stops it");
         std::iter::from_fn(move || {
@@ -254,7 +253,7 @@ impl Player {
 }
 
 /// What this process's `/metrics` says; the first call switches recording on.
-pub(crate) fn scrape() -> String {
+pub fn scrape() -> String {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
     let address = *ADDRESS.get_or_init(|| {
         let (sender, receiver) = mpsc::channel();
@@ -276,7 +275,7 @@ pub(crate) fn scrape() -> String {
 }
 
 /// The value of a metric of this process, labels included in its name; 0 when it is not there.
-pub(crate) fn metric(name: &str) -> f64 {
+pub fn metric(name: &str) -> f64 {
     let page = scrape();
     let value = page
         .lines()
@@ -285,12 +284,12 @@ pub(crate) fn metric(name: &str) -> f64 {
 }
 
 /// An HTTP GET.
-pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+pub fn get(address: SocketAddr, path: &str) -> String {
     try_get(address, path).expect("an answer")
 }
 
 /// An HTTP GET that may be turned away.
-pub(crate) fn try_get(address: SocketAddr, path: &str) -> io::Result<String> {
+pub fn try_get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(
         stream,
@@ -303,9 +302,9 @@ pub(crate) fn try_get(address: SocketAddr, path: &str) -> io::Result<String> {
 
 /// A program of ours, without the environment's own configuration, and with the hangups that these tests may have been
 /// started to ignore.
-pub(crate) fn command(program: &str) -> Command {
+pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("env");
-    command.args(["--default-signal=HUP", program]);
+    command.arg("--default-signal=HUP").arg(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HRM__") {
             command.env_remove(name);
@@ -314,21 +313,51 @@ pub(crate) fn command(program: &str) -> Command {
     command
 }
 
+/// The path of one of our programs, which cargo builds beside the folder of the tests.
+///
+/// # Panics
+///
+/// When it has not been built.
+pub fn program(name: &str) -> PathBuf {
+    built(Path::new(name))
+}
+
+/// The path of one of the programs in `examples/`.
+///
+/// # Panics
+///
+/// When it has not been built.
+pub fn example(name: &str) -> PathBuf {
+    built(&Path::new("examples").join(name))
+}
+
+fn built(name: &Path) -> PathBuf {
+    let test = std::env::current_exe().expect("this test's program");
+    let folder = test.parent().and_then(Path::parent);
+    let program = folder.expect("target/PROFILE/deps").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: cargo build --workspace --bins --examples",
+        program.display()
+    );
+    program
+}
+
 /// The address that a log line names.
-pub(crate) fn address_in(line: &serde_json::Value) -> SocketAddr {
+pub fn address_in(line: &serde_json::Value) -> SocketAddr {
     let address = line["address"].as_str().expect("an address");
     address.parse().expect("an address")
 }
 
 /// A process whose log is followed line by line. Killed when dropped.
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     log: mpsc::Receiver<serde_json::Value>,
 }
 
 impl Process {
     /// Starts it; its log lines must be JSON.
-    pub(crate) fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -341,12 +370,12 @@ impl Process {
     }
 
     /// Its number.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next log line with this message.
-    pub(crate) fn line(&self, message: &str) -> serde_json::Value {
+    pub fn line(&self, message: &str) -> serde_json::Value {
         loop {
             let line = self.log.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|e| panic!("it never said {message:?}: {e}"));
@@ -357,7 +386,7 @@ impl Process {
     }
 
     /// Everything else that it says, until its end.
-    pub(crate) fn rest(&mut self) -> Vec<serde_json::Value> {
+    pub fn rest(&mut self) -> Vec<serde_json::Value> {
         let mut said = Vec::new();
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             said.push(line);
@@ -366,7 +395,7 @@ impl Process {
     }
 
     /// Sends it a signal, such as `-TERM`.
-    pub(crate) fn send(&self, signal: &str) {
+    pub fn send(&self, signal: &str) {
         let sent = Command::new("kill")
             .args([signal, &self.child.id().to_string()])
             .status()
@@ -375,7 +404,7 @@ impl Process {
     }
 
     /// Waits for its end: its status and its standard output.
-    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+    pub fn end(mut self) -> (ExitStatus, String) {
         let mut output = String::new();
         let stdout = self.child.stdout.as_mut().expect("its output");
         stdout.read_to_string(&mut output).expect("text");

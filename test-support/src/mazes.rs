@@ -1,7 +1,6 @@
 //! Real mazes walked by a real model, as the learner gets them; and the same walked again by hand.
 
 // Each test program uses its own part of it.
-#![allow(dead_code)]
 
 use hrm_actor::rollout::Rollout;
 use hrm_common::{
@@ -18,7 +17,7 @@ use prost::Message as _;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Episodes so short that every few ticks one is cut off, and goals so near that chance finds them.
-pub(crate) fn short_episodes(maze: EnvConfig) -> EnvConfig {
+pub fn short_episodes(maze: EnvConfig) -> EnvConfig {
     EnvConfig {
         max_steps: 7,
         max_distance: 2,
@@ -29,7 +28,7 @@ pub(crate) fn short_episodes(maze: EnvConfig) -> EnvConfig {
 
 /// The form that learns fastest on a CPU, narrower, and with one cycle: a recurrence twice as deep lets
 /// rounding grow to the size of the smallest mistakes.
-pub(crate) fn conv(carry: CarryMode) -> ModelConfig {
+pub fn conv(carry: CarryMode) -> ModelConfig {
     ModelConfig {
         hidden: 16,
         h_cycles: 1,
@@ -39,7 +38,7 @@ pub(crate) fn conv(carry: CarryMode) -> ModelConfig {
 }
 
 /// The published form in 32 bits with less of everything.
-pub(crate) fn attention(carry: CarryMode) -> ModelConfig {
+pub fn attention(carry: CarryMode) -> ModelConfig {
     ModelConfig {
         hidden: 8,
         h_layers: 1,
@@ -58,7 +57,7 @@ pub(crate) fn attention(carry: CarryMode) -> ModelConfig {
 
 /// A model that already prefers some moves and values: fresh heads are so small that most mistakes would
 /// hide in the tolerance.
-pub(crate) fn opinionated(config: &ModelConfig, env: &EnvConfig, seed: u64) -> Hrm {
+pub fn opinionated(config: &ModelConfig, env: &EnvConfig, seed: u64) -> Hrm {
     let model = Hrm::new(config, env.grid(), seed, Device::Cpu).expect("a valid model");
     no_grad(|| {
         for (name, mut tensor) in model.named_tensors() {
@@ -71,7 +70,7 @@ pub(crate) fn opinionated(config: &ModelConfig, env: &EnvConfig, seed: u64) -> H
 }
 
 /// Changes every parameter by about a hundredth of its tensor's size; the same change for the same `seed`.
-pub(crate) fn nudge(model: &Hrm, seed: f64, by: f64) {
+pub fn nudge(model: &Hrm, seed: f64, by: f64) {
     no_grad(|| {
         let mut flat = model.flat_parameters().shallow_clone();
         let wave =
@@ -81,13 +80,14 @@ pub(crate) fn nudge(model: &Hrm, seed: f64, by: f64) {
 }
 
 /// Some actors with models of their own.
-pub(crate) struct Actors {
+pub struct Actors {
     rollouts: Vec<Rollout<VecEnv, Hrm>>,
     expectation: Expectation,
 }
 
 impl Actors {
-    pub(crate) fn new(
+    /// `actors` actors with the weights of `model`, each with environments `[T, N]` of its own.
+    pub fn new(
         actors: u64,
         model: &Hrm,
         env: &EnvConfig,
@@ -125,7 +125,7 @@ impl Actors {
     }
 
     /// Swaps in the model's present weights, as an actor does between unrolls.
-    pub(crate) fn load(&mut self, model: &Hrm) {
+    pub fn load(&mut self, model: &Hrm) {
         let body = state::encode(model);
         for rollout in &mut self.rollouts {
             rollout.policy().load(&body).expect("the same shape");
@@ -133,7 +133,7 @@ impl Actors {
     }
 
     /// One unroll of each actor, as the learner reads it off the wire.
-    pub(crate) fn play(&mut self, version: u64) -> Vec<Unroll> {
+    pub fn play(&mut self, version: u64) -> Vec<Unroll> {
         let expectation = &self.expectation;
         self.rollouts
             .iter_mut()
@@ -149,19 +149,23 @@ impl Actors {
     }
 }
 
-/// One tick of one environment, and what a model says of it.
-pub(crate) struct Frame {
+/// One tick of one environment, with the outputs of a model.
+pub struct Frame {
     /// u8 `[1, S]`.
     pub tokens: Tensor,
     /// Before the tick, of this environment alone.
     pub carry: Tensor,
+    /// The action taken.
     pub action: i64,
+    /// Its reward.
     pub reward: f64,
+    /// Bits of `env::flag`.
     pub flags: u8,
     /// log mu(a|x) by the logits that travelled.
     pub log_mu: f64,
     /// log pi(a|x).
     pub log_pi: f64,
+    /// The value before the tick.
     pub value: f64,
     /// Of what follows in the same episode.
     pub next_value: f64,
@@ -171,7 +175,7 @@ pub(crate) struct Frame {
 
 /// Walks every environment of some unrolls again, one at a time and a tick at a time; the columns are
 /// those of the batch that the unrolls are stacked to.
-pub(crate) fn walk(model: &Hrm, unrolls: &[Unroll]) -> Vec<Vec<Frame>> {
+pub fn walk(model: &Hrm, unrolls: &[Unroll]) -> Vec<Vec<Frame>> {
     unrolls
         .iter()
         .flat_map(|unroll| (0..unroll.shape.envs).map(|env| column(model, unroll, env)))
@@ -253,6 +257,7 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|&l| f64::from(l) - total.ln()).collect()
 }
 
-pub(crate) fn learner_clock() -> StageClock<LearnerStage> {
+/// A clock for the stages of an update.
+pub fn learner_clock() -> StageClock<LearnerStage> {
     StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait)
 }

@@ -15,11 +15,11 @@ use tokio::{
     sync::watch,
 };
 
-use super::ANY_PORT;
+use crate::ANY_PORT;
 
 /// What is wrong with the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Nothing.
     None,
     /// Everything arrives so much later.
@@ -37,7 +37,7 @@ pub(crate) enum Fault {
 }
 
 /// Passes connections on to wherever the learner is at the moment.
-pub(crate) struct Relay {
+pub struct Relay {
     /// Where to connect.
     pub address: SocketAddr,
     upstream: watch::Sender<Option<SocketAddr>>,
@@ -47,7 +47,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// A relay that hangs up on everyone until it is told where to pass connections on.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind(ANY_PORT).await.expect("a free port");
         let relay = Self {
             address: listener.local_addr().expect("bound"),
@@ -80,22 +80,22 @@ impl Relay {
     }
 
     /// Passes on from now on.
-    pub(crate) fn to(&self, upstream: SocketAddr) {
+    pub fn to(&self, upstream: SocketAddr) {
         self.upstream.send_replace(Some(upstream));
     }
 
     /// Fails in this way from now on.
-    pub(crate) fn set(&self, fault: Fault) {
+    pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
     /// Connections that it hung up on.
-    pub(crate) fn refused(&self) -> usize {
+    pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// Its URL.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }

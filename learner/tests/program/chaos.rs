@@ -2,10 +2,6 @@
 //!
 //! Each of these ends with the books balanced and the run complete.
 
-#[path = "support/fleet.rs"]
-mod fleet;
-mod support;
-
 use std::{
     fs,
     net::SocketAddr,
@@ -14,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use fleet::{ends_well, free_address, serve_four_rooms, start_actor};
 use hrm_learner::storage::{
     checkpoint::Checkpoint, checkpoint_folder, ledger_file::Entry, records::WalkBy,
     summary::Summary,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use support::{
+use test_support::fleet::{ends_well, free_address, serve_four_rooms, start_actor};
+use test_support::{
     Process, address_in, client, command, ledger,
     relay::{Fault, Relay},
     tiny_args, until, until_status,
@@ -219,7 +215,7 @@ fn actors_killed_one_after_the_other_stop_nobody() {
 
 /// What a process counts under this name; 0 before the first.
 fn counted(metrics: SocketAddr, name: &str) -> u64 {
-    let page = support::get(metrics, "/metrics");
+    let page = test_support::get(metrics, "/metrics");
     let value = page
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -503,7 +499,7 @@ fn a_clock_that_jumps_is_nobodys_business() {
     });
     let actors = vec![start_actor(learner.address), start_actor(learner.address)];
     let saved_at = || {
-        let page = support::get(metrics, "/metrics");
+        let page = test_support::get(metrics, "/metrics");
         let name = "hrm_learner_checkpoint_timestamp_seconds ";
         let value = page
             .lines()

@@ -1,7 +1,5 @@
 //! The real program: exit statuses, signals, evaluation and dumps.
 
-mod support;
-
 use std::{
     collections::{BTreeMap, VecDeque},
     fs,
@@ -15,16 +13,16 @@ use hrm_common::env::{EnvConfig, Maze};
 use hrm_learner::storage::checkpoint_folder;
 use hrm_proto::v1::SubscribeRequest;
 use serde_json::Value;
-use support::{
+use tempfile::TempDir;
+use test_support::{
     Player, Process, address_in, client, join, open_upload, tiny_args, until, until_status,
 };
-use tempfile::TempDir;
 
 /// More frames than any of these runs gets to.
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
 
 fn learner() -> Command {
-    support::command(env!("CARGO_BIN_EXE_hrm-learner"))
+    test_support::command(env!("CARGO_BIN_EXE_hrm-learner"))
 }
 
 fn output(command: &mut Command) -> (Output, String, String) {
@@ -630,7 +628,7 @@ fn a_signal_saves_and_exits_0() {
         let process = Process::start(command.args(["--metrics-listen", "127.0.0.1:0"]));
         let metrics = address_in(&process.line("serving /metrics"));
         process.line("training");
-        let page = support::get(metrics, "/metrics");
+        let page = test_support::get(metrics, "/metrics");
         for part in [
             "\nhrm_learner_updates_total ",
             "\nhrm_learner_run_info{run=\"four-rooms\",maze=\"four-rooms\",preset=\"small\",carry=\"full\"",
@@ -743,7 +741,7 @@ fn a_learner_that_shall_stay_stays_when_its_run_is_complete() {
     );
     process.line("the run is complete; staying until asked to stop");
     assert!(folder.path().join("summary.json").exists());
-    let page = support::get(metrics, "/metrics");
+    let page = test_support::get(metrics, "/metrics");
     assert!(page.contains("hrm_learner_run_complete 1"), "{page}");
     for (service, code) in [("", 0), ("hrm.v1.Learner", 1)] {
         let arguments = ["health", "--service", service, "--set", &setting];
@@ -1336,7 +1334,7 @@ impl Desk {
         let maze = Maze::new(&EnvConfig::four_rooms(), 1).expect("a maze");
         let tokens = serde_json::to_string(maze.observation()).expect("JSON");
         fs::write(desk.at("my tokens"), tokens).expect("a file");
-        let sections: Vec<String> = support::TINY
+        let sections: Vec<String> = test_support::TINY
             .iter()
             .map(|(key, value)| match value.parse::<u64>() {
                 Ok(number) => format!("{key} = {number}"),
@@ -1420,10 +1418,10 @@ const WRITING: [Writing; 12] = [
             "my weights",
             "--config",
             "my.toml",
-            "--RUN-dir",
+            "--run-dir",
             "imported run",
         ],
-        &["imported RUN/checkpoints/000000000000.safetensors"],
+        &["imported run/checkpoints/000000000000.safetensors"],
         false,
     ),
     (
@@ -1478,15 +1476,15 @@ const WRITING: [Writing; 12] = [
         &[],
         true,
     ),
-    (&["plot", RUN], &["my RUN/learning-curve.svg"], true),
+    (&["plot", RUN], &["my run/learning-curve.svg"], true),
     (&["certs", "my certs"], &["my certs/ca.pem"], false),
     (&["config", "--print", "--config", "my.toml"], &[], true),
     (
-        &["train", "--config", "my.toml", "--RUN-dir", "new run"],
+        &["train", "--config", "my.toml", "--run-dir", "new run"],
         &[
-            "new RUN/summary.json",
-            "new RUN/config.toml",
-            "new RUN/learning-curve.svg",
+            "new run/summary.json",
+            "new run/config.toml",
+            "new run/learning-curve.svg",
         ],
         false,
     ),
@@ -1585,17 +1583,17 @@ const REFUSED: &[Refused] = &[
         ["file", "not safetensors"],
     ),
     (
-        &["import", "--weights", "nowhere", "--RUN-dir", "x"],
+        &["import", "--weights", "nowhere", "--run-dir", "x"],
         1,
         ["--weights nowhere", "safetensors file"],
     ),
     (
-        &["import", "--weights", "folder", "--RUN-dir", "x"],
+        &["import", "--weights", "folder", "--run-dir", "x"],
         1,
         ["--weights folder", "safetensors file"],
     ),
     (
-        &["import", "--weights", "file", "--RUN-dir", "x"],
+        &["import", "--weights", "file", "--run-dir", "x"],
         1,
         ["--weights file", "not safetensors"],
     ),
@@ -1661,15 +1659,15 @@ const REFUSED: &[Refused] = &[
         ["neither a DNS name", "--host"],
     ),
     (
-        &["train", "--RUN-dir", "file/x"],
+        &["train", "--run-dir", "file/x"],
         1,
-        ["file/x", "--RUN-dir"],
+        ["file/x", "--run-dir"],
     ),
-    (&["train", "--RUN-dir", "file"], 1, ["file", "--RUN-dir"]),
+    (&["train", "--run-dir", "file"], 1, ["file", "--run-dir"]),
     (
-        &["serve", "--RUN-dir", "file/x"],
+        &["serve", "--run-dir", "file/x"],
         1,
-        ["file/x", "--RUN-dir"],
+        ["file/x", "--run-dir"],
     ),
     (&["train", "--config", "folder"], 64, ["folder", "--config"]),
     (&["study", "nowhere"], 64, ["nowhere", "configs/studies"]),

@@ -1,8 +1,6 @@
 //! Finding CUDA without a GPU: the real program on a copy of its libtorch, with stand-ins for the CUDA library and the
 //! NVIDIA driver.
 
-mod support;
-
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -12,8 +10,8 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{TINY, tiny_args};
 use tempfile::TempDir;
+use test_support::{TINY, tiny_args};
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 const DRIVER: &str = "libcuda.so.1";
@@ -68,7 +66,7 @@ impl Machine {
     /// Trains a moment on the device that is asked for.
     fn train(&self, device: &str, devices: usize) -> Trained {
         let run_dir = self.folder.path().join(format!("run-{device}"));
-        let output = support::command(env!("CARGO_BIN_EXE_hrm-learner"))
+        let output = test_support::command(env!("CARGO_BIN_EXE_hrm-learner"))
             .args(["train", "--run-dir"])
             .arg(run_dir)
             .args(tiny_args(&[
@@ -154,7 +152,7 @@ impl Stubs {
             let stubs = Self {
                 folder: tempfile::tempdir().expect("a folder"),
             };
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/stub_cuda.cpp");
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/stub_cuda.cpp");
             let headers = format!("-I{}", libtorch().join("include").display());
             compile(&[&headers, &path(&source)], &stubs.cuda());
             let empty = stubs.folder.path().join("empty.cpp");
@@ -324,7 +322,7 @@ fn a_study_that_needs_cuda_is_refused_before_it_trains_anything() {
     );
     fs::write(folder.join("base.toml"), "").expect("a file");
     fs::write(folder.join("study.toml"), study).expect("a file");
-    let output = support::command(env!("CARGO_BIN_EXE_hrm-learner"))
+    let output = test_support::command(env!("CARGO_BIN_EXE_hrm-learner"))
         .arg("study")
         .arg(folder.join("study.toml"))
         .arg("--dir")

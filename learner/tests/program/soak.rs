@@ -3,10 +3,6 @@
 //!
 //! Leaves `soak.csv` and `soak.svg` in `target/soak/`.
 
-#[path = "support/fleet.rs"]
-mod fleet;
-mod support;
-
 use std::{
     fmt::Write as _,
     fs,
@@ -16,13 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet::{ends_well, free_address, serve_four_rooms, start_actor};
 use hrm_learner::plot::{
     Unit,
     panels::{self, Line, Panel, Shape, Spot},
 };
 use hrm_proto::v1::{SubscribeRequest, UnrollBatch, learner_client::LearnerClient};
-use support::{
+use test_support::fleet::{ends_well, free_address, serve_four_rooms, start_actor};
+use test_support::{
     PATIENCE, Player, Process, client, join, open_upload,
     relay::{Fault, Relay},
     status, until_status,

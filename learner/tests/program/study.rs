@@ -1,7 +1,5 @@
 //! Studies of tiny runs, made by the real program.
 
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -12,8 +10,8 @@ use std::{
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::study::{file::StudyFile, plan};
 use serde_json::Value;
-use support::{Process, TINY, client, start, until_status};
 use tempfile::TempDir;
+use test_support::{Process, TINY, client, start, until_status};
 
 /// Two arms, two seeds.
 struct Study {
@@ -92,7 +90,7 @@ impl Study {
     }
 
     fn command(&self, more: &[&str]) -> Command {
-        let mut command = support::command(env!("CARGO_BIN_EXE_hrm-learner"));
+        let mut command = test_support::command(env!("CARGO_BIN_EXE_hrm-learner"));
         command.arg("study").arg(self.file());
         command.arg("--dir").arg(self.dir()).args(more);
         command

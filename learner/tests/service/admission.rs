@@ -1,7 +1,5 @@
 //! The service over real sockets, with the trainer's side played by the test.
 
-mod support;
-
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -39,7 +37,7 @@ use hrm_proto::{
         learner_server::LearnerServer,
     },
 };
-use support::{Player, client, join, metric, open_upload, status, until, until_status};
+use test_support::{Player, client, join, metric, open_upload, status, until, until_status};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Code, Streaming, transport::Server};
@@ -59,7 +57,7 @@ struct Trainer {
 
 fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = support::tiny(folder.path(), &[]).config;
+    let config = test_support::tiny(folder.path(), &[]).config;
     let grid = config.env.grid();
     let model = Hrm::new(&config.model, grid, 1, tch::Device::Cpu).expect("a model");
     let sessions = Arc::new(Sessions::new(config.run.seed, 0, 8));
@@ -92,12 +90,12 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
 }
 
 async fn listen() -> (SocketAddr, Trainer) {
-    listen_with(support::PATIENCE, false).await
+    listen_with(test_support::PATIENCE, false).await
 }
 
 async fn listen_with(patience: Duration, synchronous: bool) -> (SocketAddr, Trainer) {
     let (service, trainer) = service(patience, synchronous);
-    let listener = TcpListener::bind(support::ANY_PORT)
+    let listener = TcpListener::bind(test_support::ANY_PORT)
         .await
         .expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -219,7 +217,7 @@ async fn another_wire_version_is_refused_with_what_to_upgrade() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_unroll_is_named_and_counted_and_those_before_it_stay() {
-    support::scrape();
+    test_support::scrape();
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let joined = join(&mut client, 1).await.expect("room");
@@ -244,7 +242,7 @@ async fn a_bad_unroll_is_named_and_counted_and_those_before_it_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unrolls_of_a_session_come_once_and_in_order() {
-    support::scrape();
+    test_support::scrape();
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let refused = || metric("hrm_learner_unrolls_refused_total{field=\"sequence\"}");
@@ -320,7 +318,7 @@ async fn an_upload_is_of_one_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_actor_that_comes_back_fences_what_is_left_of_its_old_session() {
-    support::scrape();
+    test_support::scrape();
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let old = join(&mut client, 7).await.expect("room");
@@ -595,7 +593,7 @@ async fn a_full_queue_is_a_stream_that_is_not_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_may_go_on() {
-    support::scrape();
+    test_support::scrape();
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let joined = join(&mut client, 1).await.expect("room");
@@ -827,9 +825,9 @@ async fn health_and_reflection_answer() {
     };
 
     let folder = tempfile::tempdir().expect("a folder");
-    let config = support::tiny(folder.path(), &[("learner.local_actors", "0")]);
+    let config = test_support::tiny(folder.path(), &[("learner.local_actors", "0")]);
     let shutdown = Shutdown::new();
-    let running = support::start(&config, false, &shutdown).await;
+    let running = test_support::start(&config, false, &shutdown).await;
     let mut client = client(running.address()).await;
     until_status(&mut client, "it answers", |s| s.frames == 0).await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address()))

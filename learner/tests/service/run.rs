@@ -1,7 +1,5 @@
 //! Whole runs, tiny ones, through real actors over the loopback interface.
 
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -25,7 +23,7 @@ use hrm_learner::{
     },
 };
 use serde_json::Value;
-use support::{
+use test_support::{
     client, join,
     relay::{Fault, Relay},
     start, status, tiny, try_start, until, until_status,
@@ -71,7 +69,7 @@ fn actor(config: &Config, learner: String, shutdown: &Shutdown) -> tokio::task::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_complete_run_leaves_everything_that_was_promised() {
-    support::scrape();
+    test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("runs/tiny");
     let effective = tiny(
@@ -148,16 +146,16 @@ async fn a_complete_run_leaves_everything_that_was_promised() {
     let curve = fs::read_to_string(dir.join("learning-curve.svg")).expect("a picture");
     assert!(curve.starts_with("<svg") && curve.trim_end().ends_with("</svg>"));
 
-    let page = support::scrape();
+    let page = test_support::scrape();
     for stage in ["wait", "batch", "recompute", "vtrace", "passes", "publish"] {
         let name = format!("hrm_learner_stage_seconds_count{{stage=\"{stage}\"}}");
-        assert!(support::metric(&name) >= 8.0, "{name} in {page}");
+        assert!(test_support::metric(&name) >= 8.0, "{name} in {page}");
     }
     for stage in ["wait", "infer", "step", "encode"] {
         let name = format!("hrm_actor_stage_seconds_count{{stage=\"{stage}\"}}");
-        assert!(support::metric(&name) >= 8.0, "{name} in {page}");
+        assert!(test_support::metric(&name) >= 8.0, "{name} in {page}");
     }
-    assert!(support::metric("hrm_learner_frames_trained_total") >= 512.0);
+    assert!(test_support::metric("hrm_learner_frames_trained_total") >= 512.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -710,7 +708,7 @@ async fn an_actor_that_was_cut_off_when_the_run_ended_learns_of_it() {
     .await;
     assert!(!cut_off.is_finished() && !ended.is_finished());
     relay.set(Fault::None);
-    let outcome = tokio::time::timeout(support::PATIENCE, cut_off).await;
+    let outcome = tokio::time::timeout(test_support::PATIENCE, cut_off).await;
     let outcome = outcome.expect("it is told").expect("no panic");
     assert_eq!(outcome, Ending::RunComplete);
     ended.abort();
@@ -722,7 +720,7 @@ async fn a_run_whose_actors_know_of_its_end_waits_for_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let patient = tiny(folder.path(), &[("learner.farewell_seconds", "86400")]);
     let running = start(&patient, false, &Shutdown::new()).await;
-    let summary = tokio::time::timeout(support::PATIENCE, running.finish()).await;
+    let summary = tokio::time::timeout(test_support::PATIENCE, running.finish()).await;
     assert!(summary.expect("it ends").expect("a run that ends").complete);
 }
 
@@ -832,7 +830,7 @@ async fn the_minutes_wait_for_actors() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_taken_is_named_with_its_remedy() {
-    let taken = std::net::TcpListener::bind(support::ANY_PORT).expect("a free port");
+    let taken = std::net::TcpListener::bind(test_support::ANY_PORT).expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(folder.path(), &[("learner.listen", &address)]);

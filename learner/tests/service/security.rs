@@ -1,7 +1,5 @@
 //! Who may talk to a learner, over real sockets: certificates, tokens, roles.
 
-mod support;
-
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
@@ -18,7 +16,7 @@ use hrm_learner::{
     transport::certs::{self, file},
 };
 use hrm_proto::v1::{StatusRequest, SubscribeRequest, learner_client::LearnerClient};
-use support::{
+use test_support::{
     Process, address_in, command, join, start, status, tiny, tiny_args, try_start, until_status,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -255,8 +253,8 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
     };
     let stop = Shutdown::new();
     let actor = tokio::spawn(hrm_actor::run(options, stop.clone()));
-    support::until("it tries again", async || {
-        (support::metric("hrm_actor_reconnects_total") >= 2.0).then_some(())
+    test_support::until("it tries again", async || {
+        (test_support::metric("hrm_actor_reconnects_total") >= 2.0).then_some(())
     })
     .await;
     stop.trip();
@@ -339,7 +337,7 @@ async fn a_token_that_is_taken_out_ends_what_was_joined_by_it() {
         .expect("let in");
     let mut viewer = client(channel, Some(&certs.join(file::VIEWER_TOKENS)));
     let sessions = async |viewer: &mut Client, wanted: u32| {
-        support::until("so many sessions", async || {
+        test_support::until("so many sessions", async || {
             let status = viewer.status(StatusRequest {}).await.expect("a status");
             (status.into_inner().sessions == wanted).then_some(())
         })
@@ -429,13 +427,13 @@ fn no_secret_gets_out() {
         let refused = wrong.status(StatusRequest {}).await.expect_err("no token");
         sealed("a refusal", &format!("{refused:?}"));
         let mut viewer = client(channel, Some(&certs.join(file::VIEWER_TOKENS)));
-        support::until("it trains", async || {
+        test_support::until("it trains", async || {
             let status = viewer.status(StatusRequest {}).await.expect("a status");
             (status.into_inner().frames > 0).then_some(())
         })
         .await;
     });
-    let page = support::get(metrics, "/metrics");
+    let page = test_support::get(metrics, "/metrics");
     assert!(
         page.contains("hrm_learner_calls_refused_total{reason=\"unauthenticated\"} 1"),
         "{page}"
@@ -474,7 +472,7 @@ async fn as_many_actors_join_as_the_learner_takes() {
         ],
     );
     let learner = Waiting::start(&config).await;
-    let mut client = support::client(learner.running.address()).await;
+    let mut client = test_support::client(learner.running.address()).await;
     for actor in [1, 2] {
         join(&mut client, actor).await.expect("room");
     }
@@ -501,10 +499,10 @@ async fn uploads_of_nobody_take_no_more_places_than_there_are() {
         ],
     );
     let learner = Waiting::start(&config).await;
-    let mut client = support::client(learner.running.address()).await;
+    let mut client = test_support::client(learner.running.address()).await;
     let mut open = Vec::new();
     for _ in 0..4 {
-        open.push(support::open_upload(&mut client).await);
+        open.push(test_support::open_upload(&mut client).await);
     }
     let (_unrolls, stream) = tokio::sync::mpsc::channel(1);
     let refused = client.upload(ReceiverStream::new(stream)).await;
@@ -512,7 +510,7 @@ async fn uploads_of_nobody_take_no_more_places_than_there_are() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("4 uploads"), "{refused}");
     drop(open);
-    support::until("room again", async || {
+    test_support::until("room again", async || {
         let (_unrolls, stream) = tokio::sync::mpsc::channel(1);
         client.upload(ReceiverStream::new(stream)).await.ok()
     })
@@ -526,15 +524,15 @@ async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
     let learner = Waiting::start(&config).await;
-    let mut client = support::client(learner.running.address()).await;
+    let mut client = test_support::client(learner.running.address()).await;
     let mut open = Vec::new();
     for _ in 0..8 {
-        open.push(support::open_upload(&mut client).await);
+        open.push(test_support::open_upload(&mut client).await);
     }
     // One more waits for one of them to end.
     let mut ninth = client.clone();
     let ninth = tokio::spawn(async move { ninth.status(StatusRequest {}).await });
-    let mut other = support::client(learner.running.address()).await;
+    let mut other = test_support::client(learner.running.address()).await;
     for _ in 0..20 {
         status(&mut other).await;
     }
@@ -588,7 +586,7 @@ async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
         ],
     );
     let learner = Waiting::start(&config).await;
-    let mut first = support::client(learner.running.address()).await;
+    let mut first = test_support::client(learner.running.address()).await;
     until_status(&mut first, "it answers", |_| true).await;
     let url = format!("http://{}", learner.running.address());
     let connected = LearnerClient::connect(url.clone()).await;
@@ -598,7 +596,7 @@ async fn a_connection_too_many_is_closed_and_the_next_finds_room() {
     };
     assert!(!heard, "there is room for one");
     drop(first);
-    support::until("room again", async || {
+    test_support::until("room again", async || {
         let mut next = LearnerClient::connect(url.clone()).await.ok()?;
         next.status(StatusRequest {}).await.ok()
     })
@@ -642,11 +640,11 @@ async fn idle_connections_take_descriptors_from_neither_checkpoints_nor_actors()
     let main = address_in(&learner.line("training"));
     assert!((32..200).contains(&bound), "{bound}");
 
-    let mut actor = support::client(main).await;
+    let mut actor = test_support::client(main).await;
     let before = until_status(&mut actor, "it trains", |status| status.frames > 0).await;
     let idle = [idle(main), idle(metrics), idle(health)];
-    let page = support::until("a scrape", async || {
-        let page = support::try_get(metrics, "/metrics").ok()?;
+    let page = test_support::until("a scrape", async || {
+        let page = test_support::try_get(metrics, "/metrics").ok()?;
         page.contains("hrm_learner_run_frames").then_some(page)
     })
     .await;
@@ -656,11 +654,11 @@ async fn idle_connections_take_descriptors_from_neither_checkpoints_nor_actors()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.expect(name).trim().parse().expect("a number")
     };
-    support::until("a probe", async || {
+    test_support::until("a probe", async || {
         health::check(health, health::LEARNER).await.ok()
     })
     .await;
-    support::until("a new actor", async || {
+    test_support::until("a new actor", async || {
         let mut next = LearnerClient::connect(format!("http://{main}"))
             .await
             .ok()?;
@@ -668,8 +666,8 @@ async fn idle_connections_take_descriptors_from_neither_checkpoints_nor_actors()
     })
     .await;
     let saved = value(&page, "hrm_learner_checkpoint_frames");
-    let later = support::until("another checkpoint", async || {
-        let page = support::try_get(metrics, "/metrics").ok()?;
+    let later = test_support::until("another checkpoint", async || {
+        let page = test_support::try_get(metrics, "/metrics").ok()?;
         (value(&page, "hrm_learner_checkpoint_frames") > saved).then_some(page)
     })
     .await;

@@ -1,8 +1,6 @@
 //! The real program where nobody takes what it prints: closed pipes, full devices, dumb terminals, and a terminal that
 //! goes away.
 
-mod support;
-
 use std::{
     fs::{self, OpenOptions},
     path::Path,
@@ -11,13 +9,13 @@ use std::{
 
 use hrm_common::env::{EnvConfig, Maze};
 use hrm_learner::storage::checkpoint_folder;
-use support::{Process, tiny_args};
+use test_support::{Process, tiny_args};
 
 /// More frames than any of these runs gets to.
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
 
 fn learner() -> Command {
-    support::command(env!("CARGO_BIN_EXE_hrm-learner"))
+    test_support::command(env!("CARGO_BIN_EXE_hrm-learner"))
 }
 
 /// A pipe that nobody reads.

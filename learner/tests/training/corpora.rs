@@ -1,9 +1,7 @@
 //! The fuzz targets' corpora, replayed: real traffic, and what fuzzing found.
 
-#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
-
 #[allow(dead_code, unreachable_pub, reason = "the fuzz targets' own library")]
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../../../fuzz/src/lib.rs"]
 mod targets;
 
 use std::{

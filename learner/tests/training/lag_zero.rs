@@ -2,20 +2,16 @@
 //! the wire, over episode ends, on both mazes, for every carry; and what follows each tick is valued in the
 //! episode it belongs to.
 
-#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
-
-mod mazes;
-
 use hrm_common::{
     config::{LossConfig, OptimizerConfig},
     env::{EnvConfig, flag},
     model::{CarryMode, Dtype, Hrm, ModelConfig},
 };
 use hrm_learner::training::{batch::Batch, recompute::Recomputed, update::Updater};
-use mazes::{
+use tch::Device;
+use test_support::mazes::{
     Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
 };
-use tch::Device;
 
 const TICKS: usize = 10;
 const ENVS: usize = 2;

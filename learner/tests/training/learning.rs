@@ -1,10 +1,8 @@
 //! Whether it learns: four rooms from scratch, through real actors and the wire, on a small budget.
 
-mod support;
-
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::storage::records::WalkBy;
-use support::{shipped, start};
+use test_support::{shipped, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_rooms_is_learnt_from_scratch() {

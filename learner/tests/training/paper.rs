@@ -1,11 +1,9 @@
 //! The paper's own setting, made for a GPU: that both configurations train, act and evaluate, a few frames of
 //! each on the CPU.
 
-mod support;
-
 use hrm_common::{env::MazeKind, model::ModelConfig, shutdown::Shutdown};
 use hrm_learner::storage::{checkpoint::Checkpoint, checkpoint_folder};
-use support::{shipped, start};
+use test_support::{shipped, start};
 
 async fn trains(name: &str, maze: MazeKind) {
     tch::set_num_threads(1);

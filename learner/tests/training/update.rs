@@ -1,10 +1,6 @@
 //! What a batch does to the weights, against the same worked out by hand, one environment and one tick at
 //! a time.
 
-#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
-
-mod mazes;
-
 use hrm_common::{
     config::{LossConfig, OptimizerConfig},
     env::EnvConfig,
@@ -16,10 +12,10 @@ use hrm_learner::training::{
     optimizer::Adam,
     update::{Report, Updater},
 };
-use mazes::{
+use tch::{Device, Kind, Tensor};
+use test_support::mazes::{
     Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
 };
-use tch::{Device, Kind, Tensor};
 
 const TICKS: usize = 8;
 const ENVS: usize = 3;

@@ -1,4 +1,4 @@
-//! No error of the learner says its cause twice, however it is printed.
+//! Tests that no error of the learner states its cause twice, in any printed form.
 
 use std::{error::Error, io, path::PathBuf};
 
@@ -16,7 +16,7 @@ use crate::{
     transport::certs::{self, CertsError},
 };
 
-/// A cause that no other text holds.
+/// A cause that occurs in no other text.
 const CAUSE: &str = "the disk is on fire";
 
 fn cause() -> io::Error {
@@ -28,7 +28,7 @@ fn path() -> PathBuf {
 }
 
 fn assert_said_once(error: anyhow::Error) {
-    // As the program prints it.
+    // The format that the program prints.
     let printed = format!("{error:#}");
     let parts: Vec<String> = error.chain().map(ToString::to_string).collect();
     for (i, part) in parts.iter().enumerate() {

@@ -111,7 +111,7 @@ async fn finish(
     };
     trained.await.with_context(|| {
         format!(
-            "{} failed; finished runs are kept, and the same command goes on",
+            "{} failed; finished runs are kept, and the same command resumes the study",
             run.name()
         )
     })

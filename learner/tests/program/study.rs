@@ -269,7 +269,7 @@ fn a_run_that_fails_is_named_and_the_rest_is_kept() {
     fs::write(&damaged, "damaged").expect("a file");
     let (output, _, stderr) = outcome(&mut study.command(&[]));
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    for part in ["reset seed 1 failed", "the same command goes on"] {
+    for part in ["reset seed 1 failed", "the same command resumes the study"] {
         assert!(stderr.contains(part), "{part:?} in {stderr}");
     }
     assert_eq!(study.finished(), 1, "the one before it");

@@ -178,7 +178,7 @@ class Names(unittest.TestCase):
 
     def test_names_that_exist_pass(self) -> None:
         for text in (
-            "`learner/src/run.rs`, `run.rs`, `configs/*.toml`, `deploy/k8s`, `runs/NAME/`, `config.toml`",
+            "`learner/src/run/mod.rs`, `trainer.rs`, `configs/*.toml`, `deploy/k8s`, `runs/NAME/`, `config.toml`",
             "[a](README.md) [b](https://example.com/x) [c](README.md#two-commands)",
             "`hrm_learner_policy_lag_versions`, `hrm_learner_updates_total` and `namespace:hrm_learner_headroom:ratio`",
         ):

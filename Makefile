@@ -70,6 +70,8 @@ check-format:
 
 lint: libtorch
 	python3 -m unittest discover --start-directory scripts
+	python3 scripts/imports.py
+	python3 scripts/prose.py
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 doc: libtorch ## Build the API documentation; a warning is an error

@@ -179,9 +179,9 @@ def defining(path: Module, all_of: dict[Module, Source]) -> Source | None:
     return None
 
 
-def imports(all_of: dict[Module, Source]) -> dict[Source, list[Source]]:
+def imports(all_of: dict[Module, Source]) -> dict[Path, list[Path]]:
     """The files that each file imports."""
-    found = {}
+    found: dict[Path, list[Path]] = {}
     for source in all_of.values():
         targets = {id(target): target for path in source.uses if (target := defining(path, all_of))}
         targets.pop(id(source), None)

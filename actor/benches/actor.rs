@@ -1,7 +1,7 @@
-//! Frames a second of one actor: whole unrolls of the default configuration, small model, on both mazes, and
+//! Frames per second of one actor: whole unrolls of the default configuration, small model, on both mazes, and
 //! the share of that time that is spent in libtorch. Elements are frames.
 
-#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
+#![allow(clippy::print_stdout, reason = "the measurements are the output")]
 
 use std::{
     cell::Cell,

@@ -355,7 +355,7 @@ fn refused_weights_leave_the_old_ones_and_the_carry() {
     check(&play(&mut rollout, 0), &mut places, 0);
 }
 
-/// With a carry that travels as bf16, the actor itself goes on from what it sent.
+/// With a carry that travels as bf16, the actor itself continues from the carry that it sent.
 #[test]
 fn the_actor_goes_on_from_the_rounded_carry() {
     let stride = 0.3_f64;

@@ -1,4 +1,4 @@
-//! Environment steps a second on one core: random actions, auto-reset, observations written.
+//! Environment steps per second on one core: random actions, auto-reset, observations written.
 
 #![allow(
     missing_docs,

@@ -1,7 +1,7 @@
 //! An unroll through the wire contract: domain type to protobuf bytes, and protobuf bytes to a checked unroll.
 //! The default configuration on both mazes, random actions; elements are frames.
 
-#![allow(clippy::print_stdout, reason = "measurements, for whoever runs it")]
+#![allow(clippy::print_stdout, reason = "the measurements are the output")]
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -112,7 +112,7 @@ fn wire(criterion: &mut Criterion) {
         let bytes = Bytes::from(wire::encode(&unroll).encode_to_vec());
         let frames = expected.shape.frames();
         println!(
-            "wire/{name}: {} bytes an unroll of {frames} frames, {:.0} a frame",
+            "wire/{name}: {} bytes per unroll of {frames} frames, {:.0} per frame",
             bytes.len(),
             bytes.len() as f64 / frames as f64
         );

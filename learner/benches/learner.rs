@@ -1,4 +1,4 @@
-//! Frames a second of the learner: one batch of the default configuration (two unrolls of the small model,
+//! Frames per second of the learner: one batch of the default configuration (two unrolls of the small model,
 //! two passes of minibatches), recomputed, traced and trained on, by one thread and by two. Elements are
 //! frames of the batch, each counted once whatever the number of passes.
 

@@ -1,4 +1,4 @@
-//! What a run leaves on the disk when something goes wrong there, and whether the books balance.
+//! Files of a run when the disk fails, and the balance of its frame accounting.
 
 use std::{
     fs,
@@ -62,7 +62,7 @@ async fn every_frame_that_an_actor_sent_is_booked() {
     })
     .await;
 
-    // One leaves in order while training goes on, the other with the learner.
+    // One leaves in order while training continues, the other with the learner.
     leave.trip();
     assert_eq!(leaving.await.expect("no panic"), Ending::Stopped);
     until("its line is written", async || {
@@ -109,7 +109,7 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
     let saved = async || checkpoint_folder::find(dir).ok();
     until("the first checkpoint", saved).await;
 
-    // A file in the place of the folder: what is to be written there fails, whoever runs this test.
+    // A file in the place of the folder: writes there fail, even for root.
     let (checkpoints, aside) = (dir.join("checkpoints"), dir.join("aside"));
     fs::rename(&checkpoints, &aside).expect("renamed");
     fs::write(&checkpoints, "").expect("a file");

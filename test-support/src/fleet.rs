@@ -24,7 +24,7 @@ pub fn start_actor(address: SocketAddr) -> Process {
     Process::start(command(program("hrm-actor")).args(&args))
 }
 
-/// A learner of four rooms, as shipped but for `more`, that goes on where it stopped.
+/// A learner of four rooms, as shipped but for `more`, that resumes its run.
 pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Process {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let mut command = command(program("hrm-learner"));

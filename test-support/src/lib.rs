@@ -49,7 +49,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Any free port of this machine.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A run that takes a moment: a model of a few hundred parameters, 32 frames a batch.
+/// A run that takes a moment: a model of a few hundred parameters, 32 frames per batch.
 pub const TINY: [(&str, &str); 20] = [
     ("model.hidden", "8"),
     ("model.inter_multiple", "8"),
@@ -153,7 +153,7 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
     };
     tokio::time::timeout(PATIENCE, looking)
         .await
-        .unwrap_or_else(|_| panic!("it never came to this: {what}"))
+        .unwrap_or_else(|_| panic!("this never happened: {what}"))
 }
 
 /// A client of the learner there.
@@ -425,7 +425,7 @@ fn follow(stderr: ChildStderr, log: &mpsc::Sender<serde_json::Value>) {
         let line = line.expect("text");
         let line =
             serde_json::from_str(&line).unwrap_or_else(|_| serde_json::json!({ "message": line }));
-        // Whoever started the process may have seen enough of it.
+        // The test that started the process may have seen enough of it.
         let _ = log.send(line);
     }
 }

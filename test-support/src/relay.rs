@@ -24,7 +24,7 @@ pub enum Fault {
     None,
     /// Everything arrives so much later.
     Delay(Duration),
-    /// So many bytes a second get through, in each direction.
+    /// This many bytes per second pass, in each direction.
     Throttle(usize),
     /// One bit of so many bytes arrives as another.
     Corrupt(usize),
@@ -124,7 +124,7 @@ async fn pump(
         let most = match now {
             Fault::Cut => return,
             Fault::HalfClose if up => {
-                // The other direction goes on until someone hangs up.
+                // The other direction stays open until someone hangs up.
                 let _ = to.shutdown().await;
                 return std::future::pending().await;
             }

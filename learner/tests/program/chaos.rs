@@ -1,6 +1,6 @@
 //! Real processes, killed, frozen and cut off: `make chaos`. Long, so not part of `make test`.
 //!
-//! Each of these ends with the books balanced and the run complete.
+//! Each of these ends with a complete run and a balanced frame accounting.
 
 use std::{
     fs,
@@ -261,7 +261,7 @@ fn a_network_that_fails_in_every_way_loses_nothing_that_was_good() {
             println!("{fault:?}");
             let lost_before = lost(metrics);
             relay.set(fault);
-            // The one that is not behind it goes on all the while.
+            // The actor that is not behind it continues all the while.
             trains_on(learner.address, 100 * BATCH).await;
             if fault == Fault::Partition {
                 // So long that it is given up.
@@ -402,7 +402,7 @@ fn run(program: &str, args: &[&str], place: &Path) {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: whoever still has a file open there is about to end. A test that fails has said why.
+        // Lazily, because a process that still has a file open there is about to end. A failed test has said why.
         let _ = Command::new("umount")
             .args(["--lazy", "--recursive"])
             .arg(&self.0)
@@ -494,7 +494,7 @@ fn a_clock_that_jumps_is_nobodys_business() {
             .env("LD_PRELOAD", FAKETIME)
             .env("FAKETIME_TIMESTAMP_FILE", &offset)
             .env("FAKETIME_NO_CACHE", "1")
-            // As when somebody sets the date: time goes on as it did.
+            // As when somebody sets the date: time passes as before.
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     });
     let actors = vec![start_actor(learner.address), start_actor(learner.address)];

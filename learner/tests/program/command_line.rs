@@ -56,7 +56,7 @@ fn training(dir: &Path, subcommand: &str, more: &[(&str, &str)]) -> Command {
     command
 }
 
-/// A checkpoint of a tiny run, for whoever only reads one.
+/// A checkpoint of a tiny run, for tests that only read it.
 fn trained() -> &'static Path {
     static RUN: OnceLock<TempDir> = OnceLock::new();
     let run = RUN.get_or_init(|| {
@@ -937,7 +937,7 @@ fn csv_rows(text: &str) -> Vec<BTreeMap<String, f64>> {
         .collect()
 }
 
-/// The published ratios can be computed again from the episodes' records by whoever has the file.
+/// The published ratios can be computed again from the records of the episodes.
 #[test]
 fn the_policy_is_paired_with_the_oracle_by_episode() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -1014,7 +1014,7 @@ fn random_mazes_can_be_replayed_too() {
     assert_summary(&evaluation, &replay(&dump));
 }
 
-/// What the evaluation says is what its episodes come to.
+/// The figures of the evaluation are those of its episodes.
 fn assert_summary(evaluation: &Value, episodes: &[Value]) {
     let number = |value: &Value| value.as_f64().expect("a number");
     let sum = |key: &str, of: &[&Value]| of.iter().map(|e| number(&e[key])).sum::<f64>();
@@ -1071,7 +1071,7 @@ fn replay_episode(episode: &Value) {
     }
     assert_eq!(episode["shortest_path"], shortest_path(&open, agent, goal));
     for step in steps {
-        assert!(!reached, "it goes on after the goal");
+        assert!(!reached, "it continues after the goal");
         let rows = rows(&step["tokens"]);
         assert_eq!(find(&rows, 'A'), [agent]);
         assert_eq!(find(&rows, 'G'), [goal]);

@@ -1,5 +1,5 @@
 //! Half an hour in which something goes wrong every few seconds: `make soak`. What a learner and an actor hold of
-//! memory, threads and files must stay level all the while, and the books balance at the end.
+//! memory, threads and files must stay level all the while, and the frame accounting must balance at the end.
 //!
 //! Leaves `soak.csv` and `soak.svg` in `target/soak/`.
 
@@ -161,7 +161,7 @@ impl Strangers {
     }
 }
 
-/// How long it goes on: `SOAK_MINUTES`, or half an hour.
+/// The duration: `SOAK_MINUTES`, or half an hour.
 fn length() -> Duration {
     let minutes = std::env::var("SOAK_MINUTES").unwrap_or_else(|_| "30".to_owned());
     let minutes: f64 = minutes.parse().expect("SOAK_MINUTES is a number");

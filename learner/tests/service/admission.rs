@@ -108,7 +108,7 @@ async fn listen_with(patience: Duration, synchronous: bool) -> (SocketAddr, Trai
 }
 
 impl Trainer {
-    /// Takes over the queue as the trainer does, one unroll a batch.
+    /// Takes over the queue as the trainer does, one unroll per batch.
     fn batcher(self, max_policy_lag: u64) -> (Batcher, crossbeam::channel::Sender<()>) {
         self.batcher_within(BatchLimits {
             unrolls: 1,
@@ -137,7 +137,7 @@ fn version_of(model: &Hrm, version: u64) -> Weights {
 
 /// The first acknowledgement that says `wanted`.
 async fn ack(acks: &mut Streaming<UploadAck>, wanted: impl Fn(&UploadAck) -> bool) -> UploadAck {
-    while let Some(ack) = acks.message().await.expect("an upload that goes on") {
+    while let Some(ack) = acks.message().await.expect("an open upload") {
         if wanted(&ack) {
             return ack;
         }
@@ -162,7 +162,7 @@ async fn weights(stream: &mut Streaming<WeightsChunk>, assembler: &mut Assembler
         let chunk = stream
             .message()
             .await
-            .expect("a subscription that goes on")
+            .expect("an open subscription")
             .expect("more weights");
         if let Some(weights) = assembler.push(chunk).expect("sound weights") {
             return weights;
@@ -462,7 +462,7 @@ async fn an_actor_that_floods_gets_no_more_than_its_turn() {
         until("the queue is full", full).await;
         let queued = trainer.queue.channel().recv().expect("it is full");
         let whose = sessions.iter().position(|s| *s == queued.session.id);
-        // Whoever came first had the queue for itself.
+        // The first to come had the queue for itself.
         if turn > CAPACITY {
             turns[whose.expect("one of them")] += 1;
         }

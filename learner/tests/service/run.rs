@@ -813,7 +813,7 @@ async fn the_minutes_wait_for_actors() {
     longer_than_the_limit(Instant::now()).await;
 
     let last = actor(&serve.config, url, &Shutdown::new());
-    until_status(&mut learner, "training goes on", |s| {
+    until_status(&mut learner, "training continues", |s| {
         s.frames > first.frames
     })
     .await;

@@ -56,7 +56,7 @@ fn secured(dir: &Path, certs: &Path, more: &[(&str, &str)]) -> Effective {
     )
 }
 
-/// A learner that goes on until it is stopped.
+/// A learner that trains until it is stopped.
 struct Waiting {
     running: Running,
     shutdown: Shutdown,

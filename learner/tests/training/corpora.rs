@@ -34,7 +34,7 @@ fn corpus(target: &str) -> PathBuf {
 }
 
 /// Runs the target on all of its corpus. What is real traffic must be taken: else the format has changed, and
-/// `cargo test -p hrm-learner --test corpora -- --ignored` makes it anew.
+/// `cargo test -p hrm-learner --test training corpora:: -- --ignored` makes it again.
 fn replay(target: &str, run: fn(&[u8]) -> bool) {
     let inputs = fs::read_dir(corpus(target)).expect("a corpus");
     let mut seeds = 0;
@@ -74,7 +74,7 @@ fn checkpoints() {
     replay("checkpoint", targets::checkpoint);
 }
 
-/// Makes the seeds anew from real traffic, after a change of a format.
+/// Makes the seeds again from real traffic, after a change of a format.
 #[test]
 #[ignore = "writes into fuzz/corpus"]
 fn seed() {

@@ -88,7 +88,7 @@ fn agree(maze: EnvConfig, form: fn(CarryMode) -> ModelConfig) {
             let mut actors = Actors::new(ACTORS, &model, &env, [TICKS, ENVS], carry_dtype);
             let mut seen = Seen::default();
             for version in 0..UNROLLS {
-                // The carry goes on over the swap, and the learner starts from the one that was sent.
+                // The carry stays across the swap, and the learner starts from the one that was sent.
                 nudge(&model, version as f64, 0.02);
                 actors.load(&model);
                 let unrolls = actors.play(version);

@@ -1,9 +1,6 @@
 //! Training: updates against references, and runs that learn.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "measurements, for the person who runs it"
-)]
+#![allow(clippy::print_stdout, reason = "the measurements are the output")]
 
 mod corpora;
 mod lag_zero;

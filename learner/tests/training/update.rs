@@ -120,7 +120,7 @@ fn targets(column: &[Frame], config: &LossConfig) -> Vec<(f64, f64)> {
 }
 
 /// The plain policy gradient with value and entropy loss, over stretches of `bptt_ticks` ticks that start
-/// from the walked carry and start anew where an episode ended.
+/// from the walked carry and start again where an episode ended.
 fn by_hand(model: &Hrm, columns: &[Vec<Frame>], config: &LossConfig) -> Tensor {
     let flow = if config.bptt_ticks == 1 {
         Gradient::OneStep

@@ -15,7 +15,7 @@ use hrm_common::{
     config::Config,
     env::{EnvConfig, VecEnv},
     model::Hrm,
-    policy::{Network, Policy, action_rng},
+    policy::{Policy, PolicyNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     weights::WeightsError,
@@ -29,14 +29,14 @@ struct Timed {
     spent: Rc<Cell<Duration>>,
 }
 
-impl Network for Timed {
+impl PolicyNetwork for Timed {
     fn initial_carry(&self, batch: usize) -> Tensor {
         self.model.initial_carry(batch)
     }
 
     fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
         let began = Instant::now();
-        let decided = Network::decide(&self.model, tokens, carry);
+        let decided = PolicyNetwork::decide(&self.model, tokens, carry);
         self.spent.set(self.spent.get() + began.elapsed());
         decided
     }
@@ -46,7 +46,7 @@ impl Network for Timed {
     }
 
     fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
-        Network::load(&mut self.model, body)
+        PolicyNetwork::load(&mut self.model, body)
     }
 }
 

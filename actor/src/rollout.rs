@@ -10,7 +10,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
     model::Dtype,
-    policy::{Choice, Network, Policy},
+    policy::{Choice, Policy, PolicyNetwork},
     stage::{ActorStage, StageClock},
     trajectory::{Unroll, UnrollShape},
 };
@@ -75,7 +75,7 @@ pub struct Rollout<E, N> {
     sequence: u64,
 }
 
-impl<E: Environments, N: Network> Rollout<E, N> {
+impl<E: Environments, N: PolicyNetwork> Rollout<E, N> {
     /// Returns a rollout whose environments are all at the start of an episode.
     pub fn new(
         envs: E,

@@ -9,7 +9,7 @@ use hrm_actor::rollout::{Environments, Rollout};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, flag},
     model::Dtype,
-    policy::{Network, Policy, action_rng},
+    policy::{Policy, PolicyNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     trajectory::{Unroll, UnrollShape, floats},
@@ -170,7 +170,7 @@ struct CounterNetwork {
 /// What the carry starts from: nothing counted, nothing seen.
 const INITIAL: [f32; WIDTH] = [0.0, -1.0, -1.0];
 
-impl Network for CounterNetwork {
+impl PolicyNetwork for CounterNetwork {
     fn initial_carry(&self, batch: usize) -> Tensor {
         let z_h = Tensor::from_slice(&INITIAL).expand([1, batch as i64, WIDTH as i64], false);
         Tensor::cat(&[&z_h, &-&z_h], 0)

@@ -11,7 +11,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Kind, Tensor};
 
 /// A recurrent policy network that can act. [`Hrm`] implements it for training; a test implements it with counters.
-pub trait Network {
+pub trait PolicyNetwork {
     /// Returns the carry of `batch` environments at the start of an episode; axis 1 is the environment.
     fn initial_carry(&self, batch: usize) -> Tensor;
 
@@ -29,7 +29,7 @@ pub trait Network {
     fn load(&mut self, body: &[u8]) -> Result<(), WeightsError>;
 }
 
-impl Network for Hrm {
+impl PolicyNetwork for Hrm {
     fn initial_carry(&self, batch: usize) -> Tensor {
         Hrm::initial_carry(self, batch)
     }
@@ -78,7 +78,7 @@ pub struct Policy<N> {
     carry: Tensor,
 }
 
-impl<N: Network> Policy<N> {
+impl<N: PolicyNetwork> Policy<N> {
     /// Returns a policy for `envs` environments that are at the start of an episode.
     pub fn new(network: N, envs: usize) -> Self {
         let carry = network.initial_carry(envs);

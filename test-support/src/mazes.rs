@@ -5,7 +5,9 @@
 use hrm_actor::rollout::Rollout;
 use hrm_common::{
     env::{ACTIONS, EnvConfig, VecEnv, flag},
-    model::{CarryMode, Dtype, Gradient, Hrm, Mixing, ModelConfig, Position, Readout, state},
+    model::{
+        CarryMode, Dtype, Gradient, Hrm, Mixing, ModelConfig, PositionEncoding, Readout, state,
+    },
     policy::{Policy, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
@@ -45,7 +47,7 @@ pub fn attention(carry: CarryMode) -> ModelConfig {
         l_layers: 1,
         segments: 2,
         inter_multiple: 8,
-        position: Position::Rotary,
+        position: PositionEncoding::Rotary,
         mixing: Mixing::Attention,
         readout: Readout::Prefix,
         carry,

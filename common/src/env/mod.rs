@@ -55,7 +55,7 @@ pub use grid::{Grid, Position};
 pub use maze::Maze;
 pub use render::{glyph, render};
 pub use rng::env_seed;
-pub use vec_env::{Finished, VecEnv};
+pub use vec_env::{FinishedEpisode, VecEnv};
 
 /// The `u8` codes of tiles in an observation.
 pub mod token {

@@ -12,7 +12,7 @@ use crate::invalid_value::InvalidValue;
 
 /// An episode that ended in the last step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Finished {
+pub struct FinishedEpisode {
     /// The index of the environment.
     pub env: usize,
     /// The statistics of the episode.
@@ -32,7 +32,7 @@ pub struct VecEnv {
     observations: Vec<u8>,
     rewards: Vec<f32>,
     flags: Vec<u8>,
-    finished: Vec<Finished>,
+    finished: Vec<FinishedEpisode>,
     /// `[N, S]`; the first `finished.len()` rows are in use, in the order of `finished`.
     final_observations: Vec<u8>,
 }
@@ -95,7 +95,7 @@ impl VecEnv {
             if step.flags != 0 {
                 let row = self.finished.len() * size;
                 self.final_observations[row..row + size].copy_from_slice(tokens);
-                self.finished.push(Finished {
+                self.finished.push(FinishedEpisode {
                     env,
                     summary: episode.summary(),
                 });
@@ -121,7 +121,7 @@ impl VecEnv {
     }
 
     /// The episodes that ended in the last step, by environment.
-    pub fn finished(&self) -> &[Finished] {
+    pub fn finished(&self) -> &[FinishedEpisode] {
         &self.finished
     }
 

@@ -5,12 +5,12 @@ use crate::invalid_value::InvalidValue;
 /// The encoding of token positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Position {
+pub enum PositionEncoding {
     /// Rotary embedding of queries and keys over the flat position (as published).
     Rotary,
     /// A learned embedding that is added to the token's embedding.
     Learned,
-    /// [`Position::Learned`], plus a bias of every attention head towards the next cell in a direction of its own.
+    /// [`PositionEncoding::Learned`], plus a bias of every attention head towards the next cell in a direction of its own.
     Directional,
 }
 
@@ -109,7 +109,7 @@ pub struct ModelConfig {
     /// The inner width of SwiGLU is rounded up to a multiple of this number.
     pub inter_multiple: usize,
     /// Position encoding.
-    pub position: Position,
+    pub position: PositionEncoding,
     /// Token mixing inside a block.
     pub mixing: Mixing,
     /// The token that the heads read.
@@ -136,7 +136,7 @@ impl ModelConfig {
             segments: 8,
             expansion: 4.0,
             inter_multiple: 256,
-            position: Position::Rotary,
+            position: PositionEncoding::Rotary,
             mixing: Mixing::Attention,
             readout: Readout::Last,
             carry: CarryMode::Full,
@@ -158,7 +158,7 @@ impl ModelConfig {
             segments: 1,
             expansion: 3.0,
             inter_multiple: 32,
-            position: Position::Learned,
+            position: PositionEncoding::Learned,
             mixing: Mixing::Conv,
             readout: Readout::Agent,
             carry: CarryMode::Full,
@@ -205,9 +205,9 @@ impl ModelConfig {
             });
         }
         let value = match self.position {
-            Position::Rotary => "rotary",
-            Position::Learned => return Ok(()),
-            Position::Directional => "directional",
+            PositionEncoding::Rotary => "rotary",
+            PositionEncoding::Learned => return Ok(()),
+            PositionEncoding::Directional => "directional",
         };
         if self.mixing == Mixing::Conv {
             return Err(InvalidValue {
@@ -217,7 +217,9 @@ impl ModelConfig {
                 remedy: "set model.position = \"learned\" or model.mixing = \"attention\"".into(),
             });
         }
-        if self.position == Position::Rotary && !(self.hidden / self.heads).is_multiple_of(2) {
+        if self.position == PositionEncoding::Rotary
+            && !(self.hidden / self.heads).is_multiple_of(2)
+        {
             return Err(InvalidValue {
                 key: "model.heads".into(),
                 value: self.heads.to_string(),
@@ -270,7 +272,7 @@ mod tests {
             ("position", |c| c.mixing = Mixing::Conv),
             ("position", |c| {
                 c.mixing = Mixing::Conv;
-                c.position = Position::Directional;
+                c.position = PositionEncoding::Directional;
             }),
         ];
         for (key, spoil) in broken {

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::{ModelConfig, Position};
+use super::config::{ModelConfig, PositionEncoding};
 use super::init::Init;
 use super::parameters::{Declaration, Index};
 use super::rows::Rows;
@@ -21,7 +21,7 @@ pub(super) struct Embedding {
 impl Embedding {
     pub(super) fn declare(config: &ModelConfig, grid: Grid, declaration: &mut Declaration) -> Self {
         let d = config.hidden;
-        let learned = config.position != Position::Rotary;
+        let learned = config.position != PositionEncoding::Rotary;
         Self {
             token: declaration.trainable("embed.token", &[VOCABULARY, d], Init::lecun(d)),
             prefix: declaration.trainable("embed.prefix", &[1, d], Init::Constant(0.0)),

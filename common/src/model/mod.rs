@@ -45,7 +45,7 @@ mod swiglu;
 #[cfg(test)]
 mod tests;
 
-pub use config::{CarryMode, Dtype, Mixing, ModelConfig, Position, Readout};
+pub use config::{CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout};
 pub use decision::{Decision, Gradient, Segment, Trace};
 pub use error::LoadError;
 pub use heads::Heads;

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::config::{Mixing, ModelConfig, Position};
+use super::config::{Mixing, ModelConfig, PositionEncoding};
 use crate::env::Grid;
 
 const ROTARY_BASE: f64 = 10_000.0;
@@ -10,7 +10,7 @@ const ROTARY_BASE: f64 = 10_000.0;
 /// The amount by which a score falls per cell of distance from the head's target.
 const SLOPE: f64 = 2.0;
 
-/// The part of [`Position`] that acts on queries and keys. The learned part is in the embedding.
+/// The part of [`PositionEncoding`] that acts on queries and keys. The learned part is in the embedding.
 #[derive(Debug)]
 pub(super) enum Places {
     /// No encoding inside attention.
@@ -23,13 +23,13 @@ pub(super) enum Places {
 impl Places {
     pub(super) fn new(config: &ModelConfig, grid: Grid, device: Device) -> Self {
         match (config.mixing, config.position) {
-            (Mixing::Conv, _) | (_, Position::Learned) => Self::Unseen,
-            (_, Position::Rotary) => Self::Turned(Rotary::new(
+            (Mixing::Conv, _) | (_, PositionEncoding::Learned) => Self::Unseen,
+            (_, PositionEncoding::Rotary) => Self::Turned(Rotary::new(
                 grid.len() + 1,
                 config.hidden / config.heads,
                 device,
             )),
-            (_, Position::Directional) => {
+            (_, PositionEncoding::Directional) => {
                 Self::Biased(directions(config.heads, grid).to_device(device))
             }
         }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use tch::{Kind, Tensor};
 
-use super::config::{Mixing, Position};
+use super::config::{Mixing, PositionEncoding};
 use super::error::LoadError;
 use super::hrm::Hrm;
 use crate::env::{ACTIONS, VOCABULARY, token};
@@ -117,7 +117,7 @@ pub fn load_published(
 fn check(model: &Hrm) -> Result<(), PublishedError> {
     let config = model.config();
     let published = config.mixing == Mixing::Attention
-        && config.position == Position::Rotary
+        && config.position == PositionEncoding::Rotary
         && config.halt_head;
     if published {
         Ok(())

@@ -38,7 +38,7 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// Permission level of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum AccessRole {
     /// May ask for the run's status.
     Viewer,
     /// May also join, upload and subscribe.
@@ -52,12 +52,12 @@ fn is_upload(path: &str) -> bool {
 
 /// Returns the role that a call needs, or `None` for a call that needs no token. An unlisted call needs the highest
 /// role.
-fn needed(path: &str) -> Option<Role> {
+fn needed(path: &str) -> Option<AccessRole> {
     match path.trim_start_matches('/').split_once('/') {
         Some(("grpc.health.v1.Health", _)) => None,
-        Some(("hrm.v1.Learner", "Status")) => Some(Role::Viewer),
-        Some(("grpc.reflection.v1.ServerReflection", _)) => Some(Role::Viewer),
-        _ => Some(Role::Actor),
+        Some(("hrm.v1.Learner", "Status")) => Some(AccessRole::Viewer),
+        Some(("grpc.reflection.v1.ServerReflection", _)) => Some(AccessRole::Viewer),
+        _ => Some(AccessRole::Actor),
     }
 }
 
@@ -131,15 +131,15 @@ impl Access {
     /// # Errors
     ///
     /// Returns [`Refusal::Unauthenticated`] or [`Refusal::Forbidden`].
-    pub fn let_in(&self, caller: &Caller, needed: Role) -> Result<(), Refusal> {
+    pub fn let_in(&self, caller: &Caller, needed: AccessRole) -> Result<(), Refusal> {
         match (self.role(caller), needed) {
-            (Some(Role::Actor), _) | (Some(Role::Viewer), Role::Viewer) => Ok(()),
-            (Some(Role::Viewer), Role::Actor) => Err(Refusal::Forbidden),
+            (Some(AccessRole::Actor), _) | (Some(AccessRole::Viewer), AccessRole::Viewer) => Ok(()),
+            (Some(AccessRole::Viewer), AccessRole::Actor) => Err(Refusal::Forbidden),
             (None, _) => Err(Refusal::Unauthenticated),
         }
     }
 
-    fn role(&self, caller: &Caller) -> Option<Role> {
+    fn role(&self, caller: &Caller) -> Option<AccessRole> {
         let (actor, viewer) = match (self, &caller.0) {
             (Self::Open, _) => (true, false),
             (_, None) => (false, false),
@@ -150,8 +150,8 @@ impl Access {
             ),
         };
         match (actor, viewer) {
-            (true, _) => Some(Role::Actor),
-            (false, true) => Some(Role::Viewer),
+            (true, _) => Some(AccessRole::Actor),
+            (false, true) => Some(AccessRole::Viewer),
             (false, false) => None,
         }
     }
@@ -336,11 +336,11 @@ mod tests {
         refresh();
         assert!(good(ACTOR_NEXT));
         let caller = access.check(JOIN, &with(ACTOR_NEXT)).expect("let in");
-        assert_eq!(access.let_in(&caller, Role::Actor), Ok(()));
+        assert_eq!(access.let_in(&caller, AccessRole::Actor), Ok(()));
         replace(ACTOR);
         assert!(good(ACTOR) && !good(ACTOR_NEXT));
         assert_eq!(
-            access.let_in(&caller, Role::Actor),
+            access.let_in(&caller, AccessRole::Actor),
             Err(Refusal::Unauthenticated),
             "a removed token no longer gives access"
         );

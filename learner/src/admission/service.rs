@@ -53,14 +53,14 @@ const MAX_NAME: usize = 100;
 
 /// Progress of the run, for `Status` calls.
 #[derive(Debug, Default)]
-pub struct Position {
+pub struct RunCounters {
     /// Environment steps trained on.
     pub frames: AtomicU64,
     /// Optimiser steps.
     pub updates: AtomicU64,
 }
 
-impl Position {
+impl RunCounters {
     /// Creates the position of a run after `frames` frames and `updates` optimiser steps.
     pub fn new(frames: u64, updates: u64) -> Self {
         Self {
@@ -80,7 +80,7 @@ pub struct LearnerService {
     /// The admission checks, shared by all uploads.
     pub admission: Admission,
     /// The progress of the run.
-    pub position: Arc<Position>,
+    pub position: Arc<RunCounters>,
 }
 
 #[tonic::async_trait]

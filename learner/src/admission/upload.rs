@@ -21,7 +21,7 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use crate::admission::{
-    access::{Access, Role},
+    access::{Access, AccessRole},
     queue::QueueSender,
     sessions::{Session, Sessions},
 };
@@ -151,7 +151,8 @@ impl Admission {
         }
         self.sessions.find(session.id)?;
         // A removed token also ends the sessions that joined with it.
-        self.access.let_in(&session.peer.caller, Role::Actor)?;
+        self.access
+            .let_in(&session.peer.caller, AccessRole::Actor)?;
         // A session has one upload, and a rejection ends it. So all admitted unrolls precede this one.
         if message.sequence != next {
             let detail = format!(

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     estimate::Mean,
-    probe::{Distance, Module, Probed, Start},
+    probe::{Distance, Probed, ProbedModule, Start},
 };
 
 /// Kind of a step, by the change of doors before it.
@@ -34,13 +34,13 @@ impl Kind {
 
 /// One point of a curve: the mean distance to the state at the end of the decision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Point {
+pub struct ConvergencePoint {
     /// The state from which the decision starts.
     pub start: Start,
     /// The steps in the mean.
     pub steps: Kind,
     /// The module whose state is measured.
-    pub module: Module,
+    pub module: ProbedModule,
     /// Number of segments run; 0 is the start of the decision.
     pub segment: usize,
     /// Euclidean norm of the difference, averaged over positions.
@@ -51,20 +51,20 @@ pub struct Point {
 
 /// A measured step.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
+pub(super) struct ProbedStep {
     pub episode: usize,
     pub kind: Kind,
 }
 
 /// Returns the curves, by start, steps, module and segment; curves without a step are left out.
-pub(super) fn points(probed: &[(Step, Probed)]) -> Vec<Point> {
+pub(super) fn points(probed: &[(ProbedStep, Probed)]) -> Vec<ConvergencePoint> {
     // Sorted by episode, because means need one episode after the other, but lanes walk side by side.
     let mut probed: Vec<_> = probed.iter().collect();
     probed.sort_by_key(|(step, _)| step.episode);
     let mut points = Vec::new();
     for start in [Start::Carry, Start::Reset] {
         for steps in Kind::ALL {
-            for module in [Module::ZH, Module::ZL] {
+            for module in [ProbedModule::ZH, ProbedModule::ZL] {
                 let courses: Vec<(usize, &[Distance])> = probed
                     .iter()
                     .filter(|(step, _)| step.kind.is_among(steps))
@@ -84,7 +84,7 @@ pub(super) fn points(probed: &[(Step, Probed)]) -> Vec<Point> {
                             .collect();
                         Mean::clustered(&values)
                     };
-                    Some(Point {
+                    Some(ConvergencePoint {
                         start,
                         steps,
                         module,

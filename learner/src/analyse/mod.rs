@@ -31,15 +31,15 @@ use hrm_common::{
     env::{EnvConfig, Maze},
     invalid_value::InvalidValue,
     model::Hrm,
-    policy::Network,
+    policy::PolicyNetwork,
 };
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Serialize;
 use tch::Tensor;
 
-pub use convergence::{Kind, Point};
+pub use convergence::{ConvergencePoint, Kind};
 pub use estimate::{Mean, Share};
-pub use probe::{Module, Probe, Start};
+pub use probe::{Probe, ProbedModule, Start};
 pub use reaction::{Event, PATIENCE, Reaction, Reactions, WalkerReactions};
 
 use crate::evaluation::evaluate::held_out;
@@ -75,7 +75,7 @@ pub struct Analysis {
     /// Share of episodes that reached the goal.
     pub success: Share,
     /// Distances of decisions from their end.
-    pub convergence: Vec<Point>,
+    pub convergence: Vec<ConvergencePoint>,
     /// Changes of the chosen path after door changes.
     pub reactions: Reactions,
 }
@@ -137,13 +137,13 @@ fn is_probed(lane: &walk::Lane) -> bool {
 struct Group {
     steps: usize,
     successes: usize,
-    probed: Vec<(convergence::Step, probe::Probed)>,
-    changes: Vec<reaction::Change>,
+    probed: Vec<(convergence::ProbedStep, probe::Probed)>,
+    changes: Vec<reaction::ProbedChange>,
 }
 
 impl Group {
     /// Walks the held-out episodes with the given indices. Returns `None` when `stop` requests it.
-    fn walk<N: Network>(
+    fn walk<N: PolicyNetwork>(
         settings: &Settings,
         episodes: Range<usize>,
         network: &N,
@@ -198,7 +198,7 @@ impl Group {
             probed: probed
                 .into_iter()
                 .map(|(place, probed)| {
-                    let step = convergence::Step {
+                    let step = convergence::ProbedStep {
                         episode: place.episode,
                         kind: kind(place),
                     };

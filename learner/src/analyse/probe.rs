@@ -19,7 +19,7 @@ pub enum Start {
 
 /// A module of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Module {
+pub enum ProbedModule {
     /// zH, the slow module's state.
     #[serde(rename = "zH")]
     ZH,
@@ -41,7 +41,7 @@ pub(super) struct Distance {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Course {
     pub start: Start,
-    pub(crate) module: Module,
+    pub(crate) module: ProbedModule,
     /// Distances before the first segment and after each segment; the last one is 0.
     pub(crate) distances: Vec<Distance>,
 }
@@ -115,7 +115,7 @@ impl Probe {
         ];
         let mut rows = vec![Probed::new(); envs];
         for (start, carry) in starts.into_iter().flatten() {
-            for (module, states) in [Module::ZH, Module::ZL]
+            for (module, states) in [ProbedModule::ZH, ProbedModule::ZL]
                 .into_iter()
                 .zip(self.states(tokens, &carry))
             {
@@ -195,7 +195,7 @@ mod tests {
         super::super::walk::observe(mazes.iter())
     }
 
-    fn course(row: &Probed, start: Start, module: Module) -> &[Distance] {
+    fn course(row: &Probed, start: Start, module: ProbedModule) -> &[Distance] {
         let found = row.iter().find(|c| c.start == start && c.module == module);
         &found.expect("measured").distances
     }
@@ -232,7 +232,7 @@ mod tests {
             let model = model(carry, 1);
             let probe = Probe::new(&model, 4).expect("a probe");
             for row in probe.measure(&tokens(), &model.initial_carry(3)) {
-                for module in [Module::ZH, Module::ZL] {
+                for module in [ProbedModule::ZH, ProbedModule::ZL] {
                     let carried = course(&row, Start::Carry, module);
                     assert_eq!(carried.len(), 5);
                     assert_eq!(carried, course(&row, Start::Reset, module));
@@ -253,7 +253,7 @@ mod tests {
         let whole = Probe::new(&model, 4).expect("a probe");
         let whole = whole.measure(&tokens, &model.initial_carry(3));
         for (later, whole) in later.iter().zip(&whole) {
-            for module in [Module::ZH, Module::ZL] {
+            for module in [ProbedModule::ZH, ProbedModule::ZL] {
                 let (a, b) = (
                     course(later, Start::Carry, module),
                     course(whole, Start::Reset, module),

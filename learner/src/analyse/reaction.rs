@@ -5,14 +5,14 @@
 //! the other is the current maze. The difference between both paths shows the effect of the door change alone. Both are
 //! walked to the end. No later change cuts an observation short, so nothing is censored.
 
-use hrm_common::policy::Network;
+use hrm_common::policy::PolicyNetwork;
 use serde::Serialize;
 use tch::Tensor;
 
 use super::{
     convergence::Kind,
     estimate::{Mean, Share},
-    rollout::{Move, Rollout, agent},
+    rollout::{Move, PathRollout, agent},
     walk::{DoorChange, Place},
 };
 
@@ -52,12 +52,12 @@ pub(super) enum Effect {
 
 /// A door change and its effect.
 #[derive(Debug, Clone)]
-pub(super) struct Change {
+pub(super) struct ProbedChange {
     pub place: Place,
     pub effect: Effect,
 }
 
-impl Change {
+impl ProbedChange {
     /// Returns the kind of the first step that sees the change.
     pub(super) fn kind(&self) -> Kind {
         match self.effect {
@@ -68,12 +68,12 @@ impl Change {
 }
 
 /// Walks the paths, each for at most `steps` steps. Returns `None` when `stop` requests it.
-pub(super) fn changes<N: Network>(
+pub(super) fn changes<N: PolicyNetwork>(
     network: &N,
     changes: Vec<DoorChange>,
     steps: u32,
     stop: &impl Fn() -> bool,
-) -> Option<Vec<Change>> {
+) -> Option<Vec<ProbedChange>> {
     if changes.is_empty() {
         return Some(Vec::new());
     }
@@ -83,14 +83,14 @@ pub(super) fn changes<N: Network>(
     let moved = changes.iter().map(|change| change.moved.clone());
     let mazes = stayed.chain(moved).collect();
     let both = Tensor::cat(&[&carry, &carry], 1);
-    let mut before = Rollout::greedy(network, mazes, both, steps, stop)?;
+    let mut before = PathRollout::greedy(network, mazes, both, steps, stop)?;
     let after = before.split_off(changes.len());
     let paths = before.iter().zip(&after);
     Some(
         changes
             .iter()
             .zip(paths)
-            .map(|(change, (before, after))| Change {
+            .map(|(change, (before, after))| ProbedChange {
                 place: change.place,
                 effect: effect(change, before, after, steps),
             })
@@ -98,7 +98,7 @@ pub(super) fn changes<N: Network>(
     )
 }
 
-fn effect(change: &DoorChange, before: &Rollout, after: &Rollout, steps: u32) -> Effect {
+fn effect(change: &DoorChange, before: &PathRollout, after: &PathRollout, steps: u32) -> Effect {
     if !before.reached {
         return Effect::NoPath;
     }
@@ -110,7 +110,8 @@ fn effect(change: &DoorChange, before: &Rollout, after: &Rollout, steps: u32) ->
     if nearness[1][agent(&change.moved)].is_none() {
         return Effect::CutOff;
     }
-    let oracle = [&change.stayed, &change.moved].map(|maze| Rollout::oracle(maze.clone(), steps));
+    let oracle =
+        [&change.stayed, &change.moved].map(|maze| PathRollout::oracle(maze.clone(), steps));
     Effect::Ahead {
         model: Reaction::of([before, after], &nearness),
         oracle: Reaction::of([&oracle[0], &oracle[1]], &nearness),
@@ -124,24 +125,24 @@ impl Reaction {
     }
 
     /// Compares the paths before and after, given the steps from each tile to the goal before and after.
-    fn of([before, after]: [&Rollout; 2], nearness: &[Vec<Option<u32>>; 2]) -> Self {
+    fn of([before, after]: [&PathRollout; 2], nearness: &[Vec<Option<u32>>; 2]) -> Self {
         let nearer = |which: usize, from: usize, to: usize| match nearness[which][from] {
             Some(steps) => nearness[which][to].is_some_and(|left| left < steps),
             None => false,
         };
-        let right = |which: usize, path: &Rollout| {
+        let right = |which: usize, path: &PathRollout| {
             path.moves
                 .first()
                 .is_some_and(|step| nearer(which, step.from, step.to))
         };
-        let extra = |which: usize, path: &Rollout| {
+        let extra = |which: usize, path: &PathRollout| {
             let shortest = path
                 .moves
                 .first()
                 .and_then(|step| nearness[which][step.from]);
             (path.moves.len() as u32).saturating_sub(shortest.unwrap_or(0))
         };
-        let first = |path: &Rollout| path.moves.first().map(|step| step.action);
+        let first = |path: &PathRollout| path.moves.first().map(|step| step.action);
         Self {
             in_vain: in_vain(&before.moves, &after.moves, |step| {
                 nearer(1, step.from, step.to)
@@ -228,11 +229,11 @@ pub struct WalkerReactions {
 }
 
 impl Reactions {
-    pub(super) fn of(changes: &[Change]) -> Self {
+    pub(super) fn of(changes: &[ProbedChange]) -> Self {
         let count = |effect: Effect| changes.iter().filter(|c| c.effect == effect).count();
         let mut events: Vec<Event> = changes
             .iter()
-            .filter_map(|Change { place, effect }| match *effect {
+            .filter_map(|ProbedChange { place, effect }| match *effect {
                 Effect::Ahead { model, oracle } => Some(Event {
                     episode: place.episode,
                     step: place.step,

@@ -2,10 +2,12 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Analysis, Kind, Mean, Module, Point, Reaction, Share, Start, WalkerReactions};
+use super::{
+    Analysis, ConvergencePoint, Kind, Mean, ProbedModule, Reaction, Share, Start, WalkerReactions,
+};
 
-/// Returns `convergence.csv`, with one line per [`Point`].
-pub(crate) fn convergence_csv(points: &[Point]) -> String {
+/// Returns `convergence.csv`, with one line per [`ConvergencePoint`].
+pub(crate) fn convergence_csv(points: &[ConvergencePoint]) -> String {
     let mut csv = String::from(
         "start,steps,module,segment,count,distance,distance_low,distance_high,\
          relative,relative_low,relative_high\n",
@@ -65,7 +67,7 @@ impl fmt::Display for Analysis {
             self.steps,
             percent(&self.success),
         )?;
-        for module in [Module::ZH, Module::ZL] {
+        for module in [ProbedModule::ZH, ProbedModule::ZL] {
             self.write_convergence(f, module)?;
         }
         self.write_reactions(f)
@@ -73,7 +75,7 @@ impl fmt::Display for Analysis {
 }
 
 impl Analysis {
-    fn write_convergence(&self, f: &mut fmt::Formatter<'_>, module: Module) -> fmt::Result {
+    fn write_convergence(&self, f: &mut fmt::Formatter<'_>, module: ProbedModule) -> fmt::Result {
         let shown = (0..self.segments).filter(|s| *s < 4 || s.is_power_of_two());
         let shown: Vec<usize> = shown.collect();
         write!(
@@ -87,7 +89,7 @@ impl Analysis {
         writeln!(f, "   starts as near as")?;
         for steps in Kind::ALL {
             for start in [Start::Carry, Start::Reset] {
-                let curve: Vec<&Point> = self
+                let curve: Vec<&ConvergencePoint> = self
                     .convergence
                     .iter()
                     .filter(|p| p.start == start && p.steps == steps && p.module == module)
@@ -112,7 +114,7 @@ impl Analysis {
     }
 
     /// Counts the segments until a decision from the initial vectors is as near to its end as the carry is.
-    fn head_start(&self, steps: Kind, module: Module) -> Option<usize> {
+    fn head_start(&self, steps: Kind, module: ProbedModule) -> Option<usize> {
         let mut curves = self
             .convergence
             .iter()
@@ -215,7 +217,7 @@ impl fmt::Display for Start {
     }
 }
 
-impl fmt::Display for Module {
+impl fmt::Display for ProbedModule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::ZH => "zH",

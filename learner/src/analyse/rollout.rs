@@ -2,7 +2,7 @@
 
 use hrm_common::{
     env::{Maze, Position},
-    policy::Network,
+    policy::PolicyNetwork,
 };
 use tch::Tensor;
 
@@ -21,17 +21,17 @@ pub(super) struct Move {
 
 /// The moves of a walker in a still maze.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Rollout {
+pub(super) struct PathRollout {
     /// The moves in order.
     pub moves: Vec<Move>,
     /// True when the moves end at the goal, false when the steps ran out.
     pub reached: bool,
 }
 
-impl Rollout {
+impl PathRollout {
     /// Walks [still](Maze::still) mazes greedily, each with one row of `carry`, for at most `steps` steps. Returns
     /// `None` when `stop` requests it.
-    pub(super) fn greedy<N: Network>(
+    pub(super) fn greedy<N: PolicyNetwork>(
         network: &N,
         mazes: Vec<Maze>,
         mut carry: Tensor,

@@ -3,7 +3,7 @@
 use hrm_common::{
     env::{ACTIONS, EnvConfig, token},
     model::{CarryMode, Hrm, ModelConfig},
-    policy::Network,
+    policy::PolicyNetwork,
     weights::WeightsError,
 };
 use tch::{Device, Kind as Dtype, Tensor};
@@ -63,7 +63,7 @@ impl Planner {
     }
 }
 
-impl Network for Planner {
+impl PolicyNetwork for Planner {
     /// `[k, N, S]`: the last k observations, or the first observation.
     fn initial_carry(&self, batch: usize) -> Tensor {
         let length = match self.knows {

@@ -2,7 +2,7 @@
 
 use hrm_common::{
     env::{ACTIONS, Maze},
-    policy::{Network, greedy},
+    policy::{PolicyNetwork, greedy},
 };
 use tch::{Kind, Tensor};
 
@@ -63,7 +63,7 @@ pub(super) fn observe<'m>(mazes: impl ExactSizeIterator<Item = &'m Maze>) -> Ten
 }
 
 /// Returns the most likely action of each environment, and the next carry.
-pub(super) fn decide<N: Network>(
+pub(super) fn decide<N: PolicyNetwork>(
     network: &N,
     tokens: &Tensor,
     carry: &Tensor,
@@ -77,7 +77,7 @@ pub(super) fn decide<N: Network>(
 
 /// Walks each lane to its end. Returns `None` when `stop` requests it. `at_tick` sees each step before it is made: the
 /// lanes, their observations u8 `[N, S]`, and the carry that enters the decision.
-pub(super) fn walk<N: Network>(
+pub(super) fn walk<N: PolicyNetwork>(
     network: &N,
     mut lanes: Vec<Lane>,
     stop: &impl Fn() -> bool,

@@ -32,7 +32,7 @@ pub(crate) struct ForwardArgs {
 
 /// One segment of a decision.
 #[derive(Debug, Serialize)]
-struct Segment {
+struct ForwardSegment {
     /// Euclidean norm of zH over all positions.
     z_h_norm: f64,
     /// Euclidean norm of zL over all positions.
@@ -98,12 +98,12 @@ pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn segments(trace: &Trace) -> anyhow::Result<Vec<Segment>> {
+fn segments(trace: &Trace) -> anyhow::Result<Vec<ForwardSegment>> {
     trace
         .segments
         .iter()
         .map(|segment| {
-            Ok(Segment {
+            Ok(ForwardSegment {
                 z_h_norm: f64::try_from(segment.z_h.to_kind(Kind::Double).norm())?,
                 z_l_norm: f64::try_from(segment.z_l.to_kind(Kind::Double).norm())?,
                 logits: Vec::<f32>::try_from(segment.heads.logits.squeeze_dim(0))?,

@@ -12,7 +12,7 @@ use hrm_common::{
     env::{ACTIONS, EnvConfig, EpisodeSummary, Maze, env_seed},
     invalid_value::InvalidValue,
     model::Hrm,
-    policy::{Choice, Network, Policy, action_rng},
+    policy::{Choice, Policy, PolicyNetwork, action_rng},
 };
 use rand::Rng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -38,7 +38,7 @@ enum Walker<N> {
     Random,
 }
 
-struct Lane {
+struct WalkedEpisode {
     index: usize,
     maze: Maze,
     seed: u64,
@@ -65,7 +65,7 @@ impl HeldOut<'_> {
     /// # Errors
     ///
     /// Returns an error when the mazes are impossible or `dump` cannot be written.
-    pub fn walk<N: Network>(
+    pub fn walk<N: PolicyNetwork>(
         &self,
         by: WalkBy,
         network: impl Fn() -> Option<N>,
@@ -127,11 +127,11 @@ impl HeldOut<'_> {
     }
 
     /// Returns the group of episodes that begins with episode `first`.
-    fn lanes(&self, first: usize) -> Result<Vec<Lane>, InvalidValue> {
+    fn lanes(&self, first: usize) -> Result<Vec<WalkedEpisode>, InvalidValue> {
         (first..self.episodes.min(first + LANES))
             .map(|index| {
                 let seed = held_out(self.seed, index);
-                Ok(Lane {
+                Ok(WalkedEpisode {
                     index,
                     maze: Maze::new(self.env, seed)?,
                     seed,
@@ -145,12 +145,12 @@ impl HeldOut<'_> {
 
 /// Walks a group side by side until all episodes have ended, and returns them in order. Returns `None` when `stop` is
 /// set before the end.
-fn walk_to_the_end<N: Network>(
+fn walk_to_the_end<N: PolicyNetwork>(
     mut walker: Walker<N>,
-    mut lanes: Vec<Lane>,
+    mut lanes: Vec<WalkedEpisode>,
     keep_steps: bool,
     stop: &AtomicBool,
-) -> Option<Vec<Lane>> {
+) -> Option<Vec<WalkedEpisode>> {
     let mut ended = vec![];
     while !lanes.is_empty() {
         if stop.load(Ordering::Relaxed) {
@@ -212,7 +212,7 @@ impl From<io::Error> for EvaluateError {
     }
 }
 
-impl<N: Network> Walker<N> {
+impl<N: PolicyNetwork> Walker<N> {
     fn new(by: WalkBy, network: Option<N>, lanes: usize) -> Result<Self, EvaluateError> {
         match (by, network) {
             (WalkBy::Oracle, _) => Ok(Self::Oracle),
@@ -223,7 +223,7 @@ impl<N: Network> Walker<N> {
         }
     }
 
-    fn actions(&mut self, lanes: &mut [Lane]) -> Vec<u8> {
+    fn actions(&mut self, lanes: &mut [WalkedEpisode]) -> Vec<u8> {
         match self {
             Self::Oracle => lanes.iter().map(|lane| lane.maze.oracle_action()).collect(),
             Self::Random => lanes

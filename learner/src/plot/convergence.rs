@@ -12,7 +12,7 @@
 use plotters::{element::DashedPathElement, prelude::*};
 
 use super::{Area, Axis, BLUE, FONT, INK, ORANGE, PlotError, SIDE_BY_SIDE, legend, mesh};
-use crate::analyse::{Kind, Mean, Module, Point, Start, report::words};
+use crate::analyse::{ConvergencePoint, Kind, Mean, ProbedModule, Start, report::words};
 
 /// The step kinds that are drawn, with the lengths of dash and gap in pixels; no gap means a solid line.
 const STEPS: [(Kind, i32, i32); 3] = [
@@ -26,21 +26,25 @@ const STEPS: [(Kind, i32, i32); 3] = [
 /// # Errors
 ///
 /// Returns [`PlotError::Draw`] for an error of the drawing library.
-pub fn svg(points: &[Point]) -> Result<String, PlotError> {
+pub fn svg(points: &[ConvergencePoint]) -> Result<String, PlotError> {
     let mut out = String::new();
     {
         let root = SVGBackend::with_string(&mut out, SIDE_BY_SIDE).into_drawing_area();
         root.fill(&WHITE)?;
         let (left, right) = root.split_horizontally(SIDE_BY_SIDE.0 / 2);
-        panel(&left, points, Module::ZH)?;
-        panel(&right, points, Module::ZL)?;
+        panel(&left, points, ProbedModule::ZH)?;
+        panel(&right, points, ProbedModule::ZL)?;
         root.present()?;
     }
     Ok(out)
 }
 
-fn panel(area: &Area<'_>, points: &[Point], module: Module) -> Result<(), PlotError> {
-    let points: Vec<&Point> = points.iter().filter(|p| p.module == module).collect();
+fn panel(
+    area: &Area<'_>,
+    points: &[ConvergencePoint],
+    module: ProbedModule,
+) -> Result<(), PlotError> {
+    let points: Vec<&ConvergencePoint> = points.iter().filter(|p| p.module == module).collect();
     let segments = points.iter().map(|p| p.segment).max().unwrap_or(1);
     let highest = points.iter().map(|p| p.relative.mean).fold(0.1, f64::max) * 1.08;
     let mut chart = ChartBuilder::on(area)
@@ -91,15 +95,15 @@ fn panel(area: &Area<'_>, points: &[Point], module: Module) -> Result<(), PlotEr
 mod tests {
     use super::*;
 
-    fn curve(start: Start, steps: Kind, height: f64, spread: f64) -> Vec<Point> {
-        let point = |(module, segment): (Module, usize)| {
+    fn curve(start: Start, steps: Kind, height: f64, spread: f64) -> Vec<ConvergencePoint> {
+        let point = |(module, segment): (ProbedModule, usize)| {
             let mean = height * 0.5_f64.powi(segment as i32);
             let relative = Mean {
                 mean,
                 ci95: [mean - spread, mean + spread],
                 count: 10,
             };
-            Point {
+            ConvergencePoint {
                 start,
                 steps,
                 module,
@@ -108,7 +112,7 @@ mod tests {
                 relative,
             }
         };
-        [Module::ZH, Module::ZL]
+        [ProbedModule::ZH, ProbedModule::ZL]
             .into_iter()
             .flat_map(|module| (0..=4).map(move |segment| (module, segment)))
             .map(point)

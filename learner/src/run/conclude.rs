@@ -34,7 +34,7 @@ use crate::{
 
 /// The parts of a trainer that remain once its streams are closed.
 #[derive(Debug)]
-pub(crate) struct Finished {
+pub(crate) struct FinishedTraining {
     model: Hrm,
     metrics: MetricsLog,
     /// The ledger, for the sessions that have no line in it yet.
@@ -45,7 +45,7 @@ pub(crate) struct Finished {
     run_dir: RunDir,
 }
 
-impl Finished {
+impl FinishedTraining {
     pub(crate) fn new(mut trainer: Trainer) -> Self {
         // Not earlier: the end of the run must be published first. A rejected actor leaves, and would reconnect to
         // learn of it.
@@ -53,7 +53,7 @@ impl Finished {
         Self {
             seconds: trainer.time.seconds(),
             frames: trainer.frames,
-            updates: trainer.updater.updates,
+            updates: trainer.updater.tried,
             model: trainer.updater.model,
             metrics: trainer.metrics,
             ledger: trainer.ledger,

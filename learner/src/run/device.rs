@@ -94,7 +94,7 @@ pub(crate) struct DeviceError {
 
 /// A device and the reason for its choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(crate) struct ChosenDevice {
     /// The device of the learner's tensors.
     pub device: Device,
     /// The value of `run.device`, and for `auto` what was found.
@@ -103,7 +103,7 @@ pub(crate) struct Choice {
     falls_short: bool,
 }
 
-impl Choice {
+impl ChosenDevice {
     /// Logs the choice and its reason: a warning when a CUDA libtorch remains unused.
     pub(crate) fn log(&self) {
         let device = label(self.device);
@@ -120,8 +120,8 @@ impl Choice {
 /// # Errors
 ///
 /// Returns an error when a GPU is required and none can be used.
-pub(crate) fn choose(effective: &Effective) -> Result<Choice, DeviceError> {
-    let choice = |device, reason: String, falls_short| Choice {
+pub(crate) fn choose(effective: &Effective) -> Result<ChosenDevice, DeviceError> {
+    let choice = |device, reason: String, falls_short| ChosenDevice {
         device,
         reason,
         falls_short,

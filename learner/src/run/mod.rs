@@ -29,7 +29,7 @@ pub use self::{restored::SERVE, running::Running};
 use crate::{
     admission::{
         queue::queue,
-        service::{LearnerService, Position},
+        service::{LearnerService, RunCounters},
         sessions::Sessions,
         upload::Admission,
     },
@@ -61,7 +61,7 @@ pub async fn start(
         restored.sessions_joined,
         config.learner.max_sessions,
     ));
-    let position = Arc::new(Position::new(restored.frames, restored.updater.updates));
+    let position = Arc::new(RunCounters::new(restored.frames, restored.updater.tried));
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
     let (newest_tx, newest) = watch::channel(restored.weights());
     let door = Door::new(&config.learner, server::max_connections(&config.learner)?)?;

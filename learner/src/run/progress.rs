@@ -24,7 +24,7 @@ use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressS
 /// The state of a run. Episode figures cover the last settled uniform episodes ([`crate::training::episode_window`]),
 /// and are `None` until there are enough.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Snapshot {
+pub struct ProgressSnapshot {
     /// Frames of the run so far.
     pub frames: u64,
     /// Seconds of training so far.
@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub entropy: f64,
 }
 
-impl Snapshot {
+impl ProgressSnapshot {
     /// Estimates the time for the rest of the run at the current speed. Returns `None` while no frames are trained.
     fn time_left(&self, total_frames: u64) -> Option<Duration> {
         let frames = total_frames.saturating_sub(self.frames);
@@ -129,7 +129,7 @@ impl Progress {
 
     /// Shows a snapshot: immediately on a terminal, when the next log line is due elsewhere. It is cheap enough to call
     /// after every batch.
-    pub fn update(&mut self, snapshot: &Snapshot) {
+    pub fn update(&mut self, snapshot: &ProgressSnapshot) {
         match &mut self.display {
             Display::Bar(bar) => {
                 bar.set_position(snapshot.frames);
@@ -235,7 +235,7 @@ impl Lines {
 }
 
 /// Returns the text beside the bar.
-fn headline(snapshot: &Snapshot, total_frames: u64) -> String {
+fn headline(snapshot: &ProgressSnapshot, total_frames: u64) -> String {
     let left = match snapshot.time_left(total_frames) {
         Some(left) => format!("{left:#}", left = HumanDuration(left)),
         None => "?".to_owned(),
@@ -249,7 +249,7 @@ fn headline(snapshot: &Snapshot, total_frames: u64) -> String {
 }
 
 /// Returns the text below the bar.
-fn details(snapshot: &Snapshot) -> String {
+fn details(snapshot: &ProgressSnapshot) -> String {
     let number = |value: Option<f64>, decimals: usize| match value {
         Some(value) => format!("{value:.decimals$}"),
         None => "–".to_owned(),
@@ -272,7 +272,7 @@ fn details(snapshot: &Snapshot) -> String {
     text
 }
 
-fn log_line(snapshot: &Snapshot, total_frames: u64) {
+fn log_line(snapshot: &ProgressSnapshot, total_frames: u64) {
     let thousandth = |value: f64| (value * 1000.0).round() / 1000.0;
     tracing::info!(
         frames = snapshot.frames,
@@ -322,8 +322,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn snapshot() -> Snapshot {
-        Snapshot {
+    fn snapshot() -> ProgressSnapshot {
+        ProgressSnapshot {
             frames: 123_904,
             seconds: 100.0,
             updates: 968,
@@ -339,8 +339,8 @@ mod tests {
         }
     }
 
-    fn beginning() -> Snapshot {
-        Snapshot {
+    fn beginning() -> ProgressSnapshot {
+        ProgressSnapshot {
             frames: 0,
             frames_per_second: 0.0,
             updates_per_second: 0.0,

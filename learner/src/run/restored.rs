@@ -124,7 +124,7 @@ impl Restored {
     /// Returns the weights for the first actor.
     pub(crate) fn weights(&self) -> Weights {
         Weights::new(
-            self.run_dir.identity.version_base() + self.updater.updates,
+            self.run_dir.identity.version_base() + self.updater.tried,
             state::encode(&self.updater.model).into(),
             self.updater.model.fingerprint(),
             self.curriculum.max_distance(),

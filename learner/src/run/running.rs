@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::{
     admission::sessions::Sessions,
     run::{
-        conclude::Finished,
+        conclude::FinishedTraining,
         local_actors::LocalActors,
         serving::Serving,
         trainer::{End, TrainError, Trainer, tolerate},
@@ -77,7 +77,7 @@ impl Running {
             trainer.publish_end();
         }
         // Closing the trainer's queue and dropping its weights ends all open streams.
-        let mut finished = Finished::new(trainer);
+        let mut finished = FinishedTraining::new(trainer);
         if !self.sessions_left(complete, deadline).await {
             tracing::warn!(
                 sessions = self.sessions.len(),

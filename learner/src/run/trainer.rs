@@ -25,13 +25,13 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::{
-    admission::{service::Position, sessions::Sessions},
+    admission::{service::RunCounters, sessions::Sessions},
     evaluation::{
         evaluator::{self, Evaluator, Job},
         owed::OwedEvaluations,
     },
     run::{
-        progress::{Progress, Snapshot},
+        progress::{Progress, ProgressSnapshot},
         restored::Restored,
         training_clock::TrainingClock,
     },
@@ -49,7 +49,7 @@ use crate::{
         batcher::{Batcher, Next},
         cohorts::Cohorts,
         episode_window::EpisodeWindow,
-        update::{Report, Updater},
+        update::{UpdateReport, Updater},
     },
 };
 
@@ -107,7 +107,7 @@ pub struct Trainer {
     /// The sessions; checkpoints hold their count.
     sessions: Arc<Sessions>,
     /// The run's progress, for `Status` calls.
-    position: Arc<Position>,
+    position: Arc<RunCounters>,
     evaluator: Evaluator,
     /// Keeps the weights of requested evaluations until their results are recorded.
     owed: OwedEvaluations,
@@ -141,7 +141,7 @@ impl Trainer {
         batcher: Batcher,
         newest: watch::Sender<Weights>,
         sessions: Arc<Sessions>,
-        position: Arc<Position>,
+        position: Arc<RunCounters>,
         progress: Progress,
     ) -> Self {
         names::LEARNER_RUN_COMPLETE.get().set(0.0);
@@ -226,7 +226,7 @@ impl Trainer {
                     "the updates spoilt the weights: they are undone, and the last good weights remain"
                 );
             }
-            let trained = report.updates > 0;
+            let trained = report.made > 0;
             let frames = (batch.frames() / sessions.len()) as u64;
             for session in &sessions {
                 match trained {
@@ -288,7 +288,7 @@ impl Trainer {
 
     /// Returns the version of the current weights.
     fn version(&self) -> u64 {
-        self.run_dir.identity.version_base() + self.updater.updates
+        self.run_dir.identity.version_base() + self.updater.tried
     }
 
     /// Returns the completed share of the run; 1 when it is complete.
@@ -317,7 +317,7 @@ impl Trainer {
         Interval {
             began: Instant::now(),
             frames: self.frames,
-            updates: self.updater.updates,
+            updates: self.updater.tried,
             lags: 0,
             unrolls: 0,
         }
@@ -343,11 +343,11 @@ impl Trainer {
         self.position.frames.store(self.frames, Ordering::Relaxed);
         self.position
             .updates
-            .store(self.updater.updates, Ordering::Relaxed);
+            .store(self.updater.tried, Ordering::Relaxed);
     }
 
-    fn measure(&self, batch: &Batch, report: &Report) {
-        names::LEARNER_UPDATES.get().increment(report.updates);
+    fn measure(&self, batch: &Batch, report: &UpdateReport) {
+        names::LEARNER_UPDATES.get().increment(report.made);
         names::LEARNER_RUN_FRAMES.get().set(self.frames as f64);
         for &lag in &batch.lags {
             names::LEARNER_POLICY_LAG.get().record(lag as f64);
@@ -372,7 +372,12 @@ impl Trainer {
         names::LEARNER_CLIPPED.with(Clip::C).set(report.c_clip);
     }
 
-    fn snapshot(&self, window: &EpisodeWindow, interval: &Interval, report: &Report) -> Snapshot {
+    fn snapshot(
+        &self,
+        window: &EpisodeWindow,
+        interval: &Interval,
+        report: &UpdateReport,
+    ) -> ProgressSnapshot {
         let seconds = interval.began.elapsed().as_secs_f64().max(1e-9);
         let gauge = |metric: names::Gauge, value: Option<f64>| {
             if let Some(value) = value {
@@ -380,12 +385,12 @@ impl Trainer {
             }
             value
         };
-        Snapshot {
+        ProgressSnapshot {
             frames: self.frames,
             seconds: self.time.seconds(),
-            updates: self.updater.updates,
+            updates: self.updater.tried,
             frames_per_second: (self.frames - interval.frames) as f64 / seconds,
-            updates_per_second: (self.updater.updates - interval.updates) as f64 / seconds,
+            updates_per_second: (self.updater.tried - interval.updates) as f64 / seconds,
             success: gauge(names::LEARNER_SUCCESS, window.success()),
             episode_return: gauge(names::LEARNER_EPISODE_RETURN, window.episode_return()),
             length: gauge(names::LEARNER_EPISODE_LENGTH, window.length()),
@@ -397,7 +402,12 @@ impl Trainer {
         }
     }
 
-    fn record(&self, snapshot: &Snapshot, window: &EpisodeWindow, report: &Report) -> TrainRecord {
+    fn record(
+        &self,
+        snapshot: &ProgressSnapshot,
+        window: &EpisodeWindow,
+        report: &UpdateReport,
+    ) -> TrainRecord {
         TrainRecord {
             frames: snapshot.frames,
             seconds: snapshot.seconds,
@@ -429,7 +439,7 @@ impl Trainer {
             weights: self.newest.borrow().body.clone(),
             frames: self.frames,
             seconds: self.time.seconds(),
-            updates: self.updater.updates,
+            updates: self.updater.tried,
         };
         if self.evaluator.request(job.clone()) {
             tolerate(RunFile::Evaluation, self.owed.owe(&job));
@@ -474,7 +484,7 @@ impl Trainer {
             run_id: self.run_dir.identity.run_id.clone(),
             restarts: self.run_dir.identity.restarts,
             frames: self.frames,
-            updates: self.updater.updates,
+            updates: self.updater.tried,
             optimizer_steps,
             sessions_joined: self.sessions.joined(),
             seconds: self.time.seconds(),

@@ -29,9 +29,9 @@ const REPEATED: usize = 200;
 ///
 /// Returns an error of the file system; the old content remains then.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-    match Place::find(path)? {
-        Place::Device(mut device) => device.write_all(bytes.as_ref()),
-        Place::File(path) => replace(&path, |file| file.write_all(bytes.as_ref())),
+    match DraftPlace::find(path)? {
+        DraftPlace::Device(mut device) => device.write_all(bytes.as_ref()),
+        DraftPlace::File(path) => replace(&path, |file| file.write_all(bytes.as_ref())),
     }
 }
 
@@ -71,12 +71,12 @@ impl Draft {
     ///
     /// Returns an error when the file cannot be written.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        Ok(match Place::find(path)? {
-            Place::Device(content) => Self {
+        Ok(match DraftPlace::find(path)? {
+            DraftPlace::Device(content) => Self {
                 content,
                 place: None,
             },
-            Place::File(path) => Self {
+            DraftPlace::File(path) => Self {
                 content: tempfile::tempfile_in(folder_of(&path))?,
                 place: Some(path),
             },
@@ -108,14 +108,14 @@ impl Write for Draft {
 }
 
 /// The target of a path.
-enum Place {
+enum DraftPlace {
     /// A device, a pipe or an open file of this process; content is appended.
     Device(File),
     /// A regular or new file, after all links are followed.
     File(PathBuf),
 }
 
-impl Place {
+impl DraftPlace {
     /// Rejects what a plain write would reject: folders and files without write permission.
     fn find(path: &Path) -> io::Result<Self> {
         if path.as_os_str().as_bytes().ends_with(b"/") {

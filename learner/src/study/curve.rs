@@ -29,7 +29,7 @@ impl Acting {
 
 /// Figures of a run at one time.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
+pub struct CurvePoint {
     /// Frames of training.
     pub frames: u64,
     /// Seconds of training.
@@ -43,7 +43,7 @@ pub struct Point {
 }
 
 /// Returns the curve of a log.
-pub fn of(records: &[Record], acting: Acting) -> Vec<Point> {
+pub fn of(records: &[Record], acting: Acting) -> Vec<CurvePoint> {
     match acting {
         Acting::Sampled => sampled(records),
         Acting::Greedy => greedy(records),
@@ -53,7 +53,7 @@ pub fn of(records: &[Record], acting: Acting) -> Vec<Point> {
 /// Returns the sampled curve. Older logs do not count episodes in the order of their beginning. After a restart, all
 /// episodes of such a run begin together, and short ones, which succeed, end first. A success then counts only once the
 /// window is full again.
-fn sampled(records: &[Record]) -> Vec<Point> {
+fn sampled(records: &[Record]) -> Vec<CurvePoint> {
     let mut curve = Vec::new();
     let (mut fewest, mut before) = (FEWEST, 0);
     for record in records {
@@ -67,7 +67,7 @@ fn sampled(records: &[Record]) -> Vec<Point> {
         if let Some(success) = record.success
             && record.episodes >= fewest
         {
-            curve.push(Point {
+            curve.push(CurvePoint {
                 frames: record.frames,
                 seconds: record.seconds,
                 success,
@@ -79,7 +79,7 @@ fn sampled(records: &[Record]) -> Vec<Point> {
     curve
 }
 
-fn greedy(records: &[Record]) -> Vec<Point> {
+fn greedy(records: &[Record]) -> Vec<CurvePoint> {
     let point = |record: &Record| {
         let Record::Eval(record) = record else {
             return None;
@@ -91,7 +91,7 @@ fn greedy(records: &[Record]) -> Vec<Point> {
             episodes,
             ..
         } = record.evaluation;
-        (policy == WalkBy::Greedy).then_some(Point {
+        (policy == WalkBy::Greedy).then_some(CurvePoint {
             frames: record.frames,
             seconds: record.seconds,
             success,
@@ -103,7 +103,7 @@ fn greedy(records: &[Record]) -> Vec<Point> {
 }
 
 /// Returns the first point with at least this success.
-pub(crate) fn first_at(curve: &[Point], success: f64) -> Option<&Point> {
+pub(crate) fn first_at(curve: &[CurvePoint], success: f64) -> Option<&CurvePoint> {
     curve.iter().find(|point| point.success >= success)
 }
 

@@ -120,7 +120,7 @@ pub enum StudyFileError {
 }
 
 /// A fault whose file is not known yet.
-struct Fault {
+struct StudyFault {
     key: String,
     value: String,
     reason: String,
@@ -132,8 +132,8 @@ fn fault<T>(
     value: impl ToString,
     reason: impl Into<String>,
     remedy: impl Into<String>,
-) -> Result<T, Fault> {
-    Err(Fault {
+) -> Result<T, StudyFault> {
+    Err(StudyFault {
         key: key.into(),
         value: value.to_string(),
         reason: reason.into(),
@@ -179,7 +179,7 @@ impl StudyFile {
         self.arms.iter().find(|arm| arm.name == name)
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), StudyFault> {
         folder("name", &self.name)?;
         if self.seeds.is_empty() {
             return fault(
@@ -212,7 +212,7 @@ impl StudyFile {
             .try_for_each(|comparison| self.check_comparison(comparison))
     }
 
-    fn check_comparison(&self, comparison: &Comparison) -> Result<(), Fault> {
+    fn check_comparison(&self, comparison: &Comparison) -> Result<(), StudyFault> {
         let key = format!("comparison {:?}: arms", comparison.name);
         if comparison.arms.is_empty() {
             return fault(key, "[]", "there is nothing to compare", "name some arms");
@@ -245,7 +245,7 @@ impl StudyFile {
 }
 
 /// Checks a name, because names become folders and files, and appear in CSV and Markdown without quotes.
-fn folder(key: &str, name: &str) -> Result<(), Fault> {
+fn folder(key: &str, name: &str) -> Result<(), StudyFault> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') {
         return Ok(());
@@ -261,7 +261,7 @@ fn folder(key: &str, name: &str) -> Result<(), Fault> {
 fn distinct<T: PartialEq + std::fmt::Debug>(
     key: &str,
     values: impl Iterator<Item = T>,
-) -> Result<(), Fault> {
+) -> Result<(), StudyFault> {
     let mut seen = Vec::new();
     for value in values {
         if seen.contains(&value) {

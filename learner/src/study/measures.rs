@@ -3,7 +3,7 @@
 use hrm_common::config::Effective;
 
 use super::{
-    curve::{self, Acting, Point},
+    curve::{self, Acting, CurvePoint},
     raw::{Machine, RawRun},
 };
 use crate::{
@@ -28,8 +28,8 @@ pub struct Run {
     pub summary: Summary,
     /// The machine that trained it.
     pub machine: Machine,
-    sampled: Vec<Point>,
-    greedy: Vec<Point>,
+    sampled: Vec<CurvePoint>,
+    greedy: Vec<CurvePoint>,
 }
 
 impl Run {
@@ -46,7 +46,7 @@ impl Run {
     }
 
     /// Returns a learning curve of the run.
-    pub fn curve(&self, acting: Acting) -> &[Point] {
+    pub fn curve(&self, acting: Acting) -> &[CurvePoint] {
         match acting {
             Acting::Sampled => &self.sampled,
             Acting::Greedy => &self.greedy,
@@ -54,7 +54,7 @@ impl Run {
     }
 
     /// Returns the point at which a success rate was first reached.
-    pub fn reached(&self, acting: Acting, percent: u32) -> Option<&Point> {
+    pub fn reached(&self, acting: Acting, percent: u32) -> Option<&CurvePoint> {
         curve::first_at(self.curve(acting), f64::from(percent) / 100.0)
     }
 

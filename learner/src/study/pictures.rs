@@ -1,7 +1,7 @@
 //! Draws the pictures of a study from its runs.
 
 use super::{
-    curve::{self, Acting, Point},
+    curve::{self, Acting, CurvePoint},
     file::Comparison,
     finished::ArmRuns,
     measures::{FINAL_PATH, FINAL_SUCCESS, FRAMES_TO_90, MEAN_SAMPLED, Measure, Run},
@@ -47,8 +47,8 @@ pub(crate) fn of(
         .copied()
         .filter(|a| !a.runs.is_empty())
         .collect();
-    let frames = |point: &Point| point.frames as f64;
-    let minutes = |point: &Point| point.seconds / 60.0;
+    let frames = |point: &CurvePoint| point.frames as f64;
+    let minutes = |point: &CurvePoint| point.seconds / 60.0;
     let mut pictures = vec![
         picture("frames", curves(&arms, "frames", Unit::Frames, frames))?,
         picture(
@@ -67,12 +67,12 @@ fn curves(
     arms: &[&ArmRuns<'_>],
     x_name: &str,
     x_unit: Unit,
-    x: impl Fn(&Point) -> f64,
+    x: impl Fn(&CurvePoint) -> f64,
 ) -> Vec<Panel> {
     let mut panels = Vec::new();
     for (what, unit) in [("success", Unit::Share), ("path ratio", Unit::Ratio)] {
         for acting in Acting::ALL {
-            let y = |point: &Point| match unit {
+            let y = |point: &CurvePoint| match unit {
                 Unit::Share => Some(point.success),
                 _ => point.path_ratio,
             };

@@ -42,14 +42,14 @@ pub struct Updater {
     /// Shuffles the minibatches.
     pub rng: Xoshiro256PlusPlus,
     /// Optimiser steps tried in this run, including skipped ones; versions count them.
-    pub updates: u64,
+    pub tried: u64,
     loss: LossConfig,
     pool: rayon::ThreadPool,
 }
 
 /// The result of the updates on one batch; losses are means over frames and updates.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
+pub struct UpdateReport {
     /// Clipped policy-gradient loss.
     pub loss_policy: f64,
     /// Half the squared value error.
@@ -65,7 +65,7 @@ pub struct Report {
     /// Learning rate of the last update.
     pub learning_rate: f64,
     /// Optimiser steps made.
-    pub updates: u64,
+    pub made: u64,
     /// Updates without effect: their gradient was not finite, or they were undone.
     pub skipped: u64,
     /// True when the updates were undone, because the weights or their outputs were not finite.
@@ -81,13 +81,13 @@ pub struct ThreadsError {
 }
 
 /// A copy of weights and optimiser state, for undoing updates.
-struct Snapshot {
+struct WeightsBackup {
     parameters: Tensor,
     steps: u64,
     moments: Moments<Tensor>,
 }
 
-impl Snapshot {
+impl WeightsBackup {
     fn of(model: &Hrm, optimizer: &Adam) -> Self {
         let (steps, Moments { mean, square }) = optimizer.state();
         Self {
@@ -144,7 +144,7 @@ impl Updater {
             model,
             optimizer,
             rng,
-            updates: 0,
+            tried: 0,
             loss,
             pool,
         })
@@ -158,7 +158,7 @@ impl Updater {
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.optimizer.resume(checkpoint)?;
         self.rng = checkpoint.state.rng.clone();
-        self.updates = checkpoint.state.updates;
+        self.tried = checkpoint.state.updates;
         Ok(())
     }
 
@@ -169,16 +169,16 @@ impl Updater {
         batch: &Batch,
         done: f64,
         clock: &mut StageClock<LearnerStage>,
-    ) -> Report {
-        let before = Snapshot::of(&self.model, &self.optimizer);
+    ) -> UpdateReport {
+        let before = WeightsBackup::of(&self.model, &self.optimizer);
         clock.enter(LearnerStage::Recompute);
         let recomputed = self.recompute(batch);
         clock.enter(LearnerStage::Vtrace);
         let traced = self.vtrace(batch, &recomputed);
-        let mut report = Report {
+        let mut report = UpdateReport {
             rho_clip: traced.rho_clipped.into(),
             c_clip: traced.c_clipped.into(),
-            ..Report::default()
+            ..UpdateReport::default()
         };
         let frames = Frames::new(batch, recomputed, &traced, &self.loss);
 
@@ -209,14 +209,14 @@ impl Updater {
                 }
             }
         }
-        self.updates += steps + report.skipped;
-        report.updates = steps;
+        self.tried += steps + report.skipped;
+        report.made = steps;
         // Finite weights can still be useless, so their outputs are checked too.
         let usable = || is_finite(&self.model, &self.optimizer) && self.acts(&frames);
         if steps > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);
             report.rolled_back = true;
-            report.skipped += std::mem::take(&mut report.updates);
+            report.skipped += std::mem::take(&mut report.made);
         }
         let mean = |sum: &mut f64| *sum /= steps.max(1) as f64;
         mean(&mut report.grad_norm);

@@ -24,7 +24,7 @@ use hrm_learner::{
     admission::{
         access::Access,
         queue::{QueueReceiver, queue},
-        service::{LearnerService, Position},
+        service::{LearnerService, RunCounters},
         sessions::Sessions,
         upload::Admission,
     },
@@ -52,7 +52,7 @@ struct Trainer {
     sessions: Arc<Sessions>,
     newest: watch::Sender<Weights>,
     queue: QueueReceiver,
-    position: Arc<Position>,
+    position: Arc<RunCounters>,
 }
 
 fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
@@ -63,7 +63,7 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
     let sessions = Arc::new(Sessions::new(config.run.seed, 0, 8));
     let (queue_tx, queue) = queue(CAPACITY);
     let (newest_tx, newest) = watch::channel(version_of(&model, 1));
-    let position = Arc::new(Position::new(32, 2));
+    let position = Arc::new(RunCounters::new(32, 2));
     let service = LearnerService {
         run_id: "run".into(),
         spec: config.spec().to_json().expect("JSON"),

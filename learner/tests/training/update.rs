@@ -10,7 +10,7 @@ use hrm_common::{
 use hrm_learner::training::{
     batch::Batch,
     optimizer::Adam,
-    update::{Report, Updater},
+    update::{UpdateReport, Updater},
 };
 use tch::{Device, Kind, Tensor};
 use test_support::mazes::{
@@ -404,7 +404,7 @@ fn as_in_a_run() -> LossConfig {
     }
 }
 
-fn train(loss: LossConfig, threads: usize) -> (Tensor, Report, u64) {
+fn train(loss: LossConfig, threads: usize) -> (Tensor, UpdateReport, u64) {
     let model = model(&conv(CarryMode::Full));
     let batch = stack(&unrolls(&model));
     let mut updater = updater(model, loss, threads);
@@ -412,7 +412,7 @@ fn train(loss: LossConfig, threads: usize) -> (Tensor, Report, u64) {
     (
         updater.model.flat_parameters().copy(),
         report,
-        updater.updates,
+        updater.tried,
     )
 }
 
@@ -522,7 +522,7 @@ fn a_batch_without_a_finite_gradient_changes_nothing() {
     let mut updater = updater(model, as_in_a_run(), 2);
     let report = updater.update(&batch, 0.0, &mut learner_clock());
     assert_eq!(updater.model.flat_parameters(), &before);
-    assert_eq!((report.updates, report.skipped), (0, 2 * 4));
+    assert_eq!((report.made, report.skipped), (0, 2 * 4));
     assert!(!report.rolled_back, "there was nothing to undo");
 }
 
@@ -544,7 +544,7 @@ fn a_single_update_that_leaves_nothing_to_play_by_is_undone() {
         let mut updater = Updater::new(model, loss, optimizer, 2, 1).expect("threads");
         let bad = updater.update(&batch, 0.0, &mut learner_clock());
         assert!(bad.rolled_back, "{learning_rate}");
-        assert_eq!((bad.updates, bad.skipped), (0, 1));
+        assert_eq!((bad.made, bad.skipped), (0, 1));
     }
 }
 
@@ -561,7 +561,7 @@ fn updates_that_spoil_the_weights_are_undone() {
         let mut updater =
             Updater::new(model, as_in_a_run(), optimizer(1e-3), 2, 1).expect("threads");
         let good = updater.update(&batch, 0.0, &mut learner_clock());
-        assert!(good.updates > 0 && !good.rolled_back);
+        assert!(good.made > 0 && !good.rolled_back);
         let state = |updater: &Updater| {
             let (steps, moments) = updater.optimizer.state();
             let floats = |t: &Tensor| Vec::<f32>::try_from(t.detach()).expect("floats");
@@ -581,8 +581,8 @@ fn updates_that_spoil_the_weights_are_undone() {
 
         let bad = updater.update(&batch, 0.0, &mut learner_clock());
         assert!(bad.rolled_back, "{learning_rate}");
-        assert_eq!((bad.updates, bad.skipped), (0, 2 * 4));
+        assert_eq!((bad.made, bad.skipped), (0, 2 * 4));
         assert_eq!(state(&updater), before, "as if the batch had not been");
-        assert_eq!(updater.updates, 4 * 4, "but no version stands for two");
+        assert_eq!(updater.tried, 4 * 4, "but no version stands for two");
     }
 }

@@ -111,7 +111,7 @@ proptest! {
                 let last = (step.flags != 0).then_some(maze.observation());
                 prop_assert_eq!(final_observation(&env, index), last);
                 if step.flags != 0 {
-                    finished.push(Finished { env: index, summary: maze.summary() });
+                    finished.push(FinishedEpisode { env: index, summary: maze.summary() });
                     maze.reset(None);
                 }
             }

@@ -88,7 +88,7 @@ impl RunArgs {
             self.metrics_listen
                 .map(|v| Override::new("--metrics-listen", "actor.metrics_listen", v)),
         ];
-        Config::load(&Layers::of_process(self.config, &self.set, flags)?)
+        Config::load(&Layers::from_process(self.config, &self.set, flags)?)
     }
 }
 

@@ -37,7 +37,7 @@ impl Descriptors {
     /// # Errors
     ///
     /// Fails when the operating system does not list the open descriptors.
-    pub fn of_process() -> io::Result<Self> {
+    pub fn from_process() -> io::Result<Self> {
         let found = getrlimit(Resource::Nofile);
         // If the limit cannot be raised, the current one counts.
         let raised = Rlimit {
@@ -89,13 +89,13 @@ mod tests {
 
     #[test]
     fn an_open_file_is_counted() {
-        let before = Descriptors::of_process().expect("a count");
+        let before = Descriptors::from_process().expect("a count");
         assert!(before.limit > before.open && before.open >= 3);
         // More than other tests close meanwhile.
         let files: Vec<_> = (0..100)
             .map(|_| fs::File::open("/dev/null").expect("a file"))
             .collect();
-        let after = Descriptors::of_process().expect("a count");
+        let after = Descriptors::from_process().expect("a count");
         assert!(after.open >= before.open + 50, "{before:?} {after:?}");
         drop(files);
     }

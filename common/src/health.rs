@@ -74,7 +74,7 @@ impl Health {
         address: SocketAddr,
         key: &'static str,
     ) -> Result<HealthEndpoint, ListenError> {
-        let (listener, address) = listen::bind(address, key, true).await?;
+        let (listener, address) = listen::bind(address, key, listen::OPTIONAL).await?;
         let connections = Connections::new(listener, key, Limits::SIDE_PORT);
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -237,7 +237,9 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_unhealthy() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (listener, address) = listen::bind(any, "x", true).await.expect("a free port");
+        let (listener, address) = listen::bind(any, "x", listen::OPTIONAL)
+            .await
+            .expect("a free port");
         drop(listener);
         let error = check(address, "").await.expect_err("nobody there");
         assert!(matches!(error, Unhealthy::Unreachable { .. }), "{error}");

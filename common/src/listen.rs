@@ -9,22 +9,24 @@ use tokio::net::TcpListener;
 #[derive(Debug, Error)]
 #[error(
     "invalid {key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address of this \
-     machine, or to port 0 for any free port{}",
-    if *.optional { "; \"\" switches it off" } else { "" }
+     machine, or to port 0 for any free port{hint}"
 )]
 pub struct ListenError {
     /// The configuration's key for the address.
     key: &'static str,
     /// The address.
     address: SocketAddr,
-    /// True when "" switches the address off.
-    optional: bool,
+    /// The rest of the remedy.
+    hint: &'static str,
     /// The operating system's message.
     reason: io::Error,
 }
 
-/// Binds `address`, which is `key` in the configuration and `optional` when "" switches it off. Returns the address
-/// with the actual port.
+/// The hint for an address that the program can do without.
+pub const OPTIONAL: &str = "; \"\" switches it off";
+
+/// Binds `address`, which is `key` in the configuration. `hint` ends the remedy of the error. Returns the address with the
+/// actual port.
 ///
 /// # Errors
 ///
@@ -32,12 +34,12 @@ pub struct ListenError {
 pub async fn bind(
     address: SocketAddr,
     key: &'static str,
-    optional: bool,
+    hint: &'static str,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
     let error = |reason| ListenError {
         key,
         address,
-        optional,
+        hint,
         reason,
     };
     let listener = TcpListener::bind(address).await.map_err(error)?;
@@ -52,9 +54,9 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named_with_its_key_and_a_remedy() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (_listener, taken) = bind(any, "x", true).await.expect("a free port");
+        let (_listener, taken) = bind(any, "x", OPTIONAL).await.expect("a free port");
         assert_ne!(taken.port(), 0);
-        let error = bind(taken, "actor.metrics_listen", true)
+        let error = bind(taken, "actor.metrics_listen", OPTIONAL)
             .await
             .expect_err("taken");
         let message = error.to_string();
@@ -62,9 +64,7 @@ mod tests {
         assert!(message.contains(&taken.to_string()), "{message}");
         assert!(message.contains("remedy: "), "{message}");
         assert!(message.ends_with("switches it off"), "{message}");
-        let error = bind(taken, "learner.listen", false)
-            .await
-            .expect_err("taken");
+        let error = bind(taken, "learner.listen", "").await.expect_err("taken");
         assert!(!error.to_string().contains("off"), "{error}");
     }
 }

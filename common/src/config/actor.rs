@@ -166,7 +166,7 @@ impl ActorConfig {
                 remedy,
             )
         };
-        let learner = match Learner::of(&self.learner) {
+        let learner = match Learner::from_url(&self.learner) {
             Ok(learner) => learner,
             Err(reason) => {
                 let remedy = "set it to the learner's address, such as http://127.0.0.1:50051 or \
@@ -211,7 +211,7 @@ struct Learner {
 
 impl Learner {
     /// Reads `http://host:port` or `https://host:port`.
-    fn of(url: &str) -> Result<Self, String> {
+    fn from_url(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|e| format!("it is not a URL ({e})"))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
@@ -250,7 +250,7 @@ mod tests {
             ("http://[::1]:50051", false, true),
             ("https://10.0.0.1:50051", true, false),
         ] {
-            assert_eq!(Learner::of(good), Ok(Learner { tls, here }), "{good}");
+            assert_eq!(Learner::from_url(good), Ok(Learner { tls, here }), "{good}");
         }
         for bad in [
             "",
@@ -260,7 +260,7 @@ mod tests {
             "http://learner",
             "http://l:1/x",
         ] {
-            assert!(Learner::of(bad).is_err(), "{bad}");
+            assert!(Learner::from_url(bad).is_err(), "{bad}");
         }
     }
 

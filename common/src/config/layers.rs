@@ -100,7 +100,7 @@ impl Layers {
     /// # Errors
     ///
     /// Fails when the argument of a `--set` is not a setting.
-    pub fn of_process(
+    pub fn from_process(
         file: Option<PathBuf>,
         set: &[String],
         flags: impl IntoIterator<Item = Option<Override>>,

@@ -398,7 +398,7 @@ mod tests {
             .into_iter()
             .chain([EnvConfig::four_rooms()]);
         for config in configs {
-            let map = Map::of(&config);
+            let map = Map::new(&config);
             let mut search = Search::default();
             let longest = map
                 .open

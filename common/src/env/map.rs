@@ -40,7 +40,7 @@ pub(super) struct Map {
 
 impl Map {
     /// Returns the map of a valid configuration.
-    pub(super) fn of(config: &EnvConfig) -> Self {
+    pub(super) fn new(config: &EnvConfig) -> Self {
         match config.maze {
             MazeKind::FourRooms => Self::parse(&without_rim(FOUR_ROOMS), token::WALL),
             MazeKind::RandomMaze => {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn four_rooms_is_the_published_map_without_its_outer_wall() {
-        let map = Map::of(&EnvConfig::four_rooms());
+        let map = Map::new(&EnvConfig::four_rooms());
         let published = [
             ".....|.....",
             ".....|.....",
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_random_lattice_is_the_published_map() {
-        let map = Map::of(&EnvConfig::random_maze());
+        let map = Map::new(&EnvConfig::random_maze());
         let published = [
             "|||||||||||||",
             "|.d.d.d.d.d.|",
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_small_lattice_has_its_own_size() {
-        let map = Map::of(&EnvConfig {
+        let map = Map::new(&EnvConfig {
             rows: 2,
             cols: 3,
             ..EnvConfig::random_maze()
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn neighbours_go_north_east_south_west_and_stop_at_the_edge() {
-        let map = Map::of(&EnvConfig::four_rooms());
+        let map = Map::new(&EnvConfig::four_rooms());
         assert_eq!(map.neighbours(12), [1, 13, 23, 11]);
         assert_eq!(map.neighbours(0), [0, 1, 11, 0]);
         assert_eq!(map.neighbours(120), [109, 120, 120, 119]);

@@ -23,7 +23,7 @@ impl Rules {
     pub(super) fn new(config: &EnvConfig) -> Result<Self, InvalidValue> {
         config.validate()?;
         Ok(Self {
-            map: Map::of(config),
+            map: Map::new(config),
             change: Chance::new(config.p_change),
             config: config.clone(),
         })

@@ -103,7 +103,7 @@ mod tests {
     use crate::env::EnvConfig;
 
     fn map() -> Map {
-        Map::of(&EnvConfig::four_rooms())
+        Map::new(&EnvConfig::four_rooms())
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Exporter {
         address: SocketAddr,
         key: &'static str,
     ) -> Result<Self, ExporterError> {
-        let (listener, address) = listen::bind(address, key, true).await?;
+        let (listener, address) = listen::bind(address, key, listen::OPTIONAL).await?;
         let process = metrics_process::Collector::default();
         let scraped = recorder.clone();
         let render = move || async move {

@@ -63,7 +63,7 @@ pub struct Share {
 
 impl Share {
     /// Creates the share of `count` in `of` events.
-    pub fn of(count: usize, of: usize) -> Self {
+    pub fn new(count: usize, of: usize) -> Self {
         Self {
             count,
             of,
@@ -74,7 +74,7 @@ impl Share {
 
     /// Returns the share of events for which a condition holds.
     pub(crate) fn where_holds<T>(events: &[T], holds: impl Fn(&T) -> bool) -> Self {
-        Self::of(
+        Self::new(
             events.iter().filter(|event| holds(event)).count(),
             events.len(),
         )
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(one.mean, 1.5);
         assert_eq!(one.ci95, [f64::NEG_INFINITY, f64::INFINITY]);
         assert_eq!(Mean::clustered(&[]), None);
-        assert_eq!(Share::of(0, 0).share, None);
+        assert_eq!(Share::new(0, 0).share, None);
     }
 
     #[test]

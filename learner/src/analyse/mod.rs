@@ -119,9 +119,9 @@ pub fn analyse(
         seed: settings.seed,
         segments: probe.segments(),
         steps: all.steps,
-        success: Share::of(all.successes, settings.episodes),
+        success: Share::new(all.successes, settings.episodes),
         convergence: convergence::points(&all.probed),
-        reactions: Reactions::of(&all.changes),
+        reactions: Reactions::from_changes(&all.changes),
     }))
 }
 

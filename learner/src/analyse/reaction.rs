@@ -113,8 +113,8 @@ fn effect(change: &DoorChange, before: &PathRollout, after: &PathRollout, steps:
     let oracle =
         [&change.stayed, &change.moved].map(|maze| PathRollout::oracle(maze.clone(), steps));
     Effect::Ahead {
-        model: Reaction::of([before, after], &nearness),
-        oracle: Reaction::of([&oracle[0], &oracle[1]], &nearness),
+        model: Reaction::new([before, after], &nearness),
+        oracle: Reaction::new([&oracle[0], &oracle[1]], &nearness),
     }
 }
 
@@ -125,7 +125,7 @@ impl Reaction {
     }
 
     /// Compares the paths before and after, given the steps from each tile to the goal before and after.
-    fn of([before, after]: [&PathRollout; 2], nearness: &[Vec<Option<u32>>; 2]) -> Self {
+    fn new([before, after]: [&PathRollout; 2], nearness: &[Vec<Option<u32>>; 2]) -> Self {
         let nearer = |which: usize, from: usize, to: usize| match nearness[which][from] {
             Some(steps) => nearness[which][to].is_some_and(|left| left < steps),
             None => false,
@@ -229,7 +229,7 @@ pub struct WalkerReactions {
 }
 
 impl Reactions {
-    pub(super) fn of(changes: &[ProbedChange]) -> Self {
+    pub(super) fn from_changes(changes: &[ProbedChange]) -> Self {
         let count = |effect: Effect| changes.iter().filter(|c| c.effect == effect).count();
         let mut events: Vec<Event> = changes
             .iter()
@@ -249,8 +249,8 @@ impl Reactions {
             without_path: count(Effect::NoPath),
             cut_off: count(Effect::CutOff),
             closed_ahead: events.len(),
-            model: WalkerReactions::of(&events, |event| event.model),
-            oracle: WalkerReactions::of(&events, |event| event.oracle),
+            model: WalkerReactions::from_events(&events, |event| event.model),
+            oracle: WalkerReactions::from_events(&events, |event| event.oracle),
             events,
         }
     }
@@ -258,7 +258,7 @@ impl Reactions {
 
 impl WalkerReactions {
     /// Summarises events, which are in the order of their episodes.
-    fn of(events: &[Event], walker: impl Fn(&Event) -> Reaction) -> Self {
+    fn from_events(events: &[Event], walker: impl Fn(&Event) -> Reaction) -> Self {
         let share = |holds: &dyn Fn(Reaction) -> bool| {
             Share::where_holds(events, |event| holds(walker(event)))
         };

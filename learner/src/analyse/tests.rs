@@ -141,7 +141,7 @@ fn walk(settings: &Settings, knows: Knows, probe: Option<&Probe>) -> Group {
 }
 
 fn reactions(knows: Knows) -> Reactions {
-    let found = Reactions::of(&walk(&four_rooms(), knows, None).changes);
+    let found = Reactions::from_changes(&walk(&four_rooms(), knows, None).changes);
     assert!(
         found.events.len() > 50,
         "too few to tell: {}",
@@ -226,7 +226,7 @@ fn doors_of_the_random_maze_can_cut_the_goal_off() {
         ..four_rooms()
     };
     let changes = walk(&settings, Knows::Late(0), None).changes;
-    let found = Reactions::of(&changes);
+    let found = Reactions::from_changes(&changes);
     assert!(found.cut_off > 0 && !found.events.is_empty());
     assert!(
         found.without_path > 0,
@@ -242,7 +242,7 @@ fn doors_of_the_random_maze_can_cut_the_goal_off() {
 fn every_step_is_of_one_kind_and_closed_doors_ahead_are_changes() {
     let probe = Probe::new(&model(CarryMode::Reset), 2).expect("a probe");
     let group = walk(&four_rooms(), Knows::Late(0), Some(&probe));
-    let found = Reactions::of(&group.changes);
+    let found = Reactions::from_changes(&group.changes);
     let count = |kind| {
         group
             .probed

@@ -123,7 +123,7 @@ impl ConfigArgs {
     ) -> Result<Layers, ConfigError> {
         Ok(Layers {
             subcommand: self.subcommand,
-            ..Layers::of_process(self.config, &self.set, flags)?
+            ..Layers::from_process(self.config, &self.set, flags)?
         })
     }
 }

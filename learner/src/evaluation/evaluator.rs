@@ -63,7 +63,7 @@ impl Evaluator {
         let stopped = stop.clone();
         let work = move || {
             for job in owed.into_iter().chain(jobs) {
-                match evaluation.of(&job, &stopped) {
+                match evaluation.evaluate(&job, &stopped) {
                     Ok(Some(record)) => {
                         if done_tx.send(record).is_err() {
                             return;
@@ -155,7 +155,7 @@ impl GreedyEvaluation {
     }
 
     /// Evaluates the weights of a job. Returns `None` when `stop` is set before the end.
-    pub(crate) fn of(
+    pub(crate) fn evaluate(
         &mut self,
         job: &Job,
         stop: &AtomicBool,

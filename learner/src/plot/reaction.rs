@@ -72,9 +72,9 @@ mod tests {
     use crate::analyse::{Mean, Share};
 
     fn walker(counts: &[usize], of: usize) -> WalkerReactions {
-        let share = Share::of(of, of);
+        let share = Share::new(of, of);
         WalkerReactions {
-            changed_within: counts.iter().map(|count| Share::of(*count, of)).collect(),
+            changed_within: counts.iter().map(|count| Share::new(*count, of)).collect(),
             changed: share,
             turned: share,
             right_before: share,

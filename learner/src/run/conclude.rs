@@ -126,7 +126,7 @@ impl FinishedTraining {
         let mut periodic = GreedyEvaluation::new(config)?;
         // The final evaluation replaces an owed one at the same frames.
         for job in jobs.iter().filter(|job| job.frames < self.frames) {
-            match periodic.of(job, stop) {
+            match periodic.evaluate(job, stop) {
                 Ok(Some(record)) => self.metrics.append(&Record::Eval(record))?,
                 Ok(None) => return Ok(Vec::new()),
                 Err(error) => {
@@ -136,7 +136,7 @@ impl FinishedTraining {
             owed.settle(job.frames)?;
         }
         tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
-        let Some(finals) = Finals::of(&self.model, config, stop)? else {
+        let Some(finals) = Finals::new(&self.model, config, stop)? else {
             return Ok(Vec::new());
         };
         let path = self.run_dir.file(EPISODES);
@@ -183,7 +183,7 @@ struct Finals {
 
 impl Finals {
     /// Evaluates the weights of a finished run. Returns `None` when `stop` was set meanwhile.
-    fn of(model: &Hrm, config: &Config, stop: &AtomicBool) -> anyhow::Result<Option<Self>> {
+    fn new(model: &Hrm, config: &Config, stop: &AtomicBool) -> anyhow::Result<Option<Self>> {
         let held_out = HeldOut {
             env: &config.env,
             episodes: config.eval.final_episodes,

@@ -53,7 +53,8 @@ impl Serving {
             Some(address) => Some(health.listen(address, "learner.health_listen").await?),
             None => None,
         };
-        let (listener, address) = listen::bind(config.listen, "learner.listen", false).await?;
+        let (listener, address) =
+            listen::bind(config.listen, "learner.listen", "; --listen sets it").await?;
         let mut serving = Self {
             address,
             credentials: Poller::start(door.files()),

@@ -43,7 +43,7 @@ pub struct CurvePoint {
 }
 
 /// Returns the curve of a log.
-pub fn of(records: &[Record], acting: Acting) -> Vec<CurvePoint> {
+pub fn points(records: &[Record], acting: Acting) -> Vec<CurvePoint> {
     match acting {
         Acting::Sampled => sampled(records),
         Acting::Greedy => greedy(records),
@@ -145,12 +145,12 @@ mod tests {
             eval(4000, 0.6),
         ];
         let frames = |acting| -> Vec<_> {
-            let curve = of(&records, acting);
+            let curve = points(&records, acting);
             curve.iter().map(|p| (p.frames, p.success)).collect()
         };
         assert_eq!(frames(Acting::Sampled), [(2000, 0.4), (3000, 0.5)]);
         assert_eq!(frames(Acting::Greedy), [(2000, 0.3), (4000, 0.6)]);
-        let curve = of(&records, Acting::Greedy);
+        let curve = points(&records, Acting::Greedy);
         assert_eq!(first_at(&curve, 0.3).map(|p| p.frames), Some(2000));
         assert_eq!(first_at(&curve, 0.31).map(|p| p.frames), Some(4000));
         assert_eq!(first_at(&curve, 0.61), None);
@@ -160,7 +160,7 @@ mod tests {
     fn after_a_restart_the_window_must_be_full_again() {
         let counts = [100, 300, 500, 120, 400, 500, 500];
         let records = (1..).zip(counts).map(|(i, n)| train(1000 * i, n, 0.9));
-        let curve = of(&records.collect::<Vec<_>>(), Acting::Sampled);
+        let curve = points(&records.collect::<Vec<_>>(), Acting::Sampled);
         let frames: Vec<_> = curve.iter().map(|point| point.frames).collect();
         assert_eq!(frames, [1000, 2000, 3000, 6000, 7000]);
     }

@@ -37,8 +37,8 @@ impl Run {
     pub fn new(seed: u64, raw: RawRun) -> Self {
         Self {
             seed,
-            sampled: curve::of(&raw.records, Acting::Sampled),
-            greedy: curve::of(&raw.records, Acting::Greedy),
+            sampled: curve::points(&raw.records, Acting::Sampled),
+            greedy: curve::points(&raw.records, Acting::Greedy),
             effective: raw.effective,
             summary: raw.summary,
             machine: raw.machine,

@@ -32,7 +32,7 @@ pub(crate) struct Picture {
 /// # Errors
 ///
 /// Returns an error of the drawing library.
-pub(crate) fn of(
+pub(crate) fn draw(
     comparison: &Comparison,
     arms: &[&ArmRuns<'_>],
 ) -> Result<Vec<Picture>, PlotError> {
@@ -113,7 +113,7 @@ fn together(runs: &[Vec<(f64, f64)>]) -> Vec<Spot> {
         .filter_map(|i| {
             let x = end * i as f64 / GRID as f64;
             let values: Option<Vec<f64>> = runs.iter().map(|run| curve::at(run, x)).collect();
-            Some(spot(x, Spread::of(values?.into_iter().map(Some))))
+            Some(spot(x, Spread::new(values?.into_iter().map(Some))))
         })
         .collect()
 }
@@ -137,7 +137,7 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
                 .filter_map(|arm| {
                     Some(spot(
                         arm.arm.x?,
-                        Spread::of(arm.runs.iter().map(measure.of)),
+                        Spread::new(arm.runs.iter().map(measure.of)),
                     ))
                 })
                 .collect();

@@ -22,7 +22,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Computes the spread of these values.
-    pub(crate) fn of(values: impl IntoIterator<Item = Option<f64>>) -> Self {
+    pub(crate) fn new(values: impl IntoIterator<Item = Option<f64>>) -> Self {
         let mut values: Vec<f64> = values
             .into_iter()
             .map(|value| value.unwrap_or(f64::INFINITY))
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn spread(values: &[Option<f64>]) -> (Option<f64>, Option<f64>, Option<f64>) {
-        let found = Spread::of(values.iter().copied());
+        let found = Spread::new(values.iter().copied());
         (found.median, found.low, found.high)
     }
 
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(spread(&[none, some, none]), (none, some, none));
         assert_eq!(spread(&[none, some]), (none, some, none));
         assert_eq!(spread(&[none, none]), (none, none, none));
-        let found = Spread::of([none, some, Some(2.0)]);
+        let found = Spread::new([none, some, Some(2.0)]);
         assert_eq!((found.runs, found.reached), (3, 2));
     }
 

@@ -88,7 +88,7 @@ struct WeightsBackup {
 }
 
 impl WeightsBackup {
-    fn of(model: &Hrm, optimizer: &Adam) -> Self {
+    fn new(model: &Hrm, optimizer: &Adam) -> Self {
         let (steps, Moments { mean, square }) = optimizer.state();
         Self {
             parameters: model.flat_parameters().copy(),
@@ -170,7 +170,7 @@ impl Updater {
         done: f64,
         clock: &mut StageClock<LearnerStage>,
     ) -> UpdateReport {
-        let before = WeightsBackup::of(&self.model, &self.optimizer);
+        let before = WeightsBackup::new(&self.model, &self.optimizer);
         clock.enter(LearnerStage::Recompute);
         let recomputed = self.recompute(batch);
         clock.enter(LearnerStage::Vtrace);

@@ -83,7 +83,7 @@ impl Door {
 /// Returns an error when the descriptors allow no connection.
 pub fn max_connections(config: &LearnerConfig) -> anyhow::Result<usize> {
     let descriptors =
-        Descriptors::of_process().context("counting the open files of this process")?;
+        Descriptors::from_process().context("counting the open files of this process")?;
     // Each local actor has a connection with two ends, and a second connection while it reconnects.
     let possible = descriptors.for_connections(4 * config.local_actors)?;
     if possible < config.max_connections {

@@ -716,7 +716,10 @@ fn health_is_asked_where_the_configuration_says() {
         }
         let (output, _, stderr) = health(setting, "joined");
         assert_eq!(output.status.code(), Some(1), "that is an actor's");
-        assert!(stderr.contains("asked for \"joined\""), "{stderr}");
+        assert!(
+            stderr.contains("the health check of \"joined\""),
+            "{stderr}"
+        );
     }
     process.send("-TERM");
     assert_eq!(process.end().0.code(), Some(0));

@@ -613,7 +613,7 @@ fn idle(address: SocketAddr) -> Vec<TcpStream> {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_take_descriptors_from_neither_checkpoints_nor_actors() {
     // This process holds the other ends.
-    Descriptors::of_process().expect("a limit");
+    Descriptors::from_process().expect("a limit");
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("run").display().to_string();
     let settings = [

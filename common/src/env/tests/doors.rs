@@ -108,7 +108,7 @@ fn every_allowed_door_is_closed_equally_often() {
                 }
             }
         });
-        assert_eq!(doors.len(), Map::of(&config).doorways.len());
+        assert_eq!(doors.len(), Map::new(&config).doorways.len());
         for (door, tally) in doors {
             tally.assert_within_bounds(&format!("door {door} of {}", config.maze));
         }

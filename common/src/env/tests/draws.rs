@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn starts_and_goals_are_uniform() {
     for config in [EnvConfig::four_rooms(), EnvConfig::random_maze()] {
-        let map = Map::of(&config);
+        let map = Map::new(&config);
         let mut maze = maze(&config, 9);
         let open = map.open.len() as f64;
         let mut starts: HashMap<usize, Tally> = HashMap::new();
@@ -61,7 +61,7 @@ fn as_many_fixed_walls_as_a_maze_without_loops_has_can_be_drawn() {
             doors: 0,
             ..EnvConfig::random_maze()
         };
-        let doorways = Map::of(&config).doorways.len();
+        let doorways = Map::new(&config).doorways.len();
         config.fixed_walls = doorways + 1 - rows * cols;
         let mut maze = maze(&config, 4);
         let mut used = BTreeSet::new();

@@ -129,7 +129,7 @@ fn any_config() -> impl Strategy<Value = EnvConfig> {
                     EnvConfig::random_maze()
                 }
             };
-            let doorways = Map::of(&config).doorways.len();
+            let doorways = Map::new(&config).doorways.len();
             let share = |share: f64, of: usize| (share * of as f64).round() as usize;
             config.fixed_walls = if four {
                 0

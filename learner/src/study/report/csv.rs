@@ -162,8 +162,8 @@ pub(super) fn thresholds(report: &StudyRuns<'_>) -> String {
         for acting in Acting::ALL {
             for percent in THRESHOLDS {
                 let reached = || arm.runs.iter().map(|run| run.reached(acting, percent));
-                let frames = Spread::of(reached().map(|at| Some(at?.frames as f64)));
-                let minutes = Spread::of(reached().map(|at| Some(at?.seconds / 60.0)));
+                let frames = Spread::new(reached().map(|at| Some(at?.frames as f64)));
+                let minutes = Spread::new(reached().map(|at| Some(at?.seconds / 60.0)));
                 rows.push(vec![
                     arm.arm.name.clone(),
                     acting.name().to_owned(),

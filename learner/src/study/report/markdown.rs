@@ -103,7 +103,7 @@ fn shown(spread: Spread, unit: Unit) -> String {
 }
 
 fn over(arm: &ArmRuns<'_>, of: impl Fn(&Run) -> Option<f64>) -> Spread {
-    Spread::of(arm.runs.iter().map(of))
+    Spread::new(arm.runs.iter().map(of))
 }
 
 fn runs(report: &StudyRuns<'_>) -> String {

@@ -48,7 +48,7 @@ fn files(runs: &StudyRuns<'_>) -> anyhow::Result<Vec<(String, String)>> {
     ];
     let mut drawn = Vec::new();
     for comparison in runs.comparisons() {
-        let pictures = pictures::of(comparison, &runs.arms_of(comparison))?;
+        let pictures = pictures::draw(comparison, &runs.arms_of(comparison))?;
         drawn.push((
             comparison,
             pictures.iter().map(|p| p.name.clone()).collect(),

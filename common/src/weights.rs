@@ -46,7 +46,7 @@ pub enum WeightsError {
     /// A piece arrived before its header, or a header in the middle of a body.
     #[error("pieces out of order: {0}")]
     Order(&'static str),
-    /// The announced body is larger than [`MAX_WEIGHTS_SIZE`].
+    /// The announced body is larger than `MAX_WEIGHTS_SIZE`.
     #[error("the header announces {0} bytes of weights, but the limit is {MAX_WEIGHTS_SIZE}")]
     TooLarge(u64),
     /// The body has more bytes than announced.
@@ -133,6 +133,14 @@ fn header_checksum(header: &proto::WeightsHeader) -> Checksum {
         .fixed(header.curriculum_distance.to_le_bytes())
         .fixed([u8::from(header.run_complete)])
         .finish()
+}
+
+/// Puts the checksum over the header of a piece, if it has one.
+pub fn seal_header(mut chunk: proto::WeightsChunk) -> proto::WeightsChunk {
+    if let Some(header) = &mut chunk.header {
+        header.checksum = header_checksum(header).to_vec().into();
+    }
+    chunk
 }
 
 /// Loads encoded weights into a model, all of them or none.

@@ -1,14 +1,14 @@
 //! The bodies of the fuzz targets. Each takes bytes that any peer could have sent or left on a disk. It panics if the
 //! program would panic, or if the program accepts invalid input; it returns whether the input was accepted.
 //!
-//! `learner/tests/corpora.rs` includes this file and replays the committed corpora with it.
+//! `learner/tests/training/corpora.rs` includes this file and replays the committed corpora with it.
 
 use std::{cell::RefCell, io::Write as _, path::Path};
 
 use hrm_common::{
     config::{Config, Layers, Override},
     model::{Hrm, state},
-    weights::{Assembler, load},
+    weights::{Assembler, load, seal_header},
     wire::{self, Expectation},
 };
 use hrm_learner::{storage::checkpoint::Checkpoint, training::batch::Batch};
@@ -83,21 +83,24 @@ pub fn unroll(bytes: &[u8]) -> bool {
     })
 }
 
-/// The messages of a subscription, each with its length before it; and a body that a learner sent. A model takes
-/// all of it or stays as it was.
+/// The messages of a subscription, each with its length before it, as they are and with the checksums of their headers
+/// mended; and a body that a learner sent. A model takes all of it or stays as it was.
 pub fn weights(bytes: &[u8]) -> bool {
     PEER.with_borrow_mut(|peer| {
-        let mut taken = false;
-        let mut assembler = Assembler::new(peer.model.fingerprint());
-        let mut rest = bytes;
-        while let Ok(chunk) = WeightsChunk::decode_length_delimited(&mut rest) {
-            match assembler.push(chunk) {
-                Ok(Some(weights)) => taken |= swap(&mut peer.model, &weights.body),
-                Ok(None) => {}
-                Err(_) => break,
+        let as_it_is = |chunk| chunk;
+        let mut taken = swap(&mut peer.model, bytes);
+        for seal in [as_it_is, seal_header] {
+            let mut assembler = Assembler::new(peer.model.fingerprint());
+            let mut rest = bytes;
+            while let Ok(chunk) = WeightsChunk::decode_length_delimited(&mut rest) {
+                match assembler.push(seal(chunk)) {
+                    Ok(Some(weights)) => taken |= swap(&mut peer.model, &weights.body),
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
             }
         }
-        taken | swap(&mut peer.model, bytes)
+        taken
     })
 }
 

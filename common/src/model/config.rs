@@ -104,7 +104,7 @@ pub struct ModelConfig {
     pub l_cycles: usize,
     /// Segments per decision.
     pub segments: usize,
-    /// Inner width of SwiGLU as a multiple of `1.5 * hidden`; see [`ModelConfig::inter`].
+    /// Inner width of SwiGLU as a multiple of `1.5 * hidden`; see `ModelConfig::inter`.
     pub expansion: f64,
     /// The inner width of SwiGLU is rounded up to a multiple of this number.
     pub inter_multiple: usize,

@@ -179,7 +179,8 @@ class Checker:
         found = {}
         for member in tomllib.loads(_read("Cargo.toml"))["workspace"]["members"]:
             manifest = tomllib.loads(_read(f"{member}/Cargo.toml"))
-            names = {path.stem for path in (REPOSITORY / member / "tests").glob("*.rs")}
+            tests = REPOSITORY / member / "tests"
+            names = {path.stem for path in tests.glob("*.rs")} | {path.parent.name for path in tests.glob("*/main.rs")}
             names |= {bench["name"] for bench in manifest.get("bench", [])}
             found[manifest["package"]["name"]] = names
         return found

@@ -6,7 +6,8 @@ use hrm_common::{
 };
 use tch::Tensor;
 
-use super::walk::{decide, observe};
+use super::walk::GreedyWalker;
+use crate::evaluation::walk;
 
 /// One move; tiles are indices into the observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,32 +35,28 @@ impl PathRollout {
     pub(super) fn greedy<N: PolicyNetwork>(
         network: &N,
         mazes: Vec<Maze>,
-        mut carry: Tensor,
+        carry: Tensor,
         steps: u32,
         stop: &impl Fn() -> bool,
     ) -> Option<Vec<Self>> {
         let mut rollouts = vec![Self::default(); mazes.len()];
-        let mut lanes: Vec<(usize, Maze)> = mazes.into_iter().enumerate().collect();
-        for _ in 0..steps {
-            if lanes.is_empty() {
-                break;
-            }
-            if stop() {
-                return None;
-            }
-            let tokens = observe(lanes.iter().map(|(_, maze)| maze));
-            let (actions, next) = decide(network, &tokens, &carry);
-            let (mut going_on, mut rows) = (Vec::new(), Vec::new());
-            for (row, ((index, mut maze), action)) in (0..).zip(lanes.into_iter().zip(actions)) {
-                if rollouts[index].follow(&mut maze, action) {
-                    going_on.push((index, maze));
-                    rows.push(row);
-                }
-            }
-            lanes = going_on;
-            carry = next.index_select(1, &Tensor::from_slice(&rows));
+        if steps == 0 {
+            return Some(rollouts);
         }
-        Some(rollouts)
+        let mazes: Vec<Numbered> = mazes.into_iter().enumerate().map(Numbered).collect();
+        let mut walker = GreedyWalker::new(network, carry, |_: &[Numbered], _: &_, _: &_| {});
+        let whole = walk::side_by_side(
+            &mut walker,
+            mazes,
+            stop,
+            |_, _, Numbered((index, mut maze)), action| {
+                let rollout = &mut rollouts[index];
+                let walks_on = rollout.follow(&mut maze, action);
+                let left = rollout.moves.len() < steps as usize;
+                (walks_on && left).then_some(Numbered((index, maze)))
+            },
+        );
+        whole.then_some(rollouts)
     }
 
     /// Walks a [still](Maze::still) maze with the oracle, for at most `steps` steps.
@@ -84,6 +81,15 @@ impl PathRollout {
             to: agent(maze),
         });
         !self.reached
+    }
+}
+
+/// A maze and its index among those that are walked.
+struct Numbered((usize, Maze));
+
+impl AsRef<Maze> for Numbered {
+    fn as_ref(&self) -> &Maze {
+        &self.0.1
     }
 }
 

@@ -7,6 +7,7 @@ use hrm_common::{
 use tch::{Kind, Tensor};
 
 use super::doors::Moved;
+use crate::evaluation::walk::{self, Walker};
 
 /// An episode in progress.
 #[derive(Debug)]
@@ -75,30 +76,65 @@ pub(super) fn decide<N: PolicyNetwork>(
     (values.chunks_exact(ACTIONS).map(greedy).collect(), carry)
 }
 
+/// Walks mazes greedily, with the carry of each.
+pub(super) struct GreedyWalker<'n, N, T> {
+    network: &'n N,
+    carry: Tensor,
+    /// The carry out of the newest decision; axis 1 is the episode.
+    next: Tensor,
+    /// Sees each step before it is made: the episodes, their observations u8 `[N, S]`, and the carry that enters the
+    /// decision.
+    at_tick: T,
+}
+
+impl<'n, N: PolicyNetwork, T> GreedyWalker<'n, N, T> {
+    /// A walker that starts from this carry.
+    pub(super) fn new(network: &'n N, carry: Tensor, at_tick: T) -> Self {
+        Self {
+            network,
+            next: carry.shallow_clone(),
+            carry,
+            at_tick,
+        }
+    }
+}
+
+impl<E: AsRef<Maze>, N: PolicyNetwork, T: FnMut(&[E], &Tensor, &Tensor)> Walker<E>
+    for GreedyWalker<'_, N, T>
+{
+    fn actions(&mut self, episodes: &mut [E]) -> Vec<u8> {
+        let tokens = observe(episodes.iter().map(AsRef::as_ref));
+        (self.at_tick)(episodes, &tokens, &self.carry);
+        let (actions, next) = decide(self.network, &tokens, &self.carry);
+        self.next = next;
+        actions
+    }
+
+    fn retain(&mut self, rows: &[i64]) {
+        self.carry = self.next.index_select(1, &Tensor::from_slice(rows));
+    }
+}
+
 /// Walks each lane to its end. Returns `None` when `stop` requests it. `at_tick` sees each step before it is made: the
 /// lanes, their observations u8 `[N, S]`, and the carry that enters the decision.
 pub(super) fn walk<N: PolicyNetwork>(
     network: &N,
-    mut lanes: Vec<Lane>,
+    lanes: Vec<Lane>,
     stop: &impl Fn() -> bool,
-    mut at_tick: impl FnMut(&[Lane], &Tensor, &Tensor),
+    at_tick: impl FnMut(&[Lane], &Tensor, &Tensor),
 ) -> Option<Walked> {
     let mut walked = Walked::default();
-    let mut carry = network.initial_carry(lanes.len());
-    while !lanes.is_empty() {
-        if stop() {
-            return None;
-        }
-        let tokens = observe(lanes.iter().map(|lane| &lane.maze));
-        at_tick(&lanes, &tokens, &carry);
-        walked.steps += lanes.len();
-        let (actions, next) = decide(network, &tokens, &carry);
-        let (mut going_on, mut rows) = (Vec::new(), Vec::new());
-        for (row, (mut lane, action)) in (0..).zip(lanes.into_iter().zip(actions)) {
+    let mut walker = GreedyWalker::new(network, network.initial_carry(lanes.len()), at_tick);
+    let whole = walk::side_by_side(
+        &mut walker,
+        lanes,
+        stop,
+        |walker, row, mut lane: Lane, action| {
+            walked.steps += 1;
             let mut stayed = lane.maze.still();
             if lane.maze.step(action).flags != 0 {
                 walked.successes += usize::from(lane.maze.summary().success);
-                continue;
+                return None;
             }
             let moved = Moved::between(stayed.observation(), lane.maze.observation());
             lane.doors_moved = !moved.is_empty();
@@ -108,17 +144,20 @@ pub(super) fn walk<N: PolicyNetwork>(
                     place: lane.place(),
                     stayed,
                     moved: lane.maze.still(),
-                    carry: next.narrow(1, row, 1).copy(),
+                    carry: walker.next.narrow(1, row, 1).copy(),
                     closed: moved.closed,
                 });
             }
-            going_on.push(lane);
-            rows.push(row);
-        }
-        lanes = going_on;
-        carry = next.index_select(1, &Tensor::from_slice(&rows));
+            Some(lane)
+        },
+    );
+    whole.then_some(walked)
+}
+
+impl AsRef<Maze> for Lane {
+    fn as_ref(&self) -> &Maze {
+        &self.maze
     }
-    Some(walked)
 }
 
 impl Lane {

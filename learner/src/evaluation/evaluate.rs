@@ -21,6 +21,7 @@ use crate::{
     evaluation::{
         dump::{self, DumpedStep},
         figures::{path_ratio, wilson},
+        walk::{self, Walker},
     },
     storage::records::{Evaluation, VersusOracle, WalkBy},
 };
@@ -32,7 +33,7 @@ const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
 const LANES: usize = 128;
 
 /// Chooses the actions of one group of episodes.
-enum Walker<N> {
+enum Mover<N> {
     Model(Policy<N>, Choice),
     Oracle,
     Random,
@@ -75,7 +76,7 @@ impl HeldOut<'_> {
         let mut summaries = Vec::new();
         for first in (0..self.episodes).step_by(LANES) {
             let lanes = self.lanes(first)?;
-            let walker = Walker::new(by, network(), lanes.len())?;
+            let walker = Mover::new(by, network(), lanes.len())?;
             let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), stop) else {
                 return Ok(None);
             };
@@ -143,47 +144,36 @@ impl HeldOut<'_> {
     }
 }
 
-/// Walks a group side by side until all episodes have ended, and returns them in order. Returns `None` when `stop` is
-/// set before the end.
+/// Walks a group of episodes to their ends, and returns it in the order of the episodes. Returns `None` when `stop` is set
+/// before.
 fn walk_to_the_end<N: PolicyNetwork>(
-    mut walker: Walker<N>,
-    mut lanes: Vec<WalkedEpisode>,
+    mut walker: Mover<N>,
+    episodes: Vec<WalkedEpisode>,
     keep_steps: bool,
     stop: &AtomicBool,
 ) -> Option<Vec<WalkedEpisode>> {
     let mut ended = vec![];
-    while !lanes.is_empty() {
-        if stop.load(Ordering::Relaxed) {
-            return None;
+    let step = |_: &Mover<N>, _, mut episode: WalkedEpisode, action| {
+        let tokens = keep_steps.then(|| dump::rows_of_text(&episode.maze));
+        let step = episode.maze.step(action);
+        if let Some(tokens) = tokens {
+            episode.steps.push(DumpedStep {
+                tokens,
+                action,
+                reward: step.reward,
+            });
         }
-        let actions = walker.actions(&mut lanes);
-        let mut going_on = vec![];
-        let mut rows = vec![];
-        for (row, (mut lane, action)) in lanes.into_iter().zip(actions).enumerate() {
-            let tokens = keep_steps.then(|| dump::rows_of_text(&lane.maze));
-            let step = lane.maze.step(action);
-            if let Some(tokens) = tokens {
-                lane.steps.push(DumpedStep {
-                    tokens,
-                    action,
-                    reward: step.reward,
-                });
-            }
-            if step.flags == 0 {
-                going_on.push(lane);
-                rows.push(row as i64);
-            } else {
-                ended.push(lane);
-            }
+        if step.flags == 0 {
+            return Some(episode);
         }
-        if let Walker::Model(policy, _) = &mut walker
-            && !rows.is_empty()
-        {
-            policy.retain(&rows);
-        }
-        lanes = going_on;
+        ended.push(episode);
+        None
+    };
+    let stopped = || stop.load(Ordering::Relaxed);
+    if !walk::side_by_side(&mut walker, episodes, stopped, step) {
+        return None;
     }
-    ended.sort_by_key(|lane| lane.index);
+    ended.sort_by_key(|episode| episode.index);
     Some(ended)
 }
 
@@ -212,7 +202,7 @@ impl From<io::Error> for EvaluateError {
     }
 }
 
-impl<N: PolicyNetwork> Walker<N> {
+impl<N: PolicyNetwork> Mover<N> {
     fn new(by: WalkBy, network: Option<N>, lanes: usize) -> Result<Self, EvaluateError> {
         match (by, network) {
             (WalkBy::Oracle, _) => Ok(Self::Oracle),
@@ -222,7 +212,9 @@ impl<N: PolicyNetwork> Walker<N> {
             (WalkBy::Sampled, Some(n)) => Ok(Self::Model(Policy::new(n, lanes), Choice::Sampled)),
         }
     }
+}
 
+impl<N: PolicyNetwork> Walker<WalkedEpisode> for Mover<N> {
     fn actions(&mut self, lanes: &mut [WalkedEpisode]) -> Vec<u8> {
         match self {
             Self::Oracle => lanes.iter().map(|lane| lane.maze.oracle_action()).collect(),
@@ -243,6 +235,12 @@ impl<N: PolicyNetwork> Walker<N> {
                 }
                 acted.actions
             }
+        }
+    }
+
+    fn retain(&mut self, rows: &[i64]) {
+        if let Self::Model(policy, _) = self {
+            policy.retain(rows);
         }
     }
 }

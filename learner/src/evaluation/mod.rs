@@ -3,6 +3,7 @@
 //! ```text
 //!   evaluator   evaluates published weights on its own thread; owed keeps them until the result is recorded
 //!   evaluate    walks held-out episodes with a policy, the oracle or random actions
+//!   walk        one batched decision per tick, until each of a group of episodes has ended
 //!   figures     success, lengths, path ratio; paired compares with the oracle episode by episode
 //!   dump        writes each step of each episode; episodes writes one line per episode
 //! ```
@@ -14,3 +15,4 @@ pub(crate) mod evaluator;
 pub mod figures;
 pub mod owed;
 pub(crate) mod paired;
+pub(crate) mod walk;

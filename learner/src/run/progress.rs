@@ -21,7 +21,7 @@ use hrm_common::{
 };
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-/// The state of a run. Episode figures cover the last settled uniform episodes ([`crate::training::episode_window`]),
+/// The state of a run. Episode figures cover the last settled uniform episodes (`training::episode_window`),
 /// and are `None` until there are enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProgressSnapshot {

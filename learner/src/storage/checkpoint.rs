@@ -53,7 +53,7 @@ pub struct RunState {
     /// Sessions opened so far.
     pub sessions_joined: u64,
     /// Seconds of training so far, over all restarts, as
-    /// [`TrainingClock`](crate::run::training_clock::TrainingClock) counts them.
+    /// `TrainingClock` counts them.
     pub seconds: f64,
     /// Level and outcomes of the distance curriculum.
     pub curriculum: CurriculumState,

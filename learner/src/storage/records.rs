@@ -25,13 +25,13 @@ impl Record {
 }
 
 /// The progress of training. Episode figures cover the last settled uniform episodes
-/// ([`crate::training::episode_window`]), and are `None` until there are enough. A number that is not finite is `null`
+/// (`training::episode_window`), and are `None` until there are enough. A number that is not finite is `null`
 /// in the file, and NaN when read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainRecord {
     /// Frames of the run so far.
     pub frames: u64,
-    /// Seconds of training so far, as [`TrainingClock`](crate::run::training_clock::TrainingClock) counts them.
+    /// Seconds of training so far, as `TrainingClock` counts them.
     pub seconds: f64,
     /// Optimiser updates so far.
     pub updates: u64,

@@ -20,7 +20,7 @@ pub struct Summary {
     pub complete: bool,
     /// Environment steps trained on.
     pub frames: u64,
-    /// Seconds of training, over all starts, as [`TrainingClock`](crate::run::training_clock::TrainingClock) counts
+    /// Seconds of training, over all starts, as `TrainingClock` counts
     /// them.
     pub seconds: f64,
     /// Optimiser steps.

@@ -1,32 +1,16 @@
 //! Files of a run when the disk fails, and the balance of its frame accounting.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use hrm_actor::{ActorOptions, Ending};
-use hrm_common::{config::Config, env::DistanceCurriculum, shutdown::Shutdown, telemetry::names};
+use hrm_actor::Ending;
+use hrm_common::{env::DistanceCurriculum, shutdown::Shutdown, telemetry::names};
 use hrm_learner::storage::{checkpoint::Checkpoint, checkpoint_folder, ledger_file::Entry};
-use test_support::{client, ledger::balanced, metric, start, tiny, until, until_status};
+use test_support::{
+    ENDLESS, actor, client, ledger::balanced, metric, newest, start, tiny, until, until_status,
+};
 
 /// They look at counters of the whole process.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
-
-fn newest(dir: &Path) -> PathBuf {
-    checkpoint_folder::find(dir).expect("a checkpoint")
-}
-
-fn actor(config: &Config, url: String, stop: &Shutdown) -> tokio::task::JoinHandle<Ending> {
-    let options = ActorOptions {
-        learner: url,
-        ..ActorOptions::new(config, "elsewhere".into())
-    };
-    let stop = stop.clone();
-    tokio::spawn(async move { hrm_actor::run(options, stop).await.expect("nothing fatal") })
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_frame_that_an_actor_sent_is_booked() {
@@ -134,7 +118,7 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
     drop(learner);
     shutdown.trip();
     let summary = running.finish().await.expect("it stops, saved");
-    let last = Checkpoint::read(&newest(dir)).expect("sound");
+    let last = newest(dir);
     assert_eq!(last.state.frames, summary.frames);
 }
 
@@ -181,7 +165,7 @@ async fn a_checkpoint_is_saved_although_an_old_one_cannot_be_removed() {
     );
     shutdown.trip();
     let summary = running.finish().await.expect("it stops, saved");
-    let last = Checkpoint::read(&newest(dir)).expect("sound");
+    let last = newest(dir);
     assert_eq!(last.state.frames, summary.frames);
 }
 
@@ -210,7 +194,7 @@ async fn the_gauges_say_at_once_what_a_resumed_run_knows() {
     let text = fs::read_to_string(&log).expect("a log");
     fs::write(&log, format!("{record}\n{text}")).expect("written");
 
-    let checkpoint = Checkpoint::read(&newest(dir)).expect("sound");
+    let checkpoint = newest(dir);
     let config = &checkpoint.config;
     let mut curriculum =
         DistanceCurriculum::new(&config.curriculum, &config.env).expect("possible mazes");
@@ -266,7 +250,7 @@ async fn a_damaged_newest_checkpoint_costs_what_came_after_the_one_before() {
     let config = tiny(dir, &settings);
     let running = start(&config, false, &Shutdown::new()).await;
     running.finish().await.expect("a run that ends");
-    let path = newest(dir);
+    let path = newest(dir).path;
     let mut bytes = fs::read(&path).expect("a file");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

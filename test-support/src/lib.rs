@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use hrm_actor::rollout::Rollout;
+use hrm_actor::{ActorOptions, Ending, rollout::Rollout};
 use hrm_common::{
     config::{Config, Effective, Layers, Override, Spec},
     env::VecEnv,
@@ -29,9 +29,12 @@ use hrm_common::{
     },
     wire,
 };
-use hrm_learner::run::{
-    self, Running,
-    progress::{Progress, Screen},
+use hrm_learner::{
+    run::{
+        self, Running,
+        progress::{Progress, Screen},
+    },
+    storage::{checkpoint::Checkpoint, checkpoint_folder},
 };
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
@@ -40,6 +43,7 @@ use hrm_proto::{
         learner_client::LearnerClient,
     },
 };
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -48,6 +52,9 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Any free port of this machine.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The setting of a run that does not complete during a test.
+pub const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
 
 /// A run that takes a moment: a model of a few hundred parameters, 32 frames per batch.
 pub const TINY: [(&str, &str); 20] = [
@@ -119,6 +126,22 @@ pub fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
         .chain(more)
         .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")])
         .collect()
+}
+
+/// The newest checkpoint of the run in `dir`.
+pub fn newest(dir: &Path) -> Checkpoint {
+    let path = checkpoint_folder::find(dir).expect("a checkpoint");
+    Checkpoint::read(&path).expect("a sound one")
+}
+
+/// Starts an actor of the learner at `url` in this process, and returns its end.
+pub fn actor(config: &Config, url: String, stop: &Shutdown) -> JoinHandle<Ending> {
+    let options = ActorOptions {
+        learner: url,
+        ..ActorOptions::new(config, "elsewhere".into())
+    };
+    let stop = stop.clone();
+    tokio::spawn(async move { hrm_actor::run(options, stop).await.expect("nothing fatal") })
 }
 
 /// Starts a run in this process.

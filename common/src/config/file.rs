@@ -29,11 +29,6 @@ impl FileError {
             remedy: remedy.into(),
         }
     }
-
-    /// The key that names the file.
-    pub fn key(&self) -> &'static str {
-        self.key
-    }
 }
 
 /// Reads the file at `path`, which `key` names.

@@ -24,10 +24,13 @@ use hrm_common::{
     telemetry::names::{self, CallRefused},
     token::{self, Token},
 };
+use hrm_proto::v1::learner_server;
 use http_body_util::Limited;
 use subtle::{Choice, ConstantTimeEq as _};
 use tokio::time::timeout;
 use tonic::Status;
+use tonic_health::pb::health_server;
+use tonic_reflection::pb::v1::server_reflection_server;
 
 /// Largest request other than an upload, in bytes; such a request holds a few numbers and names. Health checks need no
 /// token, so this bounds what a stranger can make the learner hold.
@@ -45,19 +48,37 @@ pub enum AccessRole {
     Actor,
 }
 
-/// Returns true for the only call with large messages.
-fn is_upload(path: &str) -> bool {
-    path == "/hrm.v1.Learner/Upload"
+/// A call, as far as access depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Health,
+    Reflection,
+    Status,
+    Upload,
+    /// All others, known or not.
+    Other,
 }
 
-/// Returns the role that a call needs, or `None` for a call that needs no token. An unlisted call needs the highest
-/// role.
-fn needed(path: &str) -> Option<AccessRole> {
-    match path.trim_start_matches('/').split_once('/') {
-        Some(("grpc.health.v1.Health", _)) => None,
-        Some(("hrm.v1.Learner", "Status")) => Some(AccessRole::Viewer),
-        Some(("grpc.reflection.v1.ServerReflection", _)) => Some(AccessRole::Viewer),
-        _ => Some(AccessRole::Actor),
+impl Call {
+    /// Reads the path of a request, `/SERVICE/METHOD`.
+    fn from_path(path: &str) -> Self {
+        match path.trim_start_matches('/').split_once('/') {
+            Some((health_server::SERVICE_NAME, _)) => Self::Health,
+            Some((server_reflection_server::SERVICE_NAME, _)) => Self::Reflection,
+            Some((learner_server::SERVICE_NAME, "Status")) => Self::Status,
+            Some((learner_server::SERVICE_NAME, "Upload")) => Self::Upload,
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns the role that the call needs, or `None` for a call that needs no token. An unlisted call needs the
+    /// highest role.
+    fn needed(self) -> Option<AccessRole> {
+        match self {
+            Self::Health => None,
+            Self::Status | Self::Reflection => Some(AccessRole::Viewer),
+            Self::Upload | Self::Other => Some(AccessRole::Actor),
+        }
     }
 }
 
@@ -120,7 +141,7 @@ impl Access {
     /// Checks whether the headers allow a call, and returns the caller.
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let caller = Caller(bearer(headers).map(token::digest));
-        match needed(path) {
+        match Call::from_path(path).needed() {
             Some(needed) => self.let_in(&caller, needed).map(|()| caller),
             None => Ok(caller),
         }
@@ -173,7 +194,8 @@ pub(crate) async fn guard(
     match access.check(request.uri().path(), request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            if is_upload(request.uri().path()) {
+            // The only call with large messages.
+            if Call::from_path(request.uri().path()) == Call::Upload {
                 return next.run(request).await;
             }
             let request = request.map(|body| Body::new(Limited::new(body, REQUEST)));

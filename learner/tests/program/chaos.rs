@@ -18,12 +18,10 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use test_support::fleet::{ends_well, free_address, serve_four_rooms, start_actor};
 use test_support::{
-    Process, address_in, client, command, ledger,
+    ENDLESS, Process, address_in, client, command, ledger,
     relay::{Fault, Relay},
     tiny_args, until, until_status,
 };
-
-const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
 
 /// How long an actor stays frozen after it was given up.
 const FROZEN: Duration = Duration::from_secs(120);

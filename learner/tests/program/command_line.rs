@@ -15,12 +15,10 @@ use hrm_proto::v1::SubscribeRequest;
 use serde_json::Value;
 use tempfile::TempDir;
 use test_support::{
-    Player, Process, address_in, client, join, open_upload, tiny_args, until, until_status,
+    ENDLESS, Player, Process, address_in, client, join, open_upload, tiny_args, until, until_status,
 };
 
 /// More frames than any of these runs gets to.
-const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
-
 fn learner() -> Command {
     test_support::command(env!("CARGO_BIN_EXE_hrm-learner"))
 }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use hrm_actor::{ActorOptions, Ending};
+use hrm_actor::Ending;
 use hrm_common::{
     config::{Config, Layers},
     model::state,
@@ -24,25 +24,18 @@ use hrm_learner::{
 };
 use serde_json::Value;
 use test_support::{
-    client, join,
+    ENDLESS, actor, client, join, newest,
     relay::{Fault, Relay},
     start, status, tiny, try_start, until, until_status,
 };
 
 /// More frames than any of these runs gets to.
-const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
-
 async fn run(dir: &Path, resume: bool, more: &[(&str, &str)]) -> Summary {
     start(&tiny(dir, more), resume, &Shutdown::new())
         .await
         .finish()
         .await
         .expect("a run that ends")
-}
-
-fn newest(dir: &Path) -> Checkpoint {
-    let path = checkpoint_folder::find(dir).expect("a checkpoint");
-    Checkpoint::read(&path).expect("a sound one")
 }
 
 fn weights(checkpoint: &Checkpoint) -> Vec<u8> {
@@ -54,18 +47,6 @@ fn json(path: PathBuf) -> Value {
 }
 
 /// An actor process's life, as a task of this one.
-fn actor(config: &Config, learner: String, shutdown: &Shutdown) -> tokio::task::JoinHandle<Ending> {
-    let options = ActorOptions {
-        learner,
-        ..ActorOptions::new(config, "elsewhere".into())
-    };
-    let shutdown = shutdown.clone();
-    tokio::spawn(async move {
-        hrm_actor::run(options, shutdown)
-            .await
-            .expect("nothing that trying again cannot mend")
-    })
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_complete_run_leaves_everything_that_was_promised() {

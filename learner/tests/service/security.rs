@@ -17,7 +17,8 @@ use hrm_learner::{
 };
 use hrm_proto::v1::{StatusRequest, SubscribeRequest, learner_client::LearnerClient};
 use test_support::{
-    Process, address_in, command, join, start, status, tiny, tiny_args, try_start, until_status,
+    ENDLESS, Process, address_in, command, join, start, status, tiny, tiny_args, try_start,
+    until_status,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -27,8 +28,6 @@ use tonic::{
     transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
 
 /// Settings of a learner and an actor that use everything in `folder`.
 fn settings(folder: &Path) -> Vec<(&'static str, String)> {

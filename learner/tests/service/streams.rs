@@ -9,11 +9,9 @@ use std::{
 
 use hrm_common::env::{EnvConfig, Maze};
 use hrm_learner::storage::checkpoint_folder;
-use test_support::{Process, tiny_args};
+use test_support::{ENDLESS, Process, tiny_args};
 
 /// More frames than any of these runs gets to.
-const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
-
 fn learner() -> Command {
     test_support::command(env!("CARGO_BIN_EXE_hrm-learner"))
 }

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The rollout thread and the tasks share a watch with the newest weights, and a channel of capacity 1 with the next
-//! unroll to send. [`options`] holds the settings of a process, [`error`] the reasons why a session ends.
+//! unroll to send. Start with [`run`] and [`ActorOptions`]. [`options`] holds the settings of a process, [`connect`] its
+//! credentials, [`rollout`] the loop over ticks, and [`error`] the reasons why a session ends.
 
 pub mod connect;
 pub mod error;

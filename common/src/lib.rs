@@ -1,16 +1,16 @@
 //! The code that actors and the learner share, in the order of the data's path:
 //!
-//! ```text
-//!   env         the mazes: pure, seeded, without I/O; a vectorised environment of them
-//!   model       HRM in tch: blocks, H and L modules, carry, heads, presets
-//!   trajectory  an unroll: T ticks of N environments
-//!   wire        checked conversion of unrolls to and from the wire
-//!   weights     published versions of the model's weights
-//!   refusal     the reasons for which the learner rejects a message or call
-//! ```
+//! - [`env`]: the mazes, pure, seeded and without I/O, and a vectorised environment of them
+//! - [`model`]: HRM in tch: blocks, H and L modules, carry, heads, presets
+//! - [`policy`]: acting: one batched decision, actions, the carry of each environment
+//! - [`trajectory`]: an unroll: T ticks of N environments
+//! - [`wire`]: checked conversion of unrolls to and from the wire
+//! - [`weights`]: published versions of the model's weights
+//! - [`refusal`]: the reasons for which the learner rejects a message or call
 //!
-//! Other modules serve every process: [`config`], [`token`], [`telemetry`], [`health`], [`listen`],
-//! [`connections`], [`descriptors`], [`stage`], [`shutdown`], [`backoff`], [`output`], [`program`].
+//! Settings: [`config`], [`invalid_value`], [`token`] and [`pem`]. Ports: [`listen`], [`connections`], [`descriptors`],
+//! [`http2`], [`health`] and [`reload`]. Observation: [`telemetry`] and [`stage`]. Processes: [`program`], [`output`],
+//! [`shutdown`] and [`backoff`]. Checksums: [`checksum`].
 
 pub mod backoff;
 pub mod checksum;

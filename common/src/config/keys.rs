@@ -163,8 +163,19 @@ pub(super) fn parse(key: &str, text: &str) -> Value {
         .unwrap_or(string)
 }
 
+/// Renamed keys, each with its new name. An old name stays in this list, so that its error names the new one.
+const RENAMED: &[(&str, &str)] = &[];
+
 /// Returns the remedy for an unknown key: the key that was probably meant, or the existing keys.
 pub(super) fn remedy(key: &str, known: &Table) -> String {
+    remedy_with(key, known, RENAMED)
+}
+
+/// As [`remedy`], with this list of renamed keys.
+fn remedy_with(key: &str, known: &Table, renamed: &[(&str, &str)]) -> String {
+    if let Some((_, new)) = renamed.iter().find(|(old, _)| *old == key) {
+        return format!("the key was renamed: set {new}");
+    }
     /// Lowest similarity of two words, from 0 to 1, that counts as a typing error.
     const ALIKE: f64 = 0.6;
     let alike = strsim::normalized_damerau_levenshtein;
@@ -286,5 +297,21 @@ mod tests {
         assert!(remedy("checkpoint.zzzzzzzz", &known).contains("interval_frames, keep"));
         assert!(remedy("zzzzzzzz.qqqqqqq", &known).contains("run, env, curriculum"));
         assert!(remedy("loss", &known).contains("section"));
+    }
+
+    #[test]
+    fn the_error_for_a_renamed_key_gives_the_new_name() {
+        let known = tree(&Config::default()).expect("a tree");
+        let renamed = [("learner.lag", "learner.max_policy_lag")];
+        let remedy = |key| remedy_with(key, &known, &renamed);
+        assert_eq!(
+            remedy("learner.lag"),
+            "the key was renamed: set learner.max_policy_lag"
+        );
+        assert!(!remedy("learner.lags").contains("renamed"));
+        for (old, new) in RENAMED {
+            assert!(get(&known, new).is_some(), "{new} is a key");
+            assert!(get(&known, old).is_none(), "{old} is no key any more");
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use hrm_proto::v1 as proto;
 
-use crate::checksum::{Checksum, FieldHasher};
+use crate::{
+    checksum::{Checksum, FieldHasher},
+    refusal::Refusal,
+};
 
 /// Sets the checksum of the answer to a handshake.
 pub fn seal_join(mut joined: proto::JoinResponse) -> proto::JoinResponse {
@@ -14,6 +17,22 @@ pub fn seal_join(mut joined: proto::JoinResponse) -> proto::JoinResponse {
 pub fn seal_unroll(mut message: proto::UnrollBatch) -> proto::UnrollBatch {
     message.checksum = unroll_checksum(&message).to_vec().into();
     message
+}
+
+/// Checks that an unroll arrived as it was sent.
+///
+/// # Errors
+///
+/// When its checksum is missing or of other content.
+pub(super) fn check(message: &proto::UnrollBatch) -> Result<(), Refusal> {
+    if message.checksum[..] == unroll_checksum(message) {
+        return Ok(());
+    }
+    let detail = match message.checksum.is_empty() {
+        true => "missing",
+        false => "does not match: the message was damaged in transit",
+    };
+    Err(Refusal::field("checksum", detail))
 }
 
 /// True when the checksum of the answer to a handshake matches.
@@ -36,7 +55,7 @@ fn join_checksum(joined: &proto::JoinResponse) -> Checksum {
 
 /// Returns the SHA-256 of an unroll without its checksum, in the order of the fields. Numbers are little-endian. Byte
 /// arrays and the list of versions follow their length (u64).
-pub(super) fn unroll_checksum(message: &proto::UnrollBatch) -> Checksum {
+fn unroll_checksum(message: &proto::UnrollBatch) -> Checksum {
     let mut hasher = FieldHasher::new()
         .fixed(message.session.to_le_bytes())
         .fixed(message.model_fingerprint.to_le_bytes())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    evaluation::{episodes, evaluate::HeldOut},
+    evaluation::{episodes, evaluate::HeldOut, figures},
     storage::{files::Draft, records::WalkBy},
 };
 use anyhow::Context as _;
@@ -99,7 +99,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
             .and_then(|()| out.commit())
             .context("--episodes-out")?;
     }
-    let evaluation = held_out.evaluation(args.policy, &walked, &oracle);
+    let evaluation = figures::evaluation(&held_out, args.policy, &walked, &oracle);
     if args.json {
         output::print_line(serde_json::to_string(&evaluation)?)?;
     } else {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   settings   flags and the layers of the configuration, checkpoints included
+//!   report     the result of a run
 //!   quote      words of commands that are printed to be pasted
 //! ```
 
@@ -13,6 +14,7 @@ mod forward;
 mod health;
 mod plot;
 mod quote;
+mod report;
 mod settings;
 mod study;
 mod train;

@@ -2,22 +2,18 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{
-    run::{
-        self, SERVE,
-        progress::{Progress, Screen},
-    },
-    storage::summary::Summary,
+use crate::run::{
+    self, SERVE,
+    progress::{Progress, Screen},
 };
 use clap::Args;
 use hrm_common::{
     config::{Effective, Override, Saved},
-    output::{self, OutputError},
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
 
-use super::settings::ConfigArgs;
+use super::{report, settings::ConfigArgs};
 
 /// Flags of `train` and `serve`.
 #[derive(Debug, Args)]
@@ -118,39 +114,8 @@ pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Resul
     // A task or thread that hangs must not prevent the end of the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let summary = result?;
-    Ok(report(&summary, &config.run.dir.display().to_string())?)
-}
-
-/// Prints the result and the next steps to standard output.
-fn report(summary: &Summary, run_dir: &str) -> Result<(), OutputError> {
-    // Uses the program name as it was called, so that users can paste the output.
-    let program = std::env::args_os().next();
-    let program = program.and_then(|program| program.into_string().ok());
-    let program = super::quote::word(program.as_deref().unwrap_or("hrm-learner"));
-    let checkpoint = super::quote::word(run_dir);
-    let Summary {
-        frames,
-        seconds,
-        updates,
-        ..
-    } = summary;
-    let minutes = seconds / 60.0;
-    if summary.evaluations.is_empty() {
-        return output::print_line(format_args!(
-            "Stopped and saved after {frames} frames ({minutes:.1} min).\n  \
-             continue      the same command with --resume\n  \
-             evaluate      {program} eval --checkpoint {checkpoint}"
-        ));
-    }
-    output::print_line(format_args!(
-        "Trained on {frames} frames in {minutes:.1} min ({:.0} frames/s, {updates} updates).",
-        *frames as f64 / seconds.max(1e-9)
-    ))?;
-    for evaluation in &summary.evaluations {
-        output::print_line(format_args!("{evaluation}."))?;
-    }
-    output::print_line(format_args!(
-        "Look at next:\n  {run_dir}/learning-curve.svg\n  \
-         {program} eval --checkpoint {checkpoint} --dump episodes.jsonl     every step, one episode per line"
-    ))
+    Ok(report::print(
+        &summary,
+        &config.run.dir.display().to_string(),
+    )?)
 }

@@ -20,10 +20,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::{
     evaluation::{
         dump::{self, DumpedStep},
-        figures::{path_ratio, wilson},
         walk::{self, Walker},
     },
-    storage::records::{Evaluation, VersusOracle, WalkBy},
+    storage::records::WalkBy,
 };
 
 /// Separates the seeds of evaluation from those of training.
@@ -97,34 +96,6 @@ impl HeldOut<'_> {
     /// Returns an error when the mazes are impossible.
     pub fn oracle(&self, stop: &AtomicBool) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         self.walk(WalkBy::Oracle, || None::<Hrm>, stop, None)
-    }
-
-    /// Returns the figures of a walk, paired with the oracle's by episode.
-    pub fn evaluation(
-        &self,
-        by: WalkBy,
-        walked: &[EpisodeSummary],
-        oracle: &[EpisodeSummary],
-    ) -> Evaluation {
-        let n = walked.len();
-        let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
-            walked.iter().map(value).sum::<f64>() / n.max(1) as f64
-        };
-        let successes = walked.iter().filter(|e| e.success).count();
-        Evaluation {
-            policy: by,
-            seed: Some(self.seed),
-            episodes: n,
-            success: mean(&|e| f64::from(u8::from(e.success))),
-            success_ci95: wilson(successes, n),
-            path_ratio: path_ratio(walked.iter()),
-            mean_length: mean(&|e| e.length.into()),
-            mean_return: mean(&|e| e.episode_return.into()),
-            versus_oracle: match by {
-                WalkBy::Oracle => None,
-                _ => VersusOracle::new(walked, oracle, self.env.max_steps),
-            },
-        }
     }
 
     /// Returns the group of episodes that begins with episode `first`.
@@ -250,6 +221,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::evaluation::figures::evaluation;
 
     fn walk(
         by: WalkBy,
@@ -334,7 +306,7 @@ mod tests {
         };
         let (walked_oracle, walked_random) = (walked(WalkBy::Oracle), walked(WalkBy::Random));
         let env = EnvConfig::four_rooms();
-        let of = |by, walked| held_out_episodes(&env, 50).evaluation(by, walked, &walked_oracle);
+        let of = |by, walked| evaluation(&held_out_episodes(&env, 50), by, walked, &walked_oracle);
         let oracle = of(WalkBy::Oracle, &walked_oracle);
         assert_eq!((oracle.success, oracle.episodes), (1.0, 50));
         assert!(oracle.path_ratio >= Some(1.0));

@@ -21,7 +21,10 @@ use hrm_common::{
 use tch::Device;
 
 use crate::{
-    evaluation::evaluate::{EvaluateError, HeldOut},
+    evaluation::{
+        evaluate::{EvaluateError, HeldOut},
+        figures,
+    },
     storage::records::{EvalRecord, WalkBy},
 };
 
@@ -178,7 +181,7 @@ impl GreedyEvaluation {
             frames: job.frames,
             seconds: job.seconds,
             updates: job.updates,
-            evaluation: held_out.evaluation(WalkBy::Greedy, &walked, oracle),
+            evaluation: figures::evaluation(&held_out, WalkBy::Greedy, &walked, oracle),
         }))
     }
 }
@@ -259,7 +262,7 @@ mod tests {
                 walked.expect("possible mazes").expect("nobody stops it")
             };
             let (walked, oracle) = (walk(WalkBy::Greedy), walk(WalkBy::Oracle));
-            let here = held_out.evaluation(WalkBy::Greedy, &walked, &oracle);
+            let here = figures::evaluation(&held_out, WalkBy::Greedy, &walked, &oracle);
             assert_eq!(done.evaluation, here);
             let versus = done.evaluation.versus_oracle.expect("both walked");
             assert!(versus.on_all.ratio >= 1.0, "{versus:?}");

@@ -2,6 +2,39 @@
 
 use hrm_common::env::EpisodeSummary;
 
+use crate::{
+    evaluation::evaluate::HeldOut,
+    storage::records::{Evaluation, VersusOracle, WalkBy},
+};
+
+/// Returns the figures of a walk, paired with the oracle's by episode.
+pub fn evaluation(
+    held_out: &HeldOut<'_>,
+    by: WalkBy,
+    walked: &[EpisodeSummary],
+    oracle: &[EpisodeSummary],
+) -> Evaluation {
+    let n = walked.len();
+    let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
+        walked.iter().map(value).sum::<f64>() / n.max(1) as f64
+    };
+    let successes = walked.iter().filter(|e| e.success).count();
+    Evaluation {
+        policy: by,
+        seed: Some(held_out.seed),
+        episodes: n,
+        success: mean(&|e| f64::from(u8::from(e.success))),
+        success_ci95: wilson(successes, n),
+        path_ratio: path_ratio(walked.iter()),
+        mean_length: mean(&|e| e.length.into()),
+        mean_return: mean(&|e| e.episode_return.into()),
+        versus_oracle: match by {
+            WalkBy::Oracle => None,
+            _ => VersusOracle::new(walked, oracle, held_out.env.max_steps),
+        },
+    }
+}
+
 /// Returns the 95% score interval of a proportion (Wilson 1927).
 pub(crate) fn wilson(successes: usize, n: usize) -> [f64; 2] {
     if n == 0 {

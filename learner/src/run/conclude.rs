@@ -18,6 +18,7 @@ use crate::{
         episodes,
         evaluate::HeldOut,
         evaluator::{self, GreedyEvaluation},
+        figures,
         owed::OwedEvaluations,
     },
     plot,
@@ -203,7 +204,8 @@ impl Finals {
             (WalkBy::Oracle, &oracle),
         ];
         Ok(Some(Self {
-            evaluations: walks.map(|(by, walked)| held_out.evaluation(by, walked, &oracle)),
+            evaluations: walks
+                .map(|(by, walked)| figures::evaluation(&held_out, by, walked, &oracle)),
             episodes: episodes::csv(&walks),
         }))
     }

@@ -101,12 +101,16 @@ pub(crate) struct ChosenDevice {
     pub reason: String,
     /// True when this is a CUDA libtorch but no GPU can be used: the user probably wanted one.
     falls_short: bool,
+    /// Its name in logs and metrics: `cpu`, or `cuda:0`.
+    pub label: String,
+    /// The number of update threads on it.
+    pub threads: usize,
 }
 
 impl ChosenDevice {
     /// Logs the choice and its reason: a warning when a CUDA libtorch remains unused.
     pub(crate) fn log(&self) {
-        let device = label(self.device);
+        let device = &self.label;
         if self.falls_short {
             tracing::warn!(device, reason = self.reason, "device chosen");
         } else {
@@ -125,6 +129,8 @@ pub(crate) fn choose(effective: &Effective) -> Result<ChosenDevice, DeviceError>
         device,
         reason,
         falls_short,
+        label: label(device),
+        threads: update_threads(&effective.config, device),
     };
     match effective.config.run.device {
         DeviceChoice::Cpu => Ok(choice(
@@ -159,7 +165,7 @@ pub(crate) fn choose(effective: &Effective) -> Result<ChosenDevice, DeviceError>
 }
 
 /// Returns the name of a device in logs and metrics: `cpu`, or `cuda:0` as in PyTorch.
-pub(crate) fn label(device: Device) -> String {
+fn label(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
         other => format!("{other:?}").to_lowercase(),
@@ -167,7 +173,7 @@ pub(crate) fn label(device: Device) -> String {
 }
 
 /// Returns the number of threads that share a minibatch on this device.
-pub(crate) fn update_threads(config: &Config, device: Device) -> usize {
+fn update_threads(config: &Config, device: Device) -> usize {
     match device {
         Device::Cpu => config.learner.resolved_threads(),
         _ => 1,

@@ -2,21 +2,26 @@
 //!
 //! ```text
 //!   device         finds the GPU
-//!   restored       opens the run's folder: a new run, or its newest checkpoint
+//!   restored       opens the run's folder: a new run, or its newest checkpoint; settings checks what changed since,
+//!                  evaluations opens the log and the owed evaluations
 //!   serving        binds the ports; local_actors joins actors of this process
-//!   trainer        trains on its own thread; training_clock counts its time, progress shows it
+//!   trainer        trains on its own thread; training_clock counts its time, progress shows it, tolerate counts
+//!                  files that cannot be written
 //!   running        waits for the end of training, drains actors and ports
 //!   conclude       final evaluations, summary.json, learning curve
 //! ```
 
 mod conclude;
 pub mod device;
+mod evaluations;
 mod local_actors;
 pub mod progress;
 mod restored;
 mod running;
 mod serving;
+mod settings;
 mod shared_library;
+mod tolerate;
 pub mod trainer;
 pub(crate) mod training_clock;
 
@@ -25,7 +30,7 @@ use std::{sync::Arc, time::Instant};
 use hrm_common::{config::Effective, shutdown::Shutdown, telemetry::names, wire::Expectation};
 use tokio::sync::watch;
 
-pub use self::{restored::SERVE, running::Running};
+pub use self::{running::Running, settings::SERVE};
 use crate::{
     admission::{
         queue::queue,
@@ -53,9 +58,9 @@ pub async fn start(
     shutdown: Shutdown,
 ) -> anyhow::Result<Running> {
     let config = &effective.config;
-    let choice = device::choose(effective)?;
-    choice.log();
-    let restored = Restored::open(effective, resume, choice.device)?;
+    let chosen = device::choose(effective)?;
+    chosen.log();
+    let restored = Restored::open(effective, resume, &chosen)?;
     let sessions = Arc::new(Sessions::new(
         config.run.seed,
         restored.sessions_joined,
@@ -83,7 +88,7 @@ pub async fn start(
     let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
 
     names::LEARNER_RUN_INFO
-        .with(effective.run_info(device::label(choice.device)))
+        .with(effective.run_info(chosen.label.clone()))
         .set(1.0);
     names::LEARNER_STARTS
         .get()
@@ -94,7 +99,7 @@ pub async fn start(
         stop,
         sessions.clone(),
         BatchLimits::new(config),
-        choice.device,
+        chosen.device,
     );
     let mut trainer = Trainer::new(
         config.clone(),
@@ -117,8 +122,8 @@ pub async fn start(
     });
     tracing::info!(
         address = %serving.address,
-        device = device::label(choice.device),
-        threads = device::update_threads(config, choice.device),
+        device = chosen.label,
+        threads = chosen.threads,
         local_actors = config.learner.local_actors,
         run_dir = %config.run.dir.display(),
         "training"

@@ -29,7 +29,8 @@ use crate::{
         conclude::FinishedTraining,
         local_actors::LocalActors,
         serving::Serving,
-        trainer::{End, TrainError, Trainer, tolerate},
+        tolerate::tolerate,
+        trainer::{End, TrainError, Trainer},
     },
     storage::summary::Summary,
 };

@@ -33,6 +33,7 @@ use crate::{
     run::{
         progress::{Progress, ProgressSnapshot},
         restored::Restored,
+        tolerate::tolerate,
         training_clock::TrainingClock,
     },
     storage::{
@@ -508,15 +509,6 @@ impl Trainer {
         }
         Ok(())
     }
-}
-
-/// Logs and counts a file that cannot be written, for example on a full disk; training continues. Returns false then.
-pub(crate) fn tolerate<E: std::fmt::Display>(file: RunFile, written: Result<(), E>) -> bool {
-    if let Err(error) = &written {
-        names::LEARNER_WRITE_FAILURES.with(file).increment(1);
-        tracing::error!(%error, file = file.as_str(), "cannot be written; training continues");
-    }
-    written.is_ok()
 }
 
 /// Returns the first multiple of `interval` after `frames`, or the largest value when `interval` is 0.

@@ -15,6 +15,7 @@ use std::{
     path::Path,
 };
 
+use hrm_common::telemetry::names;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::files;
@@ -66,13 +67,28 @@ pub(crate) struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// Opens the files of a run in `folder` that resumes from `checkpoint` frames. Records the frames trained beyond
-    /// the checkpoint as rolled back, and returns their number too.
+    /// Opens the files of a run in `folder` that resumes from `checkpoint` frames. Records, counts and logs the frames
+    /// trained beyond the checkpoint as rolled back.
     ///
     /// # Errors
     ///
     /// Returns an error of the file system.
-    pub(crate) fn open(folder: &Path, checkpoint: u64) -> io::Result<(Self, u64)> {
+    pub(crate) fn open(folder: &Path, checkpoint: u64) -> io::Result<Self> {
+        let (file, rolled_back) = Self::recover(folder, checkpoint)?;
+        names::LEARNER_FRAMES_ROLLED_BACK
+            .get()
+            .increment(rolled_back);
+        if rolled_back > 0 {
+            tracing::warn!(
+                frames = rolled_back,
+                "rolled back: these frames were trained on after the last checkpoint, and are trained again"
+            );
+        }
+        Ok(file)
+    }
+
+    /// Opens the files, and returns the number of rolled-back frames too.
+    fn recover(folder: &Path, checkpoint: u64) -> io::Result<(Self, u64)> {
         let mut options = OpenOptions::new();
         let options = options.create(true).read(true);
         let mut this = Self {
@@ -164,12 +180,12 @@ mod tests {
     #[test]
     fn what_a_killed_learner_had_trained_is_booked_when_the_run_goes_on() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (mut file, rolled_back) = LedgerFile::open(folder.path(), 0).expect("new");
+        let (mut file, rolled_back) = LedgerFile::recover(folder.path(), 0).expect("new");
         assert_eq!(rolled_back, 0);
         file.mark(100).expect("room");
         file.mark(1_000).expect("room");
         drop(file);
-        let (mut file, rolled_back) = LedgerFile::open(folder.path(), 600).expect("there");
+        let (mut file, rolled_back) = LedgerFile::recover(folder.path(), 600).expect("there");
         assert_eq!(rolled_back, 400);
         let expected = Entry::RolledBack {
             frames: 400,
@@ -180,7 +196,7 @@ mod tests {
         // Recorded once; an orderly end leaves nothing to record.
         file.mark(700).expect("room");
         drop(file);
-        let (_, rolled_back) = LedgerFile::open(folder.path(), 700).expect("there");
+        let (_, rolled_back) = LedgerFile::recover(folder.path(), 700).expect("there");
         assert_eq!((rolled_back, lines(folder.path()).len()), (0, 1));
     }
 
@@ -193,12 +209,12 @@ mod tests {
             trained: 2,
             checkpoint: 1,
         };
-        let (mut file, _) = LedgerFile::open(folder.path(), 0).expect("opened");
+        let (mut file, _) = LedgerFile::recover(folder.path(), 0).expect("opened");
         file.append(&entry).expect("written");
         let whole = fs::read_to_string(&path).expect("a ledger");
         // A power failure in the middle of a line.
         fs::write(&path, format!("{whole}{}", &whole[..whole.len() / 2])).expect("written");
-        let (mut file, _) = LedgerFile::open(folder.path(), 0).expect("opened");
+        let (mut file, _) = LedgerFile::recover(folder.path(), 0).expect("opened");
         file.append(&entry).expect("written");
         assert_eq!(
             fs::read_to_string(&path).expect("a ledger"),

@@ -167,40 +167,45 @@ impl RunDir {
             },
             None => Identity::begin(),
         };
-        let this = Self {
+        Ok(Self {
             path: path.to_owned(),
             identity,
             _lock: lock,
-        };
-        this.write_identity()?;
-        Ok(this)
+        })
     }
 
-    /// Takes the run's identity from its checkpoint, if `run.json` was lost or is older.
+    /// Begins a start of the run: writes `run.json` and `config.toml`. This must precede all publishing, because a
+    /// published version must never be published again. The identity comes from the checkpoint, if `run.json` was lost
+    /// or is older.
     ///
     /// # Errors
     ///
     /// Returns an error of the file system.
-    pub(crate) fn go_on_from(&mut self, state: &RunState) -> Result<(), RunDirError> {
-        if self.identity.restarts > state.restarts {
-            return Ok(());
+    pub(crate) fn begin(
+        &mut self,
+        checkpoint: Option<&RunState>,
+        config: &str,
+    ) -> Result<(), RunDirError> {
+        if let Some(state) = checkpoint
+            && self.identity.restarts <= state.restarts
+        {
+            self.identity = Identity {
+                run_id: state.run_id.clone(),
+                restarts: state.restarts + 1,
+            };
         }
-        self.identity = Identity {
-            run_id: state.run_id.clone(),
-            restarts: state.restarts + 1,
-        };
-        self.write_identity()
-    }
-
-    /// Writes `run.json`. This must precede all publishing, because a published version must never be published again.
-    fn write_identity(&self) -> Result<(), RunDirError> {
         let path = self.file("run.json");
-        match serde_json::to_vec(&self.identity) {
-            Ok(json) => {
-                files::write(&path, json).map_err(|reason| RunDirError::Io { path, reason })
-            }
-            Err(reason) => Err(RunDirError::Identity { path, reason }),
+        let identity = match serde_json::to_vec(&self.identity) {
+            Ok(json) => json,
+            Err(reason) => return Err(RunDirError::Identity { path, reason }),
+        };
+        for (path, content) in [
+            (path, identity),
+            (self.file("config.toml"), config.as_bytes().to_vec()),
+        ] {
+            files::write(&path, content).map_err(|reason| RunDirError::Io { path, reason })?;
         }
+        Ok(())
     }
 
     /// Returns the path of the folder.
@@ -236,7 +241,11 @@ mod tests {
     fn versions_never_repeat_over_restarts() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("runs/new");
-        let open = |resume| RunDir::open(&dir, resume).expect("free").identity;
+        let open = |resume| {
+            let mut run = RunDir::open(&dir, resume).expect("free");
+            run.begin(None, "").expect("room");
+            run.identity
+        };
         let first = open(false);
         assert_eq!((first.restarts, first.version_base()), (0, 0));
         // The run was killed before its first checkpoint. It begins again, but its published versions still exist.
@@ -270,7 +279,8 @@ mod tests {
     #[test]
     fn one_process_at_a_time() {
         let folder = tempfile::tempdir().expect("a folder");
-        let first = RunDir::open(folder.path(), false).expect("free");
+        let mut first = RunDir::open(folder.path(), false).expect("free");
+        first.begin(None, "").expect("room");
         let second = RunDir::open(folder.path(), false).expect_err("in use");
         assert!(matches!(second, RunDirError::Locked(_)));
         assert!(second.to_string().contains("--run-dir"), "{second}");

@@ -199,12 +199,12 @@ fn configuration(path: &Path) -> anyhow::Result<Effective> {
 }
 
 fn machine(effective: &Effective, identity: &Identity) -> anyhow::Result<Machine> {
-    let device = device::choose(effective)?.device;
+    let device = device::choose(effective)?;
     Ok(Machine {
         cpu: cpu().unwrap_or_else(|_| "unknown".to_owned()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
-        threads: device::update_threads(&effective.config, device),
-        device: format!("{device:?}"),
+        threads: device.threads,
+        device: format!("{:?}", device.device),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         restarts: identity.restarts,
     })

@@ -117,6 +117,31 @@ fn fields(sources: &str, name: &str) -> BTreeMap<String, (String, String)> {
     found
 }
 
+/// The values of an enum as they are written in a file, or nothing where the type is no enum.
+fn values(sources: &str, kind: &str) -> String {
+    let start = format!("pub enum {kind} {{\n");
+    let Some(body) = sources.split(&start).nth(1) else {
+        return String::new();
+    };
+    let body = body.split("\n}\n").next().expect("its end");
+    let lines = body.lines().map(|line| line.trim().trim_end_matches(','));
+    let names = lines.filter(|line| !line.is_empty() && line.chars().all(char::is_alphanumeric));
+    let kebab = |name: &str| {
+        let mut text = String::new();
+        for letter in name.chars() {
+            if letter.is_uppercase() && !text.is_empty() {
+                text.push('-');
+            }
+            text.extend(letter.to_lowercase());
+        }
+        format!("`\"{text}\"`")
+    };
+    format!(
+        " Values: {}.",
+        names.map(kebab).collect::<Vec<_>>().join(", ")
+    )
+}
+
 #[test]
 fn every_key_is_in_the_reference() {
     let sources = sources();
@@ -135,12 +160,13 @@ fn every_key_is_in_the_reference() {
                 &format!("\n## [{section}]\n\n{said}\n\n| key | default | meaning |\n|-|-|-|\n");
         } else if let Some((key, rest)) = line.split_once(" = ") {
             let default = rest.split("  #").next().unwrap_or(rest).trim();
-            let said = match key {
-                "preset" => &sections["preset"].1,
-                key => &of_section.get(key).unwrap_or_else(|| panic!("{key}")).1,
+            let (kind, said) = match key {
+                "preset" => &sections["preset"],
+                key => of_section.get(key).unwrap_or_else(|| panic!("{key}")),
             };
             assert!(!said.is_empty(), "{key} has no documentation");
-            text += &format!("| `{key}` | `{default}` | {said} |\n");
+            let values = values(&sources, kind);
+            text += &format!("| `{key}` | `{default}` | {said}{values} |\n");
         }
     }
     hold("configuration.md", &text);

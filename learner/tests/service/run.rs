@@ -14,7 +14,7 @@ use hrm_common::{
 };
 use hrm_learner::{
     admission::sessions::{Peer, Sessions},
-    evaluation::{evaluate::HeldOut, owed},
+    evaluation::{evaluate::HeldOut, figures::evaluation, owed},
     storage::{
         checkpoint::Checkpoint,
         checkpoint_folder, metrics_log,
@@ -442,7 +442,7 @@ fn greedy(checkpoint: &Checkpoint, config: &Config) -> Evaluation {
         walked.expect("possible mazes").expect("nobody stops it")
     };
     let (walked, oracle) = (walk(WalkBy::Greedy), walk(WalkBy::Oracle));
-    held_out.evaluation(WalkBy::Greedy, &walked, &oracle)
+    evaluation(&held_out, WalkBy::Greedy, &walked, &oracle)
 }
 
 #[tokio::test(flavor = "multi_thread")]

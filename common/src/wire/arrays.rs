@@ -1,0 +1,138 @@
+//! The arrays of an unroll: every length, then every value.
+
+use hrm_proto::v1 as proto;
+
+use super::expectation::{Expectation, MAX_CARRY, MAX_LOGIT};
+use crate::{
+    env::{ACTIONS, VOCABULARY, flag, token},
+    model::Dtype,
+    refusal::Refusal,
+    trajectory::floats,
+};
+
+/// Checks all arrays of bytes. Returns the dtype of the carry.
+///
+/// # Errors
+///
+/// The first invalid field: lengths come before values.
+pub(super) fn check(
+    message: &proto::UnrollBatch,
+    expected: &Expectation,
+) -> Result<Dtype, Refusal> {
+    let carry_dtype = check_lengths(message, expected)?;
+    let size = expected.shape.tokens;
+    check_observations("tokens", &message.tokens, size)?;
+    check_observations("final_tokens", &message.final_tokens, size)?;
+    if let Some(action) = message.actions.iter().find(|&&a| usize::from(a) >= ACTIONS) {
+        let detail = format!("{action} is not one of the {ACTIONS} moves");
+        return Err(Refusal::field("actions", detail));
+    }
+    let (rewards, logits) = (floats(&message.rewards), floats(&message.behaviour_logits));
+    // One of the two is empty.
+    let (single, half): (&[u8], &[u8]) = match carry_dtype {
+        Dtype::F32 => (&message.carry, &[]),
+        Dtype::Bf16 => (&[], &message.carry),
+    };
+    let half = half
+        .chunks_exact(2)
+        .map(|bytes| half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32());
+    let carry = floats(single).chain(half);
+    check_bound("rewards", rewards, 1.0)?;
+    check_bound("behaviour_logits", logits, MAX_LOGIT)?;
+    check_bound("carry", carry, MAX_CARRY)?;
+    Ok(carry_dtype)
+}
+
+/// Checks the length of each array, and the flags, which the length of `final_tokens` depends on. Returns the dtype of the
+/// carry.
+fn check_lengths(message: &proto::UnrollBatch, expected: &Expectation) -> Result<Dtype, Refusal> {
+    let shape = &expected.shape;
+    let frames = shape.frames();
+    let observations = (frames + shape.envs) * shape.tokens;
+    check_length("tokens", &message.tokens, observations)?;
+    check_length("actions", &message.actions, frames)?;
+    check_length("rewards", &message.rewards, frames * 4)?;
+    let logits = frames * ACTIONS * 4;
+    check_length("behaviour_logits", &message.behaviour_logits, logits)?;
+    check_length("flags", &message.flags, frames)?;
+    if let Some(flags) = message.flags.iter().find(|&&f| f > flag::TRUNCATED) {
+        let detail = format!("{flags:#04x} is not one of 0, 1 and 2");
+        return Err(Refusal::field("flags", detail));
+    }
+    let is_truncated = |flags: &&u8| **flags == flag::TRUNCATED;
+    let truncated = message.flags.iter().filter(is_truncated).count();
+    check_length(
+        "final_tokens",
+        &message.final_tokens,
+        truncated * shape.tokens,
+    )?;
+
+    let dtype = match proto::CarryDtype::try_from(message.carry_dtype) {
+        Ok(proto::CarryDtype::F32) => Dtype::F32,
+        Ok(proto::CarryDtype::Bf16) => Dtype::Bf16,
+        Ok(proto::CarryDtype::Unspecified) | Err(_) => {
+            let detail = format!("{} is unknown", message.carry_dtype);
+            return Err(Refusal::field("carry_dtype", detail));
+        }
+    };
+    if dtype != expected.carry_dtype {
+        let detail = format!("{dtype:?}, but this run uses {:?}", expected.carry_dtype);
+        return Err(Refusal::field("carry_dtype", detail));
+    }
+    let carry = shape.envs * shape.carry * dtype.size();
+    check_length("carry", &message.carry, carry)?;
+    Ok(dtype)
+}
+
+/// Checks that each number is finite and of magnitude `bound` at most.
+fn check_bound(
+    field: &'static str,
+    mut numbers: impl Iterator<Item = f32>,
+    bound: f32,
+) -> Result<(), Refusal> {
+    match numbers.find(|number| !(-bound..=bound).contains(number)) {
+        Some(number) => Err(Refusal::field(
+            field,
+            format!("{number} is not a finite number of magnitude at most {bound}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_length(field: &'static str, bytes: &[u8], expected: usize) -> Result<(), Refusal> {
+    if bytes.len() == expected {
+        Ok(())
+    } else {
+        Err(Refusal::field(
+            field,
+            format!("{} bytes, expected {expected}", bytes.len()),
+        ))
+    }
+}
+
+/// Checks that every observation has known tokens only, exactly one agent, and at most one goal.
+fn check_observations(field: &'static str, tokens: &[u8], size: usize) -> Result<(), Refusal> {
+    for (index, observation) in tokens.chunks_exact(size).enumerate() {
+        let (mut agents, mut goals, mut unknown) = (0_u32, 0_u32, 0_u32);
+        for &t in observation {
+            agents += u32::from(t == token::AGENT);
+            goals += u32::from(t == token::GOAL);
+            unknown += u32::from(usize::from(t) >= VOCABULARY);
+        }
+        if unknown > 0 {
+            return Err(Refusal::field(
+                field,
+                format!(
+                    "observation {index} holds {unknown} codes outside the vocabulary of {VOCABULARY}"
+                ),
+            ));
+        }
+        if agents != 1 || goals > 1 {
+            return Err(Refusal::field(
+                field,
+                format!("observation {index} holds {agents} agents and {goals} goals"),
+            ));
+        }
+    }
+    Ok(())
+}

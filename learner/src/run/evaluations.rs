@@ -1,0 +1,51 @@
+//! The evaluations of a run: its log, the owed ones, and the thread that makes them.
+
+use hrm_common::{config::Config, telemetry::names};
+
+use crate::{
+    evaluation::{
+        evaluator::{self, Evaluator},
+        owed::OwedEvaluations,
+    },
+    storage::{
+        metrics_log::{self, MetricsLog},
+        records::Record,
+        run_dir::RunDir,
+    },
+};
+
+/// Opens `metrics.jsonl` of a run at `frames`, and starts the evaluator with the owed evaluations.
+pub(super) fn open(
+    config: &Config,
+    run_dir: &RunDir,
+    frames: u64,
+) -> anyhow::Result<(MetricsLog, OwedEvaluations, Evaluator)> {
+    let path = run_dir.file("metrics.jsonl");
+    let metrics = MetricsLog::open(&path, frames)?;
+    let records = metrics_log::read(&path)?;
+    set_gauges(&records);
+    let (owed, jobs) = OwedEvaluations::open(run_dir.path(), frames, &records)?;
+    if !jobs.is_empty() {
+        tracing::info!(
+            evaluations = jobs.len(),
+            "making the evaluations that an earlier start did not finish"
+        );
+    }
+    Ok((metrics, owed, Evaluator::start(config, jobs)?))
+}
+
+/// Sets the gauges to the last values in a run's log. It leaves out losses and episode figures: they describe a batch
+/// and a window that ended with the process.
+fn set_gauges(records: &[Record]) {
+    let newest = |record: &&Record| record.frames();
+    let (train, eval) = (
+        records.iter().filter(|r| matches!(r, Record::Train(_))),
+        records.iter().filter(|r| matches!(r, Record::Eval(_))),
+    );
+    if let Some(Record::Train(record)) = train.max_by_key(newest) {
+        names::LEARNER_LEARNING_RATE.get().set(record.learning_rate);
+    }
+    if let Some(Record::Eval(record)) = eval.max_by_key(newest) {
+        evaluator::set_gauges(record);
+    }
+}

@@ -37,9 +37,10 @@ pub(super) fn check(
         .chunks_exact(2)
         .map(|bytes| half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32());
     let carry = floats(single).chain(half);
-    check_bound("rewards", rewards, 1.0)?;
-    check_bound("behaviour_logits", logits, MAX_LOGIT)?;
-    check_bound("carry", carry, MAX_CARRY)?;
+    let too_large = |bound| format!("is not a finite number of magnitude at most {bound}");
+    check_bound("rewards", rewards, 1.0, "is outside [-1, 1]")?;
+    check_bound("behaviour_logits", logits, MAX_LOGIT, &too_large(MAX_LOGIT))?;
+    check_bound("carry", carry, MAX_CARRY, &too_large(MAX_CARRY))?;
     Ok(carry_dtype)
 }
 
@@ -84,17 +85,15 @@ fn check_lengths(message: &proto::UnrollBatch, expected: &Expectation) -> Result
     Ok(dtype)
 }
 
-/// Checks that each number is finite and of magnitude `bound` at most.
+/// Checks that each number is finite and of magnitude `bound` at most. `fault` says what else it is.
 fn check_bound(
     field: &'static str,
     mut numbers: impl Iterator<Item = f32>,
     bound: f32,
+    fault: &str,
 ) -> Result<(), Refusal> {
     match numbers.find(|number| !(-bound..=bound).contains(number)) {
-        Some(number) => Err(Refusal::field(
-            field,
-            format!("{number} is not a finite number of magnitude at most {bound}"),
-        )),
+        Some(number) => Err(Refusal::field(field, format!("{number} {fault}"))),
         None => Ok(()),
     }
 }

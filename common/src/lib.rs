@@ -1,6 +1,6 @@
 //! The code that actors and the learner share, in the order of the data's path:
 //!
-//! - [`env`]: the mazes, pure, seeded and without I/O, and a vectorised environment of them
+//! - [`env`](mod@env): the mazes, pure, seeded and without I/O, and a vectorised environment of them
 //! - [`model`]: HRM in tch: blocks, H and L modules, carry, heads, presets
 //! - [`policy`]: acting: one batched decision, actions, the carry of each environment
 //! - [`trajectory`]: an unroll: T ticks of N environments

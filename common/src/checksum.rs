@@ -41,9 +41,9 @@ pub fn digest(bytes: &[u8]) -> Checksum {
     Sha256::digest(bytes).into()
 }
 
-/// Returns a checksum in hexadecimal.
-pub fn hex(checksum: &Checksum) -> String {
-    checksum.map(|byte| format!("{byte:02x}")).concat()
+/// Returns 32 bytes, such as a checksum, in hexadecimal.
+pub fn hex(bytes: &[u8; 32]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).concat()
 }
 
 #[cfg(test)]

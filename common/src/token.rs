@@ -6,9 +6,10 @@
 
 use std::{fmt, path::Path};
 
-use sha2::{Digest, Sha256};
-
-use crate::config::{FileError, read_file};
+use crate::{
+    checksum::{self, Checksum},
+    config::{FileError, read_file},
+};
 
 /// Shortest valid token, in characters: 128 bits in base64 take 22.
 const MIN_LENGTH: usize = 22;
@@ -28,11 +29,7 @@ impl fmt::Debug for Token {
 impl Token {
     /// Returns a new token: 256 bits from the operating system, in hexadecimal.
     pub fn random() -> Self {
-        Self(
-            rand::random::<[u8; 32]>()
-                .map(|b| format!("{b:02x}"))
-                .concat(),
-        )
+        Self(checksum::hex(&rand::random()))
     }
 
     /// Returns the secret text. The caller must not print or log it.
@@ -41,14 +38,9 @@ impl Token {
     }
 
     /// Returns the SHA-256 that the learner stores and compares instead of the token.
-    pub fn digest(&self) -> [u8; 32] {
-        digest(self.0.as_bytes())
+    pub fn digest(&self) -> Checksum {
+        checksum::digest(self.0.as_bytes())
     }
-}
-
-/// Returns the SHA-256 of a possible token.
-pub fn digest(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
 }
 
 /// Reads all tokens of the file at `path`, which `key` of the configuration names.
@@ -132,6 +124,6 @@ mod tests {
         assert_eq!(format!("{token:?}"), "Token(..)");
         assert_eq!(token.reveal().len(), 64);
         assert_ne!(token, Token::random());
-        assert_eq!(token.digest(), digest(token.reveal().as_bytes()));
+        assert_eq!(token.digest(), checksum::digest(token.reveal().as_bytes()));
     }
 }

@@ -18,6 +18,7 @@ use axum::{
     response::Response,
 };
 use hrm_common::{
+    checksum::{self, Checksum},
     config::{FileError, LearnerConfig},
     refusal::Refusal,
     reload::{Refresh, Reloaded},
@@ -84,7 +85,7 @@ impl Call {
 
 /// The caller, identified by the digest of its token, if it sent one.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Caller(Option<Digest>);
+pub struct Caller(Option<Checksum>);
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,7 +141,7 @@ impl Access {
 
     /// Checks whether the headers allow a call, and returns the caller.
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
-        let caller = Caller(bearer(headers).map(token::digest));
+        let caller = Caller(bearer(headers).map(checksum::digest));
         match Call::from_path(path).needed() {
             Some(needed) => self.let_in(&caller, needed).map(|()| caller),
             None => Ok(caller),
@@ -216,11 +217,8 @@ pub(crate) async fn guard(
     }
 }
 
-/// Digests of the tokens in a reloadable file.
-type TokenFile = Arc<Reloaded<Vec<Digest>>>;
-
-/// SHA-256 of a token. The learner keeps and compares digests, not tokens.
-type Digest = [u8; 32];
+/// SHA-256 of the tokens in a reloadable file. The learner keeps and compares digests, not tokens.
+type TokenFile = Arc<Reloaded<Vec<Checksum>>>;
 
 fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
     let file = path.to_owned();
@@ -231,7 +229,7 @@ fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
 }
 
 /// Returns true when a token with this digest is in the file. The time taken does not depend on the match.
-fn contains(file: &TokenFile, digest: &Digest) -> bool {
+fn contains(file: &TokenFile, digest: &Checksum) -> bool {
     let nowhere = Choice::from(0);
     let known = file.get();
     known

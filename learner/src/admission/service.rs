@@ -80,7 +80,7 @@ pub struct LearnerService {
     /// The admission checks, shared by all uploads.
     pub admission: Admission,
     /// The progress of the run.
-    pub position: Arc<RunCounters>,
+    pub counters: Arc<RunCounters>,
 }
 
 #[tonic::async_trait]
@@ -207,8 +207,8 @@ impl Learner for LearnerService {
         Ok(Response::new(StatusResponse {
             run_id: self.run_id.clone(),
             version,
-            updates: self.position.updates.load(Ordering::Relaxed),
-            frames: self.position.frames.load(Ordering::Relaxed),
+            updates: self.counters.updates.load(Ordering::Relaxed),
+            frames: self.counters.frames.load(Ordering::Relaxed),
             sessions: self.admission.sessions.len() as u32,
             queued_unrolls: self.admission.queue.len() as u32,
             curriculum_distance,

@@ -43,17 +43,20 @@ impl PathRollout {
         if steps == 0 {
             return Some(rollouts);
         }
-        let mazes: Vec<Numbered> = mazes.into_iter().enumerate().map(Numbered).collect();
+        let mazes = mazes.into_iter().enumerate();
+        let mazes = mazes
+            .map(|(index, maze)| Numbered { index, maze })
+            .collect();
         let mut walker = GreedyWalker::new(network, carry, |_: &[Numbered], _: &_, _: &_| {});
         let whole = walk::side_by_side(
             &mut walker,
             mazes,
             stop,
-            |_, _, Numbered((index, mut maze)), action| {
-                let rollout = &mut rollouts[index];
-                let walks_on = rollout.follow(&mut maze, action);
+            |_, _, mut numbered: Numbered, action| {
+                let rollout = &mut rollouts[numbered.index];
+                let walks_on = rollout.follow(&mut numbered.maze, action);
                 let left = rollout.moves.len() < steps as usize;
-                (walks_on && left).then_some(Numbered((index, maze)))
+                (walks_on && left).then_some(numbered)
             },
         );
         whole.then_some(rollouts)
@@ -85,11 +88,14 @@ impl PathRollout {
 }
 
 /// A maze and its index among those that are walked.
-struct Numbered((usize, Maze));
+struct Numbered {
+    index: usize,
+    maze: Maze,
+}
 
 impl AsRef<Maze> for Numbered {
     fn as_ref(&self) -> &Maze {
-        &self.0.1
+        &self.maze
     }
 }
 

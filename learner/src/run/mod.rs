@@ -66,7 +66,7 @@ pub async fn start(
         restored.sessions_joined,
         config.learner.max_sessions,
     ));
-    let position = Arc::new(RunCounters::new(restored.frames, restored.updater.tried));
+    let counters = Arc::new(RunCounters::new(restored.frames, restored.updater.tried));
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
     let (newest_tx, newest) = watch::channel(restored.weights());
     let door = Door::new(&config.learner, server::max_connections(&config.learner)?)?;
@@ -83,7 +83,7 @@ pub async fn start(
             patience: config.learner.session_timeout(),
             synchronous: config.rollout.synchronous,
         },
-        position: position.clone(),
+        counters: counters.clone(),
     };
     let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
 
@@ -107,7 +107,7 @@ pub async fn start(
         batcher,
         newest_tx,
         sessions.clone(),
-        position,
+        counters,
         progress,
     );
     let trainer = tokio::task::spawn_blocking(move || (trainer.run(), trainer));

@@ -108,7 +108,7 @@ pub struct Trainer {
     /// The sessions; checkpoints hold their count.
     sessions: Arc<Sessions>,
     /// The run's progress, for `Status` calls.
-    position: Arc<RunCounters>,
+    counters: Arc<RunCounters>,
     evaluator: Evaluator,
     /// Keeps the weights of requested evaluations until their results are recorded.
     owed: OwedEvaluations,
@@ -142,7 +142,7 @@ impl Trainer {
         batcher: Batcher,
         newest: watch::Sender<Weights>,
         sessions: Arc<Sessions>,
-        position: Arc<RunCounters>,
+        counters: Arc<RunCounters>,
         progress: Progress,
     ) -> Self {
         names::LEARNER_RUN_COMPLETE.get().set(0.0);
@@ -164,7 +164,7 @@ impl Trainer {
             newest,
             run_dir: restored.run_dir,
             sessions,
-            position,
+            counters,
             evaluator: restored.evaluator,
             owed: restored.owed,
             curriculum: restored.curriculum,
@@ -341,8 +341,8 @@ impl Trainer {
             self.curriculum.max_distance(),
             run_complete,
         ));
-        self.position.frames.store(self.frames, Ordering::Relaxed);
-        self.position
+        self.counters.frames.store(self.frames, Ordering::Relaxed);
+        self.counters
             .updates
             .store(self.updater.tried, Ordering::Relaxed);
     }

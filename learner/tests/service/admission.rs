@@ -52,7 +52,7 @@ struct Trainer {
     sessions: Arc<Sessions>,
     newest: watch::Sender<Weights>,
     queue: QueueReceiver,
-    position: Arc<RunCounters>,
+    counters: Arc<RunCounters>,
 }
 
 fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
@@ -63,7 +63,7 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
     let sessions = Arc::new(Sessions::new(config.run.seed, 0, 8));
     let (queue_tx, queue) = queue(CAPACITY);
     let (newest_tx, newest) = watch::channel(version_of(&model, 1));
-    let position = Arc::new(RunCounters::new(32, 2));
+    let counters = Arc::new(RunCounters::new(32, 2));
     let service = LearnerService {
         run_id: "run".into(),
         spec: config.spec().to_json().expect("JSON"),
@@ -76,7 +76,7 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
             patience,
             synchronous,
         },
-        position: position.clone(),
+        counters: counters.clone(),
     };
     let trainer = Trainer {
         config,
@@ -84,7 +84,7 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
         sessions,
         newest: newest_tx,
         queue,
-        position,
+        counters,
     };
     (service, trainer)
 }
@@ -767,7 +767,7 @@ async fn the_status_says_how_far_the_run_is() {
         .await
         .expect("open");
     ack(&mut acks, |ack| ack.unrolls_admitted == 1).await;
-    trainer.position.frames.store(64, Ordering::Relaxed);
+    trainer.counters.frames.store(64, Ordering::Relaxed);
     trainer.newest.send_replace(version_of(&trainer.model, 4));
     let expected = StatusResponse {
         run_id: "run".into(),

@@ -5,8 +5,9 @@
 //!   restored       opens the run's folder: a new run, or its newest checkpoint; settings checks what changed since,
 //!                  evaluations opens the log and the owed evaluations
 //!   serving        binds the ports; local_actors joins actors of this process
-//!   trainer        trains on its own thread; training_clock counts its time, progress shows it, tolerate counts
-//!                  files that cannot be written
+//!   trainer        trains on its own thread; training_clock counts its time, frame_mark says when an evaluation or
+//!                  a checkpoint is due, reporter reports on each batch to metrics, metrics.jsonl and progress,
+//!                  tolerate counts files that cannot be written
 //!   running        waits for the end of training, drains actors and ports
 //!   conclude       final evaluations, summary.json, learning curve
 //! ```
@@ -14,8 +15,10 @@
 mod conclude;
 pub mod device;
 mod evaluations;
+mod frame_mark;
 mod local_actors;
 pub mod progress;
+mod reporter;
 mod restored;
 mod running;
 mod serving;

@@ -29,7 +29,7 @@ use crate::{
         conclude::FinishedTraining,
         local_actors::LocalActors,
         serving::Serving,
-        tolerate::tolerate,
+        tolerate::Tolerate as _,
         trainer::{End, TrainError, Trainer},
     },
     storage::summary::Summary,
@@ -90,7 +90,8 @@ impl Running {
             self.serving.close(deadline).await;
         }
         for session in self.sessions.take_all() {
-            tolerate(RunFile::Ledger, finished.ledger.append(&session.entry()));
+            let written = finished.ledger.append(&session.entry());
+            written.tolerate(RunFile::Ledger);
         }
         let end = result?;
         let config = self.config.clone();

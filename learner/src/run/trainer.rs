@@ -18,7 +18,7 @@ use hrm_common::{
     env::DistanceCurriculum,
     model::state,
     stage::{LearnerStage, StageClock},
-    telemetry::names::{self, Clip, DropReason, LossTerm, RunFile},
+    telemetry::names::{self, DropReason, RunFile},
     weights::Weights,
 };
 use thiserror::Error;
@@ -31,9 +31,11 @@ use crate::{
         owed::OwedEvaluations,
     },
     run::{
-        progress::{Progress, ProgressSnapshot},
+        frame_mark::FrameMark,
+        progress::Progress,
+        reporter::{Reporter, RunPosition},
         restored::Restored,
-        tolerate::tolerate,
+        tolerate::Tolerate as _,
         training_clock::TrainingClock,
     },
     storage::{
@@ -41,16 +43,15 @@ use crate::{
         checkpoint_folder,
         ledger_file::LedgerFile,
         metrics_log::MetricsLog,
-        records::{Record, TrainRecord},
+        records::Record,
         run_dir::RunDir,
         summary,
     },
     training::{
-        batch::Batch,
         batcher::{Batcher, Next},
         cohorts::Cohorts,
         episode_window::EpisodeWindow,
-        update::{UpdateReport, Updater},
+        update::Updater,
     },
 };
 
@@ -117,21 +118,11 @@ pub struct Trainer {
     pub(super) metrics: MetricsLog,
     /// `ledger.jsonl`.
     pub(super) ledger: LedgerFile,
-    progress: Progress,
+    reporter: Reporter,
     /// Environment steps trained on.
     pub(super) frames: u64,
     /// The run's training time.
     pub(super) time: TrainingClock,
-}
-
-/// Counts since the last line of `metrics.jsonl`.
-#[derive(Debug)]
-struct Interval {
-    began: Instant,
-    frames: u64,
-    updates: u64,
-    lags: u64,
-    unrolls: u64,
 }
 
 impl Trainer {
@@ -156,6 +147,7 @@ impl Trainer {
         names::LEARNER_CURRICULUM_DISTANCE
             .get()
             .set(f64::from(restored.curriculum.max_distance()));
+        let reporter = Reporter::new(&config, progress, restored.frames, restored.updater.tried);
         Self {
             config,
             saved_config: restored.saved_config,
@@ -170,7 +162,7 @@ impl Trainer {
             curriculum: restored.curriculum,
             metrics: restored.metrics,
             ledger: restored.ledger,
-            progress,
+            reporter,
             frames: restored.frames,
             time: TrainingClock::new(restored.seconds),
         }
@@ -188,11 +180,10 @@ impl Trainer {
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
         let mut window = EpisodeWindow::default();
         let mut cohorts = Cohorts::new(self.config.env.max_steps);
-        let mut interval = self.interval();
         let mut not_finite = 0;
-        let mut next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
         let mut withdrawn = false;
-        let mut next_eval = next_mark(self.frames, self.config.eval.interval_frames);
+        let mut evaluation = FrameMark::new(self.frames, self.config.eval.interval_frames);
+        let mut checkpoint = FrameMark::new(self.frames, self.config.checkpoint.interval_frames);
         let end = loop {
             if let Some(end) = self.finished() {
                 break end;
@@ -213,7 +204,7 @@ impl Trainer {
             self.time.observe(Instant::now(), true);
             if !withdrawn {
                 // From here the run exceeds the result that an earlier start may have written.
-                withdrawn = tolerate(RunFile::Evaluation, summary::withdraw(self.run_dir.path()));
+                withdrawn = summary::withdraw(self.run_dir.path()).tolerate(RunFile::Evaluation);
             }
             let report = self.updater.update(&batch, self.done(), &mut clock);
             // First, because skipped updates may end training below.
@@ -250,30 +241,17 @@ impl Trainer {
             // Publishes even without an update: a synchronous actor waits for a newer version.
             self.publish(false);
             self.time.batch(Instant::now());
-            tolerate(RunFile::Ledger, self.ledger.mark(self.frames));
-            self.measure(&batch, &report);
-            interval.lags += batch.lags.iter().sum::<u64>();
-            interval.unrolls += batch.lags.len() as u64;
-
-            let every = Duration::from_secs(self.config.telemetry.log_interval_seconds);
-            let due = interval.began.elapsed() >= every;
-            let snapshot = self.snapshot(&window, &interval, &report);
-            self.progress.update(&snapshot);
-            if due {
-                let record = Record::Train(self.record(&snapshot, &window, &report));
-                tolerate(RunFile::Metrics, self.metrics.append(&record));
-                interval = self.interval();
-            }
-            if self.frames >= next_eval {
-                next_eval = next_mark(self.frames, self.config.eval.interval_frames);
+            self.ledger.mark(self.frames).tolerate(RunFile::Ledger);
+            let position = self.position();
+            self.reporter
+                .report(position, &batch, &report, &window, &mut self.metrics);
+            if evaluation.reached(self.frames) {
                 self.request_evaluation();
             }
-            if self.frames >= next_checkpoint {
-                next_checkpoint = next_mark(self.frames, self.config.checkpoint.interval_frames);
+            if checkpoint.reached(self.frames) {
                 clock.enter(LearnerStage::Checkpoint);
-                if !tolerate(RunFile::Checkpoint, self.save()) {
-                    let sooner = self.config.checkpoint.interval_frames / RETRIES_AN_INTERVAL;
-                    next_checkpoint = next_mark(self.frames, sooner.max(1));
+                if !self.save().tolerate(RunFile::Checkpoint) {
+                    checkpoint.sooner(self.frames, RETRIES_AN_INTERVAL);
                 }
             }
         };
@@ -290,6 +268,16 @@ impl Trainer {
     /// Returns the version of the current weights.
     fn version(&self) -> u64 {
         self.run_dir.identity.version_base() + self.updater.tried
+    }
+
+    fn position(&self) -> RunPosition {
+        RunPosition {
+            frames: self.frames,
+            seconds: self.time.seconds(),
+            updates: self.updater.tried,
+            version: self.version(),
+            curriculum_distance: self.curriculum.max_distance(),
+        }
     }
 
     /// Returns the completed share of the run; 1 when it is complete.
@@ -312,16 +300,6 @@ impl Trainer {
             );
         }
         Some(End::Complete)
-    }
-
-    fn interval(&self) -> Interval {
-        Interval {
-            began: Instant::now(),
-            frames: self.frames,
-            updates: self.updater.tried,
-            lags: 0,
-            unrolls: 0,
-        }
     }
 
     /// Encodes the weights once; all subscriptions send the same bytes.
@@ -347,92 +325,6 @@ impl Trainer {
             .store(self.updater.tried, Ordering::Relaxed);
     }
 
-    fn measure(&self, batch: &Batch, report: &UpdateReport) {
-        names::LEARNER_UPDATES.get().increment(report.made);
-        names::LEARNER_RUN_FRAMES.get().set(self.frames as f64);
-        for &lag in &batch.lags {
-            names::LEARNER_POLICY_LAG.get().record(lag as f64);
-        }
-        names::LEARNER_CURRICULUM_DISTANCE
-            .get()
-            .set(f64::from(self.curriculum.max_distance()));
-        let loss = &self.config.loss;
-        let total = report.loss_policy + loss.value_cost * report.loss_value
-            - loss.entropy_cost * report.entropy;
-        for (term, value) in [
-            (LossTerm::Policy, report.loss_policy),
-            (LossTerm::Value, report.loss_value),
-            (LossTerm::Entropy, report.entropy),
-            (LossTerm::Total, total),
-        ] {
-            names::LEARNER_LOSS.with(term).set(value);
-        }
-        names::LEARNER_GRADIENT_NORM.get().set(report.grad_norm);
-        names::LEARNER_LEARNING_RATE.get().set(report.learning_rate);
-        names::LEARNER_CLIPPED.with(Clip::Rho).set(report.rho_clip);
-        names::LEARNER_CLIPPED.with(Clip::C).set(report.c_clip);
-    }
-
-    fn snapshot(
-        &self,
-        window: &EpisodeWindow,
-        interval: &Interval,
-        report: &UpdateReport,
-    ) -> ProgressSnapshot {
-        let seconds = interval.began.elapsed().as_secs_f64().max(1e-9);
-        let gauge = |metric: names::Gauge, value: Option<f64>| {
-            if let Some(value) = value {
-                metric.get().set(value);
-            }
-            value
-        };
-        ProgressSnapshot {
-            frames: self.frames,
-            seconds: self.time.seconds(),
-            updates: self.updater.tried,
-            frames_per_second: (self.frames - interval.frames) as f64 / seconds,
-            updates_per_second: (self.updater.tried - interval.updates) as f64 / seconds,
-            success: gauge(names::LEARNER_SUCCESS, window.success()),
-            episode_return: gauge(names::LEARNER_EPISODE_RETURN, window.episode_return()),
-            length: gauge(names::LEARNER_EPISODE_LENGTH, window.length()),
-            path_ratio: gauge(names::LEARNER_PATH_RATIO, window.path_ratio()),
-            policy_lag: (interval.unrolls > 0)
-                .then(|| interval.lags as f64 / interval.unrolls as f64),
-            curriculum_distance: self.curriculum.max_distance(),
-            entropy: report.entropy,
-        }
-    }
-
-    fn record(
-        &self,
-        snapshot: &ProgressSnapshot,
-        window: &EpisodeWindow,
-        report: &UpdateReport,
-    ) -> TrainRecord {
-        TrainRecord {
-            frames: snapshot.frames,
-            seconds: snapshot.seconds,
-            updates: snapshot.updates,
-            version: self.version(),
-            episodes: window.episodes(),
-            success: snapshot.success,
-            episode_return: snapshot.episode_return,
-            length: snapshot.length,
-            path_ratio: snapshot.path_ratio,
-            policy_lag_mean: snapshot.policy_lag,
-            frames_per_second: snapshot.frames_per_second,
-            updates_per_second: snapshot.updates_per_second,
-            loss_policy: report.loss_policy,
-            loss_value: report.loss_value,
-            entropy: report.entropy,
-            grad_norm: report.grad_norm,
-            rho_clip: report.rho_clip,
-            c_clip: report.c_clip,
-            learning_rate: report.learning_rate,
-            curriculum_distance: snapshot.curriculum_distance,
-        }
-    }
-
     /// Requests an evaluation of the published weights. The weights are kept until the result is recorded, so a stop or
     /// a crash does not lose the evaluation.
     fn request_evaluation(&self) {
@@ -443,7 +335,7 @@ impl Trainer {
             updates: self.updater.tried,
         };
         if self.evaluator.request(job.clone()) {
-            tolerate(RunFile::Evaluation, self.owed.owe(&job));
+            self.owed.owe(&job).tolerate(RunFile::Evaluation);
         }
     }
 
@@ -460,8 +352,9 @@ impl Trainer {
                 mean_length = evaluation.mean_length,
                 "evaluation"
             );
-            if tolerate(RunFile::Metrics, self.metrics.append(&Record::Eval(done))) {
-                tolerate(RunFile::Evaluation, self.owed.settle(frames));
+            let recorded = self.metrics.append(&Record::Eval(done));
+            if recorded.tolerate(RunFile::Metrics) {
+                self.owed.settle(frames).tolerate(RunFile::Evaluation);
             }
         }
     }
@@ -471,7 +364,8 @@ impl Trainer {
         let mut settled = self.sessions.settled().into_iter();
         while let Some(session) = settled.next() {
             cohorts.forget(session.id, &mut self.curriculum);
-            if !tolerate(RunFile::Ledger, self.ledger.append(&session.entry())) {
+            let written = self.ledger.append(&session.entry());
+            if !written.tolerate(RunFile::Ledger) {
                 // The other lines would fail too.
                 self.sessions.put_back(once(session).chain(settled));
                 return;
@@ -508,13 +402,5 @@ impl Trainer {
             tracing::warn!(%error, "an old checkpoint cannot be removed; training continues");
         }
         Ok(())
-    }
-}
-
-/// Returns the first multiple of `interval` after `frames`, or the largest value when `interval` is 0.
-fn next_mark(frames: u64, interval: u64) -> u64 {
-    match interval {
-        0 => u64::MAX,
-        interval => (frames / interval + 1) * interval,
     }
 }

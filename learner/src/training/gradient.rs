@@ -1,20 +1,19 @@
-//! The gradient of one shard of a minibatch: forward pass with the learner's weights, loss, backward pass.
+//! The gradient of a minibatch, shard by shard: forward pass with the learner's weights, loss, backward pass.
 
 use hrm_common::{
     config::LossConfig,
     model::{Gradient, Hrm},
 };
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use tch::{Kind, Tensor};
 
 use crate::training::{
-    advantage,
-    batch::Batch,
+    frames::Frames,
     loss::{Loss, Targets, loss},
-    recompute::{Recomputed, trained},
-    vtrace::VTrace,
+    recompute::trained,
 };
 
-/// One shard's part of a minibatch.
+/// The gradient of a minibatch, or one shard's part of it.
 pub(crate) struct Gradients {
     /// f32 `[n]`, in the order of the flat parameters.
     pub(crate) flat: Tensor,
@@ -25,7 +24,7 @@ pub(crate) struct Gradients {
 
 impl Gradients {
     /// Sums the parts in order, so that the result is reproducible.
-    pub(crate) fn sum(parts: &[Self]) -> Self {
+    fn sum(parts: &[Self]) -> Self {
         let flat: Vec<_> = parts.iter().map(|part| part.flat.shallow_clone()).collect();
         let sum = |field: fn(&Self) -> f64| parts.iter().map(field).sum::<f64>();
         Self {
@@ -37,66 +36,32 @@ impl Gradients {
     }
 }
 
-/// A batch flattened to frames, from which minibatches are drawn.
-pub(crate) struct Frames {
-    pub(crate) envs: usize,
-    /// u8 `[T * B, S]`.
-    pub(crate) tokens: Tensor,
-    /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks.
-    pub(crate) carries: Tensor,
-    /// bool `[T * B]`.
-    ended: Tensor,
-    targets: Targets,
-}
-
-impl Frames {
-    /// Flattens a batch with its targets. The tensors are on the batch's device.
-    pub(crate) fn new(
-        batch: &Batch,
-        recomputed: Recomputed,
-        traced: &VTrace,
-        config: &LossConfig,
-    ) -> Self {
-        let device = batch.tokens.device();
-        let frames = batch.frames() as i64;
-        let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
-        let advantages = match config.normalize_advantages {
-            true => advantage::normalized(&traced.advantages, &traced.rhos, device),
-            false => advantage::weighted(&traced.advantages, &traced.rhos, device),
-        };
-        Self {
-            envs: batch.envs,
-            tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
-            carries: recomputed.carries.flatten(1, 2),
-            ended: Tensor::from_slice(&ended).to_device(device),
-            targets: Targets {
-                actions: batch.actions.view(frames),
-                start_log_probs: recomputed.log_probs.flatten(0, 1),
-                advantages,
-                values: Tensor::from_slice(&traced.targets).to_device(device),
-            },
-        }
-    }
-
-    /// Returns the same tensors for another thread, without a copy.
-    pub(crate) fn share(&self) -> Self {
-        Self {
-            envs: self.envs,
-            tokens: self.tokens.shallow_clone(),
-            carries: self.carries.shallow_clone(),
-            ended: self.ended.shallow_clone(),
-            targets: Targets {
-                actions: self.targets.actions.shallow_clone(),
-                start_log_probs: self.targets.start_log_probs.shallow_clone(),
-                advantages: self.targets.advantages.shallow_clone(),
-                values: self.targets.values.shallow_clone(),
-            },
-        }
-    }
+/// Returns the gradient of a minibatch's mean loss, summed over shards. Each thread of `pool` has one of `shares`.
+pub(crate) fn minibatch_gradients(
+    model: &Hrm,
+    shares: &mut [Frames],
+    units: &[i64],
+    config: &LossConfig,
+    pool: &rayon::ThreadPool,
+) -> Gradients {
+    let scale = 1.0 / (units.len() * config.bptt_ticks) as f64;
+    let shard = units.len().div_ceil(shares.len());
+    let shards: Vec<(Hrm, &mut Frames, &[i64])> = shares
+        .iter_mut()
+        .zip(units.chunks(shard))
+        .map(|(frames, units)| (model.share(), frames, units))
+        .collect();
+    let parts: Vec<Gradients> = pool.install(|| {
+        shards
+            .into_par_iter()
+            .map(|(model, frames, units)| shard_gradients(&model, frames, units, config, scale))
+            .collect()
+    });
+    Gradients::sum(&parts)
 }
 
 /// Computes loss and gradient over units of a minibatch. A unit is a chunk of `bptt_ticks` ticks of one environment.
-pub(crate) fn shard_gradients(
+fn shard_gradients(
     model: &Hrm,
     frames: &Frames,
     units: &[i64],

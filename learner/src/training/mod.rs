@@ -4,12 +4,14 @@
 //!   batcher     takes unrolls from the queue; drops fenced and stale ones
 //!   batch       stacks them to tensors [T, B]
 //!   recompute   runs the learner's own weights over time: values, log-probabilities, carries
-//!   vtrace      computes targets and advantages
-//!   advantage   normalises advantages and applies the importance weights
+//!   frames      flattens the batch and adds its targets
+//!     vtrace      computes targets and advantages
+//!     advantage   normalises advantages and applies the importance weights
 //!   update      runs passes of minibatches over worker threads
 //!     gradient    one shard: forward pass, loss, backward pass
 //!     loss        policy gradient, value, entropy
 //!     optimizer   Adam; schedule sets its learning rate
+//!     rollback    undoes updates that spoil the weights
 //!   cohorts     follows episodes from their beginning; episode_window holds the settled ones
 //! ```
 
@@ -18,10 +20,12 @@ pub mod batch;
 pub mod batcher;
 pub(crate) mod cohorts;
 pub(crate) mod episode_window;
+mod frames;
 mod gradient;
 pub mod loss;
 pub mod optimizer;
 pub mod recompute;
+mod rollback;
 pub(crate) mod schedule;
 pub mod update;
 pub mod vtrace;

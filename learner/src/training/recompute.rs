@@ -7,9 +7,11 @@
 //! ```
 
 use hrm_common::{
+    config::LossConfig,
     env::flag,
     model::{Gradient, Heads, Hrm},
 };
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use tch::{Kind, Tensor};
 
 use crate::training::batch::Batch;
@@ -89,6 +91,27 @@ pub fn trained(segments: &[Heads], deep_supervision: bool) -> &[Heads] {
     } else {
         &segments[segments.len() - 1..]
     }
+}
+
+/// Computes the outputs of a model on a batch, its environments split over the threads of `pool`.
+pub(crate) fn recompute_sharded(
+    model: &Hrm,
+    batch: &Batch,
+    config: &LossConfig,
+    pool: &rayon::ThreadPool,
+) -> Recomputed {
+    let (stride, deep) = (config.bptt_ticks, config.deep_supervision);
+    let shards: Vec<(Hrm, Episodes)> = Episodes::split(batch, model, pool.current_num_threads())
+        .into_iter()
+        .map(|episodes| (model.share(), episodes))
+        .collect();
+    let pieces: Vec<Recomputed> = pool.install(|| {
+        shards
+            .into_par_iter()
+            .map(|(model, episodes)| recompute(&model, &episodes, stride, deep))
+            .collect()
+    });
+    Recomputed::join(&pieces)
 }
 
 /// Runs the model over the ticks of `episodes`, and keeps the carry before every `stride`-th tick.

@@ -11,24 +11,22 @@
 
 use hrm_common::{
     config::{LossConfig, OptimizerConfig},
-    model::{Gradient, Hrm},
+    model::Hrm,
     stage::{LearnerStage, StageClock},
-    wire::MAX_LOGIT,
 };
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
-use tch::{Kind, Tensor, no_grad};
 use thiserror::Error;
 
 use crate::{
-    storage::checkpoint::{Checkpoint, CheckpointError, Moments},
+    storage::checkpoint::{Checkpoint, CheckpointError},
     training::{
         batch::Batch,
-        gradient::{Frames, Gradients, shard_gradients},
+        frames::Frames,
+        gradient::minibatch_gradients,
         optimizer::Adam,
-        recompute::{Episodes, Recomputed, recompute},
-        vtrace::{VTrace, VTraceConfig, VTraceInput, vtrace},
+        recompute::{Recomputed, recompute_sharded},
+        rollback::{self, WeightsBackup},
     },
 };
 
@@ -78,46 +76,6 @@ pub struct UpdateReport {
 pub struct ThreadsError {
     threads: usize,
     reason: rayon::ThreadPoolBuildError,
-}
-
-/// A copy of weights and optimiser state, for undoing updates.
-struct WeightsBackup {
-    parameters: Tensor,
-    steps: u64,
-    moments: Moments<Tensor>,
-}
-
-impl WeightsBackup {
-    fn new(model: &Hrm, optimizer: &Adam) -> Self {
-        let (steps, Moments { mean, square }) = optimizer.state();
-        Self {
-            parameters: model.flat_parameters().copy(),
-            steps,
-            moments: Moments {
-                mean: mean.copy(),
-                square: square.copy(),
-            },
-        }
-    }
-
-    fn restore(&self, model: &Hrm, optimizer: &mut Adam) {
-        no_grad(|| {
-            model
-                .flat_parameters()
-                .shallow_clone()
-                .copy_(&self.parameters);
-        });
-        let Moments { mean, square } = &self.moments;
-        optimizer.restore(self.steps, Moments { mean, square });
-    }
-}
-
-/// Returns true when all weights and all optimiser state are finite.
-fn is_finite(model: &Hrm, optimizer: &Adam) -> bool {
-    let (_, Moments { mean, square }) = optimizer.state();
-    [model.flat_parameters(), mean, square]
-        .iter()
-        .all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1)
 }
 
 impl Updater {
@@ -174,23 +132,29 @@ impl Updater {
         clock.enter(LearnerStage::Recompute);
         let recomputed = self.recompute(batch);
         clock.enter(LearnerStage::Vtrace);
-        let traced = self.vtrace(batch, &recomputed);
+        let frames = Frames::new(batch, recomputed, &self.loss);
+        let first_tick = frames.first_tick();
+        let mut shares = frames.shares(self.pool.current_num_threads());
         let mut report = UpdateReport {
-            rho_clip: traced.rho_clipped.into(),
-            c_clip: traced.c_clipped.into(),
+            rho_clip: frames.rho_clipped.into(),
+            c_clip: frames.c_clipped.into(),
             ..UpdateReport::default()
         };
-        let frames = Frames::new(batch, recomputed, &traced, &self.loss);
 
         clock.enter(LearnerStage::Passes);
-        let units = frames.carries.size()[1];
         let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
-        let mut order: Vec<i64> = (0..units).collect();
+        let mut order: Vec<i64> = (0..frames.units()).collect();
         let (mut steps, mut sound) = (0, true);
         for _ in 0..self.loss.passes {
             order.shuffle(&mut self.rng);
             for minibatch in order.chunks(units_per_minibatch) {
-                let gradients = self.gradients(&frames, minibatch);
+                let gradients = minibatch_gradients(
+                    &self.model,
+                    &mut shares,
+                    minibatch,
+                    &self.loss,
+                    &self.pool,
+                );
                 report.learning_rate = self.optimizer.learning_rate(done);
                 let norm = self.optimizer.step(
                     self.model.flat_parameters(),
@@ -211,8 +175,10 @@ impl Updater {
         }
         self.tried += steps + report.skipped;
         report.made = steps;
-        // Finite weights can still be useless, so their outputs are checked too.
-        let usable = || is_finite(&self.model, &self.optimizer) && self.acts(&frames);
+        let usable = || {
+            let (tokens, carry) = &first_tick;
+            rollback::is_usable(&self.model, &self.optimizer, tokens, carry)
+        };
         if steps > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);
             report.rolled_back = true;
@@ -226,92 +192,8 @@ impl Updater {
         report
     }
 
-    /// Returns true when actors can use the current weights, tested on the first tick of a batch. Nothing has used the
-    /// weights of the last update yet, and the learner would reject all unrolls with invalid logits.
-    fn acts(&self, frames: &Frames) -> bool {
-        let _no_grad = tch::no_grad_guard();
-        let envs = frames.envs as i64;
-        let (tokens, carry) = (
-            frames.tokens.narrow(0, 0, envs),
-            frames.carries.narrow(1, 0, envs),
-        );
-        let decision = self.model.forward(&tokens, &carry, Gradient::None);
-        // The largest value is NaN if any element is NaN.
-        let largest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
-        decision.segments.iter().all(|heads| {
-            largest(&heads.logits) <= f64::from(MAX_LOGIT) && largest(&heads.value).is_finite()
-        })
-    }
-
     /// Computes the outputs of the current weights on a batch.
     pub fn recompute(&self, batch: &Batch) -> Recomputed {
-        let (stride, deep) = (self.loss.bptt_ticks, self.loss.deep_supervision);
-        let shards: Vec<(Hrm, Episodes)> =
-            Episodes::split(batch, &self.model, self.pool.current_num_threads())
-                .into_iter()
-                .map(|episodes| (self.model.share(), episodes))
-                .collect();
-        let pieces: Vec<Recomputed> = self.pool.install(|| {
-            shards
-                .into_par_iter()
-                .map(|(model, episodes)| recompute(&model, &episodes, stride, deep))
-                .collect()
-        });
-        Recomputed::join(&pieces)
+        recompute_sharded(&self.model, batch, &self.loss, &self.pool)
     }
-
-    fn vtrace(&self, batch: &Batch, recomputed: &Recomputed) -> VTrace {
-        let segments = recomputed.log_probs.size()[2];
-        let log_probs = host(&recomputed.log_probs.select(2, segments - 1));
-        let log_rhos: Vec<f32> = log_probs
-            .iter()
-            .zip(&batch.behaviour_log_probs)
-            .map(|(pi, mu)| pi - mu)
-            .collect();
-        vtrace(
-            VTraceInput {
-                batch: batch.envs,
-                log_rhos: &log_rhos,
-                rewards: &batch.rewards,
-                values: &host(&recomputed.values),
-                next_values: &host(&recomputed.next_values),
-                ended: &batch.flags.iter().map(|&f| f != 0).collect::<Vec<_>>(),
-            },
-            VTraceConfig {
-                gamma: self.loss.gamma as f32,
-                lambda: self.loss.lambda as f32,
-                rho_bar: self.loss.rho_bar as f32,
-                c_bar: self.loss.c_bar as f32,
-            },
-        )
-    }
-
-    /// Returns the gradient of a minibatch's mean loss, summed over shards.
-    fn gradients(&self, frames: &Frames, units: &[i64]) -> Gradients {
-        let scale = 1.0 / (units.len() * self.loss.bptt_ticks) as f64;
-        let shard = units.len().div_ceil(self.pool.current_num_threads());
-        let shards: Vec<(Hrm, Frames, &[i64])> = units
-            .chunks(shard)
-            .map(|units| (self.model.share(), frames.share(), units))
-            .collect();
-        let config = &self.loss;
-        let parts: Vec<Gradients> = self.pool.install(|| {
-            shards
-                .into_par_iter()
-                .map(|(model, frames, units)| {
-                    shard_gradients(&model, &frames, units, config, scale)
-                })
-                .collect()
-        });
-        Gradients::sum(&parts)
-    }
-}
-
-/// Returns a small tensor's numbers, row by row.
-fn host(tensor: &Tensor) -> Vec<f32> {
-    let flat = tensor.to_kind(Kind::Float).contiguous();
-    let elements = flat.numel();
-    let mut values = vec![0.0; elements];
-    flat.copy_data(&mut values, elements);
-    values
 }

@@ -1,0 +1,187 @@
+//! The report on each batch: metrics, progress and, at intervals, a line of `metrics.jsonl`.
+
+use std::time::{Duration, Instant};
+
+use hrm_common::{
+    config::Config,
+    telemetry::names::{self, Clip, LossTerm, RunFile},
+};
+
+use crate::{
+    run::{
+        progress::{Progress, ProgressSnapshot},
+        tolerate::Tolerate as _,
+    },
+    storage::{
+        metrics_log::MetricsLog,
+        records::{Record, TrainRecord},
+    },
+    training::{batch::Batch, episode_window::EpisodeWindow, update::UpdateReport},
+};
+
+/// The state of a run after a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunPosition {
+    /// Environment steps trained on.
+    pub(crate) frames: u64,
+    /// Seconds of training.
+    pub(crate) seconds: f64,
+    /// Updates tried.
+    pub(crate) updates: u64,
+    /// Version of the published weights.
+    pub(crate) version: u64,
+    /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
+    pub(crate) curriculum_distance: u32,
+}
+
+/// Reports on batches.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    progress: Progress,
+    /// Time between two lines of `metrics.jsonl`.
+    every: Duration,
+    value_cost: f64,
+    entropy_cost: f64,
+    interval: Interval,
+}
+
+/// Counts since the last line of `metrics.jsonl`.
+#[derive(Debug)]
+struct Interval {
+    began: Instant,
+    frames: u64,
+    updates: u64,
+    lags: u64,
+    unrolls: u64,
+}
+
+impl Interval {
+    fn new(frames: u64, updates: u64) -> Self {
+        Self {
+            began: Instant::now(),
+            frames,
+            updates,
+            lags: 0,
+            unrolls: 0,
+        }
+    }
+}
+
+impl Reporter {
+    /// Creates the reporter of a run that stands at `frames` and `updates`.
+    pub(crate) fn new(config: &Config, progress: Progress, frames: u64, updates: u64) -> Self {
+        Self {
+            progress,
+            every: config.telemetry.log_interval(),
+            value_cost: config.loss.value_cost,
+            entropy_cost: config.loss.entropy_cost,
+            interval: Interval::new(frames, updates),
+        }
+    }
+
+    /// Reports on a batch, after which the run is at `run`.
+    pub(crate) fn report(
+        &mut self,
+        run: RunPosition,
+        batch: &Batch,
+        update: &UpdateReport,
+        window: &EpisodeWindow,
+        metrics: &mut MetricsLog,
+    ) {
+        self.set_metrics(run, batch, update);
+        self.interval.lags += batch.lags.iter().sum::<u64>();
+        self.interval.unrolls += batch.lags.len() as u64;
+        let due = self.interval.began.elapsed() >= self.every;
+        let snapshot = snapshot(run, &self.interval, window, update);
+        self.progress.update(&snapshot);
+        if due {
+            let record = Record::Train(record(run, &snapshot, window, update));
+            metrics.append(&record).tolerate(RunFile::Metrics);
+            self.interval = Interval::new(run.frames, run.updates);
+        }
+    }
+
+    fn set_metrics(&self, run: RunPosition, batch: &Batch, update: &UpdateReport) {
+        names::LEARNER_UPDATES.get().increment(update.made);
+        names::LEARNER_RUN_FRAMES.get().set(run.frames as f64);
+        for &lag in &batch.lags {
+            names::LEARNER_POLICY_LAG.get().record(lag as f64);
+        }
+        names::LEARNER_CURRICULUM_DISTANCE
+            .get()
+            .set(f64::from(run.curriculum_distance));
+        let total = update.loss_policy + self.value_cost * update.loss_value
+            - self.entropy_cost * update.entropy;
+        for (term, value) in [
+            (LossTerm::Policy, update.loss_policy),
+            (LossTerm::Value, update.loss_value),
+            (LossTerm::Entropy, update.entropy),
+            (LossTerm::Total, total),
+        ] {
+            names::LEARNER_LOSS.with(term).set(value);
+        }
+        names::LEARNER_GRADIENT_NORM.get().set(update.grad_norm);
+        names::LEARNER_LEARNING_RATE.get().set(update.learning_rate);
+        names::LEARNER_CLIPPED.with(Clip::Rho).set(update.rho_clip);
+        names::LEARNER_CLIPPED.with(Clip::C).set(update.c_clip);
+    }
+}
+
+fn snapshot(
+    run: RunPosition,
+    interval: &Interval,
+    window: &EpisodeWindow,
+    update: &UpdateReport,
+) -> ProgressSnapshot {
+    let seconds = interval.began.elapsed().as_secs_f64().max(1e-9);
+    let gauge = |metric: names::Gauge, value: Option<f64>| {
+        if let Some(value) = value {
+            metric.get().set(value);
+        }
+        value
+    };
+    ProgressSnapshot {
+        frames: run.frames,
+        seconds: run.seconds,
+        updates: run.updates,
+        frames_per_second: (run.frames - interval.frames) as f64 / seconds,
+        updates_per_second: (run.updates - interval.updates) as f64 / seconds,
+        success: gauge(names::LEARNER_SUCCESS, window.success()),
+        episode_return: gauge(names::LEARNER_EPISODE_RETURN, window.episode_return()),
+        length: gauge(names::LEARNER_EPISODE_LENGTH, window.length()),
+        path_ratio: gauge(names::LEARNER_PATH_RATIO, window.path_ratio()),
+        policy_lag: (interval.unrolls > 0).then(|| interval.lags as f64 / interval.unrolls as f64),
+        curriculum_distance: run.curriculum_distance,
+        entropy: update.entropy,
+    }
+}
+
+fn record(
+    run: RunPosition,
+    snapshot: &ProgressSnapshot,
+    window: &EpisodeWindow,
+    update: &UpdateReport,
+) -> TrainRecord {
+    TrainRecord {
+        frames: run.frames,
+        seconds: run.seconds,
+        updates: run.updates,
+        version: run.version,
+        episodes: window.episodes(),
+        success: snapshot.success,
+        episode_return: snapshot.episode_return,
+        length: snapshot.length,
+        path_ratio: snapshot.path_ratio,
+        policy_lag_mean: snapshot.policy_lag,
+        frames_per_second: snapshot.frames_per_second,
+        updates_per_second: snapshot.updates_per_second,
+        loss_policy: update.loss_policy,
+        loss_value: update.loss_value,
+        entropy: update.entropy,
+        grad_norm: update.grad_norm,
+        rho_clip: update.rho_clip,
+        c_clip: update.c_clip,
+        learning_rate: update.learning_rate,
+        curriculum_distance: run.curriculum_distance,
+    }
+}

@@ -1,0 +1,122 @@
+//! A batch flattened to frames with the targets of training: what minibatches are drawn from.
+
+use hrm_common::config::LossConfig;
+use tch::{Kind, Tensor};
+
+use crate::training::{
+    advantage,
+    batch::Batch,
+    loss::Targets,
+    recompute::Recomputed,
+    vtrace::{VTraceConfig, VTraceInput, vtrace},
+};
+
+/// A batch flattened to frames, from which minibatches are drawn.
+pub(crate) struct Frames {
+    pub(crate) envs: usize,
+    /// u8 `[T * B, S]`.
+    pub(crate) tokens: Tensor,
+    /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks.
+    pub(crate) carries: Tensor,
+    /// bool `[T * B]`.
+    pub(crate) ended: Tensor,
+    pub(crate) targets: Targets,
+    /// Share of frames whose importance weight exceeds rho-bar by more than rounding.
+    pub(crate) rho_clipped: f32,
+    /// Share of frames whose importance weight exceeds c-bar by more than rounding.
+    pub(crate) c_clipped: f32,
+}
+
+impl Frames {
+    /// Computes V-trace's targets and flattens the batch with them. The tensors are on the batch's device.
+    pub(crate) fn new(batch: &Batch, recomputed: Recomputed, config: &LossConfig) -> Self {
+        let device = batch.tokens.device();
+        let frames = batch.frames() as i64;
+        let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
+        let segments = recomputed.log_probs.size()[2];
+        let log_probs = host(&recomputed.log_probs.select(2, segments - 1));
+        let log_rhos: Vec<f32> = log_probs
+            .iter()
+            .zip(&batch.behaviour_log_probs)
+            .map(|(pi, mu)| pi - mu)
+            .collect();
+        let (values, next_values) = (host(&recomputed.values), host(&recomputed.next_values));
+        let traced = vtrace(
+            VTraceInput {
+                batch: batch.envs,
+                log_rhos: &log_rhos,
+                rewards: &batch.rewards,
+                values: &values,
+                next_values: &next_values,
+                ended: &ended,
+            },
+            VTraceConfig {
+                gamma: config.gamma as f32,
+                lambda: config.lambda as f32,
+                rho_bar: config.rho_bar as f32,
+                c_bar: config.c_bar as f32,
+            },
+        );
+        let advantages = match config.normalize_advantages {
+            true => advantage::normalized(&traced.advantages, &traced.rhos, device),
+            false => advantage::weighted(&traced.advantages, &traced.rhos, device),
+        };
+        Self {
+            envs: batch.envs,
+            tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
+            carries: recomputed.carries.flatten(1, 2),
+            ended: Tensor::from_slice(&ended).to_device(device),
+            targets: Targets {
+                actions: batch.actions.view(frames),
+                start_log_probs: recomputed.log_probs.flatten(0, 1),
+                advantages,
+                values: Tensor::from_slice(&traced.targets).to_device(device),
+            },
+            rho_clipped: traced.rho_clipped,
+            c_clipped: traced.c_clipped,
+        }
+    }
+
+    /// Number of chunks of `bptt_ticks` ticks of one environment.
+    pub(crate) fn units(&self) -> i64 {
+        self.carries.size()[1]
+    }
+
+    /// Returns the tokens and the carries of the first tick.
+    pub(crate) fn first_tick(&self) -> (Tensor, Tensor) {
+        let envs = self.envs as i64;
+        (
+            self.tokens.narrow(0, 0, envs),
+            self.carries.narrow(1, 0, envs),
+        )
+    }
+
+    /// Returns the same tensors for `threads` threads, without a copy.
+    pub(crate) fn shares(&self, threads: usize) -> Vec<Self> {
+        (0..threads).map(|_| self.share()).collect()
+    }
+
+    fn share(&self) -> Self {
+        Self {
+            tokens: self.tokens.shallow_clone(),
+            carries: self.carries.shallow_clone(),
+            ended: self.ended.shallow_clone(),
+            targets: Targets {
+                actions: self.targets.actions.shallow_clone(),
+                start_log_probs: self.targets.start_log_probs.shallow_clone(),
+                advantages: self.targets.advantages.shallow_clone(),
+                values: self.targets.values.shallow_clone(),
+            },
+            ..*self
+        }
+    }
+}
+
+/// Returns a small tensor's numbers, row by row.
+fn host(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.to_kind(Kind::Float).contiguous();
+    let elements = flat.numel();
+    let mut values = vec![0.0; elements];
+    flat.copy_data(&mut values, elements);
+    values
+}

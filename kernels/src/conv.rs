@@ -1,0 +1,211 @@
+//! A block whose tokens mix by a 3 x 3 convolution over the grid, with zeros outside it.
+//!
+//! ```text
+//!   everywhere = prefix map of x[prefix]
+//!   mix[cell]  = everywhere + the sum over nine shifts of kernel[shift] x[cell + shift]
+//!   mix[prefix] = mean of mix over the cells
+//!   y = rmsnorm(x + mix); out = rmsnorm(y + swiglu(y))
+//! ```
+//!
+//! A tile is a run of cells in a row of the grid. Its nine products are one sum in registers, and its vectors stay in
+//! the first cache until they are written to `out`.
+
+use crate::{
+    aligned::Aligned,
+    kernel::Kernel,
+    norm::{Residual, Target, normalize},
+    packed::{Packed, TILE_REGISTERS},
+    rows::Rows,
+    swiglu::{SwiGlu, SwiGluScratch},
+    tile::{Inputs, Outputs, multiply},
+};
+
+const TAPS: usize = 9;
+
+/// The weights of a convolution's mixing, f32.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvWeights<'a> {
+    /// `[width, width, 3, 3]`: output, input, down, right.
+    pub kernel: &'a [f32],
+    /// `[width, width]`: what the prefix token adds to every cell.
+    pub prefix: &'a [f32],
+}
+
+/// Packed weights of a block.
+#[derive(Clone, Debug)]
+pub(crate) struct ConvBlock<K: Kernel> {
+    width: usize,
+    kernel: Packed<K>,
+    prefix: Packed<K>,
+    swiglu: SwiGlu<K>,
+}
+
+/// Memory for the intermediate results of a tile.
+#[derive(Clone, Debug)]
+pub(crate) struct ConvScratch<K: Kernel> {
+    /// What the prefix token adds to every cell.
+    everywhere: Aligned<f32>,
+    /// The sum of all cells' mixtures.
+    total: Aligned<f32>,
+    /// Mixtures, then normalised vectors in f32.
+    sums: Aligned<f32>,
+    /// The same, rounded.
+    normal: Aligned<K::Element>,
+    swiglu: SwiGluScratch<K>,
+}
+
+impl<K: Kernel> ConvBlock<K> {
+    pub(crate) fn new(width: usize, weights: ConvWeights<'_>, swiglu: SwiGlu<K>) -> Self {
+        let ConvWeights { kernel, prefix } = weights;
+        assert_eq!(
+            kernel.len(),
+            TAPS * width * width,
+            "the kernel is [width, width, 3, 3]"
+        );
+        let outputs: Vec<Option<usize>> = (0..width).map(Some).collect();
+        Self {
+            width,
+            kernel: Packed::new(&outputs, TAPS, width, |output, tap, input| {
+                kernel[(output * width + input) * TAPS + tap]
+            }),
+            prefix: Packed::matrix(width, width, prefix),
+            swiglu,
+        }
+    }
+
+    pub(crate) fn scratch(&self) -> ConvScratch<K> {
+        let stride = self.kernel.outputs();
+        ConvScratch {
+            everywhere: Aligned::zeros(stride),
+            total: Aligned::zeros(stride),
+            sums: Aligned::zeros(K::TILE_ROWS * stride),
+            normal: Aligned::zeros(K::TILE_ROWS * stride),
+            swiglu: self.swiglu.scratch(),
+        }
+    }
+
+    /// Maps the vectors of one environment.
+    pub(crate) fn forward(
+        &self,
+        kernel: K,
+        x: &Rows<K>,
+        out: &mut Rows<K>,
+        scratch: &mut ConvScratch<K>,
+    ) {
+        let layout = x.layout();
+        let stride = x.stride();
+        assert_eq!((stride, layout), (out.stride(), out.layout()), "one layout");
+        let prefix = layout.prefix() * stride;
+        self.map_prefix(kernel, x, prefix, scratch);
+        let taps: [usize; TAPS] =
+            std::array::from_fn(|tap| (tap / 3 * layout.stride() + tap % 3) * stride);
+        let runs = layout.width().div_ceil(K::TILE_ROWS);
+        scratch.total.fill(0.0);
+        for row in 0..layout.height() {
+            for run in 0..runs {
+                let first = layout.width() * run / runs;
+                let rows = layout.width() * (run + 1) / runs - first;
+                let corner = (row * layout.stride() + first) * stride;
+                for block in 0..self.kernel.blocks() {
+                    let inputs = Inputs {
+                        elements: x.elements(),
+                        start: corner,
+                        stride,
+                        rows,
+                        taps: &taps,
+                    };
+                    let from = block * TILE_REGISTERS * K::LANES;
+                    let outputs = Outputs {
+                        numbers: &mut scratch.sums,
+                        start: from,
+                        stride,
+                    };
+                    let bias = Some(&scratch.everywhere[from..]);
+                    multiply(kernel, inputs, &self.kernel, block, bias, outputs);
+                }
+                add_rows(kernel, &mut scratch.total, &scratch.sums, rows);
+                let cell = layout.cell(row * layout.width() + first) * stride;
+                self.finish(kernel, x, cell, rows, out, scratch);
+            }
+        }
+        let cells = layout.cells() as f32;
+        for (mean, total) in scratch.sums.iter_mut().zip(scratch.total.iter()) {
+            *mean = total / cells;
+        }
+        self.finish(kernel, x, prefix, 1, out, scratch);
+    }
+
+    /// Computes what the prefix token adds to every cell.
+    fn map_prefix(&self, kernel: K, x: &Rows<K>, prefix: usize, scratch: &mut ConvScratch<K>) {
+        for block in 0..self.prefix.blocks() {
+            let inputs = Inputs {
+                elements: x.elements(),
+                start: prefix,
+                stride: x.stride(),
+                rows: 1,
+                taps: &[0],
+            };
+            let outputs = Outputs {
+                numbers: &mut scratch.everywhere,
+                start: block * TILE_REGISTERS * K::LANES,
+                stride: x.stride(),
+            };
+            multiply(kernel, inputs, &self.prefix, block, None, outputs);
+        }
+    }
+
+    /// Makes the block's output of the rows at `start` from their mixtures in `sums`.
+    fn finish(
+        &self,
+        kernel: K,
+        x: &Rows<K>,
+        start: usize,
+        rows: usize,
+        out: &mut Rows<K>,
+        scratch: &mut ConvScratch<K>,
+    ) {
+        let stride = x.stride();
+        normalize(
+            kernel,
+            rows,
+            self.width,
+            stride,
+            &mut scratch.sums,
+            Residual::Elements(x.elements(), start, stride),
+            Target(&mut scratch.normal, 0, stride),
+        );
+        let inputs = Inputs {
+            elements: &scratch.normal,
+            start: 0,
+            stride,
+            rows,
+            taps: &[0],
+        };
+        let target = Target(out.elements_mut(), start, stride);
+        self.swiglu
+            .forward(kernel, inputs, &scratch.sums, target, &mut scratch.swiglu);
+    }
+}
+
+/// Adds `rows` rows of `sums` to `total`.
+fn add_rows<K: Kernel>(kernel: K, total: &mut [f32], sums: &[f32], rows: usize) {
+    let stride = total.len();
+    assert!(stride.is_multiple_of(K::LANES) && rows * stride <= sums.len());
+    kernel.vectorize(
+        #[inline(always)]
+        || {
+            for at in (0..stride).step_by(K::LANES) {
+                // SAFETY: the check above.
+                unsafe {
+                    let total = total.as_mut_ptr().add(at);
+                    let mut sum = kernel.load_f32(total);
+                    for row in 0..rows {
+                        let mixed = kernel.load_f32(sums.as_ptr().add(row * stride + at));
+                        sum = kernel.add(sum, mixed);
+                    }
+                    kernel.store_f32(total, sum);
+                }
+            }
+        },
+    );
+}

@@ -1,0 +1,121 @@
+use std::{env, fmt, str::FromStr};
+
+/// The environment variable that forces a set of instructions.
+const VARIABLE: &str = "HRM_KERNELS";
+
+/// A set of vector instructions, from the slowest to the fastest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Instructions {
+    /// Plain Rust, for every processor.
+    Portable,
+    /// AVX2 and FMA: 8 lanes of f32.
+    Avx2,
+    /// AVX-512 F, BW and VL: 16 lanes of f32.
+    Avx512,
+    /// AVX-512 with BF16: also 32 products of bfloat16 in one instruction.
+    Avx512Bf16,
+}
+
+impl Instructions {
+    /// All sets, from the slowest to the fastest.
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+
+    /// Returns true when this processor has them.
+    pub fn available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl");
+            match self {
+                Self::Portable => true,
+                Self::Avx2 => avx2,
+                Self::Avx512 => avx512,
+                Self::Avx512Bf16 => avx512 && is_x86_feature_detected!("avx512bf16"),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Portable
+        }
+    }
+
+    /// Returns the fastest set that this processor has.
+    pub fn fastest() -> Self {
+        let mut sets = Self::ALL.into_iter().rev();
+        sets.find(|set| set.available()).unwrap_or(Self::Portable)
+    }
+
+    /// Returns the set that `HRM_KERNELS` names, or the fastest one if the variable is not set.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the variable names no set, or one that this processor does not have.
+    pub fn choose() -> Result<Self, InstructionsError> {
+        match env::var_os(VARIABLE) {
+            None => Ok(Self::fastest()),
+            Some(value) => value.to_string_lossy().parse(),
+        }
+    }
+
+    /// The name, as in `HRM_KERNELS`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512-bf16",
+        }
+    }
+}
+
+impl fmt::Display for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Instructions {
+    type Err = InstructionsError;
+
+    fn from_str(name: &str) -> Result<Self, InstructionsError> {
+        let error = |reason| InstructionsError {
+            value: name.to_owned(),
+            reason,
+        };
+        let mut sets = Self::ALL.into_iter();
+        match sets.find(|set| set.as_str() == name) {
+            None => Err(error("it names no kernels")),
+            Some(set) if !set.available() => Err(error("this processor cannot run them")),
+            Some(set) => Ok(set),
+        }
+    }
+}
+
+/// `HRM_KERNELS` cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstructionsError {
+    value: String,
+    reason: &'static str,
+}
+
+impl fmt::Display for InstructionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = Instructions::ALL
+            .into_iter()
+            .filter(|set| set.available())
+            .map(Instructions::as_str)
+            .collect();
+        write!(
+            f,
+            "{VARIABLE} = {:?}: {}; unset it, or set it to one of: {}",
+            self.value,
+            self.reason,
+            names.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for InstructionsError {}

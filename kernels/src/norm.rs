@@ -1,0 +1,74 @@
+//! Residual and RMSNorm without a weight: `y = s / sqrt(mean(s^2) + 1e-5)` with `s = x + f(x)`.
+
+use crate::kernel::Kernel;
+
+const EPSILON: f32 = 1e-5;
+
+/// What is added to a row before it is normalised.
+pub(crate) enum Residual<'a, E> {
+    /// Elements, with the first row's start and the distance of rows.
+    Elements(&'a [E], usize, usize),
+    /// Numbers, at the stride of the sums.
+    Numbers(&'a [f32]),
+}
+
+/// Where normalised rows go: elements, the first row's start and the distance of rows.
+pub(crate) struct Target<'a, E>(pub(crate) &'a mut [E], pub(crate) usize, pub(crate) usize);
+
+/// Adds the residual to each of `rows` rows of `sums` and normalises it over its first `width` numbers. Writes it to
+/// `target`, rounded, and back to `sums`.
+///
+/// Rows of `sums` are `stride` numbers apart, a multiple of the lanes; numbers from `width` on are zero.
+pub(crate) fn normalize<K: Kernel>(
+    kernel: K,
+    rows: usize,
+    width: usize,
+    stride: usize,
+    sums: &mut [f32],
+    residual: Residual<'_, K::Element>,
+    target: Target<'_, K::Element>,
+) {
+    let Target(elements, start, distance) = target;
+    let last = rows - 1;
+    assert!(stride.is_multiple_of(K::LANES) && rows * stride <= sums.len());
+    assert!(start + last * distance + stride <= elements.len());
+    match residual {
+        Residual::Elements(from, start, distance) => {
+            assert!(start + last * distance + stride <= from.len());
+        }
+        Residual::Numbers(from) => assert!(rows * stride <= from.len()),
+    }
+    kernel.vectorize(
+        #[inline(always)]
+        || {
+            for row in 0..rows {
+                // SAFETY: the checks above hold `stride` numbers of every row within its slice.
+                unsafe {
+                    let sums = sums.as_mut_ptr().add(row * stride);
+                    let mut squares = kernel.splat(0.0);
+                    for at in (0..stride).step_by(K::LANES) {
+                        let x = match residual {
+                            Residual::Elements(from, start, distance) => {
+                                kernel.load(from.as_ptr().add(start + row * distance + at))
+                            }
+                            Residual::Numbers(from) => {
+                                kernel.load_f32(from.as_ptr().add(row * stride + at))
+                            }
+                        };
+                        let sum = kernel.add(kernel.load_f32(sums.add(at)), x);
+                        kernel.store_f32(sums.add(at), sum);
+                        squares = kernel.mul_add(sum, sum, squares);
+                    }
+                    let mean = kernel.sum(squares) / width as f32;
+                    let scale = kernel.splat(1.0 / (mean + EPSILON).sqrt());
+                    let to = elements.as_mut_ptr().add(start + row * distance);
+                    for at in (0..stride).step_by(K::LANES) {
+                        let normal = kernel.mul(kernel.load_f32(sums.add(at)), scale);
+                        kernel.store_f32(sums.add(at), normal);
+                        kernel.store(to.add(at), normal);
+                    }
+                }
+            }
+        },
+    );
+}

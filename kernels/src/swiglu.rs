@@ -1,0 +1,135 @@
+//! SwiGLU with its residual and norm, on a few rows: `y = rmsnorm(x + down(silu(gate(x)) * up(x)))`.
+
+use crate::{
+    aligned::Aligned,
+    kernel::Kernel,
+    norm::{Residual, Target, normalize},
+    packed::{Packed, TILE_REGISTERS},
+    tile::{Inputs, Outputs, multiply},
+};
+
+/// The weights of a SwiGLU.
+#[derive(Clone, Debug)]
+pub(crate) struct SwiGlu<K: Kernel> {
+    width: usize,
+    inner: usize,
+    /// Each block has one register of gates and the same register of ups.
+    gate_up: Packed<K>,
+    down: Packed<K>,
+}
+
+/// Memory for the intermediate results of a tile.
+#[derive(Clone, Debug)]
+pub(crate) struct SwiGluScratch<K: Kernel> {
+    /// A register of gates and of ups for each row.
+    gates: Aligned<f32>,
+    /// The inner vectors.
+    hidden: Aligned<K::Element>,
+    /// The products of `down`.
+    sums: Aligned<f32>,
+}
+
+impl<K: Kernel> SwiGlu<K> {
+    /// Packs the weights: `gate_up` `[2 * inner, width]`, gates first, and `down` `[width, inner]`.
+    pub(crate) fn new(width: usize, inner: usize, gate_up: &[f32], down: &[f32]) -> Self {
+        assert_eq!(
+            gate_up.len(),
+            2 * inner * width,
+            "gate_up is [2 * inner, width]"
+        );
+        let lanes = K::LANES;
+        let outputs: Vec<Option<usize>> = (0..inner.div_ceil(lanes))
+            .flat_map(|register| {
+                let lane = move |at| register * lanes + at;
+                let present = move |at| lane(at) < inner;
+                let gates = (0..lanes).map(move |at| present(at).then(|| lane(at)));
+                let ups = (0..lanes).map(move |at| present(at).then(|| inner + lane(at)));
+                gates.chain(ups)
+            })
+            .collect();
+        Self {
+            width,
+            inner,
+            gate_up: Packed::new(&outputs, 1, width, |output, _, input| {
+                gate_up[output * width + input]
+            }),
+            down: Packed::matrix(width, inner, down),
+        }
+    }
+
+    pub(crate) fn scratch(&self) -> SwiGluScratch<K> {
+        let inner = self.inner.next_multiple_of(K::LANES);
+        SwiGluScratch {
+            gates: Aligned::zeros(K::TILE_ROWS * TILE_REGISTERS * K::LANES),
+            hidden: Aligned::zeros(K::TILE_ROWS * inner),
+            sums: Aligned::zeros(K::TILE_ROWS * self.down.outputs()),
+        }
+    }
+
+    /// Maps the rows of `inputs`, whose numbers in f32 are `x`, and writes the result to `target`.
+    pub(crate) fn forward(
+        &self,
+        kernel: K,
+        inputs: Inputs<'_, K::Element>,
+        x: &[f32],
+        target: Target<'_, K::Element>,
+        scratch: &mut SwiGluScratch<K>,
+    ) {
+        let rows = inputs.rows;
+        let gates_stride = TILE_REGISTERS * K::LANES;
+        let hidden_stride = self.inner.next_multiple_of(K::LANES);
+        for block in 0..self.gate_up.blocks() {
+            let outputs = Outputs {
+                numbers: &mut scratch.gates,
+                start: 0,
+                stride: gates_stride,
+            };
+            multiply(kernel, inputs, &self.gate_up, block, None, outputs);
+            let (gates, hidden) = (&scratch.gates, &mut scratch.hidden);
+            assert!(rows * gates_stride <= gates.len() && rows * hidden_stride <= hidden.len());
+            kernel.vectorize(
+                #[inline(always)]
+                || {
+                    for row in 0..rows {
+                        // SAFETY: the check above, and `block` counts the registers of `hidden_stride`.
+                        unsafe {
+                            let from = gates.as_ptr().add(row * gates_stride);
+                            let gate = kernel.load_f32(from);
+                            let up = kernel.load_f32(from.add(K::LANES));
+                            let to = hidden.as_mut_ptr();
+                            kernel.store(
+                                to.add(row * hidden_stride + block * K::LANES),
+                                kernel.mul(kernel.silu(gate), up),
+                            );
+                        }
+                    }
+                },
+            );
+        }
+        let hidden = Inputs {
+            elements: &scratch.hidden,
+            start: 0,
+            stride: hidden_stride,
+            rows,
+            taps: &[0],
+        };
+        let stride = self.down.outputs();
+        for block in 0..self.down.blocks() {
+            let outputs = Outputs {
+                numbers: &mut scratch.sums,
+                start: block * TILE_REGISTERS * K::LANES,
+                stride,
+            };
+            multiply(kernel, hidden, &self.down, block, None, outputs);
+        }
+        normalize(
+            kernel,
+            rows,
+            self.width,
+            stride,
+            &mut scratch.sums,
+            Residual::Numbers(x),
+            target,
+        );
+    }
+}

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use hrm_common::{
     env::VecEnv,
-    policy::{Choice, Policy, action_rng},
+    model::native::Lanes,
+    policy::{Choice, Policy, RecurrentNetwork as _, action_rng},
 };
 use hrm_learner::storage::checkpoint_folder;
-use tch::Device;
 
 /// Environments that are stepped together: one batched forward per tick.
 const ENVS: usize = 4;
@@ -24,18 +24,18 @@ fn main() -> anyhow::Result<()> {
         .context("usage: act RUN_FOLDER_OR_CHECKPOINT")?
         .into();
     let (checkpoint, _damaged) = checkpoint_folder::newest(&place)?;
-    let model = checkpoint.model(Device::Cpu)?;
     let mut envs = VecEnv::new(&checkpoint.config.env, ENVS, SEED)?;
     // The policy holds the recurrent state of every environment.
-    let mut policy = Policy::new(model, ENVS);
+    let mut policy = Policy::new(Lanes::new(checkpoint.parameters()?, ENVS));
     let mut rng = [action_rng(SEED)];
     let (mut episodes, mut successes) = (0, 0);
     for _ in 0..TICKS {
         let acted = policy.act(envs.observations(), Choice::Greedy, &mut rng);
-        envs.step(&acted.actions);
+        envs.step(acted.actions);
         // An episode that ended gives its carry back; its environment has begun another one.
-        let ended: Vec<bool> = envs.flags().iter().map(|&flags| flags != 0).collect();
-        policy.reset(&ended);
+        for (env, _) in (0..).zip(envs.flags()).filter(|&(_, &flags)| flags != 0) {
+            policy.network().reset(env);
+        }
         for finished in envs.finished() {
             episodes += 1;
             successes += u32::from(finished.summary.success);

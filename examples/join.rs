@@ -8,7 +8,7 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::Spec,
     env::VecEnv,
-    model::Hrm,
+    model::{Parameters, native::Lanes},
     output::print_line,
     policy::{Policy, action_rng},
     stage::{ActorStage, StageClock},
@@ -20,7 +20,6 @@ use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
     v1::{JoinRequest, SubscribeRequest, learner_client::LearnerClient},
 };
-use tch::Device;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -36,24 +35,24 @@ async fn main() -> anyhow::Result<()> {
     anyhow::ensure!(wire::is_whole(&joined), "the answer was damaged");
     // The learner says which mazes to play, with which model, and how long an unroll is.
     let spec = Spec::from_json(&joined.spec)?;
-    let mut model = Hrm::new(&spec.model, spec.env.grid(), 0, Device::Cpu)?;
+    let mut parameters = Parameters::new(&spec.model, spec.env.grid(), 0)?;
 
     let session = joined.session;
     let subscribing = learner.subscribe(SubscribeRequest { session }).await?;
     let mut chunks = subscribing.into_inner();
-    let mut assembler = Assembler::new(model.fingerprint());
+    let mut assembler = Assembler::new(parameters.fingerprint());
     let newest = loop {
         let chunk = chunks.message().await?.context("no weights came")?;
         if let Some(weights) = assembler.push(chunk)? {
             break weights;
         }
     };
-    weights::load(&mut model, &newest.body)?;
+    weights::load(&mut parameters, &newest.body)?;
 
-    let fingerprint = model.fingerprint();
+    let fingerprint = parameters.fingerprint();
     let mut rollout = Rollout::new(
         VecEnv::new(&spec.env, spec.rollout.envs, joined.seed)?,
-        Policy::new(model, spec.rollout.envs),
+        Policy::new(Lanes::new(parameters, spec.rollout.envs)),
         action_rng(joined.seed),
         spec.unroll_shape(),
         spec.rollout.carry_dtype,

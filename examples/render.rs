@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use hrm_common::{
     env::{Maze, render},
+    model::native::Lanes,
     output::print_line,
     policy::{Choice, Policy, action_rng},
 };
 use hrm_learner::storage::checkpoint_folder;
-use tch::Device;
 
 /// The names of the actions, by their code.
 const ACTIONS: [&str; 4] = ["north", "east", "south", "west"];
@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
         None => 0,
     };
     let (checkpoint, _damaged) = checkpoint_folder::newest(&place)?;
-    let mut policy = Policy::new(checkpoint.model(Device::Cpu)?, 1);
+    let mut policy = Policy::new(Lanes::new(checkpoint.parameters()?, 1));
     let mut maze = Maze::new(&checkpoint.config.env, seed)?;
     let mut rng = [action_rng(seed)];
     loop {

@@ -19,7 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CRATES = {"hrm_proto": "proto", "hrm_common": "common", "hrm_actor": "actor", "hrm_learner": "learner"}
+CRATES = {
+    "hrm_proto": "proto",
+    "hrm_kernels": "kernels",
+    "hrm_common": "common",
+    "hrm_actor": "actor",
+    "hrm_learner": "learner",
+}
 # The learner's rooms, the highest first. Rooms in one line may not import each other either.
 ROOMS = (
     ("cli",),

@@ -1,5 +1,5 @@
 //! Frames per second of one actor: whole unrolls of the default configuration, small model, on both mazes, and
-//! the share of that time that is spent in libtorch. Elements are frames.
+//! the share of that time that is spent in the kernels. Elements are frames.
 
 #![allow(clippy::print_stdout, reason = "the measurements are the output")]
 
@@ -14,50 +14,57 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::Config,
     env::{EnvConfig, VecEnv},
-    model::Hrm,
-    policy::{Policy, PolicyNetwork, action_rng},
+    model::{Parameters, native::Lanes},
+    policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     weights::WeightsError,
 };
-use tch::{Device, Tensor};
 
 /// The model, with the time that its decisions take.
 #[derive(Debug)]
 struct Timed {
-    model: Hrm,
+    lanes: Lanes,
     spent: Rc<Cell<Duration>>,
 }
 
-impl PolicyNetwork for Timed {
-    fn initial_carry(&self, batch: usize) -> Tensor {
-        self.model.initial_carry(batch)
+impl RecurrentNetwork for Timed {
+    fn envs(&self) -> usize {
+        self.lanes.envs()
     }
 
-    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
+    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
         let began = Instant::now();
-        let decided = PolicyNetwork::decide(&self.model, tokens, carry);
+        self.lanes.decide(tokens, logits);
         self.spent.set(self.spent.get() + began.elapsed());
-        decided
     }
 
-    fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
-        self.model.reset_carry(carry, ended)
+    fn reset(&mut self, env: usize) {
+        self.lanes.reset(env);
+    }
+
+    fn carry(&self, env: usize) -> Vec<f32> {
+        self.lanes.carry(env)
+    }
+
+    fn set_carries(&mut self, carries: &[Vec<f32>]) {
+        self.lanes.set_carries(carries);
     }
 
     fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
-        PolicyNetwork::load(&mut self.model, body)
+        self.lanes.load(body)
     }
 }
 
 fn rollout(config: &Config, spent: Rc<Cell<Duration>>) -> Rollout<VecEnv, Timed> {
-    let model =
-        Hrm::new(&config.model, config.env.grid(), 0, Device::Cpu).expect("the small preset");
+    let parameters =
+        Parameters::new(&config.model, config.env.grid(), 0).expect("the small preset");
     let (envs, seed) = (config.rollout.envs, 1);
-    let (shape, fingerprint) = (config.spec().unroll_shape(), model.fingerprint());
+    let (shape, fingerprint) = (config.spec().unroll_shape(), parameters.fingerprint());
+    let lanes = Lanes::new(parameters, envs);
     Rollout::new(
         VecEnv::new(&config.env, envs, seed).expect("a valid config"),
-        Policy::new(Timed { model, spent }, envs),
+        Policy::new(Timed { lanes, spent }),
         action_rng(seed),
         shape,
         config.rollout.carry_dtype,
@@ -67,8 +74,6 @@ fn rollout(config: &Config, spent: Rc<Cell<Duration>>) -> Rollout<VecEnv, Timed>
 }
 
 fn actor(criterion: &mut Criterion) {
-    // As `hrm-actor` does.
-    tch::set_num_threads(1);
     let random_maze = Config {
         env: EnvConfig::random_maze(),
         ..Config::default()
@@ -78,8 +83,8 @@ fn actor(criterion: &mut Criterion) {
         ("four-rooms", Config::default()),
         ("random-maze", random_maze),
     ] {
-        let (whole, in_libtorch) = (Cell::new(Duration::ZERO), Rc::default());
-        let mut rollout = rollout(&config, Rc::clone(&in_libtorch));
+        let (whole, in_kernels) = (Cell::new(Duration::ZERO), Rc::default());
+        let mut rollout = rollout(&config, Rc::clone(&in_kernels));
         let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Encode);
         group.throughput(Throughput::Elements(config.rollout.frames() as u64));
         group.bench_function(BenchmarkId::new("unroll", name), |bencher| {
@@ -90,10 +95,10 @@ fn actor(criterion: &mut Criterion) {
                 unroll
             });
         });
-        let share = in_libtorch.get().as_secs_f64() / whole.get().as_secs_f64();
+        let share = in_kernels.get().as_secs_f64() / whole.get().as_secs_f64();
         if share.is_finite() {
             println!(
-                "actor/unroll/{name}: {:.1}% of the time in libtorch",
+                "actor/unroll/{name}: {:.1}% of the time in the kernels",
                 100.0 * share
             );
         }

@@ -158,19 +158,19 @@ mod tests {
     use hrm_common::{
         config::Spec,
         env::EnvConfig,
-        model::{Hrm, ModelConfig},
+        model::{ModelConfig, Parameters},
     };
 
     use super::*;
     use crate::connect::{Credentials, connect};
 
-    fn small_model() -> Hrm {
+    fn small_model() -> Parameters {
         let config = ModelConfig {
             hidden: 8,
             ..ModelConfig::small()
         };
         let grid = EnvConfig::four_rooms().grid();
-        Hrm::new(&config, grid, 0, tch::Device::Cpu).expect("a valid model")
+        Parameters::new(&config, grid, 0).expect("a valid model")
     }
 
     /// A cause is in the message or in `source`, never in both.

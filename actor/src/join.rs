@@ -1,6 +1,6 @@
 //! The handshake: an actor joins and receives its specification.
 
-use hrm_common::{config::Spec, model::Hrm, refusal::Refusal, wire};
+use hrm_common::{config::Spec, model::Parameters, refusal::Refusal, wire};
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
     v1::{JoinRequest, JoinResponse},
@@ -18,7 +18,7 @@ pub(crate) struct Joined {
     pub(crate) session: u64,
     pub(crate) seed: u64,
     pub(crate) spec: Spec,
-    pub(crate) model: Hrm,
+    pub(crate) parameters: Parameters,
 }
 
 /// Joins the learner: exchanges wire versions, receives the specification, and builds its model.
@@ -57,18 +57,18 @@ pub(crate) async fn join(
     }
     let spec = Spec::from_json(&spec).map_err(SessionError::Spec)?;
     // These weights are never used: the subscription replaces them before the first unroll.
-    let model =
-        Hrm::new(&spec.model, spec.env.grid(), 0, tch::Device::Cpu).map_err(SessionError::Model)?;
-    if model.fingerprint() != model_fingerprint {
+    let parameters =
+        Parameters::new(&spec.model, spec.env.grid(), 0).map_err(SessionError::Model)?;
+    if parameters.fingerprint() != model_fingerprint {
         return Err(SessionError::Fingerprint {
             learner: model_fingerprint,
-            actor: model.fingerprint(),
+            actor: parameters.fingerprint(),
         });
     }
     Ok(Joined {
         session,
         seed,
         spec,
-        model,
+        parameters,
     })
 }

@@ -8,6 +8,7 @@ use hrm_actor::{ActorOptions, Ending, SessionError};
 use hrm_common::{
     config::{Config, ConfigError, Effective, Layers, Override},
     health::{self, Health, HealthEndpoint},
+    model::native,
     output, program,
     shutdown::Shutdown,
     telemetry::{self, names::Role},
@@ -113,8 +114,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
 
 fn run(config: &Config) -> anyhow::Result<()> {
     telemetry::init_logging(&config.telemetry, std::io::stderr)?;
-    // One actor's batches are too small to split. More cores are for more actors.
-    tch::set_num_threads(1);
+    let kernels = native::kernels()?;
+    tracing::info!(%kernels, "acting");
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;

@@ -10,7 +10,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
     model::Dtype,
-    policy::{Choice, Policy, PolicyNetwork},
+    policy::{Choice, Policy, RecurrentNetwork},
     stage::{ActorStage, StageClock},
     trajectory::{Unroll, UnrollShape},
 };
@@ -75,7 +75,7 @@ pub struct Rollout<E, N> {
     sequence: u64,
 }
 
-impl<E: Environments, N: PolicyNetwork> Rollout<E, N> {
+impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
     /// Returns a rollout whose environments are all at the start of an episode.
     pub fn new(
         envs: E,
@@ -99,9 +99,9 @@ impl<E: Environments, N: PolicyNetwork> Rollout<E, N> {
         }
     }
 
-    /// The policy, which takes new weights between unrolls.
-    pub fn policy(&mut self) -> &mut Policy<N> {
-        &mut self.policy
+    /// The network, which takes new weights between unrolls.
+    pub fn network(&mut self) -> &mut N {
+        self.policy.network()
     }
 
     /// The environments, which take a new curriculum between unrolls.
@@ -124,7 +124,7 @@ impl<E: Environments, N: PolicyNetwork> Rollout<E, N> {
         } = self.shape;
         let frames = self.shape.frames();
         clock.enter(ActorStage::Encode);
-        let carry = self.policy.carry_bytes(self.carry_dtype);
+        let carry = self.policy.network().carry_bytes(self.carry_dtype);
         let mut tokens = BytesMut::with_capacity((ticks + 1) * envs * size);
         let mut actions = BytesMut::with_capacity(frames);
         let mut rewards = BytesMut::with_capacity(frames * 4);
@@ -142,17 +142,18 @@ impl<E: Environments, N: PolicyNetwork> Rollout<E, N> {
             let acted = self
                 .policy
                 .act(self.envs.observations(), Choice::Sampled, &mut self.rng);
-            clock.enter(ActorStage::Step);
-            self.envs.step(&acted.actions);
-            let ended: Vec<bool> = self.envs.flags().iter().map(|&f| f != 0).collect();
-            self.policy.reset(&ended);
-
-            clock.enter(ActorStage::Encode);
-            actions.extend_from_slice(&acted.actions);
+            actions.extend_from_slice(acted.actions);
             acted
                 .logits
                 .iter()
                 .for_each(|&l| behaviour_logits.put_f32_le(l));
+            clock.enter(ActorStage::Step);
+            self.envs.step(acted.actions);
+            for (env, _) in (0..).zip(self.envs.flags()).filter(|&(_, &flag)| flag != 0) {
+                self.policy.network().reset(env);
+            }
+
+            clock.enter(ActorStage::Encode);
             self.envs
                 .rewards()
                 .iter()

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hrm_common::{
     env::{Curriculum, VecEnv},
-    policy::{Policy, action_rng},
+    model::native::Lanes,
+    policy::{Policy, RecurrentNetwork as _, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     trajectory::Unroll,
@@ -33,13 +34,13 @@ pub(crate) fn rollout_thread(
         session,
         seed,
         spec,
-        model,
+        parameters,
     } = joined;
-    let fingerprint = model.fingerprint();
+    let fingerprint = parameters.fingerprint();
     let envs = VecEnv::new(&spec.env, spec.rollout.envs, seed).map_err(SessionError::Env)?;
     let shape = spec.unroll_shape();
     let frames = shape.frames() as u64;
-    let policy = Policy::new(model, spec.rollout.envs);
+    let policy = Policy::new(Lanes::new(parameters, spec.rollout.envs));
     let mut rollout = Rollout::new(
         envs,
         policy,
@@ -72,12 +73,12 @@ pub(crate) fn rollout_thread(
         };
         let Some(weights) = weights else { continue };
         if version != Some(weights.version) {
-            let loaded = rollout.policy().load(&weights.body);
-            loaded.map_err(SessionError::Weights)?;
+            let network = rollout.network();
+            network.load(&weights.body).map_err(SessionError::Weights)?;
             if version.is_none() {
                 // The initial carry is part of the weights. Until now the environments held the carry of the
                 // untrained model.
-                rollout.policy().reset(&vec![true; spec.rollout.envs]);
+                (0..spec.rollout.envs).for_each(|env| network.reset(env));
             }
             rollout.envs().set_curriculum(Curriculum {
                 max_distance: weights.curriculum_distance,
@@ -109,9 +110,8 @@ mod tests {
     use hrm_common::{
         config::{RolloutConfig, Spec},
         env::{CurriculumConfig, EnvConfig},
-        model::{Hrm, ModelConfig, state},
+        model::{ModelConfig, Parameters, state},
     };
-    use tch::Device;
 
     use super::*;
 
@@ -129,17 +129,17 @@ mod tests {
                 ..RolloutConfig::default()
             },
         };
-        let model = model(&spec, 0);
+        let parameters = model(&spec, 0);
         Joined {
             session: 1,
             seed: 2,
             spec,
-            model,
+            parameters,
         }
     }
 
-    fn model(spec: &Spec, seed: u64) -> Hrm {
-        Hrm::new(&spec.model, spec.env.grid(), seed, Device::Cpu).expect("a valid model")
+    fn model(spec: &Spec, seed: u64) -> Parameters {
+        Parameters::new(&spec.model, spec.env.grid(), seed).expect("a valid model")
     }
 
     /// The initial carry is part of the weights, so the first episodes must start from the learner's.
@@ -154,7 +154,7 @@ mod tests {
             0,
             false,
         );
-        let expected = Policy::new(published, 3).carry_bytes(joined.spec.rollout.carry_dtype);
+        let expected = Lanes::new(published, 3).carry_bytes(joined.spec.rollout.carry_dtype);
 
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let handle = runtime.handle().clone();

@@ -80,7 +80,7 @@ pub(crate) async fn session(
         () = shutdown.tripped() => return Ok(Ending::Stopped),
     };
     *joined_at = Some(Instant::now());
-    let (session, fingerprint) = (joined.session, joined.model.fingerprint());
+    let (session, fingerprint) = (joined.session, joined.parameters.fingerprint());
     tracing::info!(
         session = format_args!("{session:016x}"),
         learner = options.learner,

@@ -5,18 +5,19 @@
 
 use std::cell::Cell;
 
+use half::bf16;
+
 use hrm_actor::rollout::{Environments, Rollout};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, flag},
     model::Dtype,
-    policy::{Policy, PolicyNetwork, action_rng},
+    policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     trajectory::{Unroll, UnrollShape, floats},
     weights::WeightsError,
 };
 use proptest::prelude::*;
-use tch::{Kind, Tensor};
 
 /// Tokens of an observation: steps of the episode so far, the environment, the episode's number.
 const SIZE: usize = 3;
@@ -162,38 +163,43 @@ impl Environments for CounterEnvs {
 #[derive(Debug)]
 struct CounterNetwork {
     /// By how much a decision counts on.
-    stride: f64,
+    stride: f32,
     /// The only weight: one byte.
     weights: u8,
+    /// zH of each environment; zL is its negation.
+    carry: Vec<[f32; WIDTH]>,
 }
 
 /// What the carry starts from: nothing counted, nothing seen.
 const INITIAL: [f32; WIDTH] = [0.0, -1.0, -1.0];
 
-impl PolicyNetwork for CounterNetwork {
-    fn initial_carry(&self, batch: usize) -> Tensor {
-        let z_h = Tensor::from_slice(&INITIAL).expand([1, batch as i64, WIDTH as i64], false);
-        Tensor::cat(&[&z_h, &-&z_h], 0)
+impl RecurrentNetwork for CounterNetwork {
+    fn envs(&self) -> usize {
+        self.carry.len()
     }
 
-    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
-        let seen = tokens.to_kind(Kind::Float);
-        let count = carry.get(0).select(1, 0);
-        let weights = count.full_like(f64::from(self.weights));
-        let logits = Tensor::stack(
-            &[&count, &seen.select(1, 0), &seen.select(1, 1), &weights],
-            1,
-        );
-        let z_h = Tensor::stack(
-            &[&count + self.stride, seen.select(1, 1), seen.select(1, 2)],
-            1,
-        );
-        (logits, Tensor::stack(&[&z_h, &-&z_h], 0))
+    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
+        let seen = tokens.chunks_exact(SIZE);
+        let rows = logits.chunks_exact_mut(ACTIONS);
+        for ((carry, seen), row) in self.carry.iter_mut().zip(seen).zip(rows) {
+            let [age, env, episode] = [0, 1, 2].map(|i| f32::from(seen[i]));
+            row.copy_from_slice(&[carry[0], age, env, f32::from(self.weights)]);
+            *carry = [carry[0] + self.stride, env, episode];
+        }
     }
 
-    fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
-        self.initial_carry(ended.numel())
-            .where_self(&ended.view([1, -1, 1]), carry)
+    fn reset(&mut self, env: usize) {
+        self.carry[env] = INITIAL;
+    }
+
+    fn carry(&self, env: usize) -> Vec<f32> {
+        let z_h = self.carry[env];
+        [z_h, z_h.map(|x| -x)].concat()
+    }
+
+    fn set_carries(&mut self, carries: &[Vec<f32>]) {
+        let z_h = carries.iter().map(|carry| [carry[0], carry[1], carry[2]]);
+        self.carry = z_h.collect();
     }
 
     fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
@@ -212,17 +218,21 @@ type CounterRollout = Rollout<CounterEnvs, CounterNetwork>;
 const SESSION: u64 = 11;
 const FINGERPRINT: u64 = 12;
 
-fn rollout(ticks: usize, envs: usize, dtype: Dtype, stride: f64) -> CounterRollout {
+fn rollout(ticks: usize, envs: usize, dtype: Dtype, stride: f32) -> CounterRollout {
     let shape = UnrollShape {
         ticks,
         envs,
         tokens: SIZE,
         carry: 2 * WIDTH,
     };
-    let network = CounterNetwork { stride, weights: 0 };
+    let network = CounterNetwork {
+        stride,
+        weights: 0,
+        carry: vec![INITIAL; envs],
+    };
     Rollout::new(
         CounterEnvs::new(envs),
-        Policy::new(network, envs),
+        Policy::new(network),
         action_rng(5),
         shape,
         dtype,
@@ -240,9 +250,16 @@ fn play(rollout: &mut CounterRollout, version: u64) -> Unroll {
 
 /// The carry of an unroll as f32 `[2, N, WIDTH]`.
 fn carry(unroll: &Unroll) -> Vec<f32> {
-    let shape = [2, unroll.shape.envs as i64, WIDTH as i64];
-    let tensor = Tensor::from_data_size(&unroll.carry, &shape, unroll.carry_dtype.kind());
-    Vec::try_from(tensor.to_kind(Kind::Float).view(-1)).expect("floats")
+    match unroll.carry_dtype {
+        Dtype::F32 => floats(&unroll.carry).collect(),
+        Dtype::Bf16 => {
+            let (pairs, _) = unroll.carry.as_chunks();
+            let pairs = pairs.iter();
+            pairs
+                .map(|&pair| bf16::from_le_bytes(pair).to_f32())
+                .collect()
+        }
+    }
 }
 
 /// Compares a whole unroll with the timetable from `places` on, which it moves along.
@@ -312,7 +329,7 @@ proptest! {
         for (sequence, swap) in swaps.into_iter().enumerate() {
             if swap {
                 version += 1;
-                rollout.policy().load(&[version as u8]).expect("one byte");
+                rollout.network().load(&[version as u8]).expect("one byte");
             }
             let unroll = play(&mut rollout, version);
             check(&unroll, &mut places, version);
@@ -351,14 +368,14 @@ fn refused_weights_leave_the_old_ones_and_the_carry() {
     let mut rollout = rollout(5, 3, Dtype::F32, 1.0);
     let mut places: Vec<Place> = (0..3).map(Place::start).collect();
     check(&play(&mut rollout, 0), &mut places, 0);
-    assert!(rollout.policy().load(&[]).is_err());
+    assert!(rollout.network().load(&[]).is_err());
     check(&play(&mut rollout, 0), &mut places, 0);
 }
 
 /// With a carry that travels as bf16, the actor itself continues from the carry that it sent.
 #[test]
 fn the_actor_goes_on_from_the_rounded_carry() {
-    let stride = 0.3_f64;
+    let stride = 0.3_f32;
     let mut rollout = rollout(4, 5, Dtype::Bf16, stride);
     let mut rounded = 0;
     let mut before: Option<Unroll> = None;
@@ -376,7 +393,7 @@ fn the_actor_goes_on_from_the_rounded_carry() {
                 let counted = floats(&before.behaviour_logits)
                     .nth(last * ACTIONS)
                     .expect("a logit")
-                    + stride as f32;
+                    + stride;
                 let went_on = before.flags[last] == 0;
                 rounded += usize::from(went_on && counted != at_first_tick);
             }

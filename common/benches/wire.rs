@@ -8,27 +8,25 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use hrm_common::{
     config::Config,
     env::{ACTIONS, EnvConfig, VecEnv, env_seed, flag},
-    model::{Dtype, Hrm},
+    model::{Dtype, Parameters},
     trajectory::{Unroll, UnrollShape, float_bytes},
     wire::{self, Expectation},
 };
 use hrm_proto::v1::UnrollBatch;
 use prost::Message as _;
-use tch::Device;
 
 /// Ticks that are played before the unroll: enough for episodes to end within it.
 const WARM_UP: usize = 200;
 
 /// What the learner of this configuration expects.
 fn expectation(config: &Config, carry_dtype: Dtype) -> Expectation {
-    let model =
-        Hrm::new(&config.model, config.env.grid(), 0, Device::Cpu).expect("the small preset");
+    let model = Parameters::new(&config.model, config.env.grid(), 0).expect("the small preset");
     Expectation {
         shape: UnrollShape {
             ticks: config.rollout.unroll_length,
             envs: config.rollout.envs,
             tokens: config.env.grid().len(),
-            carry: model.carry_shape(1).iter().product::<i64>() as usize,
+            carry: config.model.carry_elements(config.env.grid().len()),
         },
         carry_dtype,
         model_fingerprint: model.fingerprint(),

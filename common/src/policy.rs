@@ -1,55 +1,67 @@
-//! Acting: one batched forward pass over all environments with their carry, then one action per environment.
+//! Acting: one decision in every environment with its carry, then one action per environment.
 
-use crate::{
-    env::ACTIONS,
-    model::{Dtype, Gradient, Hrm},
-    weights::{self, WeightsError},
-};
-use bytes::Bytes;
+use crate::{env::ACTIONS, model::Dtype, weights::WeightsError};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use half::bf16;
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use tch::{Kind, Tensor};
 
-/// A recurrent policy network that can act. [`Hrm`] implements it for training; a test implements it with counters.
-pub trait PolicyNetwork {
-    /// Returns the carry of `batch` environments at the start of an episode; axis 1 is the environment.
-    fn initial_carry(&self, batch: usize) -> Tensor;
+/// A recurrent network that acts in N environments, whose carry it holds. The model's
+/// [`Lanes`](crate::model::native::Lanes) implement it for mazes; a test implements it with counters.
+pub trait RecurrentNetwork {
+    /// Returns N.
+    fn envs(&self) -> usize;
 
-    /// Makes one decision. Tokens u8 `[N, S]` and the carry give logits f32 `[N, A]` and the next carry.
-    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor);
+    /// Makes one decision in each environment and advances the carry: tokens u8 `[N, S]` give logits f32 `[N, A]`.
+    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]);
 
-    /// Returns the carry with the rows of ended episodes (bool `[N]`) reset to the initial vectors.
-    fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor;
+    /// Resets the carry of an environment whose episode ended to the initial vectors.
+    fn reset(&mut self, env: usize);
 
-    /// Loads published weights, all of them or none.
+    /// Returns the carry of an environment: its elements of `zH`, then as many of `zL`.
+    fn carry(&self, env: usize) -> Vec<f32>;
+
+    /// Becomes a network of as many environments as `carries`, each with its carry.
+    fn set_carries(&mut self, carries: &[Vec<f32>]);
+
+    /// Loads published weights, all of them or none, and keeps the carry.
     ///
     /// # Errors
     ///
     /// Fails when the bytes are not weights of this network.
     fn load(&mut self, body: &[u8]) -> Result<(), WeightsError>;
-}
 
-impl PolicyNetwork for Hrm {
-    fn initial_carry(&self, batch: usize) -> Tensor {
-        Hrm::initial_carry(self, batch)
+    /// Keeps only these environments, in this order.
+    fn retain(&mut self, envs: &[usize]) {
+        let carries: Vec<_> = envs.iter().map(|&env| self.carry(env)).collect();
+        self.set_carries(&carries);
     }
 
-    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
-        let mut decision = self.forward(tokens, carry, Gradient::None);
-        // The last segment gives the action. Every decision has one.
-        let last = decision
-            .segments
-            .pop()
-            .expect("a validated model runs at least one segment");
-        (last.logits, decision.carry)
-    }
-
-    fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
-        Hrm::reset_carry(self, carry, ended)
-    }
-
-    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
-        weights::load(self, body)
+    /// Returns the carry as little-endian bytes: `[2, N, ...]`, `zH` first. With a narrower dtype than the network's, the
+    /// network continues from the rounded values, so that the learner starts from the same bits.
+    fn carry_bytes(&mut self, dtype: Dtype) -> Bytes {
+        let mut carries: Vec<_> = (0..self.envs()).map(|env| self.carry(env)).collect();
+        if dtype == Dtype::Bf16 {
+            for number in carries.iter_mut().flatten() {
+                *number = bf16::from_f32(*number).to_f32();
+            }
+            self.set_carries(&carries);
+        }
+        let elements = carries.iter().map(Vec::len).sum::<usize>();
+        let mut bytes = BytesMut::with_capacity(elements * dtype.size());
+        for part in [0, 1] {
+            for carry in &carries {
+                let half = carry.len() / 2;
+                let numbers = carry[part * half..(part + 1) * half].iter();
+                match dtype {
+                    Dtype::F32 => numbers.for_each(|&x| bytes.put_f32_le(x)),
+                    Dtype::Bf16 => {
+                        numbers.for_each(|&x| bytes.put_u16_le(bf16::from_f32(x).to_bits()));
+                    }
+                }
+            }
+        }
+        bytes.freeze()
     }
 }
 
@@ -64,93 +76,65 @@ pub enum Choice {
 
 /// The actions of one tick, and the logits from which they were chosen.
 #[derive(Debug)]
-pub struct Acted {
+pub struct Acted<'a> {
     /// The actions, `[N]`.
-    pub actions: Vec<u8>,
+    pub actions: &'a [u8],
     /// The logits, `[N, A]`.
-    pub logits: Vec<f32>,
+    pub logits: &'a [f32],
 }
 
-/// A network, and the carry of N environments.
+/// A network, and the actions that it chose last.
 #[derive(Debug)]
 pub struct Policy<N> {
     network: N,
-    carry: Tensor,
+    actions: Vec<u8>,
+    logits: Vec<f32>,
 }
 
-impl<N: PolicyNetwork> Policy<N> {
-    /// Returns a policy for `envs` environments that are at the start of an episode.
-    pub fn new(network: N, envs: usize) -> Self {
-        let carry = network.initial_carry(envs);
-        Self { network, carry }
+impl<N: RecurrentNetwork> Policy<N> {
+    /// Returns a policy for the network's environments.
+    pub fn new(network: N) -> Self {
+        let envs = network.envs();
+        Self {
+            network,
+            actions: vec![0; envs],
+            logits: vec![0.0; envs * ACTIONS],
+        }
     }
 
-    /// Loads published weights, and keeps the carry.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the bytes are not weights of this network, which then keeps the old ones.
-    pub fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
-        self.network.load(body)
+    /// The network, with the carry of its environments.
+    pub fn network(&mut self) -> &mut N {
+        &mut self.network
     }
 
     /// Decides for every environment, with tokens u8 `[N, S]`, and advances the carry. `rngs` holds one generator per
-    /// environment, or one for all.
-    pub fn act(&mut self, tokens: &[u8], choice: Choice, rngs: &mut [Xoshiro256PlusPlus]) -> Acted {
-        let envs = self.carry.size()[1] as usize;
-        let tokens = Tensor::from_data_size(
-            tokens,
-            &[envs as i64, (tokens.len() / envs) as i64],
-            Kind::Uint8,
-        )
-        .to_device(self.carry.device());
-        let (logits, carry) = self.network.decide(&tokens, &self.carry);
-        self.carry = carry;
-        let mut values = vec![0.0_f32; envs * ACTIONS];
-        logits
-            .to_kind(Kind::Float)
-            .copy_data(&mut values, envs * ACTIONS);
+    /// environment, or one for all. Allocates nothing.
+    pub fn act(
+        &mut self,
+        tokens: &[u8],
+        choice: Choice,
+        rngs: &mut [Xoshiro256PlusPlus],
+    ) -> Acted<'_> {
+        self.network.decide(tokens, &mut self.logits);
         let shared = rngs.len() == 1;
-        let actions = values
-            .chunks_exact(ACTIONS)
-            .enumerate()
-            .map(|(env, logits)| match choice {
+        let logits = self.logits.chunks_exact(ACTIONS);
+        for (env, (action, logits)) in self.actions.iter_mut().zip(logits).enumerate() {
+            *action = match choice {
                 Choice::Greedy => greedy(logits),
                 Choice::Sampled => sample(logits, &mut rngs[if shared { 0 } else { env }]),
-            })
-            .collect();
+            };
+        }
         Acted {
-            actions,
-            logits: values,
+            actions: &self.actions,
+            logits: &self.logits,
         }
     }
 
-    /// Resets the carry of the environments whose episode ended (`[N]`) to the initial vectors.
-    pub fn reset(&mut self, ended: &[bool]) {
-        if ended.contains(&true) {
-            let ended = Tensor::from_slice(ended).to_device(self.carry.device());
-            self.carry = self.network.reset_carry(&self.carry, &ended);
-        }
-    }
-
-    /// Keeps only the environments of the given rows, in that order.
-    pub fn retain(&mut self, rows: &[i64]) {
-        let rows = Tensor::from_slice(rows).to_device(self.carry.device());
-        self.carry = self.carry.index_select(1, &rows);
-    }
-
-    /// Returns the carry as little-endian bytes. With a narrower dtype than the network's, the policy continues from
-    /// the rounded values, so that the learner starts from the same bits.
-    pub fn carry_bytes(&mut self, dtype: Dtype) -> Bytes {
-        let kind = self.carry.kind();
-        let written = self.carry.to_kind(dtype.kind()).contiguous();
-        self.carry = written.to_kind(kind);
-        let elements = written.numel();
-        let mut bytes = vec![0; elements * dtype.size()];
-        if elements > 0 {
-            written.copy_data_u8(&mut bytes, elements);
-        }
-        bytes.into()
+    /// Keeps only these environments, in this order.
+    pub fn retain(&mut self, envs: &[usize]) {
+        self.network.retain(envs);
+        self.actions.truncate(envs.len());
+        self.logits.truncate(envs.len() * ACTIONS);
     }
 }
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::{
     checksum::{self, Checksum, FieldHasher},
     model::{
-        Hrm, LoadError,
+        LoadError, Parameters,
         state::{self, StateError},
     },
 };
@@ -147,9 +147,9 @@ pub fn seal_header(mut chunk: proto::WeightsChunk) -> proto::WeightsChunk {
 ///
 /// # Errors
 ///
-/// Fails when the body is not safetensors or its tensors are not those of `model`, which then stays unchanged.
-pub fn load(model: &mut Hrm, body: &[u8]) -> Result<(), WeightsError> {
-    Ok(model.load(&state::decode(body)?)?)
+/// Fails when the body is not safetensors or its tensors are not those of the model, which then stays unchanged.
+pub fn load(parameters: &mut Parameters, body: &[u8]) -> Result<(), WeightsError> {
+    Ok(parameters.load(&state::decode(body)?)?)
 }
 
 /// Assembles the pieces of one subscription into weights.
@@ -227,7 +227,6 @@ impl Assembler {
 mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
-    use tch::Device;
 
     use super::*;
     use crate::{
@@ -423,7 +422,7 @@ mod tests {
         }
     }
 
-    fn model(hidden: usize, seed: u64) -> Hrm {
+    fn model(hidden: usize, seed: u64) -> Parameters {
         let config = ModelConfig {
             hidden,
             ..ModelConfig::small()
@@ -432,7 +431,7 @@ mod tests {
             height: 3,
             width: 3,
         };
-        Hrm::new(&config, grid, seed, Device::Cpu).expect("a valid model")
+        Parameters::new(&config, grid, seed).expect("a valid model")
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{cell::RefCell, io::Write as _, path::Path};
 
 use hrm_common::{
     config::{Config, Layers, Override},
-    model::{Hrm, state},
+    model::{Parameters, state},
     weights::{Assembler, load, seal_header},
     wire::{self, Expectation},
 };
@@ -43,14 +43,14 @@ pub fn settings() -> Config {
 }
 
 /// Its model.
-pub fn model() -> Hrm {
+pub fn model() -> Parameters {
     let config = settings();
-    Hrm::new(&config.model, config.env.grid(), 1, Device::Cpu).expect("a model")
+    Parameters::new(&config.model, config.env.grid(), 1).expect("a model")
 }
 
 struct Peer {
     expected: Expectation,
-    model: Hrm,
+    model: Parameters,
     file: tempfile::NamedTempFile,
 }
 
@@ -104,7 +104,7 @@ pub fn weights(bytes: &[u8]) -> bool {
     })
 }
 
-fn swap(model: &mut Hrm, body: &[u8]) -> bool {
+fn swap(model: &mut Parameters, body: &[u8]) -> bool {
     let before = state::encode(model);
     let taken = load(model, body).is_ok();
     assert!(
@@ -160,7 +160,7 @@ pub fn checkpoint(bytes: &[u8]) -> bool {
     };
     let mut model = model();
     let before = state::encode(&model);
-    let taken = checkpoint.restore_model(&mut model).is_ok();
+    let taken = checkpoint.restore(&mut model).is_ok();
     assert!(
         taken || state::encode(&model) == before,
         "half of it was taken"

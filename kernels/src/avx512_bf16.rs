@@ -86,7 +86,7 @@ impl Kernel for Avx512Bf16 {
     unsafe fn store(self, to: *mut u16, vector: __m512) {
         unsafe {
             // The type of sixteen bfloat16 has no other conversion to bits; both are plain 256 bits.
-            let narrow: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(vector));
+            let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(vector));
             _mm256_storeu_si256(to.cast(), narrow);
         }
     }
@@ -105,7 +105,8 @@ impl Kernel for Avx512Bf16 {
     fn multiply_add(self, sum: __m512, a: __m512i, b: __m512i) -> __m512 {
         unsafe {
             // As in `store`: 512 bits under another name.
-            let (a, b) = (std::mem::transmute(a), std::mem::transmute(b));
+            let a = std::mem::transmute::<__m512i, __m512bh>(a);
+            let b = std::mem::transmute::<__m512i, __m512bh>(b);
             _mm512_dpbf16_ps(sum, a, b)
         }
     }

@@ -1,7 +1,7 @@
-use std::{env, fmt, str::FromStr};
+use std::{env, fmt, str::FromStr, sync::OnceLock};
 
 /// The environment variable that forces a set of instructions.
-const VARIABLE: &str = "HRM_KERNELS";
+pub const VARIABLE: &str = "HRM_KERNELS";
 
 /// A set of vector instructions, from the slowest to the fastest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,13 @@ impl Instructions {
         }
     }
 
+    /// Returns the set that this process uses: [`Instructions::choose`]'s, or the fastest one if that fails. A program
+    /// calls that first, to report the error.
+    pub fn chosen() -> Self {
+        static CHOSEN: OnceLock<Instructions> = OnceLock::new();
+        *CHOSEN.get_or_init(|| Self::choose().unwrap_or_else(|_| Self::fastest()))
+    }
+
     /// The name, as in `HRM_KERNELS`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,12 +88,16 @@ impl FromStr for Instructions {
     type Err = InstructionsError;
 
     fn from_str(name: &str) -> Result<Self, InstructionsError> {
-        let error = |reason| InstructionsError {
-            value: name.to_owned(),
-            reason,
+        let error = |reason| {
+            let available = Self::ALL.into_iter().filter(|set| set.available());
+            let names: Vec<&str> = available.map(Self::as_str).collect();
+            InstructionsError {
+                value: name.to_owned(),
+                reason,
+                remedy: format!("unset it, or set it to one of: {}", names.join(", ")),
+            }
         };
-        let mut sets = Self::ALL.into_iter();
-        match sets.find(|set| set.as_str() == name) {
+        match Self::ALL.into_iter().find(|set| set.as_str() == name) {
             None => Err(error("it names no kernels")),
             Some(set) if !set.available() => Err(error("this processor cannot run them")),
             Some(set) => Ok(set),
@@ -97,24 +108,22 @@ impl FromStr for Instructions {
 /// `HRM_KERNELS` cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstructionsError {
-    value: String,
-    reason: &'static str,
+    /// The value.
+    pub value: String,
+    /// The reason why it is invalid.
+    pub reason: &'static str,
+    /// The remedy.
+    pub remedy: String,
 }
 
 impl fmt::Display for InstructionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = Instructions::ALL
-            .into_iter()
-            .filter(|set| set.available())
-            .map(Instructions::as_str)
-            .collect();
-        write!(
-            f,
-            "{VARIABLE} = {:?}: {}; unset it, or set it to one of: {}",
-            self.value,
-            self.reason,
-            names.join(", ")
-        )
+        let Self {
+            value,
+            reason,
+            remedy,
+        } = self;
+        write!(f, "invalid {VARIABLE} = {value}: {reason}; {remedy}")
     }
 }
 

@@ -1,17 +1,6 @@
 use std::fmt;
 
-use crate::{Instructions, aligned::Element, portable::Portable};
-#[cfg(target_arch = "x86_64")]
-use crate::{avx2::Avx2, avx512::Avx512, avx512_bf16::Avx512Bf16};
-
-/// The precision of vectors and weights in memory. Sums are always f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// 32-bit floats.
-    F32,
-    /// bfloat16, rounded to the nearest even.
-    Bf16,
-}
+use crate::aligned::Element;
 
 /// The vector operations of one set of instructions at one precision.
 ///
@@ -144,41 +133,4 @@ impl Exp2 {
     ];
     /// With a relative error of 1e-4, for bfloat16, whose numbers are 4e-3 apart.
     pub(crate) const SHORT: [f32; 4] = [5.583_828e-2, 2.426_394_8e-1, 6.931_367e-1, 9.999_245_6e-1];
-}
-
-/// Code for any kernel.
-pub trait Visitor {
-    /// What it makes.
-    type Output;
-    /// Runs with the chosen kernel.
-    fn visit<K: Kernel>(self, kernel: K) -> Self::Output;
-}
-
-/// Runs `visitor` with the kernel of these instructions at this precision. Instructions that this processor does not
-/// have are replaced by [`Instructions::Portable`].
-pub fn dispatch<V: Visitor>(
-    instructions: Instructions,
-    precision: Precision,
-    visitor: V,
-) -> V::Output {
-    let instructions = match instructions.available() {
-        true => instructions,
-        false => Instructions::Portable,
-    };
-    match (instructions, precision) {
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx2, Precision::F32) => visitor.visit(Avx2::<false>::new()),
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx2, Precision::Bf16) => visitor.visit(Avx2::<true>::new()),
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512 | Instructions::Avx512Bf16, Precision::F32) => {
-            visitor.visit(Avx512::<false>::new())
-        }
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512, Precision::Bf16) => visitor.visit(Avx512::<true>::new()),
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512Bf16, Precision::Bf16) => visitor.visit(Avx512Bf16::new()),
-        (_, Precision::F32) => visitor.visit(Portable::<false>),
-        (_, Precision::Bf16) => visitor.visit(Portable::<true>),
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! instructions   which instructions this processor has, and which are used
-//! kernel         the operations that all instruction sets offer; `dispatch` chooses one at run time
+//! dispatch       runs code with the kernel of a set of instructions and a precision
+//! kernel         the operations that all kernels offer
 //!   portable       plain Rust: every processor, and the reference of the others
 //!   avx2           AVX2 and FMA: 8 lanes
 //!   avx512         AVX-512: 16 lanes; avx512_bf16 multiplies pairs of bfloat16
@@ -34,6 +35,7 @@ mod avx512;
 mod avx512_bf16;
 mod block;
 mod conv;
+mod dispatch;
 mod instructions;
 mod kernel;
 mod layout;
@@ -47,8 +49,9 @@ mod tile;
 pub use attention::{AttentionWeights, Positions};
 pub use block::{Block, BlockWeights, MixerWeights, Scratch};
 pub use conv::ConvWeights;
-pub use instructions::{Instructions, InstructionsError};
-pub use kernel::{Kernel, Precision, Visitor, dispatch};
+pub use dispatch::{Precision, Visitor, dispatch};
+pub use instructions::{Instructions, InstructionsError, VARIABLE};
+pub use kernel::Kernel;
 pub use layout::Layout;
 pub use rows::Rows;
 

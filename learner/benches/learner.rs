@@ -7,12 +7,12 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::Config,
     env::{EnvConfig, VecEnv},
-    model::Hrm,
+    model::native::Lanes,
     policy::{Policy, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
 };
-use hrm_learner::training::{batch::Batch, update::Updater};
+use hrm_learner::training::{batch::Batch, model::Hrm, update::Updater};
 use tch::Device;
 
 /// Unrolls that are played before those of the batch: enough for episodes to end within it.
@@ -30,7 +30,7 @@ fn batch(config: &Config) -> Batch {
             let (shape, fingerprint) = (config.spec().unroll_shape(), model.fingerprint());
             let mut rollout = Rollout::new(
                 VecEnv::new(&config.env, envs, seed).expect("a valid config"),
-                Policy::new(model, envs),
+                Policy::new(Lanes::new(model.to_parameters(), envs)),
                 action_rng(seed),
                 shape,
                 config.rollout.carry_dtype,

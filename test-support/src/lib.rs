@@ -19,7 +19,7 @@ use hrm_actor::{ActorOptions, Ending, rollout::Rollout};
 use hrm_common::{
     config::{Config, Effective, Layers, Override, Spec},
     env::VecEnv,
-    model::Hrm,
+    model::{Parameters, native::Lanes},
     policy::{Policy, action_rng},
     shutdown::Shutdown,
     stage::{ActorStage, StageClock},
@@ -232,7 +232,7 @@ pub async fn open_upload(
 
 /// Plays real unrolls by hand.
 pub struct Player {
-    rollout: Rollout<VecEnv, Hrm>,
+    rollout: Rollout<VecEnv, Lanes>,
     clock: StageClock<ActorStage>,
 }
 
@@ -241,15 +241,17 @@ impl Player {
     pub fn new(joined: &JoinResponse) -> Self {
         let spec = Spec::from_json(&joined.spec).expect("a spec");
         let grid = spec.env.grid();
-        let model = Hrm::new(&spec.model, grid, 0, tch::Device::Cpu).expect("a model");
+        let parameters = Parameters::new(&spec.model, grid, 0).expect("a model");
+        let fingerprint = parameters.fingerprint();
+        let lanes = Lanes::new(parameters, spec.rollout.envs);
         let rollout = Rollout::new(
             VecEnv::new(&spec.env, spec.rollout.envs, joined.seed).expect("mazes"),
-            Policy::new(model.share(), spec.rollout.envs),
+            Policy::new(lanes),
             action_rng(joined.seed),
             spec.unroll_shape(),
             spec.rollout.carry_dtype,
             joined.session,
-            model.fingerprint(),
+            fingerprint,
         );
         Self {
             rollout,

@@ -6,14 +6,17 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     env::{ACTIONS, EnvConfig, VecEnv, flag},
     model::{
-        CarryMode, Dtype, Gradient, Hrm, Mixing, ModelConfig, PositionEncoding, Readout, state,
+        CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout,
+        native::{HeadOutputs, Lanes},
+        state,
     },
-    policy::{Policy, action_rng},
+    policy::{Policy, RecurrentNetwork as _, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
     trajectory::{Unroll, UnrollShape, floats},
     wire::{self, Expectation},
 };
+use hrm_learner::training::model::{Hrm, kind};
 use hrm_proto::v1::UnrollBatch;
 use prost::Message as _;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -45,6 +48,7 @@ pub fn attention(carry: CarryMode) -> ModelConfig {
         hidden: 8,
         h_layers: 1,
         l_layers: 1,
+        h_cycles: 1,
         segments: 2,
         inter_multiple: 8,
         position: PositionEncoding::Rotary,
@@ -83,7 +87,7 @@ pub fn nudge(model: &Hrm, seed: f64, by: f64) {
 
 /// Some actors with models of their own.
 pub struct Actors {
-    rollouts: Vec<Rollout<VecEnv, Hrm>>,
+    rollouts: Vec<Rollout<VecEnv, Lanes>>,
     expectation: Expectation,
 }
 
@@ -103,11 +107,9 @@ impl Actors {
             carry: model.carry_shape(1).iter().product::<i64>() as usize,
         };
         let rollout = |seed| {
-            let mut own = Hrm::new(model.config(), env.grid(), 0, Device::Cpu).expect("as valid");
-            hrm_common::weights::load(&mut own, &state::encode(model)).expect("the same shape");
             Rollout::new(
                 VecEnv::new(env, envs, seed).expect("a valid maze"),
-                Policy::new(own, envs),
+                Policy::new(Lanes::new(model.to_parameters(), envs)),
                 action_rng(seed),
                 shape.clone(),
                 carry_dtype,
@@ -128,9 +130,9 @@ impl Actors {
 
     /// Swaps in the model's present weights, as an actor does between unrolls.
     pub fn load(&mut self, model: &Hrm) {
-        let body = state::encode(model);
+        let body = state::encode(&model.to_parameters());
         for rollout in &mut self.rollouts {
-            rollout.policy().load(&body).expect("the same shape");
+            rollout.network().load(&body).expect("the same shape");
         }
     }
 
@@ -191,60 +193,63 @@ fn column(model: &Hrm, unroll: &Unroll, env: usize) -> Vec<Frame> {
         tokens: size,
         ..
     } = unroll.shape;
-    let observe = |bytes: &[u8]| Tensor::from_slice(bytes).view([1, size as i64]);
-    let observation = |tick: usize| observe(&unroll.tokens[(tick * envs + env) * size..][..size]);
+    let observation = |tick: usize| &unroll.tokens[(tick * envs + env) * size..][..size];
     let rewards: Vec<f32> = floats(&unroll.rewards).collect();
     let logits: Vec<f32> = floats(&unroll.behaviour_logits).collect();
-    let say = |tokens: &Tensor, carry: &Tensor| {
-        let mut decision = model.forward(tokens, carry, Gradient::None);
-        let heads = decision.segments.pop().expect("a segment");
-        (heads, decision.carry)
+    let mut lanes = Lanes::new(model.to_parameters(), 1);
+    let fresh = lanes.carry(0);
+    // The heads of the last segment, and the carry afterwards.
+    let mut say = |tokens: &[u8], carry: &[f32]| {
+        lanes.set_carries(&[carry.to_vec()]);
+        let mut last = HeadOutputs::default();
+        lanes.decide_all(tokens, |_, _, heads| last = heads);
+        (last, lanes.carry(0))
+    };
+    let tensor = |carry: &[f32]| {
+        let carry = Tensor::from_slice(carry).view(model.carry_shape(1).as_slice());
+        carry.to_kind(model.kind())
     };
 
-    let mut carry = Tensor::from_data_size(
+    let sent = Tensor::from_data_size(
         &unroll.carry,
         &[2, envs as i64, unroll.shape.carry as i64 / 2],
-        unroll.carry_dtype.kind(),
-    )
-    .narrow(1, env as i64, 1)
-    .to_kind(model.kind())
-    .contiguous()
-    .view(model.carry_shape(1).as_slice());
+        kind(unroll.carry_dtype),
+    );
+    let sent = sent.select(1, env as i64).to_kind(Kind::Float).reshape(-1);
+    let mut carry = Vec::<f32>::try_from(sent).expect("floats");
     let mut frames: Vec<Frame> = Vec::new();
     for tick in 0..ticks {
         let frame = tick * envs + env;
-        let tokens = observation(tick);
         let action = usize::from(unroll.actions[frame]);
-        let (heads, after) = say(&tokens, &carry);
-        let pi: Vec<f32> = Vec::try_from(heads.logits.view(-1)).expect("logits");
+        let (heads, after) = say(observation(tick), &carry);
         let flags = unroll.flags[frame];
-        let fresh = model.initial_carry(1);
-        let first = (flags != 0).then(|| say(&observation(tick + 1), &fresh).0.value);
+        let first = (flags != 0).then(|| say(observation(tick + 1), &fresh).0.value);
         let next_value = match flags {
             flag::TERMINATED => 0.0,
             flag::TRUNCATED => {
                 let before = unroll.flags[..frame].iter();
                 let rank = before.filter(|&&f| f == flag::TRUNCATED).count();
-                let last = observe(&unroll.final_tokens[rank * size..][..size]);
-                say(&last, &after).0.value.double_value(&[0])
+                let last = &unroll.final_tokens[rank * size..][..size];
+                say(last, &after).0.value.into()
             }
             // Known only when the next tick was walked, below.
             _ => f64::NAN,
         };
         frames.push(Frame {
-            tokens,
+            tokens: Tensor::from_slice(observation(tick)).view([1, size as i64]),
+            carry: tensor(&carry),
             action: action as i64,
             reward: rewards[frame].into(),
             flags,
             log_mu: log_softmax(&logits[frame * ACTIONS..][..ACTIONS])[action],
-            log_pi: log_softmax(&pi)[action],
-            value: heads.value.double_value(&[0]),
+            log_pi: log_softmax(&heads.logits)[action],
+            value: heads.value.into(),
             next_value,
-            value_of_next_episode: first.map(|value| value.double_value(&[0])),
-            carry: std::mem::replace(&mut carry, if flags == 0 { after } else { fresh }),
+            value_of_next_episode: first.map(f64::from),
         });
+        carry = if flags == 0 { after } else { fresh.clone() };
     }
-    let mut following = say(&observation(ticks), &carry).0.value.double_value(&[0]);
+    let mut following = f64::from(say(observation(ticks), &carry).0.value);
     for frame in frames.iter_mut().rev() {
         if frame.flags == 0 {
             frame.next_value = following;

@@ -6,65 +6,24 @@
 //! | last | `[2, B, d]` | `zH` and `zL` of the last token, broadcast over all positions |
 //! | reset | `[2, B, 0]` | nothing; the initial vectors are broadcast |
 //!
-//! Index 0 of the first dimension is `zH`, 1 is `zL`. The kind is that of the activations.
-
-use tch::Tensor;
+//! Index 0 of the first dimension is `zH`, 1 is `zL`. The dtype is that of the activations.
 
 use super::config::{CarryMode, ModelConfig};
-use super::rows::Rows;
 
 impl ModelConfig {
     /// Returns the number of elements of one environment's carry, for observations of `tokens` cells.
-    pub(crate) fn carry_elements(&self, tokens: usize) -> usize {
-        let shape = self.carry.shape(1, tokens as i64 + 1, self.hidden as i64);
-        shape.iter().product::<i64>() as usize
+    pub fn carry_elements(&self, tokens: usize) -> usize {
+        2 * self.carry.vectors(tokens + 1) * self.hidden
     }
 }
 
 impl CarryMode {
-    /// Returns the shape of the carry of `batch` environments, for sequences of `positions` vectors of width `d`.
-    pub(super) fn shape(self, batch: i64, positions: i64, d: i64) -> Vec<i64> {
+    /// Returns the number of vectors of `zH` that are carried, for sequences of `positions` vectors.
+    pub fn vectors(self, positions: usize) -> usize {
         match self {
-            Self::Full => vec![2, batch, positions, d],
-            Self::Last => vec![2, batch, d],
-            Self::Reset => vec![2, batch, 0],
-        }
-    }
-
-    /// Returns the initial vectors `[2, d]` in a shape that broadcasts to the carry's.
-    pub(super) fn broadcastable(self, initial: &Tensor) -> Tensor {
-        match self {
-            Self::Full => initial.unsqueeze(1).unsqueeze(1),
-            Self::Last => initial.unsqueeze(1),
-            Self::Reset => initial.unsqueeze(1).narrow(2, 0, 0),
-        }
-    }
-
-    /// Returns the rows `[B * P, d]` of `zH` and `zL` at the start of a decision.
-    pub(super) fn open(self, rows: &Rows, carry: &Tensor, initial: &Tensor) -> [Tensor; 2] {
-        let (batch, cells, d) = (rows.batch, rows.cells(), initial.size()[1]);
-        [0, 1].map(|which| match self {
-            Self::Full => rows.pack(&carry.get(which)),
-            Self::Last => {
-                let vectors = carry.get(which);
-                rows.join(
-                    &vectors.unsqueeze(1).expand([batch, cells, d], false),
-                    &vectors,
-                )
-            }
-            Self::Reset => initial
-                .get(which)
-                .unsqueeze(0)
-                .expand([batch * rows.positions(), d], false),
-        })
-    }
-
-    /// Returns the carry at the end of a decision, from the rows `[B * P, d]` of `zH` and `zL`.
-    pub(super) fn close(self, rows: &Rows, z: [&Tensor; 2]) -> Tensor {
-        match self {
-            Self::Full => Tensor::stack(&z.map(|z| rows.unpack(z)), 0),
-            Self::Last => Tensor::stack(&z.map(|z| rows.last(z)), 0),
-            Self::Reset => Tensor::empty([2, rows.batch, 0], (z[0].kind(), z[0].device())),
+            Self::Full => positions,
+            Self::Last => 1,
+            Self::Reset => 0,
         }
     }
 }

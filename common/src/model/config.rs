@@ -69,14 +69,6 @@ impl Dtype {
         Self::F32
     }
 
-    /// Returns the tensor kind of the same layout.
-    pub fn kind(self) -> tch::Kind {
-        match self {
-            Self::F32 => tch::Kind::Float,
-            Self::Bf16 => tch::Kind::BFloat16,
-        }
-    }
-
     /// Returns the bytes of one element.
     pub fn size(self) -> usize {
         match self {
@@ -86,7 +78,7 @@ impl Dtype {
     }
 }
 
-/// `[model]`: the settings that determine shape and arithmetic of an [`Hrm`](super::Hrm) on a given grid.
+/// `[model]`: the settings that determine shape and arithmetic of a model on a given grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -168,7 +160,7 @@ impl ModelConfig {
     }
 
     /// Returns the inner width of SwiGLU: `expansion * hidden * 2/3`, rounded up to a multiple of `inter_multiple`.
-    pub(crate) fn inter(&self) -> usize {
+    pub fn inter(&self) -> usize {
         let width = (self.expansion * self.hidden as f64 * 2.0 / 3.0).round() as usize;
         width.next_multiple_of(self.inter_multiple)
     }

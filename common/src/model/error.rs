@@ -1,5 +1,3 @@
-use tch::Kind;
-
 /// The error for named tensors that do not fit a model. The model stays unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -30,16 +28,8 @@ pub enum LoadError {
         /// The name of the tensor.
         name: String,
         /// The model's shape.
-        expected: Vec<i64>,
+        expected: Vec<usize>,
         /// The shape of the given tensor.
-        found: Vec<i64>,
-    },
-    /// A tensor does not contain floating-point numbers.
-    #[error("tensor {name} holds {found:?}, expected floating-point numbers")]
-    Kind {
-        /// The name of the tensor.
-        name: String,
-        /// The kind of its elements.
-        found: Kind,
+        found: Vec<usize>,
     },
 }

@@ -1,52 +1,42 @@
-//! The hierarchical reasoning model (arXiv 2506.21734) as an agent (HRM-Agent, arXiv 2510.22832), in tch.
-//!
-//! The modules, in the order of the data's path:
+//! The hierarchical reasoning model (arXiv 2506.21734) as an agent (HRM-Agent, arXiv 2510.22832): what it is, and the
+//! forward pass that acts.
 //!
 //! ```text
-//! config      settings of shape and arithmetic; the presets `paper` and `small`
-//! init        initial values from a seed, the same bits on every device
-//! parameters  one flat f32 vector and named views into it
-//! rows        the order of tokens in memory during a decision
-//! embed       tokens u8 [B, S]            -> e [B * P, d]
-//! carry       carry [2, B, P, d]          -> zH, zL [B * P, d], and back
-//! module      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
-//!   block       attention | conv, then swiglu (both with linear), each with a residual and RMSNorm
-//! heads       zH at the read-out          -> logits [B, 4], value [B]
-//! network     these parts, in the order of the state
-//! hrm         the whole model: segments, cycles and gradients
-//! decision    the result
-//! state       weights as safetensors bytes, and back
-//! published   weights under the names of the authors' checkpoints
+//! config       settings of shape and arithmetic; the presets `paper` and `small`
+//! tensors      names and shapes of its tensors, and the part that each belongs to
+//! init         initial values from a seed, the same bits on every device
+//! parameters   configuration and values: a whole model
+//! positions    the tables of the position encodings
+//! carry        what one decision passes to the next
+//! native       the forward pass, with the kernels of `hrm-kernels`
+//!   embedding    tokens u8 [S]           -> e [P, d]
+//!   network      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
+//!   heads        zH at the read-out      -> logits [4], value
+//!   lanes        N environments with their carry
+//! state        weights as safetensors bytes, and back
+//! published    weights under the names of the authors' checkpoints
 //! ```
 //!
-//! The letters in shapes are `B` environments, `S` cells of the observed grid, `P = S + 1` positions, and `d` =
-//! `hidden`. The prefix token has the first position.
+//! The letters in shapes are `B` or `N` environments, `S` cells of the observed grid, `P = S + 1` positions, and `d` =
+//! `hidden`. The prefix token has the first position. The learner has the same model with gradients, in libtorch.
 
-mod attention;
-mod block;
 mod carry;
 mod config;
-mod conv;
-mod decision;
-mod embed;
 mod error;
-mod heads;
-mod hrm;
 mod init;
-mod linear;
-mod module;
-mod network;
+pub mod native;
 mod parameters;
-mod places;
+mod positions;
 pub mod published;
-mod rows;
 pub mod state;
-mod swiglu;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
 pub use config::{CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout};
-pub use decision::{Decision, Gradient, Segment, Trace};
 pub use error::LoadError;
-pub use heads::Heads;
-pub use hrm::Hrm;
+pub use parameters::{NamedTensor, Parameters};
+pub use positions::PositionTables;
+pub use tensors::{
+    BlockTensors, DeclaredTensor, EmbeddingTensors, MixerTensors, ModelTensors, TensorIndex,
+};

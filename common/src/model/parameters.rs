@@ -1,203 +1,174 @@
-//! The storage of parameters: one flat vector of everything trainable, and named views into it.
+//! The values of a model's tensors.
 
-use tch::{Device, Kind, Tensor, no_grad};
+use std::ops::Range;
 
+use sha2::{Digest, Sha256};
+
+use super::config::ModelConfig;
 use super::error::LoadError;
-use super::init::{Init, Initialiser};
+use super::init::Initialiser;
+use super::tensors::{ModelTensors, TensorIndex};
+use crate::{env::Grid, invalid_value::InvalidValue};
 
-/// Name, shape and initial values of one tensor.
+/// A tensor by name: f32, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// The name.
+    pub name: String,
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// The values; as many as the shape says.
+    pub values: Vec<f32>,
+}
+
+/// A model on a grid of fixed size: its configuration, and the values of its tensors in f32.
 #[derive(Clone, Debug)]
-pub(super) struct Declared {
-    pub(super) name: String,
-    pub(super) shape: Vec<i64>,
-    init: Init,
-}
-
-impl Declared {
-    fn numel(&self) -> i64 {
-        self.shape.iter().product()
-    }
-}
-
-/// The index of a tensor in [`Parameters::leaves`] or [`Parameters::fixed`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Index(usize);
-
-impl Index {
-    /// Returns this tensor from `tensors`, which must be in the order of declaration.
-    pub(super) fn of(self, tensors: &[Tensor]) -> &Tensor {
-        &tensors[self.0]
-    }
-}
-
-/// The tensors that the parts of a model declare, in the order of the state.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Declaration {
-    trainable: Vec<Declared>,
-    fixed: Vec<Declared>,
-}
-
-impl Declaration {
-    pub(super) fn trainable(
-        &mut self,
-        name: impl Into<String>,
-        shape: &[usize],
-        init: Init,
-    ) -> Index {
-        self.trainable.push(declared(name.into(), shape, init));
-        Index(self.trainable.len() - 1)
-    }
-
-    pub(super) fn fixed(&mut self, name: impl Into<String>, shape: &[usize], init: Init) -> Index {
-        self.fixed.push(declared(name.into(), shape, init));
-        Index(self.fixed.len() - 1)
-    }
-
-    /// Returns all tensors, trainable first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Declared> {
-        self.trainable.iter().chain(&self.fixed)
-    }
-}
-
-fn declared(name: String, shape: &[usize], init: Init) -> Declared {
-    Declared {
-        name,
-        shape: shape.iter().map(|&n| n as i64).collect(),
-        init,
-    }
-}
-
-/// The tensors of one model. [`Hrm`](super::Hrm) describes the flat vector.
-#[derive(Debug)]
-pub(super) struct Parameters {
-    declaration: Declaration,
-    flat: Tensor,
-    leaves: Vec<Tensor>,
-    fixed: Vec<Tensor>,
+pub struct Parameters {
+    config: ModelConfig,
+    grid: Grid,
+    tensors: ModelTensors,
+    ranges: Vec<Range<usize>>,
+    values: Vec<f32>,
 }
 
 impl Parameters {
-    pub(super) fn new(declaration: Declaration, seed: u64, device: Device) -> Self {
+    /// Returns initial values: the same bits for the same configuration, grid and seed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the configuration is invalid.
+    pub fn new(config: &ModelConfig, grid: Grid, seed: u64) -> Result<Self, InvalidValue> {
+        config.validate()?;
+        let tensors = ModelTensors::new(config, grid);
         let mut initialiser = Initialiser::new(seed);
         let mut values = Vec::new();
-        for tensor in &declaration.trainable {
-            initialiser.fill(tensor.init, tensor.numel() as usize, &mut values);
-        }
-        let flat = Tensor::from_slice(&values).to_device(device);
-        let fixed = declaration
-            .fixed
+        let ranges = tensors
+            .declared
             .iter()
             .map(|tensor| {
-                values.clear();
-                initialiser.fill(tensor.init, tensor.numel() as usize, &mut values);
-                Tensor::from_slice(&values)
-                    .view(tensor.shape.as_slice())
-                    .to_device(device)
+                let start = values.len();
+                initialiser.fill(tensor.init, tensor.elements(), &mut values);
+                start..values.len()
             })
             .collect();
-        let leaves = leaves(&declaration, &flat);
-        Self {
-            declaration,
-            flat,
-            leaves,
-            fixed,
-        }
+        Ok(Self {
+            config: config.clone(),
+            grid,
+            tensors,
+            ranges,
+            values,
+        })
     }
 
-    /// Returns the same storage with its own leaves, so that two threads never use the same autograd node.
-    pub(super) fn share(&self) -> Self {
-        let flat = self.flat.shallow_clone();
-        let leaves = leaves(&self.declaration, &flat);
-        let fixed = self.fixed.iter().map(Tensor::shallow_clone).collect();
-        Self {
-            declaration: self.declaration.clone(),
-            flat,
-            leaves,
-            fixed,
-        }
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
-    pub(super) fn declaration(&self) -> &Declaration {
-        &self.declaration
+    /// The size of the observations.
+    pub fn grid(&self) -> Grid {
+        self.grid
     }
 
-    pub(super) fn flat(&self) -> &Tensor {
-        &self.flat
+    /// The tensors' names and shapes.
+    pub fn tensors(&self) -> &ModelTensors {
+        &self.tensors
     }
 
-    pub(super) fn leaves(&self) -> &[Tensor] {
-        &self.leaves
+    /// Returns the values of one tensor.
+    pub fn get(&self, index: TensorIndex) -> &[f32] {
+        &self.values[index.of(&self.ranges).clone()]
     }
 
-    pub(super) fn fixed(&self) -> &[Tensor] {
-        &self.fixed
+    /// Returns all trained values, in the order of declaration.
+    pub fn trained(&self) -> &[f32] {
+        let fixed = self.ranges.get(self.tensors.trained);
+        &self.values[..fixed.map_or(self.values.len(), |range| range.start)]
     }
 
-    /// Returns all tensors by name, trainable first. The trainable ones are the leaves.
-    pub(super) fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        let tensors = self.leaves.iter().chain(&self.fixed);
-        self.declaration
-            .iter()
-            .map(|declared| declared.name.as_str())
-            .zip(tensors)
+    /// All values, in the order of declaration: first what is trained, then what is fixed.
+    pub fn values(&self) -> &[f32] {
+        &self.values
     }
 
-    /// Copies `named` in place. Copies nothing on an error.
-    pub(super) fn load(&mut self, named: &[(String, Tensor)]) -> Result<(), LoadError> {
+    /// All values, to be changed.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// Returns name, shape and values of each tensor, in the order of declaration.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize], &[f32])> {
+        let declared = self.tensors.declared.iter().zip(&self.ranges);
+        declared.map(|(tensor, range)| {
+            (
+                tensor.name.as_str(),
+                tensor.shape.as_slice(),
+                &self.values[range.clone()],
+            )
+        })
+    }
+
+    /// Returns a copy of all tensors by name.
+    pub fn named(&self) -> Vec<NamedTensor> {
+        self.iter()
+            .map(|(name, shape, values)| NamedTensor {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                values: values.to_vec(),
+            })
+            .collect()
+    }
+
+    /// Copies the values of `named`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `named` are not exactly the model's tensors by name and shape, in any order. It then copies nothing.
+    pub fn load(&mut self, named: &[NamedTensor]) -> Result<(), LoadError> {
         let mut sources = Vec::with_capacity(named.len());
-        for declared in self.declaration.iter() {
-            let mut found = named.iter().filter(|(name, _)| *name == declared.name);
-            let (name, source) = found.next().ok_or_else(|| LoadError::Missing {
+        for declared in &self.tensors.declared {
+            let mut found = named.iter().filter(|tensor| tensor.name == declared.name);
+            let source = found.next().ok_or_else(|| LoadError::Missing {
                 name: declared.name.clone(),
             })?;
             if found.next().is_some() {
-                return Err(LoadError::Twice { name: name.clone() });
-            }
-            if source.size() != declared.shape {
-                return Err(LoadError::Shape {
-                    name: name.clone(),
-                    expected: declared.shape.clone(),
-                    found: source.size(),
+                return Err(LoadError::Twice {
+                    name: declared.name.clone(),
                 });
             }
-            if !matches!(
-                source.kind(),
-                Kind::Float | Kind::BFloat16 | Kind::Half | Kind::Double
-            ) {
-                return Err(LoadError::Kind {
-                    name: name.clone(),
-                    found: source.kind(),
+            if source.shape != declared.shape || source.values.len() != declared.elements() {
+                return Err(LoadError::Shape {
+                    name: declared.name.clone(),
+                    expected: declared.shape.clone(),
+                    found: source.shape.clone(),
                 });
             }
             sources.push(source);
         }
-        if let Some((name, _)) = named.iter().find(|(name, _)| {
-            self.declaration
-                .iter()
-                .all(|declared| declared.name != *name)
-        }) {
-            return Err(LoadError::Unknown { name: name.clone() });
+        let known = |name: &str| self.tensors.declared.iter().any(|known| known.name == name);
+        if let Some(tensor) = named.iter().find(|tensor| !known(&tensor.name)) {
+            return Err(LoadError::Unknown {
+                name: tensor.name.clone(),
+            });
         }
-        no_grad(|| {
-            for (target, source) in self.leaves.iter_mut().chain(&mut self.fixed).zip(sources) {
-                target.copy_(source);
-            }
-        });
+        for (range, source) in self.ranges.iter().zip(sources) {
+            self.values[range.clone()].copy_from_slice(&source.values);
+        }
         Ok(())
     }
-}
 
-fn leaves(declaration: &Declaration, flat: &Tensor) -> Vec<Tensor> {
-    let mut offset = 0;
-    declaration
-        .trainable
-        .iter()
-        .map(|tensor| {
-            let view = flat
-                .narrow(0, offset, tensor.numel())
-                .view(tensor.shape.as_slice());
-            offset += tensor.numel();
-            view.detach().set_requires_grad(true)
-        })
-        .collect()
+    /// Returns a number that identifies the structure of the model, but not its values. It is the first eight bytes,
+    /// little-endian, of a SHA-256 over the configuration, the grid, and every tensor's name and shape.
+    pub fn fingerprint(&self) -> u64 {
+        let config = serde_json::to_vec(&self.config).expect("plain data is always JSON");
+        let mut hasher = Sha256::new();
+        hasher.update(config);
+        hasher.update(format!("\n{} {}", self.grid.height, self.grid.width));
+        for tensor in &self.tensors.declared {
+            hasher.update(format!("\n{} {:?}", tensor.name, tensor.shape));
+        }
+        let mut first = [0; 8];
+        first.copy_from_slice(&hasher.finalize()[..8]);
+        u64::from_le_bytes(first)
+    }
 }

@@ -5,15 +5,13 @@
 
 use std::collections::HashMap;
 
-use tch::{Kind, Tensor};
-
 use super::config::{Mixing, PositionEncoding};
 use super::error::LoadError;
-use super::hrm::Hrm;
+use super::parameters::{NamedTensor, Parameters};
 use crate::env::{ACTIONS, VOCABULARY, token};
 
 /// The number of rows of the published embedding and head.
-const CODES: i64 = 131;
+const CODES: usize = 131;
 
 /// The character of each of our token codes. A wall is drawn as `|` (124) or `-` (45). Its row is read from the first
 /// and written to both. Their mazes are fully observed, so [`token::UNKNOWN`] uses the blank.
@@ -50,18 +48,15 @@ pub enum PublishedError {
     Load(#[from] LoadError),
 }
 
-/// Returns all tensors of a model under their published names, f32.
+/// Returns all tensors of a model under their published names.
 ///
 /// # Errors
 ///
 /// Fails when the model does not have the published form.
-pub fn to_published(model: &Hrm) -> Result<Vec<(String, Tensor)>, PublishedError> {
-    check(model)?;
-    let named = model.named_tensors();
-    Ok(named
-        .iter()
-        .map(|(name, tensor)| (published_name(name), widen(name, tensor)))
-        .collect())
+pub fn to_published(parameters: &Parameters) -> Result<Vec<NamedTensor>, PublishedError> {
+    check(parameters)?;
+    let named = parameters.named();
+    Ok(named.into_iter().map(widen).collect())
 }
 
 /// Loads tensors with published names into a model, all of them or, on an error, none. Keeps the value head of the
@@ -72,50 +67,53 @@ pub fn to_published(model: &Hrm) -> Result<Vec<(String, Tensor)>, PublishedError
 /// Fails when the model does not have the published form, or a tensor is missing, unknown, duplicate or of another
 /// shape.
 pub fn load_published(
-    model: &mut Hrm,
-    published: &[(String, Tensor)],
+    parameters: &mut Parameters,
+    published: &[NamedTensor],
 ) -> Result<(), PublishedError> {
-    check(model)?;
+    check(parameters)?;
     let mut plain = HashMap::new();
-    for (name, tensor) in published {
-        let name = plain_name(name);
+    for tensor in published {
+        let name = plain_name(&tensor.name);
         if plain.contains_key(&name) {
             return Err(LoadError::Twice { name }.into());
         }
         plain.insert(name, tensor);
     }
     let mut ours = Vec::new();
-    for (name, tensor) in model.named_tensors() {
-        let theirs = published_name(&name);
+    for tensor in parameters.named() {
+        let theirs = published_name(&tensor.name);
         let Some(source) = plain.remove(&theirs) else {
             if theirs != VALUE_HEAD {
                 return Err(LoadError::Missing { name: theirs }.into());
             }
-            ours.push((name, tensor));
+            ours.push(tensor);
             continue;
         };
-        let expected = widened(&name, &tensor.size());
-        if source.size() != expected {
+        let expected = widened(&tensor.name, &tensor.shape);
+        if source.shape != expected {
             return Err(LoadError::Shape {
                 name: theirs,
                 expected,
-                found: source.size(),
+                found: source.shape.clone(),
             }
             .into());
         }
-        let source = narrow(&name, source);
-        ours.push((name, source));
+        ours.push(narrow(tensor, source));
     }
-    if let Some((name, _)) =
-        (published.iter()).find(|(name, _)| plain.contains_key(&plain_name(name)))
+    if let Some(tensor) = published
+        .iter()
+        .find(|tensor| plain.contains_key(&plain_name(&tensor.name)))
     {
-        return Err(LoadError::Unknown { name: name.clone() }.into());
+        return Err(LoadError::Unknown {
+            name: tensor.name.clone(),
+        }
+        .into());
     }
-    Ok(model.load(&ours)?)
+    Ok(parameters.load(&ours)?)
 }
 
-fn check(model: &Hrm) -> Result<(), PublishedError> {
-    let config = model.config();
+fn check(parameters: &Parameters) -> Result<(), PublishedError> {
+    let config = parameters.config();
     let published = config.mixing == Mixing::Attention
         && config.position == PositionEncoding::Rotary
         && config.halt_head;
@@ -158,40 +156,55 @@ fn published_block_name(ours: &str) -> String {
 }
 
 /// Returns the shape of our tensor in the published form.
-fn widened(name: &str, shape: &[i64]) -> Vec<i64> {
+fn widened(name: &str, shape: &[usize]) -> Vec<usize> {
     match name {
         "embed.token" | "policy" => vec![CODES, shape[1]],
         _ => shape.to_vec(),
     }
 }
 
-fn widen(name: &str, tensor: &Tensor) -> Tensor {
-    let empty = || Tensor::zeros([CODES, tensor.size()[1]], (Kind::Float, tensor.device()));
+/// Returns the row of each of our tensor's rows in the published form, if they differ.
+fn published_rows(name: &str) -> Option<Vec<usize>> {
     match name {
-        "embed.token" => {
-            let wide = empty().index_copy(0, &characters(tensor), tensor);
-            let wall = tensor.get(i64::from(token::WALL));
-            wide.get(i64::from(SECOND_WALL)).copy_(&wall);
-            wide
-        }
-        "policy" => {
-            let wide = empty();
-            wide.narrow(0, 0, ACTIONS as i64).copy_(tensor);
-            wide
-        }
-        _ => tensor.shallow_clone(),
+        "embed.token" => Some(CHARACTERS.map(usize::from).into()),
+        "policy" => Some((0..ACTIONS).collect()),
+        _ => None,
     }
 }
 
-fn narrow(name: &str, tensor: &Tensor) -> Tensor {
-    match name {
-        "embed.token" => tensor.index_select(0, &characters(tensor)),
-        "policy" => tensor.narrow(0, 0, ACTIONS as i64),
-        _ => tensor.shallow_clone(),
+/// Returns our tensor in the published form.
+fn widen(ours: NamedTensor) -> NamedTensor {
+    let shape = widened(&ours.name, &ours.shape);
+    let name = published_name(&ours.name);
+    let Some(mut rows) = published_rows(&ours.name) else {
+        return NamedTensor { name, ..ours };
+    };
+    let width = shape[1];
+    let mut values = vec![0.0; CODES * width];
+    let mut sources: Vec<&[f32]> = ours.values.chunks_exact(width).collect();
+    if ours.name == "embed.token" {
+        rows.push(usize::from(SECOND_WALL));
+        sources.push(sources[usize::from(token::WALL)]);
+    }
+    for (row, source) in rows.into_iter().zip(sources) {
+        values[row * width..(row + 1) * width].copy_from_slice(source);
+    }
+    NamedTensor {
+        name,
+        shape,
+        values,
     }
 }
 
-/// Returns the row of each of our tokens in the published embedding, i64 `[VOCABULARY]` on the device of `tensor`.
-fn characters(tensor: &Tensor) -> Tensor {
-    Tensor::from_slice(&CHARACTERS.map(i64::from)).to_device(tensor.device())
+/// Returns our tensor with the values of the published one.
+fn narrow(ours: NamedTensor, published: &NamedTensor) -> NamedTensor {
+    let values = match published_rows(&ours.name) {
+        None => published.values.clone(),
+        Some(rows) => {
+            let width = ours.shape[1];
+            let row = |row: usize| &published.values[row * width..(row + 1) * width];
+            rows.into_iter().flat_map(row).copied().collect()
+        }
+    };
+    NamedTensor { values, ..ours }
 }

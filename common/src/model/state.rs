@@ -2,11 +2,9 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
+use super::parameters::{NamedTensor, Parameters};
 use half::bf16;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
-use tch::{Kind, Tensor};
-
-use super::hrm::Hrm;
 
 /// The error for bytes that are not weights.
 #[derive(Debug, thiserror::Error)]
@@ -31,28 +29,37 @@ impl From<SafeTensorError> for StateError {
 }
 
 /// Encodes all tensors of a model, bit for bit.
-pub fn encode(model: &Hrm) -> Vec<u8> {
-    encode_named(&model.named_tensors(), None)
+pub fn encode(parameters: &Parameters) -> Vec<u8> {
+    serialize(parameters.iter(), None)
 }
 
-/// Encodes named tensors, converted to f32, and the caller's metadata. Without metadata the bytes do not depend on the
-/// order of the tensors.
-pub fn encode_named(
-    named: &[(String, Tensor)],
+/// Encodes named tensors and the caller's metadata. Without metadata the bytes do not depend on the order of the
+/// tensors.
+pub fn encode_named(named: &[NamedTensor], metadata: Option<HashMap<String, String>>) -> Vec<u8> {
+    let tensors = named.iter().map(|tensor| {
+        (
+            tensor.name.as_str(),
+            tensor.shape.as_slice(),
+            tensor.values.as_slice(),
+        )
+    });
+    serialize(tensors, metadata)
+}
+
+fn serialize<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     metadata: Option<HashMap<String, String>>,
 ) -> Vec<u8> {
-    let views = named
-        .iter()
-        .map(|(name, tensor)| (name, Encoded::new(tensor)));
+    let views = tensors.map(|(name, shape, values)| (name, Encoded { shape, values }));
     safetensors::serialize(views, metadata).expect("every view is as long as its shape says")
 }
 
-/// Decodes safetensors into named tensors, f32 on the CPU, in no particular order.
+/// Decodes safetensors into named tensors, in no particular order.
 ///
 /// # Errors
 ///
 /// Fails when the bytes are not safetensors, or contain a tensor that is neither f32 nor bf16.
-pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, StateError> {
+pub fn decode(bytes: &[u8]) -> Result<Vec<NamedTensor>, StateError> {
     let named = SafeTensors::deserialize(bytes)?.tensors();
     named
         .into_iter()
@@ -71,51 +78,36 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, StateError> {
                 }
                 found => return Err(StateError::Dtype { name, found }),
             };
-            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            Ok((name, Tensor::from_slice(&values).view(shape.as_slice())))
+            Ok(NamedTensor {
+                name,
+                shape: view.shape().to_vec(),
+                values,
+            })
         })
         .collect()
 }
 
-/// The bytes of one tensor in a file.
-struct Encoded {
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+/// One tensor in a file.
+struct Encoded<'a> {
+    shape: &'a [usize],
+    values: &'a [f32],
 }
 
-impl Encoded {
-    fn new(tensor: &Tensor) -> Self {
-        let mut values = vec![0.0f32; tensor.numel()];
-        let flat = tensor
-            .detach()
-            .to_device(tch::Device::Cpu)
-            .to_kind(Kind::Float)
-            .contiguous();
-        flat.copy_data(&mut values, tensor.numel());
-        Self {
-            shape: tensor.size().iter().map(|&n| n as usize).collect(),
-            bytes: values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
-        }
-    }
-}
-
-impl View for Encoded {
+impl View for Encoded<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
 
     fn shape(&self) -> &[usize] {
-        &self.shape
+        self.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
+        let bytes = self.values.iter().flat_map(|value| value.to_le_bytes());
+        Cow::Owned(bytes.collect())
     }
 
     fn data_len(&self) -> usize {
-        self.bytes.len()
+        size_of_val(self.values)
     }
 }

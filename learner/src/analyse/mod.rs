@@ -30,12 +30,11 @@ use std::{collections::HashMap, ops::Range};
 use hrm_common::{
     env::{EnvConfig, Maze},
     invalid_value::InvalidValue,
-    model::Hrm,
-    policy::PolicyNetwork,
+    model::{Parameters, native::Lanes},
+    policy::RecurrentNetwork,
 };
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Serialize;
-use tch::Tensor;
 
 pub use convergence::{ConvergencePoint, Kind};
 pub use estimate::{Mean, Share};
@@ -88,7 +87,7 @@ pub struct Analysis {
 /// Returns an error when the mazes are impossible.
 pub fn analyse(
     settings: &Settings,
-    model: &Hrm,
+    parameters: &Parameters,
     probe: &Probe,
     stop: &(impl Fn() -> bool + Sync),
     ended: &(impl Fn(usize) + Sync),
@@ -96,13 +95,14 @@ pub fn analyse(
     let groups: Vec<_> = (0..settings.episodes)
         .step_by(LANES)
         .map(|first| first..settings.episodes.min(first + LANES))
-        .map(|episodes| (episodes, model.share(), probe.share()))
+        .map(|episodes| (episodes, probe.clone()))
         .collect();
     let groups: Vec<_> = groups
         .into_par_iter()
-        .map(|(episodes, model, probe)| {
+        .map(|(episodes, mut probe)| {
             let count = episodes.len();
-            let group = Group::walk(settings, episodes, &model, Some(&probe), stop);
+            let lanes = |envs| Lanes::new(parameters.clone(), envs);
+            let group = Group::walk(settings, episodes, lanes, Some(&mut probe), stop);
             ended(count);
             group
         })
@@ -142,12 +142,13 @@ struct Group {
 }
 
 impl Group {
-    /// Walks the held-out episodes with the given indices. Returns `None` when `stop` requests it.
-    fn walk<N: PolicyNetwork>(
+    /// Walks the held-out episodes with the given indices. `network` gives a network of so many environments at the start
+    /// of an episode. Returns `None` when `stop` requests it.
+    fn walk<N: RecurrentNetwork>(
         settings: &Settings,
         episodes: Range<usize>,
-        network: &N,
-        probe: Option<&Probe>,
+        network: impl Fn(usize) -> N,
+        mut probe: Option<&mut Probe>,
         stop: &impl Fn() -> bool,
     ) -> Result<Option<Self>, InvalidValue> {
         if stop() {
@@ -164,24 +165,25 @@ impl Group {
             })
             .collect::<Result<Vec<_>, InvalidValue>>()?;
         let mut probed = Vec::new();
-        let walked = walk::walk(network, lanes, stop, |lanes, tokens, carry| {
-            let Some(probe) = probe else { return };
-            let (rows, places): (Vec<_>, Vec<_>) = (0_i64..)
-                .zip(lanes)
-                .filter(|(_, lane)| is_probed(lane))
-                .map(|(row, lane)| (row, lane.place()))
-                .unzip();
-            if !rows.is_empty() {
-                let rows = Tensor::from_slice(&rows);
-                let (tokens, carry) = (tokens.index_select(0, &rows), carry.index_select(1, &rows));
-                probed.extend(places.into_iter().zip(probe.measure(&tokens, &carry)));
+        let started = network(lanes.len());
+        let walked = walk::walk(started, lanes, stop, |lanes, tokens, network| {
+            let Some(probe) = &mut probe else { return };
+            let size = tokens.len() / lanes.len();
+            let (mut places, mut observed, mut carries) = (vec![], vec![], vec![]);
+            for (row, lane) in lanes.iter().enumerate().filter(|(_, lane)| is_probed(lane)) {
+                places.push(lane.place());
+                observed.extend_from_slice(&tokens[row * size..(row + 1) * size]);
+                carries.push(network.carry(row));
+            }
+            if !places.is_empty() {
+                probed.extend(places.into_iter().zip(probe.measure(&observed, &carries)));
             }
         });
         let Some(walked) = walked else {
             return Ok(None);
         };
         let steps = settings.env.max_steps;
-        let Some(changes) = reaction::changes(network, walked.changes, steps, stop) else {
+        let Some(changes) = reaction::changes(&network, walked.changes, steps, stop) else {
             return Ok(None);
         };
         let kinds: HashMap<_, _> = changes

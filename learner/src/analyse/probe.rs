@@ -2,10 +2,10 @@
 
 use hrm_common::{
     invalid_value::InvalidValue,
-    model::{CarryMode, Gradient, Hrm, ModelConfig},
+    model::{CarryMode, ModelConfig, Parameters, native::Lanes},
+    policy::RecurrentNetwork as _,
 };
 use serde::Serialize;
-use tch::{Kind, Tensor};
 
 /// The start of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,133 +51,135 @@ pub(super) type Probed = Vec<Course>;
 
 /// Decisions of several segments with a model's weights, at steps of its walk. All segments see the same observation.
 /// In training, a model with one segment per decision saw its own moves between segments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Probe {
-    model: Hrm,
+    lanes: Lanes,
+    /// The carry mode of the walking model; the probe's own is full.
     carry: CarryMode,
 }
 
 impl Probe {
-    /// Creates a probe of `segments` segments with the weights of `model`.
+    /// Creates a probe of `segments` segments with the weights of a model.
     ///
     /// # Errors
     ///
     /// Returns an error when a decision cannot have so many segments.
-    pub fn new(model: &Hrm, segments: usize) -> Result<Self, InvalidValue> {
+    pub fn new(parameters: &Parameters, segments: usize) -> Result<Self, InvalidValue> {
         let config = ModelConfig {
             segments,
             carry: CarryMode::Full,
-            ..model.config().clone()
+            ..parameters.config().clone()
         };
-        let mut probe = Hrm::new(&config, model.grid(), 0, model.device())?;
-        probe
-            .load(&model.named_tensors())
-            .expect("neither segments nor the carry decide which tensors a model has");
+        let mut probe = Parameters::new(&config, parameters.grid(), 0)?;
+        // Neither segments nor the carry decide which tensors a model has.
+        probe.values_mut().copy_from_slice(parameters.values());
         Ok(Self {
-            model: probe,
-            carry: model.config().carry,
+            lanes: Lanes::new(probe, 0),
+            carry: parameters.config().carry,
         })
-    }
-
-    /// Returns the same probe for another thread.
-    pub fn share(&self) -> Self {
-        Self {
-            model: self.model.share(),
-            carry: self.carry,
-        }
     }
 
     /// Returns the number of segments per decision.
     pub fn segments(&self) -> usize {
-        self.model.config().segments
+        self.lanes.parameters().config().segments
     }
 
-    /// Returns the start of a decision that receives `carry`, as `[2, N, P, d]`. Returns `None` for a model without a
-    /// carry.
-    fn carried(&self, carry: &Tensor) -> Option<Tensor> {
+    /// Returns `zH` and `zL` of every position, `[2, P, d]`, at the start of a decision that receives a carry. Returns
+    /// `None` for a model without a carry.
+    fn carried(&self, carry: &[f32]) -> Option<Vec<f32>> {
         match self.carry {
-            CarryMode::Full => Some(carry.shallow_clone()),
+            CarryMode::Full => Some(carry.to_vec()),
             CarryMode::Last => {
-                let shape = self.model.carry_shape(carry.size()[1] as usize);
-                Some(carry.unsqueeze(2).expand(shape, false))
+                let positions = self.lanes.parameters().grid().len() + 1;
+                let [z_h, z_l] = halves(carry).map(|vector| vector.repeat(positions));
+                Some([z_h, z_l].concat())
             }
             CarryMode::Reset => None,
         }
     }
 
-    /// Probes each row: tokens u8 `[N, S]`, and the carry that the walk passes to this step.
-    pub(super) fn measure(&self, tokens: &Tensor, carry: &Tensor) -> Vec<Probed> {
-        let envs = tokens.size()[0] as usize;
-        let initial = self.model.initial_carry(envs);
+    /// Returns the initial vectors at every position, `[2, P, d]`.
+    fn initial(&self) -> Vec<f32> {
+        let mut fresh = self.lanes.clone();
+        fresh.set_carries(&[vec![0.0; self.state_len()]]);
+        fresh.reset(0);
+        fresh.carry(0)
+    }
+
+    /// Elements of `zH` and `zL` of every position.
+    fn state_len(&self) -> usize {
+        let parameters = self.lanes.parameters();
+        2 * (parameters.grid().len() + 1) * parameters.config().hidden
+    }
+
+    /// Probes each row: tokens u8 `[N, S]`, and the carry of each that the walk passes to this step.
+    pub(super) fn measure(&mut self, tokens: &[u8], carries: &[Vec<f32>]) -> Vec<Probed> {
+        let initial = self.initial();
+        let carried: Option<Vec<_>> = carries.iter().map(|carry| self.carried(carry)).collect();
         let starts = [
-            self.carried(carry).map(|carry| (Start::Carry, carry)),
-            Some((Start::Reset, initial)),
+            carried.map(|states| (Start::Carry, states)),
+            Some((Start::Reset, vec![initial; carries.len()])),
         ];
-        let mut rows = vec![Probed::new(); envs];
-        for (start, carry) in starts.into_iter().flatten() {
-            for (module, states) in [ProbedModule::ZH, ProbedModule::ZL]
-                .into_iter()
-                .zip(self.states(tokens, &carry))
-            {
-                for (row, distances) in rows.iter_mut().zip(distances(&states)) {
+        let d = self.lanes.parameters().config().hidden;
+        let mut rows = vec![Probed::new(); carries.len()];
+        for (start, states) in starts.into_iter().flatten() {
+            self.lanes.set_carries(&states);
+            let traces = self.lanes.trace(tokens);
+            for ((row, first), trace) in rows.iter_mut().zip(&states).zip(&traces) {
+                let course: Vec<&[f32]> = std::iter::once(first.as_slice())
+                    .chain(trace.iter().map(|segment| segment.state.as_slice()))
+                    .collect();
+                for (part, module) in [ProbedModule::ZH, ProbedModule::ZL].into_iter().enumerate() {
+                    let states: Vec<&[f32]> =
+                        course.iter().map(|state| halves(state)[part]).collect();
                     row.push(Course {
                         start,
                         module,
-                        distances,
+                        distances: distances(&states, d),
                     });
                 }
             }
         }
         rows
     }
-
-    /// Returns zH and zL, `[N, P, d]` each, before the first segment and after each.
-    fn states(&self, tokens: &Tensor, carry: &Tensor) -> [Vec<Tensor>; 2] {
-        let trace = self.model.trace(tokens, carry, Gradient::None);
-        let (mut z_h, mut z_l) = (vec![carry.get(0)], vec![carry.get(1)]);
-        for segment in trace.segments {
-            z_h.push(segment.z_h);
-            z_l.push(segment.z_l);
-        }
-        [z_h, z_l]
-    }
 }
 
-/// Returns, for each of the N rows, the distance of each state `[N, P, d]` from the last one.
-fn distances(states: &[Tensor]) -> Vec<Vec<Distance>> {
-    let wide: Vec<Tensor> = states.iter().map(|z| z.to_kind(Kind::Double)).collect();
-    let Some(last) = wide.last() else {
+/// Returns the parts of a state: `zH` and `zL`.
+fn halves(state: &[f32]) -> [&[f32]; 2] {
+    let (z_h, z_l) = state.split_at(state.len() / 2);
+    [z_h, z_l]
+}
+
+/// Returns the distance of each state `[P, d]` from the last one.
+fn distances(states: &[&[f32]], d: usize) -> Vec<Distance> {
+    let Some(last) = states.last() else {
         return Vec::new();
     };
-    let envs = last.size()[0] as usize;
-    let norm = |z: &Tensor| z.square().sum_dim_intlist(-1, false, Kind::Double).sqrt();
-    let scale = norm(last);
-    let mut rows = vec![Vec::with_capacity(wide.len()); envs];
-    for z in &wide {
-        let apart = norm(&(z - last));
-        let mean = |positions: Tensor| {
-            let mut values = vec![0.0_f64; envs];
-            positions
-                .mean_dim(-1, false, Kind::Double)
-                .copy_data(&mut values, envs);
-            values
-        };
-        let pairs = mean(&apart / &scale).into_iter().zip(mean(apart));
-        for (row, (relative, absolute)) in rows.iter_mut().zip(pairs) {
-            row.push(Distance { absolute, relative });
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let positions = (last.len() / d) as f64;
+    let distance = |state: &&[f32]| {
+        let mut sum = Distance::default();
+        for (z, end) in state.chunks_exact(d).zip(last.chunks_exact(d)) {
+            let mut differences = z
+                .iter()
+                .zip(end)
+                .map(|(&z, &end)| f64::from(z) - f64::from(end));
+            let apart = norm(&mut differences);
+            sum.absolute += apart / positions;
+            sum.relative += apart / norm(&mut end.iter().map(|&x| f64::from(x))) / positions;
         }
-    }
-    rows
+        sum
+    };
+    states.iter().map(distance).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use hrm_common::env::{EnvConfig, Maze};
-    use tch::Device;
 
     use super::*;
 
-    fn model(carry: CarryMode, segments: usize) -> Hrm {
+    fn model(carry: CarryMode, segments: usize) -> Parameters {
         let config = ModelConfig {
             hidden: 8,
             inter_multiple: 8,
@@ -186,10 +188,16 @@ mod tests {
             ..ModelConfig::small()
         };
         let grid = EnvConfig::four_rooms().grid();
-        Hrm::new(&config, grid, 3, Device::Cpu).expect("a model")
+        Parameters::new(&config, grid, 3).expect("a model")
     }
 
-    fn tokens() -> Tensor {
+    /// The carry of three environments at the start of an episode.
+    fn start(model: &Parameters) -> Vec<Vec<f32>> {
+        let lanes = Lanes::new(model.clone(), 3);
+        (0..3).map(|env| lanes.carry(env)).collect()
+    }
+
+    fn tokens() -> Vec<u8> {
         let mazes =
             [1, 2, 3].map(|seed| Maze::new(&EnvConfig::four_rooms(), seed).expect("a maze"));
         super::super::walk::observe(mazes.iter())
@@ -202,14 +210,13 @@ mod tests {
 
     #[test]
     fn distances_are_norms_averaged_over_positions() {
-        // One environment, two positions, two dimensions.
-        let state = |values: [f32; 4]| Tensor::from_slice(&values).view([1, 2, 2]);
-        let states = [
-            state([3.0, 4.0, 0.0, 0.0]),
-            state([0.0, 0.0, 0.0, 1.0]),
-            state([0.0, 0.0, 0.0, 2.0]) + 1.0,
+        // Two positions, two dimensions.
+        let states: [&[f32]; 3] = [
+            &[3.0, 4.0, 0.0, 0.0],
+            &[0.0, 0.0, 0.0, 1.0],
+            &[1.0, 1.0, 1.0, 3.0],
         ];
-        let found = distances(&states);
+        let found = distances(&states, 2);
         let norms = [
             // The differences are (2, 3) and (-1, -3), then (-1, -1) and (-1, -2).
             [13.0_f64.sqrt(), 10.0_f64.sqrt()],
@@ -218,8 +225,8 @@ mod tests {
         ];
         // The last state is (1, 1) and (1, 3).
         let scale = [2.0_f64.sqrt(), 10.0_f64.sqrt()];
-        assert_eq!((found.len(), found[0].len()), (1, 3));
-        for (found, [a, b]) in found[0].iter().zip(norms) {
+        assert_eq!(found.len(), 3);
+        for (found, [a, b]) in found.iter().zip(norms) {
             assert!((found.absolute - (a + b) / 2.0).abs() < 1e-12, "{found:?}");
             let relative = (a / scale[0] + b / scale[1]) / 2.0;
             assert!((found.relative - relative).abs() < 1e-12, "{found:?}");
@@ -230,8 +237,8 @@ mod tests {
     fn at_the_start_of_an_episode_the_carry_is_the_reset() {
         for carry in [CarryMode::Full, CarryMode::Last] {
             let model = model(carry, 1);
-            let probe = Probe::new(&model, 4).expect("a probe");
-            for row in probe.measure(&tokens(), &model.initial_carry(3)) {
+            let mut probe = Probe::new(&model, 4).expect("a probe");
+            for row in probe.measure(&tokens(), &start(&model)) {
                 for module in [ProbedModule::ZH, ProbedModule::ZL] {
                     let carried = course(&row, Start::Carry, module);
                     assert_eq!(carried.len(), 5);
@@ -247,11 +254,13 @@ mod tests {
     fn a_carried_state_goes_on_where_it_was() {
         let model = model(CarryMode::Full, 1);
         let tokens = tokens();
-        let one = model.forward(&tokens, &model.initial_carry(3), Gradient::None);
-        let probe = Probe::new(&model, 3).expect("a probe");
-        let later = probe.measure(&tokens, &one.carry);
-        let whole = Probe::new(&model, 4).expect("a probe");
-        let whole = whole.measure(&tokens, &model.initial_carry(3));
+        let mut lanes = Lanes::new(model.clone(), 3);
+        lanes.trace(&tokens);
+        let after: Vec<_> = (0..3).map(|env| lanes.carry(env)).collect();
+        let mut probe = Probe::new(&model, 3).expect("a probe");
+        let later = probe.measure(&tokens, &after);
+        let mut whole = Probe::new(&model, 4).expect("a probe");
+        let whole = whole.measure(&tokens, &start(&model));
         for (later, whole) in later.iter().zip(&whole) {
             for module in [ProbedModule::ZH, ProbedModule::ZL] {
                 let (a, b) = (
@@ -268,8 +277,8 @@ mod tests {
     #[test]
     fn a_model_that_carries_nothing_is_probed_from_the_initial_vectors_only() {
         let model = model(CarryMode::Reset, 2);
-        let probe = Probe::new(&model, 2).expect("a probe");
-        let rows = probe.measure(&tokens(), &model.initial_carry(3));
+        let mut probe = Probe::new(&model, 2).expect("a probe");
+        let rows = probe.measure(&tokens(), &start(&model));
         assert_eq!(rows.len(), 3);
         for row in rows {
             assert!(row.iter().all(|course| course.start == Start::Reset));

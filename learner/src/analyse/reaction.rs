@@ -5,9 +5,8 @@
 //! the other is the current maze. The difference between both paths shows the effect of the door change alone. Both are
 //! walked to the end. No later change cuts an observation short, so nothing is censored.
 
-use hrm_common::policy::PolicyNetwork;
+use hrm_common::policy::RecurrentNetwork;
 use serde::Serialize;
-use tch::Tensor;
 
 use super::{
     convergence::Kind,
@@ -67,9 +66,9 @@ impl ProbedChange {
     }
 }
 
-/// Walks the paths, each for at most `steps` steps. Returns `None` when `stop` requests it.
-pub(super) fn changes<N: PolicyNetwork>(
-    network: &N,
+/// Walks the paths, each for at most `steps` steps. `network` gives a network of so many environments. Returns `None` when `stop` requests it.
+pub(super) fn changes<N: RecurrentNetwork>(
+    network: &impl Fn(usize) -> N,
     changes: Vec<DoorChange>,
     steps: u32,
     stop: &impl Fn() -> bool,
@@ -77,13 +76,13 @@ pub(super) fn changes<N: PolicyNetwork>(
     if changes.is_empty() {
         return Some(Vec::new());
     }
-    let carries: Vec<&Tensor> = changes.iter().map(|change| &change.carry).collect();
-    let carry = Tensor::cat(&carries, 1);
+    let carries: Vec<_> = changes.iter().map(|change| change.carry.clone()).collect();
     let stayed = changes.iter().map(|change| change.stayed.clone());
     let moved = changes.iter().map(|change| change.moved.clone());
-    let mazes = stayed.chain(moved).collect();
-    let both = Tensor::cat(&[&carry, &carry], 1);
-    let mut before = PathRollout::greedy(network, mazes, both, steps, stop)?;
+    let mazes: Vec<_> = stayed.chain(moved).collect();
+    let mut network = network(mazes.len());
+    network.set_carries(&[carries.clone(), carries].concat());
+    let mut before = PathRollout::greedy(network, mazes, steps, stop)?;
     let after = before.split_off(changes.len());
     let paths = before.iter().zip(&after);
     Some(

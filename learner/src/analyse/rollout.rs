@@ -2,9 +2,8 @@
 
 use hrm_common::{
     env::{Maze, Position},
-    policy::PolicyNetwork,
+    policy::RecurrentNetwork,
 };
-use tch::Tensor;
 
 use super::walk::GreedyWalker;
 use crate::evaluation::walk;
@@ -30,12 +29,11 @@ pub(super) struct PathRollout {
 }
 
 impl PathRollout {
-    /// Walks [still](Maze::still) mazes greedily, each with one row of `carry`, for at most `steps` steps. Returns
-    /// `None` when `stop` requests it.
-    pub(super) fn greedy<N: PolicyNetwork>(
-        network: &N,
+    /// Walks [still](Maze::still) mazes greedily, each with the carry of an environment of `network`, for at most `steps`
+    /// steps. Returns `None` when `stop` requests it.
+    pub(super) fn greedy<N: RecurrentNetwork>(
+        network: N,
         mazes: Vec<Maze>,
-        carry: Tensor,
         steps: u32,
         stop: &impl Fn() -> bool,
     ) -> Option<Vec<Self>> {
@@ -47,7 +45,7 @@ impl PathRollout {
         let mazes = mazes
             .map(|(index, maze)| Numbered { index, maze })
             .collect();
-        let mut walker = GreedyWalker::new(network, carry, |_: &[Numbered], _: &_, _: &_| {});
+        let mut walker = GreedyWalker::new(network, |_: &[Numbered], _: &[u8], _: &N| {});
         let whole = walk::side_by_side(
             &mut walker,
             mazes,

@@ -2,11 +2,10 @@
 
 use hrm_common::{
     env::{ACTIONS, EnvConfig, token},
-    model::{CarryMode, Hrm, ModelConfig},
-    policy::PolicyNetwork,
+    model::{CarryMode, ModelConfig, Parameters, native::Lanes},
+    policy::RecurrentNetwork,
     weights::WeightsError,
 };
-use tch::{Device, Kind as Dtype, Tensor};
 
 use super::*;
 use crate::{evaluation::evaluate::HeldOut, storage::records::WalkBy};
@@ -15,18 +14,20 @@ use crate::{evaluation::evaluate::HeldOut, storage::records::WalkBy};
 struct Planner {
     env: EnvConfig,
     knows: Knows,
+    /// The last observations of each environment, the oldest first, or the first observation.
+    seen: Vec<Vec<Vec<u8>>>,
 }
 
 #[derive(Clone, Copy)]
 enum Knows {
     /// The doors as they were this many steps ago.
-    Late(i64),
+    Late(usize),
     /// The doors as they were at the start of the episode.
     First,
 }
 
 /// Stands for an observation that does not exist yet.
-const NOTHING: i64 = 255;
+const NOTHING: u8 = 255;
 
 impl Planner {
     /// Returns the first move that leads nearer to the goal around the doors of `known`.
@@ -63,42 +64,44 @@ impl Planner {
     }
 }
 
-impl PolicyNetwork for Planner {
-    /// `[k, N, S]`: the last k observations, or the first observation.
-    fn initial_carry(&self, batch: usize) -> Tensor {
-        let length = match self.knows {
-            Knows::Late(steps) => steps,
-            Knows::First => 1,
-        };
-        let shape = [length, batch as i64, self.env.grid().len() as i64];
-        Tensor::full(shape, NOTHING, (Dtype::Uint8, Device::Cpu))
+impl RecurrentNetwork for Planner {
+    fn envs(&self) -> usize {
+        self.seen.len()
     }
 
-    fn decide(&self, tokens: &Tensor, carry: &Tensor) -> (Tensor, Tensor) {
-        let seen = Tensor::cat(&[carry, &tokens.unsqueeze(0)], 0);
-        let length = seen.size()[0];
-        // The first observation also stands for all earlier ones.
-        let known = (1..length).rev().fold(seen.get(length - 1), |later, i| {
-            let earlier = seen.get(i - 1);
-            later.where_self(&earlier.eq(NOTHING), &earlier)
-        });
-        let rows = |tensor: &Tensor| -> Vec<Vec<u8>> {
-            Vec::try_from(tensor.to_kind(Dtype::Uint8).contiguous()).expect("rows")
-        };
-        let mut logits = Vec::new();
-        for (known, now) in rows(&known).iter().zip(&rows(tokens)) {
-            let action = self.plan(known, now);
-            logits.extend((0..ACTIONS).map(|a| if a == action { 1.0_f32 } else { 0.0 }));
+    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
+        let size = self.env.grid().len();
+        for (env, now) in tokens.chunks_exact(size).enumerate() {
+            let mut seen = self.seen[env].clone();
+            seen.push(now.to_vec());
+            // The first observation also stands for all earlier ones.
+            let known = seen.iter().find(|tokens| tokens[0] != NOTHING);
+            let known = known.expect("the present one").clone();
+            let action = self.plan(&known, now);
+            for (a, logit) in logits[env * ACTIONS..][..ACTIONS].iter_mut().enumerate() {
+                *logit = if a == action { 1.0 } else { 0.0 };
+            }
+            self.seen[env] = match self.knows {
+                Knows::Late(_) => seen.split_off(1),
+                Knows::First => vec![known],
+            };
         }
-        let next = match self.knows {
-            Knows::Late(_) => seen.narrow(0, 1, length - 1),
-            Knows::First => known.unsqueeze(0),
-        };
-        (Tensor::from_slice(&logits).view([-1, ACTIONS as i64]), next)
     }
 
-    fn reset_carry(&self, _: &Tensor, _: &Tensor) -> Tensor {
+    fn reset(&mut self, _: usize) {
         unreachable!("episodes of an analysis are not followed by others")
+    }
+
+    fn carry(&self, env: usize) -> Vec<f32> {
+        let seen = self.seen[env].iter().flatten();
+        seen.map(|&token| f32::from(token)).collect()
+    }
+
+    fn set_carries(&mut self, carries: &[Vec<f32>]) {
+        let size = self.env.grid().len();
+        let observation = |tokens: &[f32]| tokens.iter().map(|&token| token as u8).collect();
+        let seen = |carry: &Vec<f32>| carry.chunks_exact(size).map(observation).collect();
+        self.seen = carries.iter().map(seen).collect();
     }
 
     fn load(&mut self, _: &[u8]) -> Result<(), WeightsError> {
@@ -133,10 +136,17 @@ fn briefly() -> Settings {
     }
 }
 
-fn walk(settings: &Settings, knows: Knows, probe: Option<&Probe>) -> Group {
-    let env = settings.env.clone();
-    let planner = Planner { env, knows };
-    let group = Group::walk(settings, 0..settings.episodes, &planner, probe, &going_on);
+fn walk(settings: &Settings, knows: Knows, probe: Option<&mut Probe>) -> Group {
+    let memory = match knows {
+        Knows::Late(steps) => steps,
+        Knows::First => 1,
+    };
+    let planner = |envs| Planner {
+        env: settings.env.clone(),
+        knows,
+        seen: vec![vec![vec![NOTHING; settings.env.grid().len()]; memory]; envs],
+    };
+    let group = Group::walk(settings, 0..settings.episodes, planner, probe, &going_on);
     group.expect("possible mazes").expect("nobody stops it")
 }
 
@@ -154,7 +164,7 @@ fn reactions(knows: Knows) -> Reactions {
     found
 }
 
-fn model(carry: CarryMode) -> Hrm {
+fn model(carry: CarryMode) -> Parameters {
     let config = ModelConfig {
         hidden: 8,
         inter_multiple: 8,
@@ -162,7 +172,7 @@ fn model(carry: CarryMode) -> Hrm {
         ..ModelConfig::small()
     };
     let grid = EnvConfig::four_rooms().grid();
-    Hrm::new(&config, grid, 3, Device::Cpu).expect("a model")
+    Parameters::new(&config, grid, 3).expect("a model")
 }
 
 #[test]
@@ -240,8 +250,8 @@ fn doors_of_the_random_maze_can_cut_the_goal_off() {
 
 #[test]
 fn every_step_is_of_one_kind_and_closed_doors_ahead_are_changes() {
-    let probe = Probe::new(&model(CarryMode::Reset), 2).expect("a probe");
-    let group = walk(&four_rooms(), Knows::Late(0), Some(&probe));
+    let mut probe = Probe::new(&model(CarryMode::Reset), 2).expect("a probe");
+    let group = walk(&four_rooms(), Knows::Late(0), Some(&mut probe));
     let found = Reactions::from_changes(&group.changes);
     let count = |kind| {
         group
@@ -288,7 +298,7 @@ fn the_walk_is_the_one_that_is_evaluated() {
         episodes: settings.episodes,
         seed: settings.seed,
     };
-    let network = || Some(model(CarryMode::Full));
+    let network = |envs| Some(Lanes::new(model(CarryMode::Full), envs));
     let stop = std::sync::atomic::AtomicBool::new(false);
     let walked = held_out.walk(WalkBy::Greedy, network, &stop, None);
     let walked = walked.expect("possible mazes").expect("nobody stops it");

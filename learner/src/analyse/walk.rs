@@ -2,9 +2,8 @@
 
 use hrm_common::{
     env::{ACTIONS, Maze},
-    policy::{PolicyNetwork, greedy},
+    policy::{RecurrentNetwork, greedy},
 };
-use tch::{Kind, Tensor};
 
 use super::doors::Moved;
 use crate::evaluation::walk::{self, Walker};
@@ -38,8 +37,8 @@ pub(super) struct DoorChange {
     pub(crate) stayed: Maze,
     /// The current maze; its doors do not move from now on.
     pub moved: Maze,
-    /// The agent's carry into this step; axis 1 is this one episode.
-    pub carry: Tensor,
+    /// The agent's carry into this step.
+    pub carry: Vec<f32>,
     /// The doors that closed.
     pub closed: Vec<usize>,
 }
@@ -56,75 +55,52 @@ pub(super) struct Walked {
 }
 
 /// Returns the observations of some mazes, u8 `[N, S]`.
-pub(super) fn observe<'m>(mazes: impl ExactSizeIterator<Item = &'m Maze>) -> Tensor {
-    let envs = mazes.len();
-    let tokens: Vec<u8> = mazes.flat_map(Maze::observation).copied().collect();
-    let shape = [envs as i64, (tokens.len() / envs.max(1)) as i64];
-    Tensor::from_data_size(&tokens, &shape, Kind::Uint8)
-}
-
-/// Returns the most likely action of each environment, and the next carry.
-pub(super) fn decide<N: PolicyNetwork>(
-    network: &N,
-    tokens: &Tensor,
-    carry: &Tensor,
-) -> (Vec<u8>, Tensor) {
-    let (logits, carry) = network.decide(tokens, carry);
-    let mut values = vec![0.0_f32; tokens.size()[0] as usize * ACTIONS];
-    let count = values.len();
-    logits.to_kind(Kind::Float).copy_data(&mut values, count);
-    (values.chunks_exact(ACTIONS).map(greedy).collect(), carry)
+pub(super) fn observe<'m>(mazes: impl Iterator<Item = &'m Maze>) -> Vec<u8> {
+    mazes.flat_map(Maze::observation).copied().collect()
 }
 
 /// Walks mazes greedily, with the carry of each.
-pub(super) struct GreedyWalker<'n, N, T> {
-    network: &'n N,
-    carry: Tensor,
-    /// The carry out of the newest decision; axis 1 is the episode.
-    next: Tensor,
-    /// Sees each step before it is made: the episodes, their observations u8 `[N, S]`, and the carry that enters the
-    /// decision.
+pub(super) struct GreedyWalker<N, T> {
+    network: N,
+    /// Sees each step before it is made: the episodes, their observations u8 `[N, S]`, and the network with the carry
+    /// that enters the decision.
     at_tick: T,
 }
 
-impl<'n, N: PolicyNetwork, T> GreedyWalker<'n, N, T> {
-    /// A walker that starts from this carry.
-    pub(super) fn new(network: &'n N, carry: Tensor, at_tick: T) -> Self {
-        Self {
-            network,
-            next: carry.shallow_clone(),
-            carry,
-            at_tick,
-        }
+impl<N: RecurrentNetwork, T> GreedyWalker<N, T> {
+    /// Creates a walker that continues from the network's carry.
+    pub(super) fn new(network: N, at_tick: T) -> Self {
+        Self { network, at_tick }
     }
 }
 
-impl<E: AsRef<Maze>, N: PolicyNetwork, T: FnMut(&[E], &Tensor, &Tensor)> Walker<E>
-    for GreedyWalker<'_, N, T>
+impl<E: AsRef<Maze>, N: RecurrentNetwork, T: FnMut(&[E], &[u8], &N)> Walker<E>
+    for GreedyWalker<N, T>
 {
     fn actions(&mut self, episodes: &mut [E]) -> Vec<u8> {
         let tokens = observe(episodes.iter().map(AsRef::as_ref));
-        (self.at_tick)(episodes, &tokens, &self.carry);
-        let (actions, next) = decide(self.network, &tokens, &self.carry);
-        self.next = next;
-        actions
+        (self.at_tick)(episodes, &tokens, &self.network);
+        let mut logits = vec![0.0; episodes.len() * ACTIONS];
+        self.network.decide(&tokens, &mut logits);
+        logits.chunks_exact(ACTIONS).map(greedy).collect()
     }
 
-    fn retain(&mut self, rows: &[i64]) {
-        self.carry = self.next.index_select(1, &Tensor::from_slice(rows));
+    fn retain(&mut self, rows: &[usize]) {
+        self.network.retain(rows);
     }
 }
 
-/// Walks each lane to its end. Returns `None` when `stop` requests it. `at_tick` sees each step before it is made: the
-/// lanes, their observations u8 `[N, S]`, and the carry that enters the decision.
-pub(super) fn walk<N: PolicyNetwork>(
-    network: &N,
+/// Walks each lane to its end. Returns `None` when `stop` requests it. `network` is at the start of an episode in each
+/// lane. `at_tick` sees each step before it is made: the lanes, their observations u8 `[N, S]`, and the network with the
+/// carry that enters the decision.
+pub(super) fn walk<N: RecurrentNetwork>(
+    network: N,
     lanes: Vec<Lane>,
     stop: &impl Fn() -> bool,
-    at_tick: impl FnMut(&[Lane], &Tensor, &Tensor),
+    at_tick: impl FnMut(&[Lane], &[u8], &N),
 ) -> Option<Walked> {
     let mut walked = Walked::default();
-    let mut walker = GreedyWalker::new(network, network.initial_carry(lanes.len()), at_tick);
+    let mut walker = GreedyWalker::new(network, at_tick);
     let whole = walk::side_by_side(
         &mut walker,
         lanes,
@@ -144,7 +120,7 @@ pub(super) fn walk<N: PolicyNetwork>(
                     place: lane.place(),
                     stayed,
                     moved: lane.maze.still(),
-                    carry: walker.next.narrow(1, row, 1).copy(),
+                    carry: walker.network.carry(row),
                     closed: moved.closed,
                 });
             }

@@ -14,7 +14,6 @@ use crate::{
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, output, shutdown::Shutdown};
-use tch::Device;
 
 use super::settings::ConfigArgs;
 
@@ -52,11 +51,11 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     let seed = args.seed.map(|n| Override::new("--seed", "eval.seed", n));
     let config = super::settings::load_for_walk(args.config, &checkpoint, [seed])?;
-    let model = checkpoint.model(Device::Cpu)?;
+    let parameters = checkpoint.parameters()?;
     let segments = args
         .segments
-        .unwrap_or(SEGMENTS.max(model.config().segments));
-    let probe = Probe::new(&model, segments).context("--segments")?;
+        .unwrap_or(SEGMENTS.max(parameters.config().segments));
+    let probe = Probe::new(&parameters, segments).context("--segments")?;
     let settings = Settings {
         env: config.env,
         episodes: args.episodes,
@@ -79,7 +78,7 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     let walk = Walk::new(args.episodes);
     let analysis = analyse(
         &settings,
-        &model,
+        &parameters,
         &probe,
         &|| shutdown.is_tripped(),
         &|episodes| walk.ended(episodes),

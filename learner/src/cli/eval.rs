@@ -12,8 +12,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
-use hrm_common::{config::Override, env::EpisodeSummary, model::Hrm, output};
-use tch::Device;
+use hrm_common::{config::Override, env::EpisodeSummary, model::native::Lanes, output};
 
 use super::settings::ConfigArgs;
 
@@ -61,10 +60,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         Some(checkpoint) => super::settings::load_for_walk(args.config, checkpoint, flags)?,
         None => args.config.load(flags)?.config,
     };
-    let model = checkpoint
-        .as_ref()
-        .map(|c| c.model(Device::Cpu))
-        .transpose()?;
+    let parameters = checkpoint.as_ref().map(|c| c.parameters()).transpose()?;
     anyhow::ensure!(
         args.dump.is_none() || args.dump != args.episodes_out,
         "--dump and --episodes-out name the same file\n  remedy: name two files"
@@ -80,7 +76,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let going_on = AtomicBool::new(false);
     let walked = held_out.walk(
         args.policy,
-        || model.as_ref().map(Hrm::share),
+        |envs| Some(Lanes::new(parameters.clone()?, envs)),
         &going_on,
         dump.as_mut().map(|out| out as &mut dyn Write),
     )?;

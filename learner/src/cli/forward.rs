@@ -7,11 +7,10 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use hrm_common::{
     env::VOCABULARY,
-    model::{Gradient, Trace},
+    model::native::{Lanes, StateAfterSegment},
     output,
 };
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
 
 use super::settings::ConfigArgs;
 
@@ -46,12 +45,12 @@ pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     // Checks the flags. Only the model matters here, and it is the checkpoint's.
     super::settings::load_over(ConfigArgs::default(), &checkpoint, [])?;
-    let model = checkpoint.model(Device::Cpu)?;
+    let mut lanes = Lanes::new(checkpoint.parameters()?, 1);
+    let size = lanes.parameters().grid().len();
     let name = args.tokens.display();
     let text = fs::read_to_string(&args.tokens).with_context(|| {
         format!("--tokens {name}: name a file of observations, one JSON array per line")
     })?;
-    let mut carry = model.initial_carry(1);
     let lines = text
         .lines()
         .enumerate()
@@ -59,7 +58,6 @@ pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
     for (index, line) in lines {
         let place = || format!("{name}, line {}", index + 1);
         let tokens: Vec<u8> = serde_json::from_str(line).with_context(place)?;
-        let size = model.grid().len();
         ensure!(
             tokens.len() == size,
             "{}: {} tokens, but the model reads {size}",
@@ -72,12 +70,8 @@ pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
             place(),
             VOCABULARY - 1
         );
-        let trace = model.trace(
-            &Tensor::from_slice(&tokens).unsqueeze(0),
-            &carry,
-            Gradient::None,
-        );
-        let segments = segments(&trace)?;
+        let trace = lanes.trace(&tokens);
+        let segments: Vec<_> = trace.iter().flatten().map(ForwardSegment::new).collect();
         if args.json {
             output::print_line(serde_json::json!({ "segments": segments }))?;
         } else {
@@ -93,22 +87,19 @@ pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
                 ))?;
             }
         }
-        carry = trace.carry;
     }
     Ok(())
 }
 
-fn segments(trace: &Trace) -> anyhow::Result<Vec<ForwardSegment>> {
-    trace
-        .segments
-        .iter()
-        .map(|segment| {
-            Ok(ForwardSegment {
-                z_h_norm: f64::try_from(segment.z_h.to_kind(Kind::Double).norm())?,
-                z_l_norm: f64::try_from(segment.z_l.to_kind(Kind::Double).norm())?,
-                logits: Vec::<f32>::try_from(segment.heads.logits.squeeze_dim(0))?,
-                value: f32::try_from(segment.heads.value.squeeze_dim(0))?,
-            })
-        })
-        .collect()
+impl ForwardSegment {
+    fn new(segment: &StateAfterSegment) -> Self {
+        let (z_h, z_l) = segment.state.split_at(segment.state.len() / 2);
+        let norm = |z: &[f32]| z.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        Self {
+            z_h_norm: norm(z_h),
+            z_l_norm: norm(z_l),
+            logits: segment.heads.logits.into(),
+            value: segment.heads.value,
+        }
+    }
 }

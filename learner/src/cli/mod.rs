@@ -21,6 +21,7 @@ mod train;
 mod weights;
 
 use clap::{Parser, Subcommand};
+use hrm_common::model::native;
 
 /// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of many actors.
 #[derive(Debug, Parser)]
@@ -86,6 +87,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         // The program has its own threads, each with one intra-op thread of libtorch.
         tch::set_num_threads(1);
+        native::kernels()?;
         match self.command {
             Command::Train(args) => train::run(args, None),
             Command::Serve(args) => train::run(args, Some(0)),

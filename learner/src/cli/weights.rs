@@ -2,25 +2,21 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::{
-    storage::{
-        checkpoint::RunState,
-        checkpoint_folder, files,
-        run_dir::{Identity, RunDir},
-    },
-    training::optimizer::Adam,
+use crate::storage::{
+    checkpoint::{Moments, RunState},
+    checkpoint_folder, files,
+    run_dir::{Identity, RunDir},
 };
 use anyhow::Context as _;
 use clap::Args;
 use hrm_common::{
     config::Override,
     env::DistanceCurriculum,
-    model::{Hrm, published, state},
+    model::{Parameters, published, state},
     output,
 };
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use tch::Device;
 
 use super::settings::ConfigArgs;
 
@@ -59,10 +55,10 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     // Checks the flags. Only the model matters here, and it is the checkpoint's.
     super::settings::load_over(ConfigArgs::default(), &checkpoint, [])?;
-    let model = checkpoint.model(Device::Cpu)?;
+    let parameters = checkpoint.parameters()?;
     let named = match args.published {
-        true => published::to_published(&model)?,
-        false => model.named_tensors(),
+        true => published::to_published(&parameters)?,
+        false => parameters.named(),
     };
     files::write(&args.out, state::encode_named(&named, None)).with_context(|| {
         let out = args.out.display();
@@ -79,15 +75,10 @@ pub(super) fn import(args: ImportArgs) -> anyhow::Result<()> {
     let bytes = fs::read(&args.weights)
         .with_context(|| format!("--weights {name}: name a safetensors file that can be read"))?;
     let named = state::decode(&bytes).with_context(|| format!("--weights {name}"))?;
-    let mut model = Hrm::new(
-        &config.model,
-        config.env.grid(),
-        config.run.seed,
-        Device::Cpu,
-    )?;
+    let mut parameters = Parameters::new(&config.model, config.env.grid(), config.run.seed)?;
     match args.published {
-        true => published::load_published(&mut model, &named)?,
-        false => model.load(&named)?,
+        true => published::load_published(&mut parameters, &named)?,
+        false => parameters.load(&named)?,
     }
     let _lock = RunDir::lock_new(&config.run.dir).context("--run-dir")?;
     let folder = config.run.dir.join("checkpoints");
@@ -102,7 +93,7 @@ pub(super) fn import(args: ImportArgs) -> anyhow::Result<()> {
         curriculum: DistanceCurriculum::new(&config.curriculum, &config.env)?.state(),
         rng: Xoshiro256PlusPlus::seed_from_u64(config.run.seed),
     };
-    let optimizer = Adam::new(config.optimizer.clone(), model.flat_parameters());
-    let path = checkpoint_folder::save(&folder, &config, &state, &model, optimizer.state().1)?;
+    let moments = Moments::zeros(parameters.trained().len());
+    let path = checkpoint_folder::save(&folder, &config, &state, &parameters, moments)?;
     Ok(output::print_line(path.display())?)
 }

@@ -11,8 +11,8 @@ use std::{
 use hrm_common::{
     env::{ACTIONS, EnvConfig, EpisodeSummary, Maze, env_seed},
     invalid_value::InvalidValue,
-    model::Hrm,
-    policy::{Choice, Policy, PolicyNetwork, action_rng},
+    model::native::Lanes,
+    policy::{Choice, Policy, RecurrentNetwork, action_rng},
 };
 use rand::Rng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -58,24 +58,24 @@ pub struct HeldOut<'a> {
 }
 
 impl HeldOut<'_> {
-    /// Walks the episodes and returns one record per episode, in order. `network` is called once per group of episodes,
-    /// and may return `None` for policies without a model. Returns `None` when `stop` is set before the end. `dump`
+    /// Walks the episodes and returns one record per episode, in order. `network` is called once per group, with
+    /// the number of its episodes, and may return `None` for policies without a model. Returns `None` when `stop` is set before the end. `dump`
     /// receives one JSON object per line and episode, in order.
     ///
     /// # Errors
     ///
     /// Returns an error when the mazes are impossible or `dump` cannot be written.
-    pub fn walk<N: PolicyNetwork>(
+    pub fn walk<N: RecurrentNetwork>(
         &self,
         by: WalkBy,
-        network: impl Fn() -> Option<N>,
+        network: impl Fn(usize) -> Option<N>,
         stop: &AtomicBool,
         mut dump: Option<&mut dyn Write>,
     ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         let mut summaries = Vec::new();
         for first in (0..self.episodes).step_by(LANES) {
             let lanes = self.lanes(first)?;
-            let walker = Mover::new(by, network(), lanes.len())?;
+            let walker = Mover::new(by, network(lanes.len()))?;
             let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), stop) else {
                 return Ok(None);
             };
@@ -95,7 +95,7 @@ impl HeldOut<'_> {
     ///
     /// Returns an error when the mazes are impossible.
     pub fn oracle(&self, stop: &AtomicBool) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
-        self.walk(WalkBy::Oracle, || None::<Hrm>, stop, None)
+        self.walk(WalkBy::Oracle, |_| None::<Lanes>, stop, None)
     }
 
     /// Returns the group of episodes that begins with episode `first`.
@@ -117,7 +117,7 @@ impl HeldOut<'_> {
 
 /// Walks a group of episodes to their ends, and returns it in the order of the episodes. Returns `None` when `stop` is set
 /// before.
-fn walk_to_the_end<N: PolicyNetwork>(
+fn walk_to_the_end<N: RecurrentNetwork>(
     mut walker: Mover<N>,
     episodes: Vec<WalkedEpisode>,
     keep_steps: bool,
@@ -173,19 +173,19 @@ impl From<io::Error> for EvaluateError {
     }
 }
 
-impl<N: PolicyNetwork> Mover<N> {
-    fn new(by: WalkBy, network: Option<N>, lanes: usize) -> Result<Self, EvaluateError> {
+impl<N: RecurrentNetwork> Mover<N> {
+    fn new(by: WalkBy, network: Option<N>) -> Result<Self, EvaluateError> {
         match (by, network) {
             (WalkBy::Oracle, _) => Ok(Self::Oracle),
             (WalkBy::Random, _) => Ok(Self::Random),
             (_, None) => Err(EvaluateError::NoModel),
-            (WalkBy::Greedy, Some(n)) => Ok(Self::Model(Policy::new(n, lanes), Choice::Greedy)),
-            (WalkBy::Sampled, Some(n)) => Ok(Self::Model(Policy::new(n, lanes), Choice::Sampled)),
+            (WalkBy::Greedy, Some(n)) => Ok(Self::Model(Policy::new(n), Choice::Greedy)),
+            (WalkBy::Sampled, Some(n)) => Ok(Self::Model(Policy::new(n), Choice::Sampled)),
         }
     }
 }
 
-impl<N: PolicyNetwork> Walker<WalkedEpisode> for Mover<N> {
+impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
     fn actions(&mut self, lanes: &mut [WalkedEpisode]) -> Vec<u8> {
         match self {
             Self::Oracle => lanes.iter().map(|lane| lane.maze.oracle_action()).collect(),
@@ -204,12 +204,12 @@ impl<N: PolicyNetwork> Walker<WalkedEpisode> for Mover<N> {
                 for (lane, rng) in lanes.iter_mut().zip(rngs) {
                     lane.rng = rng;
                 }
-                acted.actions
+                acted.actions.to_vec()
             }
         }
     }
 
-    fn retain(&mut self, rows: &[i64]) {
+    fn retain(&mut self, rows: &[usize]) {
         if let Self::Model(policy, _) = self {
             policy.retain(rows);
         }
@@ -230,7 +230,7 @@ mod tests {
     ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         let going_on = AtomicBool::new(false);
         let env = EnvConfig::four_rooms();
-        held_out_episodes(&env, episodes).walk(by, || None::<Hrm>, &going_on, dump)
+        held_out_episodes(&env, episodes).walk(by, |_| None::<Lanes>, &going_on, dump)
     }
 
     fn held_out_episodes(env: &EnvConfig, episodes: usize) -> HeldOut<'_> {
@@ -348,7 +348,7 @@ mod tests {
         let env = EnvConfig::four_rooms();
         let stopped = AtomicBool::new(true);
         let endless = held_out_episodes(&env, usize::MAX);
-        let random = endless.walk(WalkBy::Random, || None::<Hrm>, &stopped, None);
+        let random = endless.walk(WalkBy::Random, |_| None::<Lanes>, &stopped, None);
         assert_eq!(random.expect("possible mazes"), None);
         assert_eq!(endless.oracle(&stopped).expect("possible mazes"), None);
     }

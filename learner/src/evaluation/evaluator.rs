@@ -14,11 +14,10 @@ use hrm_common::{
     config::{Config, EvalConfig},
     env::{EnvConfig, EpisodeSummary},
     invalid_value::InvalidValue,
-    model::Hrm,
+    model::{Parameters, native::Lanes},
     telemetry::names,
     weights::{self, WeightsError},
 };
-use tch::Device;
 
 use crate::{
     evaluation::{
@@ -130,7 +129,7 @@ pub(crate) fn set_gauges(record: &EvalRecord) {
 pub(crate) struct GreedyEvaluation {
     env: EnvConfig,
     eval: EvalConfig,
-    model: Hrm,
+    parameters: Parameters,
     /// The oracle's walk, made once because it is the same for all weights.
     oracle: Option<Vec<EpisodeSummary>>,
 }
@@ -152,7 +151,7 @@ impl GreedyEvaluation {
         Ok(Self {
             env: config.env.clone(),
             eval: config.eval.clone(),
-            model: Hrm::new(&config.model, config.env.grid(), 0, Device::Cpu)?,
+            parameters: Parameters::new(&config.model, config.env.grid(), 0)?,
             oracle: None,
         })
     }
@@ -163,7 +162,7 @@ impl GreedyEvaluation {
         job: &Job,
         stop: &AtomicBool,
     ) -> Result<Option<EvalRecord>, PeriodicError> {
-        weights::load(&mut self.model, &job.weights)?;
+        weights::load(&mut self.parameters, &job.weights)?;
         let held_out = HeldOut {
             env: &self.env,
             episodes: self.eval.episodes,
@@ -172,7 +171,7 @@ impl GreedyEvaluation {
         if self.oracle.is_none() {
             self.oracle = held_out.oracle(stop)?;
         }
-        let network = || Some(self.model.share());
+        let network = |envs| Some(Lanes::new(self.parameters.clone(), envs));
         let walked = held_out.walk(WalkBy::Greedy, network, stop, None)?;
         let Some((walked, oracle)) = walked.zip(self.oracle.as_ref()) else {
             return Ok(None);
@@ -222,11 +221,11 @@ mod tests {
         config
     }
 
-    fn model(config: &Config, seed: u64) -> Hrm {
-        Hrm::new(&config.model, config.env.grid(), seed, Device::Cpu).expect("a model")
+    fn model(config: &Config, seed: u64) -> Parameters {
+        Parameters::new(&config.model, config.env.grid(), seed).expect("a model")
     }
 
-    fn weights(model: &Hrm) -> Bytes {
+    fn weights(model: &Parameters) -> Bytes {
         state::encode(model).into()
     }
 
@@ -258,7 +257,12 @@ mod tests {
             };
             let going_on = AtomicBool::new(false);
             let walk = |by| {
-                let walked = held_out.walk(by, || Some(model.share()), &going_on, None);
+                let walked = held_out.walk(
+                    by,
+                    |envs| Some(Lanes::new(model.clone(), envs)),
+                    &going_on,
+                    None,
+                );
                 walked.expect("possible mazes").expect("nobody stops it")
             };
             let (walked, oracle) = (walk(WalkBy::Greedy), walk(WalkBy::Oracle));

@@ -6,7 +6,7 @@ pub(crate) trait Walker<E> {
     fn actions(&mut self, episodes: &mut [E]) -> Vec<u8>;
 
     /// Keeps the state of these rows only, in that order: the other episodes have ended.
-    fn retain(&mut self, rows: &[i64]);
+    fn retain(&mut self, rows: &[usize]);
 }
 
 /// Walks the episodes to their ends. Returns false when `stop` requests an earlier one. `step` makes the move of one
@@ -15,7 +15,7 @@ pub(crate) fn side_by_side<E, W: Walker<E>>(
     walker: &mut W,
     mut episodes: Vec<E>,
     stop: impl Fn() -> bool,
-    mut step: impl FnMut(&W, i64, E, u8) -> Option<E>,
+    mut step: impl FnMut(&W, usize, E, u8) -> Option<E>,
 ) -> bool {
     while !episodes.is_empty() {
         if stop() {
@@ -50,8 +50,8 @@ mod tests {
             self.0.clone()
         }
 
-        fn retain(&mut self, rows: &[i64]) {
-            self.0 = rows.iter().map(|row| self.0[*row as usize]).collect();
+        fn retain(&mut self, rows: &[usize]) {
+            self.0 = rows.iter().map(|row| self.0[*row]).collect();
         }
     }
 

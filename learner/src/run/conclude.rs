@@ -11,7 +11,11 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
-use hrm_common::{config::Config, env::EpisodeSummary, model::Hrm};
+use hrm_common::{
+    config::Config,
+    env::EpisodeSummary,
+    model::{Parameters, native::Lanes},
+};
 
 use crate::{
     evaluation::{
@@ -36,7 +40,7 @@ use crate::{
 /// The parts of a trainer that remain once its streams are closed.
 #[derive(Debug)]
 pub(crate) struct FinishedTraining {
-    model: Hrm,
+    parameters: Parameters,
     metrics: MetricsLog,
     /// The ledger, for the sessions that have no line in it yet.
     pub ledger: LedgerFile,
@@ -55,7 +59,7 @@ impl FinishedTraining {
             seconds: trainer.time.seconds(),
             frames: trainer.frames,
             updates: trainer.updater.tried,
-            model: trainer.updater.model,
+            parameters: trainer.updater.model.to_parameters(),
             metrics: trainer.metrics,
             ledger: trainer.ledger,
             run_dir: trainer.run_dir,
@@ -137,7 +141,7 @@ impl FinishedTraining {
             owed.settle(job.frames)?;
         }
         tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
-        let Some(finals) = Finals::new(&self.model, config, stop)? else {
+        let Some(finals) = Finals::new(&self.parameters, config, stop)? else {
             return Ok(Vec::new());
         };
         let path = self.run_dir.file(EPISODES);
@@ -184,13 +188,18 @@ struct Finals {
 
 impl Finals {
     /// Evaluates the weights of a finished run. Returns `None` when `stop` was set meanwhile.
-    fn new(model: &Hrm, config: &Config, stop: &AtomicBool) -> anyhow::Result<Option<Self>> {
+    fn new(
+        parameters: &Parameters,
+        config: &Config,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<Self>> {
         let held_out = HeldOut {
             env: &config.env,
             episodes: config.eval.final_episodes,
             seed: config.eval.seed,
         };
-        let walk = |by| held_out.walk(by, || Some(model.share()), stop, None);
+        let lanes = |envs| Some(Lanes::new(parameters.clone(), envs));
+        let walk = |by| held_out.walk(by, lanes, stop, None);
         let (Some(greedy), Some(sampled), Some(oracle)) = (
             walk(WalkBy::Greedy)?,
             walk(WalkBy::Sampled)?,

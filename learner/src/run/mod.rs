@@ -31,6 +31,7 @@ pub(crate) mod training_clock;
 use std::{sync::Arc, time::Instant};
 
 use hrm_common::{config::Effective, shutdown::Shutdown, telemetry::names, wire::Expectation};
+use hrm_kernels::Instructions;
 use tokio::sync::watch;
 
 pub use self::{running::Running, settings::SERVE};
@@ -70,6 +71,7 @@ pub async fn start(
         config.learner.max_sessions,
     ));
     let counters = Arc::new(RunCounters::new(restored.frames, restored.updater.tried));
+    let (kernels, backend) = (Instructions::chosen(), restored.updater.backend());
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
     let (newest_tx, newest) = watch::channel(restored.weights());
     let door = Door::new(&config.learner, server::max_connections(&config.learner)?)?;
@@ -127,6 +129,8 @@ pub async fn start(
         address = %serving.address,
         device = chosen.label,
         threads = chosen.threads,
+        %kernels,
+        %backend,
         local_actors = config.learner.local_actors,
         run_dir = %config.run.dir.display(),
         "training"

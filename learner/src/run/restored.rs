@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use hrm_common::{
     config::{Config, Effective},
     env::DistanceCurriculum,
-    model::{Hrm, state},
+    model::{Parameters, state},
     weights::Weights,
 };
 
@@ -14,7 +14,7 @@ use crate::{
     storage::{
         checkpoint_folder, ledger_file::LedgerFile, metrics_log::MetricsLog, run_dir::RunDir,
     },
-    training::{schedule, update::Updater},
+    training::{model::Hrm, schedule, update::Updater},
 };
 
 /// Everything of a run that outlives a process, ready for training.
@@ -57,24 +57,19 @@ impl Restored {
     ) -> anyhow::Result<Self> {
         let config = &effective.config;
         let mut run_dir = RunDir::open(&config.run.dir, resume)?;
-        let mut model = Hrm::new(
-            &config.model,
-            config.env.grid(),
-            config.run.seed,
-            device.device,
-        )?;
+        let mut parameters = Parameters::new(&config.model, config.env.grid(), config.run.seed)?;
         let checkpoint = checkpoint_folder::resume(&run_dir.checkpoints())?;
         let saved_config = settings::settle(effective, run_dir.path(), checkpoint.as_ref())?;
         if let Some(checkpoint) = &checkpoint {
             checkpoint
-                .restore_model(&mut model)
+                .restore(&mut parameters)
                 .context("resuming with another [model] or [env] than the run began with")?;
         }
         let state = checkpoint.as_ref().map(|checkpoint| &checkpoint.state);
         run_dir.begin(state, &effective.to_toml())?;
 
         let mut updater = Updater::new(
-            model,
+            Hrm::from_parameters(parameters, device.device),
             config.loss.clone(),
             config.optimizer.clone(),
             device.threads,
@@ -111,10 +106,11 @@ impl Restored {
 
     /// Returns the weights for the first actor.
     pub(crate) fn weights(&self) -> Weights {
+        let parameters = self.updater.model.to_parameters();
         Weights::new(
             self.run_dir.identity.version_base() + self.updater.tried,
-            state::encode(&self.updater.model).into(),
-            self.updater.model.fingerprint(),
+            state::encode(&parameters).into(),
+            parameters.fingerprint(),
             self.curriculum.max_distance(),
             false,
         )

@@ -304,7 +304,8 @@ impl Trainer {
 
     /// Encodes the weights once; all subscriptions send the same bytes.
     fn publish(&self, run_complete: bool) {
-        let body = state::encode(&self.updater.model);
+        let parameters = self.updater.model.to_parameters();
+        let body = state::encode(&parameters);
         names::LEARNER_WEIGHTS_PUBLISHED.get().increment(1);
         names::LEARNER_WEIGHTS_PUBLISHED_BYTES
             .get()
@@ -315,7 +316,7 @@ impl Trainer {
         self.newest.send_replace(Weights::new(
             self.version(),
             body.into(),
-            self.updater.model.fingerprint(),
+            parameters.fingerprint(),
             self.curriculum.max_distance(),
             run_complete,
         ));
@@ -374,7 +375,7 @@ impl Trainer {
     }
 
     fn save(&mut self) -> Result<(), TrainError> {
-        let (optimizer_steps, moments) = self.updater.optimizer.state();
+        let (optimizer_steps, moments) = self.updater.optimizer.saved();
         let state = RunState {
             run_id: self.run_dir.identity.run_id.clone(),
             restarts: self.run_dir.identity.restarts,
@@ -391,7 +392,7 @@ impl Trainer {
             &folder,
             &self.saved_config,
             &state,
-            &self.updater.model,
+            &self.updater.model.to_parameters(),
             moments,
         )?;
         // The checkpoint is saved, even if old ones cannot be removed.

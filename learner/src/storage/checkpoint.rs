@@ -16,14 +16,13 @@ use hrm_common::{
     env::CurriculumState,
     invalid_value::InvalidValue,
     model::{
-        Hrm, LoadError,
+        LoadError, NamedTensor, Parameters,
         state::{self, StateError},
     },
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
 use thiserror::Error;
 
 use crate::storage::files;
@@ -70,7 +69,7 @@ pub struct Checkpoint {
     pub state: RunState,
     /// The path of the file.
     pub path: PathBuf,
-    tensors: Vec<(String, Tensor)>,
+    tensors: Vec<NamedTensor>,
 }
 
 /// Adam's state between steps: f32 `[n]` each, in the order of the flat parameters.
@@ -80,6 +79,17 @@ pub struct Moments<T> {
     pub mean: T,
     /// The running mean of the squared gradient.
     pub square: T,
+}
+
+impl Moments<Vec<f32>> {
+    /// Returns the state before the first step, for `parameters` trained numbers.
+    pub fn zeros(parameters: usize) -> Self {
+        let zeros = vec![0.0; parameters];
+        Self {
+            mean: zeros.clone(),
+            square: zeros,
+        }
+    }
 }
 
 /// Errors of writing or reading a checkpoint.
@@ -157,8 +167,8 @@ pub(super) fn write(
     path: &Path,
     config: &Config,
     state: &RunState,
-    model: &Hrm,
-    moments: Moments<&Tensor>,
+    parameters: &Parameters,
+    moments: Moments<Vec<f32>>,
 ) -> Result<(), CheckpointError> {
     let json = |what: serde_json::Result<String>| {
         what.map_err(|e| CheckpointError::Foreign {
@@ -170,9 +180,14 @@ pub(super) fn write(
         (CONFIG.to_owned(), json(serde_json::to_string(config))?),
         (STATE.to_owned(), json(serde_json::to_string(state))?),
     ]);
-    let mut tensors = model.named_tensors();
-    tensors.push((MEAN.to_owned(), moments.mean.shallow_clone()));
-    tensors.push((SQUARE.to_owned(), moments.square.shallow_clone()));
+    let mut tensors = parameters.named();
+    for (name, values) in [(MEAN, moments.mean), (SQUARE, moments.square)] {
+        tensors.push(NamedTensor {
+            name: name.to_owned(),
+            shape: vec![values.len()],
+            values,
+        });
+    }
     let body = state::encode_named(&tensors, None);
     let body = SafeTensors::deserialize(&body).map_err(|error| CheckpointError::Format {
         path: path.to_owned(),
@@ -251,15 +266,15 @@ impl Checkpoint {
         Saved::new(&self.config, &self.path, usage)
     }
 
-    /// Builds the model with the stored weights.
+    /// Returns the model with the stored weights.
     ///
     /// # Errors
     ///
     /// Returns an error when the stored configuration and tensors do not fit together.
-    pub fn model(&self, device: Device) -> Result<Hrm, CheckpointError> {
-        let mut model = Hrm::new(&self.config.model, self.config.env.grid(), 0, device)?;
-        self.restore_model(&mut model)?;
-        Ok(model)
+    pub fn parameters(&self) -> Result<Parameters, CheckpointError> {
+        let mut parameters = Parameters::new(&self.config.model, self.config.env.grid(), 0)?;
+        self.restore(&mut parameters)?;
+        Ok(parameters)
     }
 
     /// Copies the stored weights into a model.
@@ -267,14 +282,14 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Returns an error when the model has another shape.
-    pub fn restore_model(&self, model: &mut Hrm) -> Result<(), CheckpointError> {
-        let of_model: Vec<(String, Tensor)> = self
+    pub fn restore(&self, parameters: &mut Parameters) -> Result<(), CheckpointError> {
+        let of_model: Vec<NamedTensor> = self
             .tensors
             .iter()
-            .filter(|(name, _)| name != MEAN && name != SQUARE)
-            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .filter(|tensor| tensor.name != MEAN && tensor.name != SQUARE)
+            .cloned()
             .collect();
-        Ok(model.load(&of_model)?)
+        Ok(parameters.load(&of_model)?)
     }
 
     /// Returns the optimiser's running means for `parameters` trained numbers.
@@ -282,17 +297,17 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Returns an error when they are missing or have another size.
-    pub fn moments(&self, parameters: usize) -> Result<Moments<&Tensor>, CheckpointError> {
+    pub fn moments(&self, parameters: usize) -> Result<Moments<&[f32]>, CheckpointError> {
         let tensor = |wanted: &str| {
-            let stored = self.tensors.iter().find(|(name, _)| name == wanted);
-            let (name, stored) = stored.ok_or_else(|| LoadError::Missing {
+            let stored = self.tensors.iter().find(|tensor| tensor.name == wanted);
+            let stored = stored.ok_or_else(|| LoadError::Missing {
                 name: wanted.to_owned(),
             })?;
-            let (expected, found) = (vec![parameters as i64], stored.size());
+            let (expected, found) = (vec![parameters], stored.shape.clone());
             match expected == found {
-                true => Ok(stored),
+                true => Ok(stored.values.as_slice()),
                 false => Err(LoadError::Shape {
-                    name: name.clone(),
+                    name: stored.name.clone(),
                     expected,
                     found,
                 }),

@@ -6,8 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use hrm_common::{config::Config, model::Hrm, telemetry::names};
-use tch::Tensor;
+use hrm_common::{config::Config, model::Parameters, telemetry::names};
 
 use crate::storage::{
     checkpoint::{self, Checkpoint, CheckpointError, Moments, RunState, io_error},
@@ -29,12 +28,12 @@ pub fn save(
     folder: &Path,
     config: &Config,
     state: &RunState,
-    model: &Hrm,
-    moments: Moments<&Tensor>,
+    parameters: &Parameters,
+    moments: Moments<Vec<f32>>,
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let path = folder.join(format!("{:012}.{ENDING}", state.frames));
-    checkpoint::write(&path, config, state, model, moments)?;
+    checkpoint::write(&path, config, state, parameters, moments)?;
     set_gauges(state.frames, SystemTime::now());
     Ok(path)
 }

@@ -9,7 +9,7 @@ use std::{
 use hrm_common::{
     config::Config,
     env::DistanceCurriculum,
-    model::{Hrm, ModelConfig, state},
+    model::{ModelConfig, Parameters, state},
 };
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -20,7 +20,7 @@ use super::{
     checkpoint::{CHECKSUM, CONFIG, Checkpoint, CheckpointError, MEAN, RunState, STATE, checksum},
     checkpoint_folder::{DAMAGED, find, frames_of, list, newest, newest_by, prune, resume, save},
 };
-use crate::training::optimizer::Adam;
+use crate::training::{model::Hrm, optimizer::Adam};
 
 fn config(hidden: usize) -> Config {
     Config {
@@ -51,7 +51,7 @@ fn state_at(frames: u64) -> RunState {
 }
 
 /// Returns a model and an optimiser that made two steps.
-fn trained(config: &Config) -> (Hrm, Adam) {
+fn trained(config: &Config) -> (Parameters, Adam) {
     let grid = config.env.grid();
     let model = Hrm::new(&config.model, grid, 1, Device::Cpu).expect("a model");
     let parameters = model.flat_parameters();
@@ -61,13 +61,13 @@ fn trained(config: &Config) -> (Hrm, Adam) {
     for _ in 0..2 {
         adam.step(parameters, &gradient, 0.01);
     }
-    (model, adam)
+    (model.to_parameters(), adam)
 }
 
 fn saved(folder: &Path, frames: u64, keep: usize) -> PathBuf {
     let config = config(8);
     let (model, adam) = trained(&config);
-    let path = save(folder, &config, &state_at(frames), &model, adam.state().1).expect("room");
+    let path = save(folder, &config, &state_at(frames), &model, adam.saved().1).expect("room");
     let left = prune(folder, keep, &path);
     assert!(left.is_empty(), "{left:?}");
     path
@@ -87,9 +87,9 @@ fn what_was_saved_comes_back() {
     assert_eq!(read.config, config);
     let json = |state: &RunState| serde_json::to_value(state).expect("JSON");
     assert_eq!(json(&read.state), json(&state_at(12)));
-    let copy = read.model(Device::Cpu).expect("its model");
+    let copy = read.parameters().expect("its model");
     assert_eq!(state::encode(&copy), state::encode(&model));
-    let mut restored = Adam::new(config.optimizer, copy.flat_parameters());
+    let mut restored = Adam::new(config.optimizer, &Tensor::from_slice(copy.trained()));
     restored.resume(&read).expect("its means");
     let ((steps, before), (steps_after, after)) = (adam.state(), restored.state());
     assert_eq!(steps, steps_after);
@@ -158,7 +158,7 @@ fn what_cannot_be_removed_is_named_and_the_new_checkpoint_stands() {
     let removed = saved(folder.path(), 2, 9);
     let config = config(8);
     let (model, adam) = trained(&config);
-    let written = save(folder.path(), &config, &state_at(3), &model, adam.state().1).expect("room");
+    let written = save(folder.path(), &config, &state_at(3), &model, adam.saved().1).expect("room");
     let errors = prune(folder.path(), 1, &written);
     assert!(
         matches!(&errors[..], [CheckpointError::Io { path, .. }] if *path == stuck),
@@ -260,7 +260,7 @@ fn a_flipped_bit_is_found_wherever_it_is() {
         if let Ok(read) = Checkpoint::read(&path) {
             fs::write(&path, &whole).expect("a file");
             let sound = Checkpoint::read(&path).expect("sound");
-            let model = |c: &Checkpoint| state::encode(&c.model(Device::Cpu).expect("its model"));
+            let model = |c: &Checkpoint| state::encode(&c.parameters().expect("its model"));
             assert_eq!(model(&read), model(&sound), "byte {at}");
         }
     }
@@ -325,7 +325,7 @@ fn what_is_damaged_or_foreign_is_named() {
             let body = SafeTensors::deserialize(&body).expect("tensors");
             all.insert(CHECKSUM.to_owned(), checksum(&all, &body));
         }
-        state::encode_named(&model.named_tensors(), Some(all))
+        state::encode_named(&model.named(), Some(all))
     };
     for (content, part) in [
         (Vec::new(), "damaged"),
@@ -353,7 +353,7 @@ fn another_model_takes_nothing() {
     let read = Checkpoint::read(&saved(folder.path(), 1, 1)).expect("sound");
     let (mut wider, mut adam) = trained(&config(16));
     let before = state::encode(&wider);
-    let error = read.restore_model(&mut wider).expect_err("wider");
+    let error = read.restore(&mut wider).expect_err("wider");
     assert!(matches!(error, CheckpointError::Load(_)), "{error}");
     assert_eq!(state::encode(&wider), before);
     let error = adam.resume(&read).expect_err("wider");

@@ -6,6 +6,8 @@ use hrm_common::{
 };
 use tch::{Device, Kind, Tensor};
 
+use crate::training::model::kind;
+
 use crate::training::cohorts::Played;
 
 /// Unrolls of several actors side by side: T ticks of B environments.
@@ -138,11 +140,11 @@ fn carry_tensor(unroll: &Unroll) -> Tensor {
     Tensor::from_data_size(
         &unroll.carry,
         &[2, envs, elements / 2],
-        unroll.carry_dtype.kind(),
+        kind(unroll.carry_dtype),
     )
 }
 
-fn log_softmax(logits: &[f32]) -> [f32; ACTIONS] {
+pub(crate) fn log_softmax(logits: &[f32]) -> [f32; ACTIONS] {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f32 = logits.iter().map(|l| (l - highest).exp()).sum();
     std::array::from_fn(|a| logits[a] - highest - total.ln())
@@ -262,7 +264,7 @@ mod tests {
             for (i, z) in carry.iter().enumerate() {
                 let (half, b, k) = (i / (width * row), i / row % width, i % row);
                 let expected = 60 * (b / envs) + (half * envs + b % envs) * row + k;
-                let expected = Tensor::from(expected as f32).to_kind(dtype.kind());
+                let expected = Tensor::from(expected as f32).to_kind(kind(dtype));
                 prop_assert_eq!(f64::from(*z), expected.double_value(&[]));
             }
 

@@ -1,11 +1,12 @@
 //! A batch flattened to frames with the targets of training: what minibatches are drawn from.
 
 use hrm_common::config::LossConfig;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::training::{
     advantage,
     batch::Batch,
+    host::host,
     loss::Targets,
     recompute::Recomputed,
     vtrace::{VTraceConfig, VTraceInput, vtrace},
@@ -110,13 +111,4 @@ impl Frames {
             ..*self
         }
     }
-}
-
-/// Returns a small tensor's numbers, row by row.
-fn host(tensor: &Tensor) -> Vec<f32> {
-    let flat = tensor.to_kind(Kind::Float).contiguous();
-    let elements = flat.numel();
-    let mut values = vec![0.0; elements];
-    flat.copy_data(&mut values, elements);
-    values
 }

@@ -1,16 +1,13 @@
 //! The gradient of a minibatch, shard by shard: forward pass with the learner's weights, loss, backward pass.
 
-use hrm_common::{
-    config::LossConfig,
-    model::{Gradient, Hrm},
-};
+use hrm_common::config::LossConfig;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use tch::{Kind, Tensor};
 
 use crate::training::{
     frames::Frames,
     loss::{Loss, Targets, loss},
-    recompute::trained,
+    model::{Gradient, Hrm, trained},
 };
 
 /// The gradient of a minibatch, or one shard's part of it.

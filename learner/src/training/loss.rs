@@ -1,7 +1,9 @@
 //! The loss of one minibatch: policy gradient on V-trace advantages, value regression, entropy.
 
-use hrm_common::{config::LossConfig, model::Heads};
+use hrm_common::config::LossConfig;
 use tch::{Kind, Tensor};
+
+use crate::training::model::Heads;
 
 /// Training targets of a part of a minibatch; axis 0 of each tensor has its m frames.
 #[derive(Debug)]

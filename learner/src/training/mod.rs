@@ -3,12 +3,14 @@
 //! ```text
 //!   batcher     takes unrolls from the queue; drops fenced and stale ones
 //!   batch       stacks them to tensors [T, B]
+//!   backend     chooses between the kernels that act and libtorch
 //!   recompute   runs the learner's own weights over time: values, log-probabilities, carries
 //!   frames      flattens the batch and adds its targets
 //!     vtrace      computes targets and advantages
 //!     advantage   normalises advantages and applies the importance weights
 //!   update      runs passes of minibatches over worker threads
 //!     gradient    one shard: forward pass, loss, backward pass
+//!     model       the model with gradients
 //!     loss        policy gradient, value, entropy
 //!     optimizer   Adam; schedule sets its learning rate
 //!     rollback    undoes updates that spoil the weights
@@ -16,13 +18,16 @@
 //! ```
 
 pub mod advantage;
+pub mod backend;
 pub mod batch;
 pub mod batcher;
 pub(crate) mod cohorts;
 pub(crate) mod episode_window;
 mod frames;
 mod gradient;
+mod host;
 pub mod loss;
+pub mod model;
 pub mod optimizer;
 pub mod recompute;
 mod rollback;

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use crate::{
     storage::checkpoint::{Checkpoint, CheckpointError, Moments},
-    training::schedule,
+    training::{host::host, schedule},
 };
 
 /// Adam with bias correction (Kingma & Ba 2015, algorithm 1), and gradient clipping by global norm.
@@ -76,6 +76,16 @@ impl Adam {
         (self.steps, Moments { mean, square })
     }
 
+    /// Returns the number of steps made, and copies of the running means.
+    pub fn saved(&self) -> (u64, Moments<Vec<f32>>) {
+        let Moments { mean, square } = &self.moments;
+        let moments = Moments {
+            mean: host(mean),
+            square: host(square),
+        };
+        (self.steps, moments)
+    }
+
     /// Restores an earlier state. Both tensors are f32 `[n]`.
     pub fn restore(&mut self, steps: u64, moments: Moments<&Tensor>) {
         no_grad(|| {
@@ -92,7 +102,12 @@ impl Adam {
     ///
     /// Returns an error when the checkpoint holds no running means, or those of another model.
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        let moments = checkpoint.moments(self.moments.mean.numel())?;
+        let Moments { mean, square } = checkpoint.moments(self.moments.mean.numel())?;
+        let (mean, square) = (Tensor::from_slice(mean), Tensor::from_slice(square));
+        let moments = Moments {
+            mean: &mean,
+            square: &square,
+        };
         self.restore(checkpoint.state.optimizer_steps, moments);
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! Undoes updates that spoil the weights.
 
-use hrm_common::{
-    model::{Gradient, Hrm},
-    wire::MAX_LOGIT,
-};
+use hrm_common::wire::MAX_LOGIT;
 use tch::{Tensor, no_grad};
 
-use crate::{storage::checkpoint::Moments, training::optimizer::Adam};
+use crate::{
+    storage::checkpoint::Moments,
+    training::{
+        model::{Gradient, Hrm},
+        optimizer::Adam,
+    },
+};
 
 /// A copy of weights and optimiser state, for undoing updates.
 pub(crate) struct WeightsBackup {

@@ -11,7 +11,6 @@
 
 use hrm_common::{
     config::{LossConfig, OptimizerConfig},
-    model::Hrm,
     stage::{LearnerStage, StageClock},
 };
 use rand::{SeedableRng as _, seq::SliceRandom as _};
@@ -21,9 +20,11 @@ use thiserror::Error;
 use crate::{
     storage::checkpoint::{Checkpoint, CheckpointError},
     training::{
+        backend::Backend,
         batch::Batch,
         frames::Frames,
         gradient::minibatch_gradients,
+        model::Hrm,
         optimizer::Adam,
         recompute::{Recomputed, recompute_sharded},
         rollback::{self, WeightsBackup},
@@ -42,6 +43,7 @@ pub struct Updater {
     /// Optimiser steps tried in this run, including skipped ones; versions count them.
     pub tried: u64,
     loss: LossConfig,
+    backend: Backend,
     pool: rayon::ThreadPool,
 }
 
@@ -99,6 +101,7 @@ impl Updater {
         let optimizer = Adam::new(optimizer, model.flat_parameters());
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Ok(Self {
+            backend: Backend::new(model.device()),
             model,
             optimizer,
             rng,
@@ -106,6 +109,16 @@ impl Updater {
             loss,
             pool,
         })
+    }
+
+    /// Returns the updater with another backend, to compare the two.
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// Returns what computes without gradients.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Restores the state of a checkpoint, except the weights.
@@ -194,6 +207,6 @@ impl Updater {
 
     /// Computes the outputs of the current weights on a batch.
     pub fn recompute(&self, batch: &Batch) -> Recomputed {
-        recompute_sharded(&self.model, batch, &self.loss, &self.pool)
+        recompute_sharded(self.backend, &self.model, batch, &self.loss, &self.pool)
     }
 }

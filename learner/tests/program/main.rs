@@ -1,5 +1,6 @@
 //! The programs as processes: the command line, studies, CUDA, and faults.
 
+mod actor;
 mod chaos;
 mod command_line;
 mod cuda;

@@ -12,7 +12,7 @@ use std::{
 
 use hrm_common::{
     config::{Config, Spec},
-    model::{Hrm, state},
+    model::{Parameters, state},
     refusal::Refusal,
     shutdown::Shutdown,
     stage::{LearnerStage, StageClock},
@@ -48,7 +48,7 @@ const CAPACITY: usize = 2;
 /// The test's end of a service: that of the trainer.
 struct Trainer {
     config: Config,
-    model: Hrm,
+    model: Parameters,
     sessions: Arc<Sessions>,
     newest: watch::Sender<Weights>,
     queue: QueueReceiver,
@@ -59,7 +59,7 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = test_support::tiny(folder.path(), &[]).config;
     let grid = config.env.grid();
-    let model = Hrm::new(&config.model, grid, 1, tch::Device::Cpu).expect("a model");
+    let model = Parameters::new(&config.model, grid, 1).expect("a model");
     let sessions = Arc::new(Sessions::new(config.run.seed, 0, 8));
     let (queue_tx, queue) = queue(CAPACITY);
     let (newest_tx, newest) = watch::channel(version_of(&model, 1));
@@ -130,7 +130,7 @@ fn next(batcher: &mut Batcher, newest_version: u64) -> Next {
     batcher.next(newest_version, Duration::ZERO, &mut clock)
 }
 
-fn version_of(model: &Hrm, version: u64) -> Weights {
+fn version_of(model: &Parameters, version: u64) -> Weights {
     let body = state::encode(model).into();
     Weights::new(version, body, model.fingerprint(), 3, false)
 }
@@ -688,7 +688,7 @@ async fn a_subscriber_has_the_newest_weights_at_once_and_skips_to_the_newest() {
     let first = weights(&mut stream, &mut assembler).await;
     assert_eq!((first.version, first.curriculum_distance), (1, 3));
     let grid = trainer.config.env.grid();
-    let mut copy = Hrm::new(&trainer.config.model, grid, 2, tch::Device::Cpu).expect("a model");
+    let mut copy = Parameters::new(&trainer.config.model, grid, 2).expect("a model");
     load(&mut copy, &first.body).expect("weights of this model");
     assert_eq!(state::encode(&copy), state::encode(&trainer.model));
 

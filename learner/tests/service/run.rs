@@ -9,7 +9,7 @@ use std::{
 use hrm_actor::Ending;
 use hrm_common::{
     config::{Config, Layers},
-    model::state,
+    model::{native::Lanes, state},
     shutdown::Shutdown,
 };
 use hrm_learner::{
@@ -39,7 +39,7 @@ async fn run(dir: &Path, resume: bool, more: &[(&str, &str)]) -> Summary {
 }
 
 fn weights(checkpoint: &Checkpoint) -> Vec<u8> {
-    state::encode(&checkpoint.model(tch::Device::Cpu).expect("its model"))
+    state::encode(&checkpoint.parameters().expect("its model"))
 }
 
 fn json(path: PathBuf) -> Value {
@@ -278,15 +278,10 @@ async fn the_curriculum_and_the_optimiser_go_on_too() {
     assert_eq!(before_state, after_state);
     assert!(weights(&before) == weights(&after));
     let tensors = |c: &Checkpoint| {
-        let model = c.model(tch::Device::Cpu).expect("its model");
-        let mut adam = hrm_learner::training::optimizer::Adam::new(
-            c.config.optimizer.clone(),
-            model.flat_parameters(),
-        );
-        adam.resume(c).expect("its means");
-        let (steps, moments) = adam.state();
-        let floats = |t: &tch::Tensor| Vec::<f32>::try_from(t).expect("floats");
-        (steps, floats(moments.mean), floats(moments.square))
+        let model = c.parameters().expect("its model");
+        let moments = c.moments(model.trained().len()).expect("its means");
+        let steps = c.state.optimizer_steps;
+        (steps, moments.mean.to_vec(), moments.square.to_vec())
     };
     assert_eq!(tensors(&before), tensors(&after));
     assert!(tensors(&before).1.iter().any(|&m| m != 0.0));
@@ -430,7 +425,7 @@ async fn other_weights_at_the_same_frames_are_evaluated() {
 
 /// Greedy on the episodes of a configuration.
 fn greedy(checkpoint: &Checkpoint, config: &Config) -> Evaluation {
-    let model = checkpoint.model(tch::Device::Cpu).expect("its model");
+    let model = checkpoint.parameters().expect("its model");
     let held_out = HeldOut {
         env: &config.env,
         episodes: config.eval.episodes,
@@ -438,7 +433,12 @@ fn greedy(checkpoint: &Checkpoint, config: &Config) -> Evaluation {
     };
     let going_on = std::sync::atomic::AtomicBool::new(false);
     let walk = |by| {
-        let walked = held_out.walk(by, || Some(model.share()), &going_on, None);
+        let walked = held_out.walk(
+            by,
+            |envs| Some(Lanes::new(model.clone(), envs)),
+            &going_on,
+            None,
+        );
         walked.expect("possible mazes").expect("nobody stops it")
     };
     let (walked, oracle) = (walk(WalkBy::Greedy), walk(WalkBy::Oracle));

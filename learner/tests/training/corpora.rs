@@ -12,16 +12,16 @@ use std::{
 use hrm_actor::rollout::Rollout;
 use hrm_common::{
     env::{DistanceCurriculum, VecEnv},
-    model::state,
+    model::{native::Lanes, state},
     policy::{Policy, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
     weights::Weights,
     wire,
 };
-use hrm_learner::{
-    storage::{checkpoint::RunState, checkpoint_folder},
-    training::optimizer::Adam,
+use hrm_learner::storage::{
+    checkpoint::{Moments, RunState},
+    checkpoint_folder,
 };
 use prost::Message as _;
 use rand::SeedableRng as _;
@@ -89,7 +89,7 @@ fn seed() {
     let spec = config.spec();
     let mut rollout = Rollout::new(
         VecEnv::new(&spec.env, spec.rollout.envs, 1).expect("mazes"),
-        Policy::new(model.share(), spec.rollout.envs),
+        Policy::new(Lanes::new(model.clone(), spec.rollout.envs)),
         action_rng(1),
         spec.unroll_shape(),
         spec.rollout.carry_dtype,
@@ -163,8 +163,8 @@ fn seed() {
             .state(),
         rng: Xoshiro256PlusPlus::seed_from_u64(1),
     };
-    let adam = Adam::new(config.optimizer.clone(), model.flat_parameters());
-    let path = checkpoint_folder::save(folder.path(), &config, &state, &model, adam.state().1)
-        .expect("room");
+    let moments = Moments::zeros(model.trained().len());
+    let path =
+        checkpoint_folder::save(folder.path(), &config, &state, &model, moments).expect("room");
     write("checkpoint", "seed", &fs::read(path).expect("a file"));
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the measurements are the output")]
 
 mod corpora;
+mod golden;
 mod lag_zero;
 mod learning;
 mod paper;

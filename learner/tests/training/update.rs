@@ -4,11 +4,12 @@
 use hrm_common::{
     config::{LossConfig, OptimizerConfig},
     env::EnvConfig,
-    model::{CarryMode, Dtype, Gradient, Hrm, ModelConfig},
+    model::{CarryMode, Dtype, ModelConfig},
     trajectory::Unroll,
 };
 use hrm_learner::training::{
     batch::Batch,
+    model::{Gradient, Hrm},
     optimizer::Adam,
     update::{UpdateReport, Updater},
 };
@@ -82,7 +83,8 @@ fn stack(unrolls: &[Unroll]) -> Batch {
 /// The gradient of one update on everything, made on a copy of the model.
 fn gradient(model: &Hrm, unrolls: &[Unroll], loss: &LossConfig, threads: usize) -> Tensor {
     let mut copy = Hrm::new(model.config(), model.grid(), 0, Device::Cpu).expect("as valid");
-    copy.load(&model.named_tensors()).expect("the same shape");
+    copy.load(&model.to_parameters().named())
+        .expect("the same shape");
     let mut updater = updater(copy, loss.clone(), threads);
     updater.update(&stack(unrolls), 0.0, &mut learner_clock());
     let (steps, moments) = updater.optimizer.state();
@@ -259,7 +261,8 @@ fn policy_only() -> LossConfig {
 
 fn step(model: &Hrm, batch: &Batch, loss: &LossConfig) -> Tensor {
     let mut copy = Hrm::new(model.config(), model.grid(), 0, Device::Cpu).expect("as valid");
-    copy.load(&model.named_tensors()).expect("the same shape");
+    copy.load(&model.to_parameters().named())
+        .expect("the same shape");
     let mut updater = updater(copy, loss.clone(), 2);
     updater.update(batch, 0.0, &mut learner_clock());
     updater.optimizer.state().1.mean.copy()

@@ -1,27 +1,22 @@
-//! Tests of the model beyond the published arithmetic, which `tests/golden.rs` checks.
+//! Tests of what the model is, and of the forward pass that acts.
 
-mod carry;
-mod decision;
-mod gradients;
-mod literal;
+mod lanes;
 mod loading;
-mod shapes;
-mod sharing;
+mod parameters;
 
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor, no_grad};
 
-use super::*;
-use crate::env::{Grid, token};
+use super::{native::Lanes, *};
+use crate::{
+    env::{Grid, token},
+    policy::RecurrentNetwork as _,
+};
 
 const GRID: Grid = Grid {
     height: 3,
     width: 4,
 };
-const CELLS: i64 = 12;
-const BATCH: i64 = 3;
-/// The cells of the agents in [`tokens`].
-const AGENTS: [i64; 3] = [0, 5, 11];
+const CELLS: usize = 12;
 
 fn small() -> ModelConfig {
     ModelConfig {
@@ -43,12 +38,12 @@ fn paper() -> ModelConfig {
     }
 }
 
-fn model(config: &ModelConfig) -> Hrm {
-    Hrm::new(config, GRID, 7, Device::Cpu).expect("a valid configuration")
+fn model(config: &ModelConfig) -> Parameters {
+    Parameters::new(config, GRID, 7).expect("a valid configuration")
 }
 
-/// Returns three observations with random tokens and one agent each.
-fn tokens() -> Tensor {
+/// Returns observations with random tokens and one agent each, u8 `[N, S]`.
+fn tokens(envs: usize) -> Vec<u8> {
     let others = [
         token::FLOOR,
         token::WALL,
@@ -56,59 +51,9 @@ fn tokens() -> Tensor {
         token::GOAL,
         token::UNKNOWN,
     ];
-    let mut codes: Vec<u8> = (0..36).map(|at| others[at * 7 % 5]).collect();
-    for (sequence, cell) in AGENTS.iter().enumerate() {
-        codes[sequence * CELLS as usize + *cell as usize] = token::AGENT;
+    let mut codes: Vec<u8> = (0..envs * CELLS).map(|at| others[at * 7 % 5]).collect();
+    for env in 0..envs {
+        codes[env * CELLS + env * 5 % CELLS] = token::AGENT;
     }
-    Tensor::from_slice(&codes).view([BATCH, CELLS])
-}
-
-/// Returns a carry that differs from the initial one, the same in every call.
-fn some_carry(model: &Hrm) -> Tensor {
-    let shape = model.carry_shape(BATCH as usize);
-    let count: i64 = shape.iter().product();
-    (Tensor::arange(count, (Kind::Float, Device::Cpu)) * 0.7)
-        .sin()
-        .view(shape.as_slice())
-        .to_kind(model.kind())
-}
-
-/// Returns a scalar that depends on all heads of these segments.
-fn loss(segments: &[Heads]) -> Tensor {
-    segments
-        .iter()
-        .map(|heads| heads.logits.square().sum(Kind::Float) + heads.value.cos().sum(Kind::Float))
-        .sum()
-}
-
-fn gradients(model: &Hrm, loss: Tensor) -> Vec<Tensor> {
-    Tensor::run_backward(&[loss], model.parameters(), false, false)
-}
-
-fn max_error(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    (a.to_kind(Kind::Float) - b.to_kind(Kind::Float))
-        .abs()
-        .max()
-        .double_value(&[])
-}
-
-fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
-    let error = max_error(a, b);
-    assert!(error < 1e-5, "{what}: {error:e}");
-}
-
-fn assert_same_gradients(model: &Hrm, a: &[Tensor], b: &[Tensor]) {
-    for ((name, _), (a, b)) in model.named_tensors().iter().zip(a.iter().zip(b)) {
-        let size = a.abs().max().double_value(&[]).max(1e-3);
-        assert!(max_error(a, b) < 1e-4 * size, "{name}");
-    }
-}
-
-fn assert_same_decision(a: &Decision, b: &Decision) {
-    assert_eq!(a.segments.len(), b.segments.len());
-    for (a, b) in a.segments.iter().zip(&b.segments) {
-        assert_close("logits", &a.logits, &b.logits);
-        assert_close("value", &a.value, &b.value);
-    }
+    codes
 }

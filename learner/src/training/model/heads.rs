@@ -1,20 +1,12 @@
 //! The heads: `zH` to a policy and a value.
 
+use hrm_common::{
+    env::token,
+    model::{Readout, TensorIndex},
+};
 use tch::{Kind, Tensor};
 
-use super::config::{ModelConfig, Readout};
-use super::init::Init;
-use super::parameters::{Declaration, Index};
 use super::rows::Rows;
-use crate::env::{ACTIONS, token};
-
-/// The factor on the initial weights of the heads.
-///
-/// The elements of the read-out are about 1. Heads with LeCun's weights would therefore start with a policy that
-/// prefers random moves, and with values as large as the goal's reward. A tenth of these weights gives a nearly uniform
-/// policy and values near 0. On-policy learning needs both (Andrychowicz et al. 2021, "What matters in on-policy
-/// reinforcement learning", section 3.2).
-const HEAD_SCALE: f64 = 0.1;
 
 /// The outputs of the heads for a batch of observations after one segment.
 #[derive(Debug)]
@@ -25,25 +17,24 @@ pub struct Heads {
     pub value: Tensor,
 }
 
+/// Returns the trained heads: those of all segments under deep supervision, otherwise those of the last segment.
+pub(crate) fn trained(segments: &[Heads], deep_supervision: bool) -> &[Heads] {
+    if deep_supervision {
+        segments
+    } else {
+        &segments[segments.len() - 1..]
+    }
+}
+
 /// Policy and value head on one token's `zH`, without biases.
 #[derive(Clone, Debug)]
 pub(super) struct HeadPair {
-    readout: Readout,
-    policy: Index,
-    value: Index,
+    pub(super) readout: Readout,
+    pub(super) policy: TensorIndex,
+    pub(super) value: TensorIndex,
 }
 
 impl HeadPair {
-    pub(super) fn declare(config: &ModelConfig, declaration: &mut Declaration) -> Self {
-        let d = config.hidden;
-        let init = Init::TruncatedNormal(HEAD_SCALE / (d as f64).sqrt());
-        Self {
-            readout: config.readout,
-            policy: declaration.trainable("policy", &[ACTIONS, d], init),
-            value: declaration.trainable("value", &[1, d], init),
-        }
-    }
-
     /// Returns the rows to read for these observations (u8 `[B, S]`). They are the same in every segment of a decision.
     pub(super) fn aim(&self, tokens: &Tensor) -> Aim {
         match self.readout {

@@ -1,10 +1,9 @@
 //! The recurrent modules H and L.
 
+use hrm_common::model::{BlockTensors, ModelConfig};
 use tch::Tensor;
 
 use super::block::Block;
-use super::config::ModelConfig;
-use super::parameters::Declaration;
 use super::places::Places;
 use super::rows::Rows;
 
@@ -15,16 +14,13 @@ pub(super) struct Module {
 }
 
 impl Module {
-    pub(super) fn declare(
-        name: &str,
-        layers: usize,
-        config: &ModelConfig,
-        declaration: &mut Declaration,
-    ) -> Self {
-        let blocks = (0..layers)
-            .map(|layer| Block::declare(&format!("{name}.{layer}"), config, declaration))
-            .collect();
-        Self { blocks }
+    pub(super) fn new(blocks: &[BlockTensors], config: &ModelConfig) -> Self {
+        Self {
+            blocks: blocks
+                .iter()
+                .map(|tensors| Block::new(tensors, config))
+                .collect(),
+        }
     }
 
     /// Returns the next `z` from `z` and `injection`, all of them rows `[B * P, d]`.

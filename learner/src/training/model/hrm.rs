@@ -1,15 +1,20 @@
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+use hrm_common::{
+    env::Grid,
+    invalid_value::InvalidValue,
+    model::{LoadError, ModelConfig, NamedTensor, Parameters, TensorIndex},
+};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::config::{Dtype, ModelConfig};
+use super::carry::CarryTensors as _;
 use super::decision::{Decision, Gradient, Segment, Trace};
-use super::error::LoadError;
-use super::heads::Heads;
-use super::network::Network;
-use super::parameters::{Declaration, Parameters};
+use super::embed::Embedding;
+use super::heads::{HeadPair, Heads};
+use super::module::Module;
+use super::parameters::TensorStorage;
 use super::places::Places;
 use super::rows::Rows;
-use crate::{env::Grid, invalid_value::InvalidValue};
 
 /// A hierarchical reasoning model on a grid of fixed size.
 ///
@@ -20,11 +25,14 @@ use crate::{env::Grid, invalid_value::InvalidValue};
 /// Tensors of libtorch are `Send` but not `Sync`, so each thread needs its own [`Hrm::share`].
 #[derive(Debug)]
 pub struct Hrm {
-    config: ModelConfig,
-    grid: Grid,
+    /// Configuration, names and shapes. Its values are those that the model began with.
+    declared: Arc<Parameters>,
     device: Device,
-    parameters: Parameters,
-    network: Network,
+    storage: TensorStorage,
+    embedding: Embedding,
+    h: Module,
+    l: Module,
+    heads: HeadPair,
     places: Places,
 }
 
@@ -40,40 +48,62 @@ impl Hrm {
         seed: u64,
         device: Device,
     ) -> Result<Self, InvalidValue> {
-        config.validate()?;
-        let mut declaration = Declaration::default();
-        let network = Network::declare(config, grid, &mut declaration);
-        let places = Places::new(config, grid, device);
-        Ok(Self {
-            config: config.clone(),
-            grid,
+        Ok(Self::from_parameters(
+            Parameters::new(config, grid, seed)?,
             device,
-            parameters: Parameters::new(declaration, seed, device),
-            network,
-            places,
-        })
+        ))
+    }
+
+    /// Returns a model with these parameters.
+    pub fn from_parameters(parameters: Parameters, device: Device) -> Self {
+        let (config, tensors) = (parameters.config(), parameters.tensors());
+        Self {
+            device,
+            storage: TensorStorage::new(&parameters, device),
+            embedding: Embedding::new(tensors.embedding, config),
+            h: Module::new(&tensors.h, config),
+            l: Module::new(&tensors.l, config),
+            heads: HeadPair {
+                readout: config.readout,
+                policy: tensors.policy,
+                value: tensors.value,
+            },
+            places: Places::new(config, parameters.grid(), device),
+            declared: Arc::new(parameters),
+        }
     }
 
     /// Returns the same model for another thread. It shares the storage, and so sees every later update.
     pub fn share(&self) -> Self {
         Self {
-            config: self.config.clone(),
-            grid: self.grid,
+            declared: self.declared.clone(),
             device: self.device,
-            parameters: self.parameters.share(),
-            network: self.network.clone(),
+            storage: self.storage.share(&self.declared),
+            embedding: self.embedding.clone(),
+            h: self.h.clone(),
+            l: self.l.clone(),
+            heads: self.heads.clone(),
             places: self.places.share(),
         }
     }
 
+    /// Returns a copy of the present parameters.
+    pub fn to_parameters(&self) -> Parameters {
+        let mut parameters = Parameters::clone(&self.declared);
+        parameters
+            .values_mut()
+            .copy_from_slice(&self.storage.values());
+        parameters
+    }
+
     /// The configuration.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        self.declared.config()
     }
 
     /// The size of the observations.
     pub fn grid(&self) -> Grid {
-        self.grid
+        self.declared.grid()
     }
 
     /// The device of the tensors.
@@ -83,39 +113,26 @@ impl Hrm {
 
     /// The kind of the activations and of the carry.
     pub fn kind(&self) -> Kind {
-        match self.config.dtype {
-            Dtype::F32 => Kind::Float,
-            Dtype::Bf16 => Kind::BFloat16,
-        }
+        super::kind(self.config().dtype)
     }
 
-    /// Returns a number that identifies the structure of the model, but not its weights. It is the first eight bytes,
-    /// little-endian, of a SHA-256 over the configuration, the grid, and every tensor's name and shape.
+    /// Returns a number that identifies the structure of the model; see [`Parameters::fingerprint`].
     pub fn fingerprint(&self) -> u64 {
-        let config = serde_json::to_vec(&self.config).expect("plain data is always JSON");
-        let mut hasher = Sha256::new();
-        hasher.update(config);
-        hasher.update(format!("\n{} {}", self.grid.height, self.grid.width));
-        for tensor in self.parameters.declaration().iter() {
-            hasher.update(format!("\n{} {:?}", tensor.name, tensor.shape));
-        }
-        let mut first = [0; 8];
-        first.copy_from_slice(&hasher.finalize()[..8]);
-        u64::from_le_bytes(first)
+        self.declared.fingerprint()
     }
 
     /// Returns the shape of the carry of `batch` environments: `[2, B, P, d]`, `[2, B, d]` or `[2, B, 0]`, see
-    /// [`CarryMode`](super::CarryMode). Index 0 is `zH`, 1 is `zL`.
+    /// [`CarryMode`](hrm_common::model::CarryMode). Index 0 is `zH`, 1 is `zL`.
     pub fn carry_shape(&self, batch: usize) -> Vec<i64> {
-        let positions = self.grid.len() as i64 + 1;
-        self.config
+        let positions = self.grid().len() as i64 + 1;
+        self.config()
             .carry
-            .shape(batch as i64, positions, self.config.hidden as i64)
+            .shape(batch as i64, positions, self.config().hidden as i64)
     }
 
     /// Returns the carry of `batch` environments at the start of an episode.
     pub fn initial_carry(&self, batch: usize) -> Tensor {
-        self.config
+        self.config()
             .carry
             .broadcastable(&self.initial())
             .expand(self.carry_shape(batch), false)
@@ -126,7 +143,7 @@ impl Hrm {
     /// to the initial vectors.
     pub fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
         let initial = self
-            .config
+            .config()
             .carry
             .broadcastable(&self.initial())
             .to_kind(carry.kind());
@@ -137,12 +154,12 @@ impl Hrm {
 
     /// The trainable parameters: leaves that require gradient, in the order of [`Hrm::named_tensors`].
     pub fn parameters(&self) -> &[Tensor] {
-        self.parameters.leaves()
+        self.storage.leaves()
     }
 
     /// All trainable parameters in one f32 vector, in the order of [`Hrm::parameters`].
     pub fn flat_parameters(&self) -> &Tensor {
-        self.parameters.flat()
+        self.storage.flat()
     }
 
     /// Returns the gradient of a scalar that was computed with any [`Gradient`] except [`Gradient::None`], f32 in the
@@ -166,9 +183,10 @@ impl Hrm {
     /// Returns all tensors by name: the trainable parameters, then the fixed ones (initial vectors, halt head). They
     /// share the model's storage and are detached from its graph.
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
-        self.parameters
-            .named()
-            .map(|(name, tensor)| (name.to_owned(), tensor.detach()))
+        let declared = self.declared.tensors().declared.iter();
+        declared
+            .zip(self.storage.all())
+            .map(|(declared, tensor)| (declared.name.clone(), tensor.detach()))
             .collect()
     }
 
@@ -176,10 +194,11 @@ impl Hrm {
     ///
     /// # Errors
     ///
-    /// Fails when `named` are not exactly the tensors of [`Hrm::named_tensors`] by name and shape, in any order. It
-    /// then copies nothing.
-    pub fn load(&mut self, named: &[(String, Tensor)]) -> Result<(), LoadError> {
-        self.parameters.load(named)
+    /// Fails when `named` are not exactly the model's tensors by name and shape, in any order. It then copies nothing.
+    pub fn load(&mut self, named: &[NamedTensor]) -> Result<(), LoadError> {
+        Arc::make_mut(&mut self.declared).load(named)?;
+        self.storage.load(&self.declared);
+        Ok(())
     }
 
     /// Makes one decision for a batch: `tokens` u8 `[B, S]` and `carry` in the shape of [`Hrm::carry_shape`], both on
@@ -187,10 +206,10 @@ impl Hrm {
     ///
     /// # Panics
     ///
-    /// Panics when a shape or kind differs, or a token code is not below [`VOCABULARY`](crate::env::VOCABULARY). The
+    /// Panics when a shape or kind differs, or a token code is not below [`VOCABULARY`](hrm_common::env::VOCABULARY). The
     /// caller checks input from outside first.
     pub fn forward(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Decision {
-        let mut segments = Vec::with_capacity(self.config.segments);
+        let mut segments = Vec::with_capacity(self.config().segments);
         let carry = self.decide(tokens, carry, gradient, |_, _, heads| segments.push(heads));
         Decision { segments, carry }
     }
@@ -201,7 +220,7 @@ impl Hrm {
     ///
     /// Panics as [`Hrm::forward`] does.
     pub fn trace(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Trace {
-        let mut segments = Vec::with_capacity(self.config.segments);
+        let mut segments = Vec::with_capacity(self.config().segments);
         let carry = self.decide(tokens, carry, gradient, |rows, [z_h, z_l], heads| {
             segments.push(Segment {
                 z_h: rows.unpack(z_h),
@@ -223,7 +242,7 @@ impl Hrm {
         let batch = tokens.size()[0];
         assert_eq!(
             tokens.size(),
-            [batch, self.grid.len() as i64],
+            [batch, self.grid().len() as i64],
             "tokens are [B, S]"
         );
         assert_eq!(tokens.kind(), Kind::Uint8, "tokens are u8");
@@ -235,36 +254,33 @@ impl Hrm {
         let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
 
         let kind = self.kind();
-        let parameters = self.parameters.leaves();
+        let parameters = self.storage.leaves();
         let weights: Vec<Tensor> = parameters
             .iter()
             .map(|weight| weight.to_kind(kind))
             .collect();
-        let rows = Rows::new(self.config.mixing, self.grid, batch);
-        let embedded = self
-            .network
-            .embedding
-            .forward(parameters, &rows, tokens, kind);
-        let aim = self.network.heads.aim(tokens);
+        let rows = Rows::new(self.config().mixing, self.grid(), batch);
+        let embedded = self.embedding.forward(parameters, &rows, tokens, kind);
+        let aim = self.heads.aim(tokens);
         let [mut z_h, mut z_l] =
-            self.config
+            self.config()
                 .carry
                 .open(&rows, &carry.to_kind(kind), &self.initial());
         let one_step = matches!(gradient, Gradient::OneStep | Gradient::LastStep);
-        let (h, l) = (&self.network.h, &self.network.l);
+        let (h, l) = (&self.h, &self.l);
         let places = &self.places;
-        for segment in 1..=self.config.segments {
-            let last_segment = segment == self.config.segments;
+        for segment in 1..=self.config().segments {
+            let last_segment = segment == self.config().segments;
             let without_graph = gradient == Gradient::LastStep && !last_segment;
             let _earlier = without_graph.then(tch::no_grad_guard);
             if one_step {
                 (z_h, z_l) = (z_h.detach(), z_l.detach());
             }
-            for h_cycle in 1..=self.config.h_cycles {
-                let last_h = h_cycle == self.config.h_cycles;
+            for h_cycle in 1..=self.config().h_cycles {
+                let last_h = h_cycle == self.config().h_cycles;
                 let injection = &z_h + &embedded;
-                for l_cycle in 1..=self.config.l_cycles {
-                    let last_l = last_h && l_cycle == self.config.l_cycles;
+                for l_cycle in 1..=self.config().l_cycles {
+                    let last_l = last_h && l_cycle == self.config().l_cycles;
                     let call = || l.forward(&weights, &rows, places, &z_l, &injection);
                     z_l = if one_step && !last_l {
                         no_grad(call)
@@ -279,22 +295,20 @@ impl Hrm {
                     call()
                 };
             }
-            let heads = self.network.heads.forward(parameters, &rows, &aim, &z_h);
+            let heads = self.heads.forward(parameters, &rows, &aim, &z_h);
             after_segment(&rows, [&z_h, &z_l], heads);
         }
         if one_step {
             (z_h, z_l) = (z_h.detach(), z_l.detach());
         }
-        self.config.carry.close(&rows, [&z_h, &z_l])
+        self.config().carry.close(&rows, [&z_h, &z_l])
     }
 
     /// Returns the initial vectors of `zH` and `zL`, `[2, d]` in the activations' kind.
     fn initial(&self) -> Tensor {
-        let fixed = self.parameters.fixed();
-        Tensor::stack(
-            &[self.network.h_init.of(fixed), self.network.l_init.of(fixed)],
-            0,
-        )
-        .to_kind(self.kind())
+        let all: Vec<&Tensor> = self.storage.all().collect();
+        let vector = |index: TensorIndex| *index.of(&all);
+        let tensors = self.declared.tensors();
+        Tensor::stack(&[vector(tensors.h_init), vector(tensors.l_init)], 0).to_kind(self.kind())
     }
 }

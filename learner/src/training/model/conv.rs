@@ -1,10 +1,8 @@
 //! Token mixing by convolution, which learns fastest on a CPU.
 
+use hrm_common::model::TensorIndex;
 use tch::{Kind, Tensor};
 
-use super::config::ModelConfig;
-use super::init::Init;
-use super::parameters::{Declaration, Index};
 use super::rows::Rows;
 
 /// A 3 x 3 convolution over the grid with zero padding and without a bias. Every cell also gets the same linear map of
@@ -12,27 +10,11 @@ use super::rows::Rows;
 /// convolutions apart.
 #[derive(Clone, Debug)]
 pub(super) struct Conv {
-    kernel: Index,
-    prefix: Index,
+    pub(super) kernel: TensorIndex,
+    pub(super) prefix: TensorIndex,
 }
 
 impl Conv {
-    pub(super) fn declare(
-        prefix: &str,
-        config: &ModelConfig,
-        declaration: &mut Declaration,
-    ) -> Self {
-        let d = config.hidden;
-        let kernel = declaration.trainable(
-            format!("{prefix}.conv.kernel"),
-            &[d, d, 3, 3],
-            Init::lecun(9 * d),
-        );
-        let prefix =
-            declaration.trainable(format!("{prefix}.conv.prefix"), &[d, d], Init::lecun(d));
-        Self { kernel, prefix }
-    }
-
     /// Maps rows `[B * P, d]`, grids then prefixes, to rows of the same shape.
     pub(super) fn forward(&self, weights: &[Tensor], rows: &Rows, x: &Tensor) -> Tensor {
         let d = x.size()[1];

@@ -1,35 +1,26 @@
 //! The embedding: token codes to the vectors that are injected into L.
 
+use hrm_common::model::{EmbeddingTensors, ModelConfig};
 use tch::{Kind, Tensor};
 
-use super::config::{ModelConfig, PositionEncoding};
-use super::init::Init;
-use super::parameters::{Declaration, Index};
 use super::rows::Rows;
-use crate::env::{Grid, VOCABULARY};
 
 /// `e = sqrt(d) * token`, or `e = sqrt(d) * (token + position) / sqrt(2)` with learned positions, as in
 /// the original HRM (arXiv 2506.21734). The prefix token has its own vector.
 #[derive(Clone, Debug)]
 pub(super) struct Embedding {
-    token: Index,
-    prefix: Index,
-    position: Option<Index>,
+    tensors: EmbeddingTensors,
     scale: f64,
 }
 
 impl Embedding {
-    pub(super) fn declare(config: &ModelConfig, grid: Grid, declaration: &mut Declaration) -> Self {
-        let d = config.hidden;
-        let learned = config.position != PositionEncoding::Rotary;
-        Self {
-            token: declaration.trainable("embed.token", &[VOCABULARY, d], Init::lecun(d)),
-            prefix: declaration.trainable("embed.prefix", &[1, d], Init::Constant(0.0)),
-            position: learned.then(|| {
-                declaration.trainable("embed.position", &[grid.len() + 1, d], Init::lecun(d))
-            }),
-            scale: (if learned { d as f64 / 2.0 } else { d as f64 }).sqrt(),
-        }
+    pub(super) fn new(tensors: EmbeddingTensors, config: &ModelConfig) -> Self {
+        let d = config.hidden as f64;
+        let scale = match tensors.position {
+            Some(_) => (d / 2.0).sqrt(),
+            None => d.sqrt(),
+        };
+        Self { tensors, scale }
     }
 
     /// Maps codes u8 `[B, S]` to rows `[B * P, d]` of `kind`. `parameters` must be in 32 bits.
@@ -44,11 +35,11 @@ impl Embedding {
         tokens: &Tensor,
         kind: Kind,
     ) -> Tensor {
-        let token = self.token.of(parameters);
-        let prefix = self.prefix.of(parameters);
+        let token = self.tensors.token.of(parameters);
+        let prefix = self.tensors.prefix.of(parameters);
         let (codes, d) = (token.size()[0], token.size()[1]);
         let mut cells = tokens.to_kind(Kind::Int64);
-        let table = match self.position {
+        let table = match self.tensors.position {
             None => Tensor::cat(&[token, prefix], 0),
             Some(position) => {
                 let place = Tensor::arange(rows.cells(), (Kind::Int64, tokens.device()));

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Numbers for tests/golden.rs: HRM-Agent's forward pass, written from its description alone.
+"""Numbers for golden.rs: HRM-Agent's forward pass, written from its description alone.
 
 An implementation of its own in PyTorch (2.11, CPU), deliberately plain: one function per sentence of the
 description, one sequence at a time, no fused operators, in 64-bit floats so that the numbers' own error does
 not count. Run it to regenerate `golden.safetensors`:
 
-    python3 common/tests/golden/reference.py
+    python3 learner/tests/training/golden/reference.py
 
 The model: a prefix vector and the maze's tokens, row by row; two stacks H and L of four post-norm blocks
 (attention with rotary positions, SwiGLU, weightless RMSNorm); a segment is twice [twice zL = L(zL, zH + e),

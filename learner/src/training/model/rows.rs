@@ -3,10 +3,8 @@
 //! Code that treats all tokens alike works on a matrix of rows `[B * P, d]` and ignores the order. Only mixing, the
 //! carry and the read-out need it.
 
+use hrm_common::{env::Grid, model::Mixing};
 use tch::Tensor;
-
-use super::config::Mixing;
-use crate::env::Grid;
 
 /// The rows of a batch of sequences, each with `S` cells and one prefix token: `P = S + 1`.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,10 @@
 //! The post-norm block of which H and L are stacks.
 
+use hrm_common::model::{BlockTensors, MixerTensors, ModelConfig};
 use tch::{Kind, Tensor};
 
 use super::attention::Attention;
-use super::config::{Mixing, ModelConfig};
 use super::conv::Conv;
-use super::parameters::Declaration;
 use super::places::Places;
 use super::rows::Rows;
 use super::swiglu::SwiGlu;
@@ -24,18 +23,22 @@ enum Mixer {
 }
 
 impl Block {
-    pub(super) fn declare(
-        prefix: &str,
-        config: &ModelConfig,
-        declaration: &mut Declaration,
-    ) -> Self {
-        let mixer = match config.mixing {
-            Mixing::Attention => Mixer::Attention(Attention::declare(prefix, config, declaration)),
-            Mixing::Conv => Mixer::Conv(Conv::declare(prefix, config, declaration)),
-        };
-        Self {
+    pub(super) fn new(tensors: &BlockTensors, config: &ModelConfig) -> Self {
+        let BlockTensors {
             mixer,
-            swiglu: SwiGlu::declare(prefix, config, declaration),
+            gate_up,
+            down,
+        } = *tensors;
+        Self {
+            mixer: match mixer {
+                MixerTensors::Attention { qkv, out } => Mixer::Attention(Attention {
+                    heads: config.heads as i64,
+                    qkv,
+                    out,
+                }),
+                MixerTensors::Conv { kernel, prefix } => Mixer::Conv(Conv { kernel, prefix }),
+            },
+            swiglu: SwiGlu { gate_up, down },
         }
     }
 

@@ -4,8 +4,9 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hrm_common::{
     env::{Grid, VOCABULARY, token},
-    model::{Dtype, Gradient, Hrm, ModelConfig},
+    model::{Dtype, ModelConfig},
 };
+use hrm_learner::training::model::{Gradient, Hrm};
 use tch::{Device, Kind, Tensor};
 
 const GRID: Grid = Grid {

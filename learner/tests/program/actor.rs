@@ -4,14 +4,14 @@ use std::process::Command;
 
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::run::Running;
-use test_support::{Process, client, relay::Relay, start, tiny, until, until_status};
+use test_support::{Process, client, program, relay::Relay, start, tiny, until, until_status};
 
 /// More frames than any of these runs gets to.
 const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
 const SERVE: (&str, &str) = ("learner.local_actors", "0");
 
 fn actor() -> Command {
-    test_support::command(env!("CARGO_BIN_EXE_hrm-actor"))
+    test_support::command(program("hrm-actor"))
 }
 
 fn run(learner: &str) -> Process {
@@ -28,6 +28,24 @@ fn run(learner: &str) -> Process {
 
 fn url(running: &Running) -> String {
     format!("http://{}", running.address())
+}
+
+#[test]
+fn kernels_that_cannot_run_are_named_and_exit_64() {
+    for mut command in [actor(), test_support::command(program("hrm-learner"))] {
+        command.env("HRM_KERNELS", "sse");
+        if command.get_program().to_string_lossy().contains("actor") {
+            command.arg("run");
+        } else {
+            command.args(["eval", "--policy", "oracle", "--episodes", "1"]);
+        }
+        let output = command.output().expect("a process");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        for part in ["HRM_KERNELS", "sse", "portable", "remedy"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -1,43 +1,21 @@
 //! Self-attention, as published except for the choice of positions.
 
+use hrm_common::model::TensorIndex;
 use tch::Tensor;
 
-use super::config::ModelConfig;
-use super::init::Init;
 use super::linear::linear;
-use super::parameters::{Declaration, Index};
 use super::places::Places;
 use super::rows::Rows;
 
 /// Multi-head self-attention over the whole sequence: not causal, no biases.
 #[derive(Clone, Debug)]
 pub(super) struct Attention {
-    heads: i64,
-    qkv: Index,
-    out: Index,
+    pub(super) heads: i64,
+    pub(super) qkv: TensorIndex,
+    pub(super) out: TensorIndex,
 }
 
 impl Attention {
-    pub(super) fn declare(
-        prefix: &str,
-        config: &ModelConfig,
-        declaration: &mut Declaration,
-    ) -> Self {
-        let d = config.hidden;
-        let mut linear = |name: &str, outputs| {
-            declaration.trainable(
-                format!("{prefix}.attention.{name}"),
-                &[outputs, d],
-                Init::lecun(d),
-            )
-        };
-        Self {
-            heads: config.heads as i64,
-            qkv: linear("qkv", 3 * d),
-            out: linear("out", d),
-        }
-    }
-
     /// Maps rows `[B * P, d]`, sequence after sequence, to rows of the same shape.
     pub(super) fn forward(
         &self,

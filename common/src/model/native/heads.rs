@@ -1,0 +1,71 @@
+//! `zH` to a policy and a value.
+
+use hrm_kernels::{Kernel, Rows};
+
+use crate::{
+    env::{ACTIONS, token},
+    model::{config::Readout, parameters::Parameters},
+};
+
+/// The outputs of the heads for one environment after one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HeadOutputs {
+    /// Unnormalised log-probabilities of the moves.
+    pub logits: [f32; ACTIONS],
+    /// Expected discounted return.
+    pub value: f32,
+}
+
+/// Policy and value head on one token's `zH`, without biases, in f32.
+#[derive(Clone, Debug)]
+pub(super) struct Heads {
+    readout: Readout,
+    /// `[4, d]`.
+    policy: Vec<f32>,
+    /// `[d]`.
+    value: Vec<f32>,
+}
+
+impl Heads {
+    pub(super) fn new(parameters: &Parameters) -> Self {
+        let tensors = parameters.tensors();
+        Self {
+            readout: parameters.config().readout,
+            policy: parameters.get(tensors.policy).to_vec(),
+            value: parameters.get(tensors.value).to_vec(),
+        }
+    }
+
+    /// Computes the heads for an observation. `vector` is memory for `d` numbers.
+    pub(super) fn forward<K: Kernel>(
+        &self,
+        tokens: &[u8],
+        z_h: &Rows<K>,
+        vector: &mut [f32],
+    ) -> HeadOutputs {
+        let layout = z_h.layout();
+        let index = match self.readout {
+            Readout::Last => layout.cell(layout.cells() - 1),
+            Readout::Prefix => layout.prefix(),
+            Readout::Agent => tokens
+                .iter()
+                .position(|&code| code == token::AGENT)
+                .map_or(layout.prefix(), |cell| layout.cell(cell)),
+        };
+        for (number, element) in vector.iter_mut().zip(z_h.vector(index)) {
+            *number = element;
+        }
+        let dot = |weights: &[f32]| weights.iter().zip(&*vector).map(|(w, x)| w * x).sum();
+        let mut logits = [0.0; ACTIONS];
+        for (logit, weights) in logits
+            .iter_mut()
+            .zip(self.policy.chunks_exact(vector.len()))
+        {
+            *logit = dot(weights);
+        }
+        HeadOutputs {
+            logits,
+            value: dot(&self.value),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Environments with their carry.
+
+use std::fmt::Debug;
+
+use hrm_kernels::{Kernel, Rows};
+
+use super::{
+    heads::HeadOutputs,
+    network::{Network, State, Workspace},
+};
+use crate::{
+    model::{config::CarryMode, parameters::Parameters},
+    policy::RecurrentNetwork,
+    weights::{self, WeightsError},
+};
+
+/// Environments with the carry of each, and the model that acts in them.
+#[derive(Debug)]
+pub struct Lanes {
+    parameters: Parameters,
+    lanes: Box<dyn AnyLanes>,
+}
+
+/// `zH` and `zL` of one environment after a segment, `[2, P, d]`, and the heads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateAfterSegment {
+    /// `[2, P, d]`: `zH`, then `zL`.
+    pub state: Vec<f32>,
+    /// The outputs of the heads.
+    pub heads: HeadOutputs,
+}
+
+/// [`Lanes`] of any kernel.
+pub(super) trait AnyLanes: Debug + Send {
+    fn len(&self) -> usize;
+    fn decide(&mut self, tokens: &[u8], outputs: &mut dyn FnMut(usize, usize, HeadOutputs));
+    fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>>;
+    fn reset(&mut self, env: usize);
+    fn retain(&mut self, envs: &[usize]);
+    fn carry(&self, env: usize) -> Vec<f32>;
+    fn set_carries(&mut self, carries: &[Vec<f32>]);
+    fn boxed(&self) -> Box<dyn AnyLanes>;
+    fn repack(&mut self, parameters: &Parameters);
+}
+
+impl Lanes {
+    pub(super) fn from_parts(parameters: Parameters, lanes: Box<dyn AnyLanes>) -> Self {
+        Self { parameters, lanes }
+    }
+
+    /// The model.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Makes one decision in each environment, with tokens u8 `[N, S]`, and advances the carry. Calls `outputs` with the
+    /// environment, the segment and its heads.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `tokens` are of another size, or a code is not a token. The caller checks input from outside first.
+    pub fn decide_all(
+        &mut self,
+        tokens: &[u8],
+        mut outputs: impl FnMut(usize, usize, HeadOutputs),
+    ) {
+        self.lanes.decide(tokens, &mut outputs);
+    }
+
+    /// Makes one decision as [`Lanes::decide_all`] does, and returns the state after each segment, for each environment.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Lanes::decide_all`] does.
+    pub fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>> {
+        self.lanes.trace(tokens)
+    }
+}
+
+impl Clone for Lanes {
+    fn clone(&self) -> Self {
+        Self {
+            parameters: self.parameters.clone(),
+            lanes: self.lanes.boxed(),
+        }
+    }
+}
+
+impl RecurrentNetwork for Lanes {
+    fn envs(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
+        let last = self.parameters.config().segments - 1;
+        let (rows, _) = logits.as_chunks_mut();
+        self.decide_all(tokens, |env, segment, heads| {
+            if segment == last {
+                rows[env] = heads.logits;
+            }
+        });
+    }
+
+    fn reset(&mut self, env: usize) {
+        self.lanes.reset(env);
+    }
+
+    fn retain(&mut self, envs: &[usize]) {
+        self.lanes.retain(envs);
+    }
+
+    fn carry(&self, env: usize) -> Vec<f32> {
+        self.lanes.carry(env)
+    }
+
+    fn set_carries(&mut self, carries: &[Vec<f32>]) {
+        self.lanes.set_carries(carries);
+    }
+
+    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
+        weights::load(&mut self.parameters, body)?;
+        self.lanes.repack(&self.parameters);
+        Ok(())
+    }
+}
+
+/// [`Lanes`] of one kernel.
+#[derive(Clone, Debug)]
+pub(super) struct KernelLanes<K: Kernel> {
+    network: Network<K>,
+    work: Workspace<K>,
+    states: Vec<State<K>>,
+}
+
+impl<K: Kernel> KernelLanes<K> {
+    pub(super) fn new(kernel: K, parameters: &Parameters, envs: usize) -> Self {
+        let network = Network::new(kernel, parameters);
+        Self {
+            work: network.workspace(),
+            states: vec![network.initial().clone(); envs],
+            network,
+        }
+    }
+
+    /// Passes each environment's state and part of `tokens` to `decide`.
+    fn each(
+        &mut self,
+        tokens: &[u8],
+        mut decide: impl FnMut(&Network<K>, &mut Workspace<K>, usize, &[u8], &mut State<K>),
+    ) {
+        let cells = self.network.layout().cells();
+        assert_eq!(tokens.len(), self.states.len() * cells, "tokens are [N, S]");
+        let tokens = tokens.chunks_exact(cells);
+        for (env, (tokens, state)) in tokens.zip(&mut self.states).enumerate() {
+            decide(&self.network, &mut self.work, env, tokens, state);
+        }
+    }
+
+    /// The indices of the vectors that are carried.
+    fn carried(&self) -> impl Iterator<Item = usize> + Clone + use<K> {
+        let layout = self.network.layout();
+        let cells = layout.cells();
+        let positions = match self.network.config().carry {
+            CarryMode::Full => 0..cells + 1,
+            CarryMode::Last => cells..cells + 1,
+            CarryMode::Reset => 0..0,
+        };
+        positions.map(move |position| layout.position(position))
+    }
+}
+
+/// Returns the vectors of all positions, the prefix token's first.
+fn positions<K: Kernel>(rows: &Rows<K>) -> impl Iterator<Item = f32> {
+    let layout = rows.layout();
+    (0..=layout.cells()).flat_map(move |position| rows.vector(layout.position(position)))
+}
+
+impl<K: Kernel> AnyLanes for KernelLanes<K> {
+    fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    fn decide(&mut self, tokens: &[u8], outputs: &mut dyn FnMut(usize, usize, HeadOutputs)) {
+        self.each(tokens, |network, work, env, tokens, state| {
+            network.decide(tokens, state, work, |segment, _, heads| {
+                outputs(env, segment, heads);
+            });
+        });
+    }
+
+    fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>> {
+        let mut traces = Vec::with_capacity(self.states.len());
+        self.each(tokens, |network, work, _, tokens, state| {
+            let mut trace = Vec::with_capacity(network.config().segments);
+            network.decide(tokens, state, work, |_, state, heads| {
+                trace.push(StateAfterSegment {
+                    state: state.parts().into_iter().flat_map(positions).collect(),
+                    heads,
+                });
+            });
+            traces.push(trace);
+        });
+        traces
+    }
+
+    fn reset(&mut self, env: usize) {
+        self.states[env].copy_from(self.network.initial());
+    }
+
+    fn retain(&mut self, envs: &[usize]) {
+        self.states = envs.iter().map(|&env| self.states[env].clone()).collect();
+    }
+
+    fn carry(&self, env: usize) -> Vec<f32> {
+        let parts = self.states[env].parts().into_iter();
+        parts
+            .flat_map(|rows| self.carried().flat_map(|index| rows.vector(index)))
+            .collect()
+    }
+
+    fn set_carries(&mut self, carries: &[Vec<f32>]) {
+        let d = self.network.config().hidden;
+        let carried = self.carried();
+        let elements = 2 * carried.clone().count() * d;
+        self.states
+            .resize(carries.len(), self.network.initial().clone());
+        for (state, carry) in self.states.iter_mut().zip(carries) {
+            assert_eq!(carry.len(), elements, "the carry's size");
+            let mut vectors = carry.chunks_exact(d);
+            for rows in state.parts_mut() {
+                for (index, vector) in carried.clone().zip(&mut vectors) {
+                    rows.set_vector(index, vector.iter().copied());
+                }
+            }
+        }
+    }
+
+    fn boxed(&self) -> Box<dyn AnyLanes> {
+        Box::new(self.clone())
+    }
+
+    fn repack(&mut self, parameters: &Parameters) {
+        self.network = Network::new(self.network.kernel, parameters);
+    }
+}

@@ -1,0 +1,224 @@
+//! Segments, cycles and blocks on one environment.
+
+use hrm_kernels::{
+    AttentionWeights, Block, BlockWeights, ConvWeights, Kernel, Layout, MixerWeights, Positions,
+    Rows, Scratch,
+};
+
+use super::{
+    embedding::Embedding,
+    heads::{HeadOutputs, Heads},
+};
+use crate::model::{
+    config::{CarryMode, Mixing, ModelConfig},
+    parameters::Parameters,
+    positions::PositionTables,
+    tensors::{BlockTensors, MixerTensors},
+};
+
+/// The state of one environment: `zH` and `zL`.
+#[derive(Clone, Debug)]
+pub(super) struct State<K: Kernel> {
+    pub(super) z_h: Rows<K>,
+    pub(super) z_l: Rows<K>,
+}
+
+impl<K: Kernel> State<K> {
+    pub(super) fn copy_from(&mut self, from: &Self) {
+        self.z_h.copy_from(&from.z_h);
+        self.z_l.copy_from(&from.z_l);
+    }
+
+    /// `zH` and `zL`, in the order of the carry.
+    pub(super) fn parts(&self) -> [&Rows<K>; 2] {
+        [&self.z_h, &self.z_l]
+    }
+
+    pub(super) fn parts_mut(&mut self) -> [&mut Rows<K>; 2] {
+        [&mut self.z_h, &mut self.z_l]
+    }
+}
+
+/// A model with its parameters packed for a kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Network<K: Kernel> {
+    pub(super) kernel: K,
+    config: ModelConfig,
+    layout: Layout,
+    embedding: Embedding<K>,
+    h: Vec<Block<K>>,
+    l: Vec<Block<K>>,
+    heads: Heads,
+    initial: State<K>,
+}
+
+/// Memory for the intermediate results of a decision.
+#[derive(Clone, Debug)]
+pub(super) struct Workspace<K: Kernel> {
+    /// The embedded observation.
+    e: Rows<K>,
+    /// The input of a block, and its output unless it is the last one.
+    x: Rows<K>,
+    y: Rows<K>,
+    scratch: Scratch<K>,
+    vector: Vec<f32>,
+}
+
+impl<K: Kernel> Network<K> {
+    /// Packs the parameters.
+    pub(super) fn new(kernel: K, parameters: &Parameters) -> Self {
+        let config = parameters.config().clone();
+        let grid = parameters.grid();
+        let layout = match config.mixing {
+            Mixing::Conv => Layout::bordered(grid.height, grid.width),
+            Mixing::Attention => Layout::dense(grid.height, grid.width),
+        };
+        let positions = PositionTables::new(&config, grid);
+        let blocks = |tensors: &[BlockTensors]| {
+            let block = |tensors| block(parameters, layout, &positions, tensors);
+            tensors.iter().map(block).collect()
+        };
+        let tensors = parameters.tensors();
+        let initial = |vector: &[f32]| {
+            let mut rows = Rows::zeros(layout, config.hidden);
+            fill(&mut rows, vector);
+            rows
+        };
+        Self {
+            kernel,
+            layout,
+            embedding: Embedding::new(parameters),
+            h: blocks(&tensors.h),
+            l: blocks(&tensors.l),
+            heads: Heads::new(parameters),
+            initial: State {
+                z_h: initial(parameters.get(tensors.h_init)),
+                z_l: initial(parameters.get(tensors.l_init)),
+            },
+            config,
+        }
+    }
+
+    pub(super) fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The state at the start of an episode.
+    pub(super) fn initial(&self) -> &State<K> {
+        &self.initial
+    }
+
+    pub(super) fn workspace(&self) -> Workspace<K> {
+        let rows = Rows::zeros(self.layout, self.config.hidden);
+        Workspace {
+            e: rows.clone(),
+            x: rows.clone(),
+            y: rows,
+            // A validated model has a block in each module, and all of them have the same shapes.
+            scratch: self.h[0].scratch(),
+            vector: vec![0.0; self.config.hidden],
+        }
+    }
+
+    /// Makes one decision on an observation, u8 `[S]`, and advances the state. Calls `after_segment` with the index of
+    /// each segment, its state and its heads.
+    pub(super) fn decide(
+        &self,
+        tokens: &[u8],
+        state: &mut State<K>,
+        work: &mut Workspace<K>,
+        mut after_segment: impl FnMut(usize, &State<K>, HeadOutputs),
+    ) {
+        self.open(state, &mut work.vector);
+        self.embedding.embed(tokens, &mut work.e);
+        for segment in 0..self.config.segments {
+            for _ in 0..self.config.h_cycles {
+                for _ in 0..self.config.l_cycles {
+                    work.x
+                        .set_sum(self.kernel, [&state.z_l, &state.z_h, &work.e]);
+                    self.run(&self.l, &mut state.z_l, work);
+                }
+                work.x.set_sum(self.kernel, [&state.z_h, &state.z_l]);
+                self.run(&self.h, &mut state.z_h, work);
+            }
+            let heads = self.heads.forward(tokens, &state.z_h, &mut work.vector);
+            after_segment(segment, state, heads);
+        }
+    }
+
+    /// Broadcasts what the model carries to all positions.
+    fn open(&self, state: &mut State<K>, vector: &mut [f32]) {
+        match self.config.carry {
+            CarryMode::Full => {}
+            CarryMode::Last => {
+                let last = self.layout.cell(self.layout.cells() - 1);
+                for rows in state.parts_mut() {
+                    for (number, element) in vector.iter_mut().zip(rows.vector(last)) {
+                        *number = element;
+                    }
+                    fill(rows, vector);
+                }
+            }
+            CarryMode::Reset => state.copy_from(&self.initial),
+        }
+    }
+
+    /// Runs a module's blocks on `work.x` and writes the result to `z`.
+    fn run(&self, blocks: &[Block<K>], z: &mut Rows<K>, work: &mut Workspace<K>) {
+        let Some((last, first)) = blocks.split_last() else {
+            return;
+        };
+        for block in first {
+            block.forward(self.kernel, &work.x, &mut work.y, &mut work.scratch);
+            std::mem::swap(&mut work.x, &mut work.y);
+        }
+        last.forward(self.kernel, &work.x, z, &mut work.scratch);
+    }
+}
+
+/// Sets the vectors of all positions.
+pub(super) fn fill<K: Kernel>(rows: &mut Rows<K>, vector: &[f32]) {
+    let layout = rows.layout();
+    for position in 0..=layout.cells() {
+        rows.set_vector(layout.position(position), vector.iter().copied());
+    }
+}
+
+fn block<K: Kernel>(
+    parameters: &Parameters,
+    layout: Layout,
+    positions: &PositionTables,
+    tensors: &BlockTensors,
+) -> Block<K> {
+    let config = parameters.config();
+    let mixer = match tensors.mixer {
+        MixerTensors::Conv { kernel, prefix } => MixerWeights::Conv(ConvWeights {
+            kernel: parameters.get(kernel),
+            prefix: parameters.get(prefix),
+        }),
+        MixerTensors::Attention { qkv, out } => MixerWeights::Attention(AttentionWeights {
+            heads: config.heads,
+            qkv: parameters.get(qkv),
+            out: parameters.get(out),
+            positions: match positions {
+                PositionTables::Unseen => Positions::Unseen,
+                PositionTables::Turned { cos, sin } => Positions::Turned(cos, sin),
+                PositionTables::Biased(bias) => Positions::Biased(bias),
+            },
+        }),
+    };
+    Block::new(
+        layout,
+        &BlockWeights {
+            width: config.hidden,
+            inner: config.inter(),
+            mixer,
+            gate_up: parameters.get(tensors.gate_up),
+            down: parameters.get(tensors.down),
+        },
+    )
+}

@@ -1,0 +1,125 @@
+//! Environments side by side, and their carry.
+
+use super::*;
+
+fn carries(lanes: &Lanes) -> Vec<Vec<f32>> {
+    (0..lanes.envs()).map(|env| lanes.carry(env)).collect()
+}
+
+fn forms() -> impl Iterator<Item = ModelConfig> {
+    let carry = [CarryMode::Full, CarryMode::Last, CarryMode::Reset];
+    let forms = carry.map(|carry| [small(), paper()].map(|form| ModelConfig { carry, ..form }));
+    let dtypes = [Dtype::F32, Dtype::Bf16];
+    forms.into_iter().flatten().flat_map(move |form| {
+        dtypes.map(|dtype| ModelConfig {
+            dtype,
+            ..form.clone()
+        })
+    })
+}
+
+#[test]
+fn other_environments_never_change_a_result() {
+    for config in forms() {
+        let mut many = Lanes::new(model(&config), 5);
+        let mut few = Lanes::new(model(&config), 2);
+        for _ in 0..3 {
+            let (all, first) = (many.trace(&tokens(5)), few.trace(&tokens(2)));
+            assert_eq!(all[..2], first, "{config:?}");
+        }
+        assert_eq!(carries(&many)[..2], carries(&few));
+    }
+}
+
+#[test]
+fn a_carry_goes_out_and_comes_back_bit_for_bit() {
+    for config in forms() {
+        let mut lanes = Lanes::new(model(&config), 3);
+        lanes.trace(&tokens(3));
+        let carry = carries(&lanes);
+        assert_eq!(carry[0].len(), config.carry_elements(CELLS));
+        let expected = lanes.trace(&tokens(3));
+        // Into another number of environments, in another order.
+        let mut others = Lanes::new(model(&config), 1);
+        let turned: Vec<_> = carry.iter().rev().cloned().collect();
+        others.set_carries(&turned);
+        assert_eq!(carries(&others), turned);
+        let observed: Vec<u8> = tokens(3).chunks(CELLS).rev().flatten().copied().collect();
+        let mut found = others.trace(&observed);
+        found.reverse();
+        assert_eq!(found, expected, "{config:?}");
+    }
+}
+
+#[test]
+fn a_reset_gives_one_environment_the_initial_vectors() {
+    for config in forms() {
+        let mut lanes = Lanes::new(model(&config), 3);
+        let initial = carries(&lanes);
+        lanes.trace(&tokens(3));
+        let walked = carries(&lanes);
+        if config.carry != CarryMode::Reset {
+            assert!(walked.iter().zip(&initial).all(|(a, b)| a != b));
+        }
+        lanes.reset(1);
+        assert_eq!(
+            carries(&lanes),
+            [walked[0].clone(), initial[1].clone(), walked[2].clone()]
+        );
+    }
+}
+
+#[test]
+fn retained_environments_keep_their_carry_in_order() {
+    let mut lanes = Lanes::new(model(&small()), 4);
+    lanes.trace(&tokens(4));
+    let before = carries(&lanes);
+    lanes.retain(&[3, 1]);
+    assert_eq!(carries(&lanes), [before[3].clone(), before[1].clone()]);
+}
+
+#[test]
+fn published_weights_replace_the_old_ones_and_keep_the_carry() {
+    let other = Parameters::new(&small(), GRID, 8).expect("valid");
+    let mut lanes = Lanes::new(model(&small()), 2);
+    lanes.trace(&tokens(2));
+    let carry = carries(&lanes);
+    assert!(lanes.load(b"no weights").is_err());
+    assert_eq!(
+        state::encode(lanes.parameters()),
+        state::encode(&model(&small()))
+    );
+    lanes.load(&state::encode(&other)).expect("the same form");
+    assert_eq!(carries(&lanes), carry);
+    let mut expected = Lanes::new(other, 2);
+    expected.set_carries(&carry);
+    assert_eq!(lanes.trace(&tokens(2)), expected.trace(&tokens(2)));
+}
+
+#[test]
+fn carry_bytes_are_zh_then_zl_and_rounded_where_they_travel_as_bf16() {
+    let mut lanes = Lanes::new(model(&small()), 2);
+    lanes.trace(&tokens(2));
+    let carry = carries(&lanes);
+    let half = carry[0].len() / 2;
+    let expected: Vec<u8> = [0, 1]
+        .into_iter()
+        .flat_map(|part| carry.iter().map(move |carry| &carry[part * half..][..half]))
+        .flatten()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    assert_eq!(lanes.carry_bytes(Dtype::F32)[..], expected);
+    assert_eq!(carries(&lanes), carry);
+    let bytes = lanes.carry_bytes(Dtype::Bf16);
+    assert_eq!(bytes.len(), expected.len() / 2);
+    let first = half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+    assert_eq!(lanes.carry(0)[0], first);
+    assert_ne!(carries(&lanes), carry);
+    assert_eq!(lanes.carry_bytes(Dtype::Bf16), bytes);
+}
+
+#[test]
+#[should_panic(expected = "is not a token")]
+fn an_unknown_code_is_no_observation() {
+    Lanes::new(model(&small()), 1).trace(&[9; CELLS]);
+}

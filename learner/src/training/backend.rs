@@ -1,0 +1,34 @@
+//! The choice between the kernels that act and libtorch, for what the learner computes without gradients.
+
+use std::fmt;
+
+use tch::Device;
+
+/// What computes without gradients in the learner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernels that act. At policy lag 0 the learner then computes the same bits as an actor on the same kind of
+    /// processor.
+    Native,
+    /// libtorch, for GPUs.
+    Libtorch,
+}
+
+impl Backend {
+    /// Returns the backend for a model on `device`.
+    pub(crate) fn new(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::Native,
+            _ => Self::Libtorch,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Libtorch => "libtorch",
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! The model with gradients, in tch: the reference of the native forward pass, and what trains.
+//!
+//! The modules, in the order of the data's path:
+//!
+//! ```text
+//! parameters  one flat f32 vector and views into it
+//! rows        the order of tokens in memory during a decision
+//! embed       tokens u8 [B, S]            -> e [B * P, d]
+//! carry       carry [2, B, P, d]          -> zH, zL [B * P, d], and back
+//! module      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
+//!   block       attention | conv, then swiglu (both with linear), each with a residual and RMSNorm
+//! heads       zH at the read-out          -> logits [B, 4], value [B]
+//! hrm         the whole model: segments, cycles and gradients
+//! decision    the result
+//! ```
+//!
+//! `hrm_common::model` says what the model is, and what the letters in shapes mean.
+
+mod attention;
+mod block;
+mod carry;
+mod conv;
+mod decision;
+mod embed;
+mod heads;
+mod hrm;
+mod linear;
+mod module;
+mod parameters;
+mod places;
+mod rows;
+mod swiglu;
+#[cfg(test)]
+mod tests;
+
+pub use decision::{Decision, Gradient, Segment, Trace};
+pub use heads::Heads;
+pub(crate) use heads::trained;
+pub use hrm::Hrm;
+use hrm_common::model::Dtype;
+use tch::Kind;
+
+/// Returns the tensor kind of the same layout.
+pub fn kind(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::Bf16 => Kind::BFloat16,
+    }
+}

@@ -1,0 +1,104 @@
+//! The recomputation with the model in libtorch, for GPUs.
+
+use hrm_common::env::flag;
+use tch::{Kind, Tensor};
+
+use super::episodes::{Episodes, Recomputed};
+use crate::training::model::{Gradient, Heads, Hrm, trained};
+
+/// Runs the model over the ticks of `episodes`, and keeps the carry before every `stride`-th tick.
+pub(super) fn recompute(
+    model: &Hrm,
+    episodes: &Episodes,
+    stride: usize,
+    deep_supervision: bool,
+) -> Recomputed {
+    let _no_grad = tch::no_grad_guard();
+    let envs = episodes.tokens.size()[1] as usize;
+    let ticks = episodes.flags.len() / envs;
+    let device = model.device();
+    let mut carry = episodes.carry.shallow_clone();
+    let (mut carries, mut log_probs, mut values) = (vec![], vec![], vec![]);
+    // The carries from which the final observations of truncated episodes are valued.
+    let mut cut = vec![];
+    let mut next_truncated = 0;
+    for t in 0..ticks {
+        if t % stride == 0 {
+            carries.push(carry.shallow_clone());
+        }
+        let tokens = episodes.tokens.get(t as i64);
+        let actions = episodes.actions.get(t as i64).unsqueeze(1);
+        let decision = model.forward(&tokens, &carry, Gradient::None);
+        let taken: Vec<Tensor> = trained(&decision.segments, deep_supervision)
+            .iter()
+            .map(|heads| {
+                heads
+                    .logits
+                    .log_softmax(-1, Kind::Float)
+                    .gather(1, &actions, false)
+            })
+            .collect();
+        log_probs.push(Tensor::cat(&taken, 1));
+        values.push(
+            decision.segments[decision.segments.len() - 1]
+                .value
+                .shallow_clone(),
+        );
+
+        carry = decision.carry;
+        let flags = &episodes.flags[t * envs..(t + 1) * envs];
+        let rows: Vec<i64> = episodes.truncated[next_truncated..]
+            .iter()
+            .take_while(|&&i| i / envs == t)
+            .map(|&i| (i % envs) as i64)
+            .collect();
+        if !rows.is_empty() {
+            next_truncated += rows.len();
+            cut.push(carry.index_select(1, &Tensor::from_slice(&rows).to_device(device)));
+        }
+        if flags.iter().any(|&f| f != 0) {
+            let ended: Vec<bool> = flags.iter().map(|&f| f != 0).collect();
+            carry = model.reset_carry(&carry, &Tensor::from_slice(&ended).to_device(device));
+        }
+    }
+    let after = model.forward(&episodes.tokens.get(ticks as i64), &carry, Gradient::None);
+    let after = last_value(&after.segments);
+
+    let values = Tensor::stack(&values, 0);
+    let terminated: Vec<bool> = episodes
+        .flags
+        .iter()
+        .map(|&f| f == flag::TERMINATED)
+        .collect();
+    let terminated = Tensor::from_slice(&terminated)
+        .to_device(device)
+        .view_as(&values);
+    let following = Tensor::cat(
+        &[values.narrow(0, 1, ticks as i64 - 1), after.unsqueeze(0)],
+        0,
+    );
+    let mut next_values = following.masked_fill(&terminated, 0.0);
+    if !cut.is_empty() {
+        let decision = model.forward(
+            &episodes.final_tokens,
+            &Tensor::cat(&cut, 1),
+            Gradient::None,
+        );
+        let indices: Vec<i64> = episodes.truncated.iter().map(|&i| i as i64).collect();
+        let indices = Tensor::from_slice(&indices).to_device(device);
+        next_values = next_values
+            .view(-1)
+            .index_copy(0, &indices, last_value(&decision.segments))
+            .view_as(&values);
+    }
+    Recomputed {
+        carries: Tensor::stack(&carries, 1),
+        log_probs: Tensor::stack(&log_probs, 0),
+        values,
+        next_values,
+    }
+}
+
+fn last_value(segments: &[Heads]) -> &Tensor {
+    &segments[segments.len() - 1].value
+}

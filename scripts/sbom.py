@@ -4,7 +4,7 @@
     Cargo.lock --cargo-cyclonedx--> a list for each program --libtorch.txt--> target/sbom/PROGRAM.cdx.json
 
 cargo-cyclonedx lists the crates, with their licences and checksums. It does not know libtorch, which is no crate. This
-script adds libtorch's wheels below torch-sys, which links it.
+script adds libtorch's wheels below torch-sys, which links it in the learner.
 
     python3 scripts/sbom.py CARGO-CYCLONEDX
 """
@@ -50,10 +50,12 @@ def libtorch() -> list[dict[str, Any]]:
 
 
 def complete(bill: dict[str, Any]) -> dict[str, Any]:
-    """Returns the bill with libtorch added."""
+    """Returns the bill, with libtorch added if the program links it."""
+    linked = [part["bom-ref"] for part in bill["components"] if part["name"] == "torch-sys"]
+    if not linked:
+        return bill
     added = libtorch()
-    (linked,) = (part["bom-ref"] for part in bill["components"] if part["name"] == "torch-sys")
-    (links,) = (entry for entry in bill["dependencies"] if entry["ref"] == linked)
+    (links,) = (entry for entry in bill["dependencies"] if entry["ref"] == linked[0])
     links["dependsOn"] = links.get("dependsOn", []) + [part["bom-ref"] for part in added]
     bill["components"] += added
     bill["dependencies"] += [{"ref": part["bom-ref"]} for part in added]

@@ -3,7 +3,7 @@
 set -eu
 
 # Cargo compares modification times, and copied files may be older than the empty crates.
-find proto common actor learner -name '*.rs' -exec touch {} +
+find proto kernels common actor learner -name '*.rs' -exec touch {} +
 touch proto/hrm/v1/learner.proto
 mkdir /programs
 for program in "$@"; do

@@ -3,7 +3,7 @@
 # source. Runs in the workspace's root.
 set -eu
 
-for crate in proto common actor learner test-support; do
+for crate in proto kernels common actor learner test-support; do
     mkdir -p "$crate/src"
     : >"$crate/src/lib.rs"
     sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"/\1/p' "$crate/Cargo.toml" | while read -r bench; do

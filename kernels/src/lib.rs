@@ -14,13 +14,14 @@
 //!   conv           a block with a convolution: nine shifted products
 //!   attention      a block with self-attention
 //! block          either of them
+//! peak           what this core's arithmetic reaches, for benchmarks
 //! ```
 //!
 //! An environment's vectors and a block's weights stay in the core's own cache, which is where the speed comes from:
 //! a batch is a loop over environments. An environment's result does not depend on the others.
 //!
-//! This is the only crate with `unsafe` code. It needs it for vector instructions, which exist as functions on raw
-//! pointers and are undefined on processors without them.
+//! The crate has `unsafe` code, because vector instructions exist as functions on raw pointers and are undefined on
+//! processors without them. The only other `unsafe` of the workspace loads libtorch's CUDA library.
 
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
@@ -41,6 +42,7 @@ mod kernel;
 mod layout;
 mod norm;
 mod packed;
+mod peak;
 mod portable;
 mod rows;
 mod swiglu;
@@ -53,6 +55,7 @@ pub use dispatch::{Precision, Visitor, dispatch};
 pub use instructions::{Instructions, InstructionsError, VARIABLE};
 pub use kernel::Kernel;
 pub use layout::Layout;
+pub use peak::peak;
 pub use rows::Rows;
 
 #[cfg(test)]

@@ -1,64 +1,122 @@
-//! The small preset on four rooms' grid, one intra-op thread: what a thread of an actor (forward) and of
-//! the learner (forward and backward through the one-step gradient) gets through. Elements are frames.
+//! The forward pass of both presets on four rooms' grid, on one core: the native kernels and libtorch side by side, and
+//! the ratio of the two.
+//!
+//! The two alternate, a short round each, and the ratio is the median of the rounds' ratios: other work on the machine
+//! slows both alike. The share of the measured peak is the arithmetic of the products over what this core reaches on
+//! products alone.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hrm_common::{
-    env::{Grid, VOCABULARY, token},
-    model::{Dtype, ModelConfig},
+#![allow(clippy::print_stdout, reason = "the measurements are the output")]
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
 };
+
+use hrm_common::{
+    env::{Grid, token},
+    model::{Dtype, Mixing, ModelConfig, Parameters, native::Lanes},
+};
+use hrm_kernels::{Instructions, peak};
 use hrm_learner::training::model::{Gradient, Hrm};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 const GRID: Grid = Grid {
     height: 11,
     width: 11,
 };
 
+/// Rounds, each of which times both.
+const ROUNDS: usize = 9;
+
+/// Time of one side in a round; at least one decision is made.
+const ROUND: Duration = Duration::from_millis(300);
+
 /// Observations of random tokens with one agent each, u8 `[batch, S]`.
-fn observations(batch: usize) -> Tensor {
+fn observations(batch: usize) -> Vec<u8> {
     let cells = GRID.len();
-    let codes: Vec<u8> = (0..batch * cells)
-        .map(|at| {
-            if at % cells == at / cells {
-                token::AGENT
-            } else {
-                (at * 7 % 3) as u8
-            }
+    let code = |at: usize| match at % cells == at / cells {
+        true => token::AGENT,
+        false => (at * 7 % 3) as u8,
+    };
+    (0..batch * cells).map(code).collect()
+}
+
+/// Returns the multiplications and additions of the products of one decision.
+fn operations(config: &ModelConfig) -> f64 {
+    let (d, inner, positions) = (config.hidden, config.inter(), GRID.len() + 1);
+    let swiglu = 3 * d * inner * positions;
+    let mixing = match config.mixing {
+        Mixing::Conv => 9 * d * d * GRID.len() + d * d,
+        Mixing::Attention => 4 * d * d * positions + 2 * positions * positions * d,
+    };
+    let blocks =
+        config.segments * config.h_cycles * (config.h_layers + config.l_cycles * config.l_layers);
+    2.0 * (blocks * (swiglu + mixing)) as f64
+}
+
+/// Returns decisions per second.
+fn rate(batch: usize, mut decide: impl FnMut()) -> f64 {
+    let began = Instant::now();
+    let mut decisions = 0;
+    while decisions == 0 || began.elapsed() < ROUND {
+        decide();
+        decisions += batch;
+    }
+    decisions as f64 / began.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn compare(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) {
+    let config = ModelConfig { dtype, ..preset };
+    let parameters = Parameters::new(&config, GRID, 0).expect("a preset");
+    let model = Hrm::from_parameters(parameters.clone(), Device::Cpu);
+    let mut lanes = Lanes::new(parameters, batch);
+    let codes = observations(batch);
+    let tokens = Tensor::from_slice(&codes).view([batch as i64, GRID.len() as i64]);
+    let carry = model.initial_carry(batch);
+    let mut native = || {
+        lanes.decide_all(&codes, |_, _, heads| {
+            black_box(heads);
+        });
+    };
+    let mut libtorch = || drop(model.forward(&tokens, &carry, Gradient::None));
+    native();
+    libtorch();
+    let rounds: Vec<[f64; 3]> = (0..ROUNDS)
+        .map(|_| {
+            [
+                rate(batch, &mut native),
+                rate(batch, &mut libtorch),
+                peak(dtype == Dtype::Bf16),
+            ]
         })
         .collect();
-    debug_assert!(codes.iter().all(|&code| usize::from(code) < VOCABULARY));
-    Tensor::from_slice(&codes).view([batch as i64, cells as i64])
+    let of = |value: fn(&[f64; 3]) -> f64| median(rounds.iter().map(value).collect());
+    let share = operations(&config) * of(|[native, _, peak]| native / peak);
+    println!(
+        "model/{name}/{} batch {batch:>2}: native {:>8.1} decisions/s, libtorch {:>8.1}; ratio {:.2}; {:.0}% of the \
+         measured peak, {:.0} GFLOP/s",
+        format!("{dtype:?}").to_lowercase(),
+        of(|round| round[0]),
+        of(|round| round[1]),
+        of(|[native, libtorch, _]| native / libtorch),
+        100.0 * share,
+        of(|round| round[2]) / 1e9,
+    );
 }
 
-fn model(c: &mut Criterion) {
+fn main() {
+    // One thread, as each thread of an actor and of the learner has it.
     tch::set_num_threads(1);
-    for dtype in [Dtype::F32, Dtype::Bf16] {
-        let config = ModelConfig {
-            dtype,
-            ..ModelConfig::small()
-        };
-        let model = Hrm::new(&config, GRID, 0, Device::Cpu).expect("the preset");
-        let mut group = c.benchmark_group(format!("model/small/{dtype:?}").to_lowercase());
-        group.sample_size(10);
-        for batch in [32, 64, 128] {
-            let (tokens, carry) = (observations(batch), model.initial_carry(batch));
-            group.throughput(Throughput::Elements(batch as u64));
-            group.bench_function(BenchmarkId::new("forward", batch), |b| {
-                b.iter(|| model.forward(&tokens, &carry, Gradient::None));
-            });
-            group.bench_function(BenchmarkId::new("forward+backward", batch), |b| {
-                b.iter(|| {
-                    let decision = model.forward(&tokens, &carry, Gradient::OneStep);
-                    let heads = &decision.segments[0];
-                    let loss = heads.logits.square().sum(Kind::Float)
-                        + heads.value.square().sum(Kind::Float);
-                    Tensor::run_backward(&[loss], model.parameters(), false, false)
-                });
-            });
+    println!("model: kernels {}, one core", Instructions::chosen());
+    for dtype in [Dtype::Bf16, Dtype::F32] {
+        for batch in [1, 64] {
+            compare("small", ModelConfig::small(), dtype, batch);
         }
-        group.finish();
+        compare("paper", ModelConfig::paper(), dtype, 8);
     }
 }
-
-criterion_group!(benches, model);
-criterion_main!(benches);

@@ -96,8 +96,8 @@ impl Effective {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
     }
 
-    /// Returns the labels of the metric that describes the run, trained on `device`.
-    pub fn run_info(&self, device: String) -> RunInfo {
+    /// Returns the labels of the metric that describes the run, trained on `device` with these kernels and this backend.
+    pub fn run_info(&self, device: String, kernels: String, backend: String) -> RunInfo {
         let text = |key| match keys::get(&self.tree, key) {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
@@ -110,6 +110,8 @@ impl Effective {
             carry: text("model.carry"),
             synchronous: self.config.rollout.synchronous,
             device,
+            kernels,
+            backend,
         }
     }
 

@@ -210,6 +210,16 @@ impl Labelled for Build {
     }
 }
 
+label! {
+    /// What is said of several numbers.
+    Statistic = "statistic" {
+        /// Their mean.
+        Mean = "mean",
+        /// The largest.
+        Max = "max",
+    }
+}
+
 /// The run that a learner trains.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunInfo {
@@ -225,6 +235,10 @@ pub struct RunInfo {
     pub synchronous: bool,
     /// The device of the learner's tensors: `cpu` or `cuda:0`.
     pub device: String,
+    /// The kernels of this processor: `avx2`, for example.
+    pub kernels: String,
+    /// What computes without gradients in the learner: `native` or `libtorch`.
+    pub backend: String,
 }
 
 impl Labelled for RunInfo {
@@ -236,6 +250,8 @@ impl Labelled for RunInfo {
             ("carry", &self.carry),
             ("synchronous", &self.synchronous.to_string()),
             ("device", &self.device),
+            ("kernels", &self.kernels),
+            ("backend", &self.backend),
         ]
         .map(|(key, value)| Label::new(key, value.clone()))
         .into()

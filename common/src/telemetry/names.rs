@@ -17,7 +17,7 @@ use metrics::Unit;
 pub use super::{
     labels::{
         ActorStage, Build, CallRefused, Clip, DropReason, Field, Labelled, LearnerStage, LossTerm,
-        Outcome, Role, RunFile, RunInfo, Unlabelled,
+        Outcome, Role, RunFile, RunInfo, Statistic, Unlabelled,
     },
     metric::{Counter, Description, Gauge, Histogram},
 };
@@ -113,7 +113,7 @@ metrics! {
     /// Time spent in each stage. The rate of the sum is the stage's share of the time.
     LEARNER_STAGE_SECONDS: Histogram<LearnerStage> = "hrm_learner_stage_seconds", Seconds;
 
-    /// 1, with the run, its maze, model and device as labels.
+    /// 1, with the run, its maze, model, device, kernels and backend as labels.
     LEARNER_RUN_INFO: Gauge<RunInfo> = "hrm_learner_run_info", Count;
     /// Starts of the run, including the current one.
     LEARNER_STARTS: Gauge<Unlabelled> = "hrm_learner_starts", Count;
@@ -144,6 +144,9 @@ metrics! {
     LEARNER_LEARNING_RATE: Gauge<Unlabelled> = "hrm_learner_learning_rate", Count;
     /// Share of the last batch's importance weights that V-trace clipped by more than rounding.
     LEARNER_CLIPPED: Gauge<Clip> = "hrm_learner_clipped_ratio", Count;
+
+    /// Size of log(pi/mu) in the last batch with frames at policy lag 0, where actor and learner have the same weights.
+    LEARNER_LAG_ZERO_LOG_RATIO: Gauge<Statistic> = "hrm_learner_lag_zero_log_ratio", Count;
 
     /// Versions of the weights published.
     LEARNER_WEIGHTS_PUBLISHED: Counter<Unlabelled> = "hrm_learner_weights_published_total", Count;

@@ -269,6 +269,14 @@ def learning():
         high=1,
     )
     yield curve(
+        "Actors against learner",
+        "Size of log(pi/mu) at policy lag 0, where both have the same weights, in the last batch with such frames. 0 with "
+        "the same kernels, a few hundredths in bfloat16 with others. More: compare the releases and the kernels.",
+        Query("{{statistic}} {{instance}}", learner("hrm_learner_lag_zero_log_ratio")),
+        unit="short",
+        low=0,
+    )
+    yield curve(
         "Learning rate",
         "Learning rate of the last update. It rises over optimizer.warmup_updates, then falls to its final fraction at "
         "the end of the run. If success still rises then, the run was too short.",

@@ -93,7 +93,11 @@ pub async fn start(
     let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
 
     names::LEARNER_RUN_INFO
-        .with(effective.run_info(chosen.label.clone()))
+        .with(effective.run_info(
+            chosen.label.clone(),
+            kernels.to_string(),
+            backend.to_string(),
+        ))
         .set(1.0);
     names::LEARNER_STARTS
         .get()

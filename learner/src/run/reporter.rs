@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hrm_common::{
     config::Config,
-    telemetry::names::{self, Clip, LossTerm, RunFile},
+    telemetry::names::{self, Clip, LossTerm, RunFile, Statistic},
 };
 
 use crate::{
@@ -16,7 +16,9 @@ use crate::{
         metrics_log::MetricsLog,
         records::{Record, TrainRecord},
     },
-    training::{batch::Batch, episode_window::EpisodeWindow, update::UpdateReport},
+    training::{
+        batch::Batch, episode_window::EpisodeWindow, frames::LagZero, update::UpdateReport,
+    },
 };
 
 /// The state of a run after a batch.
@@ -124,6 +126,11 @@ impl Reporter {
         names::LEARNER_LEARNING_RATE.get().set(update.learning_rate);
         names::LEARNER_CLIPPED.with(Clip::Rho).set(update.rho_clip);
         names::LEARNER_CLIPPED.with(Clip::C).set(update.c_clip);
+        if let Some(LagZero { mean, max }) = update.lag_zero {
+            for (statistic, value) in [(Statistic::Mean, mean), (Statistic::Max, max)] {
+                names::LEARNER_LAG_ZERO_LOG_RATIO.with(statistic).set(value);
+            }
+        }
     }
 }
 

@@ -26,6 +26,36 @@ pub(crate) struct Frames {
     pub(crate) rho_clipped: f32,
     /// Share of frames whose importance weight exceeds c-bar by more than rounding.
     pub(crate) c_clipped: f32,
+    /// Of the frames at policy lag 0, if there are any.
+    pub(crate) lag_zero: Option<LagZero>,
+}
+
+/// Size of log(pi/mu) where both have the same weights: what only other kernels or another device change.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LagZero {
+    /// Its mean.
+    pub mean: f64,
+    /// Its maximum.
+    pub max: f64,
+}
+
+impl LagZero {
+    /// Measures the frames of unrolls at lag 0. `log_rhos` is `[T, B]`, and the unrolls have equal parts of B = `envs`.
+    fn new(log_rhos: &[f32], envs: usize, lags: &[u64]) -> Option<Self> {
+        let (mut sum, mut max, mut count) = (0.0, 0.0, 0);
+        for (frame, log_rho) in log_rhos.iter().enumerate() {
+            if lags[frame % envs * lags.len() / envs] == 0 {
+                let size = f64::from(log_rho.abs());
+                sum += size;
+                max = f64::max(max, size);
+                count += 1;
+            }
+        }
+        (count > 0).then(|| Self {
+            mean: sum / f64::from(count),
+            max,
+        })
+    }
 }
 
 impl Frames {
@@ -75,6 +105,7 @@ impl Frames {
             },
             rho_clipped: traced.rho_clipped,
             c_clipped: traced.c_clipped,
+            lag_zero: LagZero::new(&log_rhos, batch.envs, &batch.lags),
         }
     }
 
@@ -110,5 +141,26 @@ impl Frames {
             },
             ..*self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unrolls_at_lag_0_count() {
+        // Two ticks of three unrolls with two environments each.
+        let log_rhos = [
+            9.0, 9.0, -0.5, 0.25, 9.0, 9.0, //
+            9.0, 9.0, 0.0, 0.25, 9.0, 9.0,
+        ];
+        let found = LagZero::new(&log_rhos, 6, &[32, 0, 8]);
+        let expected = LagZero {
+            mean: 0.25,
+            max: 0.5,
+        };
+        assert_eq!(found, Some(expected));
+        assert_eq!(LagZero::new(&log_rhos, 6, &[1, 2, 3]), None);
     }
 }

@@ -23,7 +23,7 @@ pub mod batch;
 pub mod batcher;
 pub(crate) mod cohorts;
 pub(crate) mod episode_window;
-mod frames;
+pub mod frames;
 mod gradient;
 mod host;
 pub mod loss;

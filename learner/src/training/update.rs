@@ -22,7 +22,7 @@ use crate::{
     training::{
         backend::Backend,
         batch::Batch,
-        frames::Frames,
+        frames::{Frames, LagZero},
         gradient::minibatch_gradients,
         model::Hrm,
         optimizer::Adam,
@@ -62,6 +62,8 @@ pub struct UpdateReport {
     pub rho_clip: f64,
     /// Share of frames whose importance weight exceeds c-bar by more than rounding.
     pub c_clip: f64,
+    /// Importance weights at policy lag 0, if the batch has any.
+    pub lag_zero: Option<LagZero>,
     /// Learning rate of the last update.
     pub learning_rate: f64,
     /// Optimiser steps made.
@@ -151,6 +153,7 @@ impl Updater {
         let mut report = UpdateReport {
             rho_clip: frames.rho_clipped.into(),
             c_clip: frames.c_clipped.into(),
+            lag_zero: frames.lag_zero,
             ..UpdateReport::default()
         };
 

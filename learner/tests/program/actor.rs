@@ -32,13 +32,10 @@ fn url(running: &Running) -> String {
 
 #[test]
 fn kernels_that_cannot_run_are_named_and_exit_64() {
-    for mut command in [actor(), test_support::command(program("hrm-learner"))] {
-        command.env("HRM_KERNELS", "sse");
-        if command.get_program().to_string_lossy().contains("actor") {
-            command.arg("run");
-        } else {
-            command.args(["eval", "--policy", "oracle", "--episodes", "1"]);
-        }
+    let walk = ["eval", "--policy", "oracle", "--episodes", "1"];
+    for (name, arguments) in [("hrm-actor", &["run"][..]), ("hrm-learner", &walk)] {
+        let mut command = test_support::command(program(name));
+        command.args(arguments).env("HRM_KERNELS", "sse");
         let output = command.output().expect("a process");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{said}");

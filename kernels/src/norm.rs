@@ -38,15 +38,62 @@ pub(crate) fn normalize<K: Kernel>(
         }
         Residual::Numbers(from) => assert!(rows * stride <= from.len()),
     }
+    let place = Place {
+        rows,
+        width,
+        stride,
+        start,
+        distance,
+    };
+    // The usual widths have their own code, which keeps a row in registers.
+    // SAFETY: the checks above hold `stride` numbers of every row within its slice.
+    unsafe {
+        match stride / K::LANES {
+            1 => run::<K, 1>(kernel, place, sums, &residual, elements),
+            2 => run::<K, 2>(kernel, place, sums, &residual, elements),
+            4 => run::<K, 4>(kernel, place, sums, &residual, elements),
+            _ => run::<K, 0>(kernel, place, sums, &residual, elements),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    rows: usize,
+    width: usize,
+    stride: usize,
+    start: usize,
+    distance: usize,
+}
+
+/// `REGISTERS` is the number of vectors of a row, or 0 for any.
+///
+/// # Safety
+///
+/// Every row's `stride` numbers are within its slice, and `stride` is `REGISTERS` vectors.
+unsafe fn run<K: Kernel, const REGISTERS: usize>(
+    kernel: K,
+    place: Place,
+    sums: &mut [f32],
+    residual: &Residual<'_, K::Element>,
+    elements: &mut [K::Element],
+) {
+    let Place {
+        rows,
+        width,
+        stride,
+        start,
+        distance,
+    } = place;
     kernel.vectorize(
         #[inline(always)]
         || {
             for row in 0..rows {
-                // SAFETY: the checks above hold `stride` numbers of every row within its slice.
+                // SAFETY: the caller's.
                 unsafe {
                     let sums = sums.as_mut_ptr().add(row * stride);
-                    let mut squares = kernel.splat(0.0);
-                    for at in (0..stride).step_by(K::LANES) {
+                    let to = elements.as_mut_ptr().add(start + row * distance);
+                    let sum = |at: usize| {
                         let x = match residual {
                             Residual::Elements(from, start, distance) => {
                                 kernel.load(from.as_ptr().add(start + row * distance + at))
@@ -55,17 +102,37 @@ pub(crate) fn normalize<K: Kernel>(
                                 kernel.load_f32(from.as_ptr().add(row * stride + at))
                             }
                         };
-                        let sum = kernel.add(kernel.load_f32(sums.add(at)), x);
-                        kernel.store_f32(sums.add(at), sum);
-                        squares = kernel.mul_add(sum, sum, squares);
-                    }
-                    let mean = kernel.sum(squares) / width as f32;
-                    let scale = kernel.splat(1.0 / (mean + EPSILON).sqrt());
-                    let to = elements.as_mut_ptr().add(start + row * distance);
-                    for at in (0..stride).step_by(K::LANES) {
-                        let normal = kernel.mul(kernel.load_f32(sums.add(at)), scale);
-                        kernel.store_f32(sums.add(at), normal);
-                        kernel.store(to.add(at), normal);
+                        kernel.add(kernel.load_f32(sums.add(at)), x)
+                    };
+                    let scale = |squares| {
+                        let mean = kernel.sum(squares) / width as f32;
+                        kernel.splat(1.0 / (mean + EPSILON).sqrt())
+                    };
+                    let mut squares = kernel.splat(0.0);
+                    if REGISTERS > 0 {
+                        let mut held = [squares; REGISTERS];
+                        for (register, held) in held.iter_mut().enumerate() {
+                            *held = sum(register * K::LANES);
+                            squares = kernel.mul_add(*held, *held, squares);
+                        }
+                        let scale = scale(squares);
+                        for (register, held) in held.into_iter().enumerate() {
+                            let normal = kernel.mul(held, scale);
+                            kernel.store_f32(sums.add(register * K::LANES), normal);
+                            kernel.store(to.add(register * K::LANES), normal);
+                        }
+                    } else {
+                        for at in (0..stride).step_by(K::LANES) {
+                            let sum = sum(at);
+                            kernel.store_f32(sums.add(at), sum);
+                            squares = kernel.mul_add(sum, sum, squares);
+                        }
+                        let scale = scale(squares);
+                        for at in (0..stride).step_by(K::LANES) {
+                            let normal = kernel.mul(kernel.load_f32(sums.add(at)), scale);
+                            kernel.store_f32(sums.add(at), normal);
+                            kernel.store(to.add(at), normal);
+                        }
                     }
                 }
             }

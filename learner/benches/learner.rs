@@ -1,6 +1,6 @@
 //! Frames per second of the learner: one batch of the default configuration (two unrolls of the small model,
-//! two passes of minibatches), recomputed, traced and trained on, by one thread and by two. Elements are
-//! frames of the batch, each counted once whatever the number of passes.
+//! two passes of minibatches), recomputed by either backend, traced and trained on, by one thread and by two.
+//! Elements are frames of the batch, each counted once whatever the number of passes.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hrm_actor::rollout::Rollout;
@@ -12,7 +12,7 @@ use hrm_common::{
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
 };
-use hrm_learner::training::{batch::Batch, model::Hrm, update::Updater};
+use hrm_learner::training::{backend::Backend, batch::Batch, model::Hrm, update::Updater};
 use tch::Device;
 
 /// Unrolls that are played before those of the batch: enough for episodes to end within it.
@@ -61,17 +61,21 @@ fn learner(criterion: &mut Criterion) {
     ] {
         let batch = batch(&config);
         group.throughput(Throughput::Elements(batch.frames() as u64));
-        for threads in [1, 2] {
-            let mut updater = Updater::new(
+        let backends = [Backend::Native, Backend::Libtorch];
+        for (threads, backend) in [1, 2].into_iter().flat_map(|n| backends.map(|b| (n, b))) {
+            let updater = Updater::new(
                 model(&config),
                 config.loss.clone(),
                 config.optimizer.clone(),
                 threads,
                 0,
-            )
-            .expect("one or two threads");
+            );
+            let mut updater = updater.expect("one or two threads").with_backend(backend);
             let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
-            let case = format!("{name}/{threads}-threads");
+            let case = format!("{name}/{threads}-threads/{backend}");
+            group.bench_function(BenchmarkId::new("recompute", &case), |bencher| {
+                bencher.iter(|| updater.recompute(&batch));
+            });
             group.bench_function(BenchmarkId::new("update", case), |bencher| {
                 bencher.iter(|| updater.update(&batch, 0.0, &mut clock));
             });

@@ -110,6 +110,11 @@ fn compare(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) {
 }
 
 fn main() {
+    // libtorch is faster on a thread than on the main one, and the programs use threads.
+    std::thread::scope(|scope| scope.spawn(compare_all).join().expect("no panic"));
+}
+
+fn compare_all() {
     // One thread, as each thread of an actor and of the learner has it.
     tch::set_num_threads(1);
     println!("model: kernels {}, one core", Instructions::chosen());

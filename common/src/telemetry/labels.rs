@@ -249,9 +249,9 @@ impl Labelled for RunInfo {
             ("preset", &self.preset),
             ("carry", &self.carry),
             ("synchronous", &self.synchronous.to_string()),
-            ("device", &self.device),
             ("kernels", &self.kernels),
             ("backend", &self.backend),
+            ("device", &self.device),
         ]
         .map(|(key, value)| Label::new(key, value.clone()))
         .into()

@@ -15,7 +15,6 @@ use crate::{
     aligned::Aligned,
     kernel::Kernel,
     layout::Layout,
-    norm::{Residual, Target, normalize},
     packed::{Packed, TILE_REGISTERS},
     rows::Rows,
     swiglu::{SwiGlu, SwiGluScratch},
@@ -86,8 +85,6 @@ pub(crate) struct AttentionScratch<K: Kernel> {
     head: Aligned<f32>,
     /// Of a tile's rows, heads side by side.
     mixed: Aligned<K::Element>,
-    sums: Aligned<f32>,
-    normal: Aligned<K::Element>,
     swiglu: SwiGluScratch<K>,
 }
 
@@ -142,7 +139,6 @@ impl<K: Kernel> AttentionBlock<K> {
     pub(crate) fn scratch(&self) -> AttentionScratch<K> {
         let (rows, head) = (self.rows, self.head_stride());
         let scores = rows.next_multiple_of(K::LANES);
-        let stride = self.out.outputs();
         let size = self.width / self.heads;
         AttentionScratch {
             qkv: Aligned::zeros(rows * self.qkv.outputs()),
@@ -153,8 +149,6 @@ impl<K: Kernel> AttentionBlock<K> {
             shares: Aligned::zeros(K::TILE_ROWS * scores),
             head: Aligned::zeros(K::TILE_ROWS * head),
             mixed: Aligned::zeros(K::TILE_ROWS * self.heads * head),
-            sums: Aligned::zeros(K::TILE_ROWS * stride),
-            normal: Aligned::zeros(K::TILE_ROWS * stride),
             swiglu: self.swiglu.scratch(),
         }
     }
@@ -345,31 +339,14 @@ impl<K: Kernel> AttentionBlock<K> {
                 taps: &[0],
             };
             let outputs = Outputs {
-                numbers: &mut scratch.sums,
+                numbers: &mut scratch.swiglu.mixed,
                 start: block * TILE_REGISTERS * K::LANES,
                 stride,
             };
             multiply(kernel, inputs, &self.out, block, None, outputs);
         }
-        normalize(
-            kernel,
-            rows,
-            self.width,
-            stride,
-            &mut scratch.sums,
-            Residual::Elements(x.elements(), start, stride),
-            Target(&mut scratch.normal, 0, stride),
-        );
-        let inputs = Inputs {
-            elements: &scratch.normal,
-            start: 0,
-            stride,
-            rows,
-            taps: &[0],
-        };
-        let target = Target(out.elements_mut(), start, stride);
         self.swiglu
-            .forward(kernel, inputs, &scratch.sums, target, &mut scratch.swiglu);
+            .finish(kernel, x, start, rows, out, &mut scratch.swiglu);
     }
 }
 

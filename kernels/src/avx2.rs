@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use crate::{
     Instructions,
-    kernel::{Exp2, Kernel},
+    kernel::{Exp2, Kernel, sealed::Sealed},
     portable::round_to_bf16,
 };
 
@@ -32,6 +32,8 @@ impl<const ROUNDED: bool> Avx2<ROUNDED> {
 fn call<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
+
+impl<const ROUNDED: bool> Sealed for Avx2<ROUNDED> {}
 
 impl<const ROUNDED: bool> Kernel for Avx2<ROUNDED> {
     type Element = f32;

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use crate::{
     Instructions,
-    kernel::{Exp2, Kernel},
+    kernel::{Exp2, Kernel, sealed::Sealed},
     portable::round_to_bf16,
 };
 
@@ -63,6 +63,69 @@ pub(crate) unsafe fn reciprocal(a: __m512) -> __m512 {
     }
 }
 
+/// The operations on 16 lanes of f32 that both kernels share.
+macro_rules! vectors_of_f32 {
+    () => {
+        #[inline(always)]
+        fn splat(self, value: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f32(self, from: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_f32(self, to: *mut f32, vector: __m512) {
+            unsafe { _mm512_storeu_ps(to, vector) }
+        }
+
+        #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn mul(self, a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn max(self, a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn min(self, a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_min_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn reciprocal(self, a: __m512) -> __m512 {
+            unsafe { reciprocal(a) }
+        }
+
+        #[inline(always)]
+        fn sum(self, a: __m512) -> f32 {
+            unsafe { _mm512_reduce_add_ps(a) }
+        }
+
+        #[inline(always)]
+        fn largest(self, a: __m512) -> f32 {
+            unsafe { _mm512_reduce_max_ps(a) }
+        }
+    };
+}
+pub(crate) use vectors_of_f32;
+
+impl<const ROUNDED: bool> Sealed for Avx512<ROUNDED> {}
+
 impl<const ROUNDED: bool> Kernel for Avx512<ROUNDED> {
     type Element = f32;
     type Vector = __m512;
@@ -72,6 +135,8 @@ impl<const ROUNDED: bool> Kernel for Avx512<ROUNDED> {
     const STEP: usize = 1;
     // 26 sums, 2 weights and an input in 32 registers.
     const TILE_ROWS: usize = 13;
+
+    vectors_of_f32!();
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -86,21 +151,6 @@ impl<const ROUNDED: bool> Kernel for Avx512<ROUNDED> {
     #[inline(always)]
     fn widen(element: f32) -> f32 {
         element
-    }
-
-    #[inline(always)]
-    fn splat(self, value: f32) -> __m512 {
-        unsafe { _mm512_set1_ps(value) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_f32(self, from: *const f32) -> __m512 {
-        unsafe { _mm512_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_f32(self, to: *mut f32, vector: __m512) {
-        unsafe { _mm512_storeu_ps(to, vector) }
     }
 
     #[inline(always)]
@@ -144,31 +194,6 @@ impl<const ROUNDED: bool> Kernel for Avx512<ROUNDED> {
     }
 
     #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn max(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_max_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn min(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_min_ps(a, b) }
-    }
-
-    #[inline(always)]
     fn exp2(self, exponent: __m512) -> __m512 {
         unsafe {
             exp2(exponent, |x| {
@@ -179,20 +204,5 @@ impl<const ROUNDED: bool> Kernel for Avx512<ROUNDED> {
                 }
             })
         }
-    }
-
-    #[inline(always)]
-    fn reciprocal(self, a: __m512) -> __m512 {
-        unsafe { reciprocal(a) }
-    }
-
-    #[inline(always)]
-    fn sum(self, a: __m512) -> f32 {
-        unsafe { _mm512_reduce_add_ps(a) }
-    }
-
-    #[inline(always)]
-    fn largest(self, a: __m512) -> f32 {
-        unsafe { _mm512_reduce_max_ps(a) }
     }
 }

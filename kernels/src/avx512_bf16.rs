@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 
 use crate::{
     Instructions,
-    avx512::{exp2, reciprocal},
-    kernel::{Exp2, Kernel},
+    avx512::{exp2, reciprocal, vectors_of_f32},
+    kernel::{Exp2, Kernel, sealed::Sealed},
     portable::round_to_bf16,
 };
 
@@ -34,6 +34,8 @@ fn call<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+impl Sealed for Avx512Bf16 {}
+
 impl Kernel for Avx512Bf16 {
     type Element = u16;
     type Vector = __m512;
@@ -43,6 +45,8 @@ impl Kernel for Avx512Bf16 {
     const STEP: usize = 2;
     // 26 sums, 2 weights and an input in 32 registers.
     const TILE_ROWS: usize = 13;
+
+    vectors_of_f32!();
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -57,21 +61,6 @@ impl Kernel for Avx512Bf16 {
     #[inline(always)]
     fn widen(element: u16) -> f32 {
         f32::from_bits(u32::from(element) << 16)
-    }
-
-    #[inline(always)]
-    fn splat(self, value: f32) -> __m512 {
-        unsafe { _mm512_set1_ps(value) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_f32(self, from: *const f32) -> __m512 {
-        unsafe { _mm512_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_f32(self, to: *mut f32, vector: __m512) {
-        unsafe { _mm512_storeu_ps(to, vector) }
     }
 
     #[inline(always)]
@@ -112,38 +101,8 @@ impl Kernel for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn max(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_max_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn min(self, a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_min_ps(a, b) }
-    }
-
-    #[inline(always)]
     fn exp2(self, exponent: __m512) -> __m512 {
         unsafe { exp2(exponent, |x| self.polynomial(x, &Exp2::SHORT)) }
-    }
-
-    #[inline(always)]
-    fn reciprocal(self, a: __m512) -> __m512 {
-        unsafe { reciprocal(a) }
     }
 
     /// With an estimate of the reciprocal that has 14 bits, of which bfloat16 keeps 8. Nothing needs a bound: 2 to a large
@@ -156,15 +115,5 @@ impl Kernel for Avx512Bf16 {
             let estimate = _mm512_rcp14_ps(_mm512_add_ps(power, _mm512_set1_ps(1.0)));
             _mm512_mul_ps(a, estimate)
         }
-    }
-
-    #[inline(always)]
-    fn sum(self, a: __m512) -> f32 {
-        unsafe { _mm512_reduce_add_ps(a) }
-    }
-
-    #[inline(always)]
-    fn largest(self, a: __m512) -> f32 {
-        unsafe { _mm512_reduce_max_ps(a) }
     }
 }

@@ -13,7 +13,6 @@
 use crate::{
     aligned::Aligned,
     kernel::Kernel,
-    norm::{Residual, Target, normalize},
     packed::{Packed, TILE_REGISTERS},
     rows::Rows,
     swiglu::{SwiGlu, SwiGluScratch},
@@ -34,7 +33,6 @@ pub struct ConvWeights<'a> {
 /// Packed weights of a block.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvBlock<K: Kernel> {
-    width: usize,
     kernel: Packed<K>,
     prefix: Packed<K>,
     swiglu: SwiGlu<K>,
@@ -47,10 +45,6 @@ pub(crate) struct ConvScratch<K: Kernel> {
     everywhere: Aligned<f32>,
     /// The sum of all cells' mixtures.
     total: Aligned<f32>,
-    /// Mixtures, then normalised vectors in f32.
-    sums: Aligned<f32>,
-    /// The same, rounded.
-    normal: Aligned<K::Element>,
     swiglu: SwiGluScratch<K>,
 }
 
@@ -64,7 +58,6 @@ impl<K: Kernel> ConvBlock<K> {
         );
         let outputs: Vec<Option<usize>> = (0..width).map(Some).collect();
         Self {
-            width,
             kernel: Packed::new(&outputs, TAPS, width, |output, tap, input| {
                 kernel[(output * width + input) * TAPS + tap]
             }),
@@ -78,8 +71,6 @@ impl<K: Kernel> ConvBlock<K> {
         ConvScratch {
             everywhere: Aligned::zeros(stride),
             total: Aligned::zeros(stride),
-            sums: Aligned::zeros(K::TILE_ROWS * stride),
-            normal: Aligned::zeros(K::TILE_ROWS * stride),
             swiglu: self.swiglu.scratch(),
         }
     }
@@ -116,23 +107,25 @@ impl<K: Kernel> ConvBlock<K> {
                     };
                     let from = block * TILE_REGISTERS * K::LANES;
                     let outputs = Outputs {
-                        numbers: &mut scratch.sums,
+                        numbers: &mut scratch.swiglu.mixed,
                         start: from,
                         stride,
                     };
                     let bias = Some(&scratch.everywhere[from..]);
                     multiply(kernel, inputs, &self.kernel, block, bias, outputs);
                 }
-                add_rows(kernel, &mut scratch.total, &scratch.sums, rows);
+                add_rows(kernel, &mut scratch.total, &scratch.swiglu.mixed, rows);
                 let cell = layout.cell(row * layout.width() + first) * stride;
-                self.finish(kernel, x, cell, rows, out, scratch);
+                self.swiglu
+                    .finish(kernel, x, cell, rows, out, &mut scratch.swiglu);
             }
         }
         let cells = layout.cells() as f32;
-        for (mean, total) in scratch.sums.iter_mut().zip(scratch.total.iter()) {
+        for (mean, total) in scratch.swiglu.mixed.iter_mut().zip(scratch.total.iter()) {
             *mean = total / cells;
         }
-        self.finish(kernel, x, prefix, 1, out, scratch);
+        self.swiglu
+            .finish(kernel, x, prefix, 1, out, &mut scratch.swiglu);
     }
 
     /// Computes what the prefix token adds to every cell.
@@ -152,38 +145,6 @@ impl<K: Kernel> ConvBlock<K> {
             };
             multiply(kernel, inputs, &self.prefix, block, None, outputs);
         }
-    }
-
-    /// Makes the block's output of the rows at `start` from their mixtures in `sums`.
-    fn finish(
-        &self,
-        kernel: K,
-        x: &Rows<K>,
-        start: usize,
-        rows: usize,
-        out: &mut Rows<K>,
-        scratch: &mut ConvScratch<K>,
-    ) {
-        let stride = x.stride();
-        normalize(
-            kernel,
-            rows,
-            self.width,
-            stride,
-            &mut scratch.sums,
-            Residual::Elements(x.elements(), start, stride),
-            Target(&mut scratch.normal, 0, stride),
-        );
-        let inputs = Inputs {
-            elements: &scratch.normal,
-            start: 0,
-            stride,
-            rows,
-            taps: &[0],
-        };
-        let target = Target(out.elements_mut(), start, stride);
-        self.swiglu
-            .forward(kernel, inputs, &scratch.sums, target, &mut scratch.swiglu);
     }
 }
 

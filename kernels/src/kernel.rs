@@ -2,13 +2,18 @@ use std::fmt;
 
 use crate::aligned::Element;
 
+/// Keeps the trait to this crate: safe code trusts what its constants say.
+pub(crate) mod sealed {
+    /// Is implemented by this crate's kernels only.
+    pub trait Sealed {}
+}
+
 /// The vector operations of one set of instructions at one precision.
 ///
 /// A value exists only where the processor has the instructions, so that [`Kernel::vectorize`] is safe. All operations
 /// belong inside it: they are inlined into its function, which the compiler translates for these instructions.
-pub trait Kernel: Copy + fmt::Debug + Send + Sync + 'static {
+pub trait Kernel: sealed::Sealed + Copy + fmt::Debug + Send + Sync + 'static {
     /// A number in memory.
-    #[allow(private_bounds, reason = "only this crate's kernels exist")]
     type Element: Element;
     /// [`Kernel::LANES`] numbers in f32.
     type Vector: Copy;

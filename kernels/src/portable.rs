@@ -1,6 +1,6 @@
 //! Plain Rust: what every processor runs, and what the other kernels are compared with.
 
-use crate::kernel::{Exp2, Kernel};
+use crate::kernel::{Exp2, Kernel, sealed::Sealed};
 
 /// Lanes that a compiler maps to two or more registers of any processor.
 const LANES: usize = 8;
@@ -27,6 +27,8 @@ fn map(a: [f32; LANES], f: impl Fn(f32) -> f32) -> [f32; LANES] {
 fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
+
+impl<const ROUNDED: bool> Sealed for Portable<ROUNDED> {}
 
 impl<const ROUNDED: bool> Kernel for Portable<ROUNDED> {
     type Element = f32;

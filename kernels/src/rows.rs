@@ -105,10 +105,3 @@ impl<K: Kernel> Rows<K> {
         );
     }
 }
-
-impl<K: Kernel> Rows<K> {
-    /// Becomes zero.
-    pub fn clear(&mut self) {
-        self.elements_mut().fill(K::Element::default());
-    }
-}

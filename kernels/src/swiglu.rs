@@ -1,10 +1,13 @@
-//! SwiGLU with its residual and norm, on a few rows: `y = rmsnorm(x + down(silu(gate(x)) * up(x)))`.
+//! The second half of a block, on a few rows: the norm of what was mixed, and SwiGLU with its residual and norm.
+//!
+//! `y = rmsnorm(x + mix)`, then `rmsnorm(y + down(silu(gate(y)) * up(y)))`
 
 use crate::{
     aligned::Aligned,
     kernel::Kernel,
     norm::{Residual, Target, normalize},
     packed::{Packed, TILE_REGISTERS},
+    rows::Rows,
     tile::{Inputs, Outputs, multiply},
 };
 
@@ -21,6 +24,10 @@ pub(crate) struct SwiGlu<K: Kernel> {
 /// Memory for the intermediate results of a tile.
 #[derive(Clone, Debug)]
 pub(crate) struct SwiGluScratch<K: Kernel> {
+    /// What is mixed into the rows, then their normalised sums in f32.
+    pub(crate) mixed: Aligned<f32>,
+    /// The same, rounded.
+    normal: Aligned<K::Element>,
     /// A register of gates and of ups for each row.
     gates: Aligned<f32>,
     /// The inner vectors.
@@ -59,23 +66,55 @@ impl<K: Kernel> SwiGlu<K> {
 
     pub(crate) fn scratch(&self) -> SwiGluScratch<K> {
         let inner = self.inner.next_multiple_of(K::LANES);
+        let stride = self.down.outputs();
         SwiGluScratch {
+            mixed: Aligned::zeros(K::TILE_ROWS * stride),
+            normal: Aligned::zeros(K::TILE_ROWS * stride),
             gates: Aligned::zeros(K::TILE_ROWS * TILE_REGISTERS * K::LANES),
             hidden: Aligned::zeros(K::TILE_ROWS * inner),
             sums: Aligned::zeros(K::TILE_ROWS * self.down.outputs()),
         }
     }
 
-    /// Maps the rows of `inputs`, whose numbers in f32 are `x`, and writes the result to `target`.
-    pub(crate) fn forward(
+    /// Makes a block's output of the rows at `start` from their mixtures in `scratch.mixed`.
+    pub(crate) fn finish(
         &self,
         kernel: K,
-        inputs: Inputs<'_, K::Element>,
-        x: &[f32],
+        x: &Rows<K>,
+        start: usize,
+        rows: usize,
+        out: &mut Rows<K>,
+        scratch: &mut SwiGluScratch<K>,
+    ) {
+        let stride = x.stride();
+        normalize(
+            kernel,
+            rows,
+            self.width,
+            stride,
+            &mut scratch.mixed,
+            Residual::Elements(x.elements(), start, stride),
+            Target(&mut scratch.normal, 0, stride),
+        );
+        let target = Target(out.elements_mut(), start, stride);
+        self.forward(kernel, rows, target, scratch);
+    }
+
+    /// Maps the normalised rows and writes the result to `target`.
+    fn forward(
+        &self,
+        kernel: K,
+        rows: usize,
         target: Target<'_, K::Element>,
         scratch: &mut SwiGluScratch<K>,
     ) {
-        let rows = inputs.rows;
+        let inputs = Inputs {
+            elements: &scratch.normal,
+            start: 0,
+            stride: self.down.outputs(),
+            rows,
+            taps: &[0],
+        };
         let gates_stride = TILE_REGISTERS * K::LANES;
         let hidden_stride = self.inner.next_multiple_of(K::LANES);
         for block in 0..self.gate_up.blocks() {
@@ -128,7 +167,7 @@ impl<K: Kernel> SwiGlu<K> {
             self.width,
             stride,
             &mut scratch.sums,
-            Residual::Numbers(x),
+            Residual::Numbers(&scratch.mixed),
             target,
         );
     }

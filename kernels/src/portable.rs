@@ -132,7 +132,8 @@ impl<const ROUNDED: bool> Kernel for Portable<ROUNDED> {
         const SHIFT: f32 = 12_582_912.0;
         let shifted = map(exponent, |x| x + SHIFT);
         let whole = map(shifted, |x| x - SHIFT);
-        let power = self.polynomial(zip(exponent, whole, |x, n| x - n), &Exp2::LONG);
+        let coefficients: &[f32] = if ROUNDED { &Exp2::SHORT } else { &Exp2::LONG };
+        let power = self.polynomial(zip(exponent, whole, |x, n| x - n), coefficients);
         zip(power, shifted, |p, n| {
             let n = n.to_bits().wrapping_sub(SHIFT.to_bits());
             p * f32::from_bits(n.wrapping_add(127) << 23)

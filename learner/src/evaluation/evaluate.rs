@@ -218,6 +218,7 @@ impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
 
 #[cfg(test)]
 mod tests {
+    use hrm_common::model::{Dtype, ModelConfig, Parameters};
     use serde_json::Value;
 
     use super::*;
@@ -230,7 +231,19 @@ mod tests {
     ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         let going_on = AtomicBool::new(false);
         let env = EnvConfig::four_rooms();
-        held_out_episodes(&env, episodes).walk(by, |_| None::<Lanes>, &going_on, dump)
+        // A batched forward pass in bfloat16 may round by the size of its batch.
+        let config = ModelConfig {
+            hidden: 8,
+            inter_multiple: 8,
+            dtype: Dtype::Bf16,
+            ..ModelConfig::small()
+        };
+        let parameters = Parameters::new(&config, env.grid(), 1).expect("a model");
+        let lanes = |envs| match by {
+            WalkBy::Greedy | WalkBy::Sampled => Some(Lanes::new(parameters.clone(), envs)),
+            WalkBy::Oracle | WalkBy::Random => None,
+        };
+        held_out_episodes(&env, episodes).walk(by, lanes, &going_on, dump)
     }
 
     fn held_out_episodes(env: &EnvConfig, episodes: usize) -> HeldOut<'_> {
@@ -252,7 +265,12 @@ mod tests {
 
     #[test]
     fn more_episodes_leave_the_first_as_they_were() {
-        for by in [WalkBy::Random, WalkBy::Oracle] {
+        for by in [
+            WalkBy::Random,
+            WalkBy::Oracle,
+            WalkBy::Greedy,
+            WalkBy::Sampled,
+        ] {
             let few = dumped(by, 3);
             // More episodes than one group.
             let many = dumped(by, LANES + 2);
@@ -298,7 +316,11 @@ mod tests {
     #[test]
     fn walking_without_a_model_is_for_those_that_need_none() {
         for by in [WalkBy::Greedy, WalkBy::Sampled] {
-            assert!(matches!(walk(by, 1, None), Err(EvaluateError::NoModel)));
+            let env = EnvConfig::four_rooms();
+            let nobody = |_| None::<Lanes>;
+            let stop = AtomicBool::new(false);
+            let walked = held_out_episodes(&env, 1).walk(by, nobody, &stop, None);
+            assert!(matches!(walked, Err(EvaluateError::NoModel)));
         }
         let walked = |by| {
             let walked = walk(by, 50, None).expect("possible mazes");

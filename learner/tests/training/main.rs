@@ -4,6 +4,7 @@
 
 mod corpora;
 mod golden;
+mod greedy;
 mod lag_zero;
 mod learning;
 mod paper;

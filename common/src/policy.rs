@@ -49,20 +49,24 @@ pub trait RecurrentNetwork {
         }
         let elements = carries.iter().map(Vec::len).sum::<usize>();
         let mut bytes = BytesMut::with_capacity(elements * dtype.size());
-        for part in [0, 1] {
-            for carry in &carries {
-                let half = carry.len() / 2;
-                let numbers = carry[part * half..(part + 1) * half].iter();
-                match dtype {
-                    Dtype::F32 => numbers.for_each(|&x| bytes.put_f32_le(x)),
-                    Dtype::Bf16 => {
-                        numbers.for_each(|&x| bytes.put_u16_le(bf16::from_f32(x).to_bits()));
-                    }
-                }
+        for number in stacked(&carries) {
+            match dtype {
+                Dtype::F32 => bytes.put_f32_le(number),
+                Dtype::Bf16 => bytes.put_u16_le(bf16::from_f32(number).to_bits()),
             }
         }
         bytes.freeze()
     }
+}
+
+/// Returns carries, each with `zH` before `zL`, as one array `[2, N, ...]`: every `zH`, then every `zL`.
+pub fn stacked(carries: &[Vec<f32>]) -> impl Iterator<Item = f32> {
+    [0, 1].into_iter().flat_map(move |part| {
+        carries.iter().flat_map(move |carry| {
+            let half = carry.len() / 2;
+            carry[part * half..(part + 1) * half].iter().copied()
+        })
+    })
 }
 
 /// The way to choose an action from the logits.

@@ -15,10 +15,10 @@ use crate::{
     aligned::Aligned,
     kernel::Kernel,
     layout::Layout,
-    packed::{Packed, TILE_REGISTERS},
+    packed::Packed,
     rows::Rows,
     swiglu::{SwiGlu, SwiGluScratch},
-    tile::{Inputs, Outputs, multiply},
+    tile::{Inputs, Outputs, multiply, tiles},
 };
 
 /// The weights of self-attention, f32.
@@ -170,7 +170,7 @@ impl<K: Kernel> AttentionBlock<K> {
         for head in 0..self.heads {
             self.prepare_head(kernel, head, scratch);
         }
-        for (first, rows) in self.tiles() {
+        for (first, rows) in tiles::<K>(self.rows) {
             for head in 0..self.heads {
                 self.mix(kernel, head, first, rows, scratch);
             }
@@ -178,34 +178,23 @@ impl<K: Kernel> AttentionBlock<K> {
         }
     }
 
-    /// Divides the rows into tiles of almost equal size: the first row and the number of rows of each.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<K> {
-        let (rows, tiles) = (self.rows, self.rows.div_ceil(K::TILE_ROWS));
-        (0..tiles).map(move |tile| {
-            let first = rows * tile / tiles;
-            (first, rows * (tile + 1) / tiles - first)
-        })
-    }
-
     /// Computes queries, keys and values of all rows.
     fn project(&self, kernel: K, x: &Rows<K>, scratch: &mut AttentionScratch<K>) {
         let stride = self.qkv.outputs();
-        for (first, rows) in self.tiles() {
-            for block in 0..self.qkv.blocks() {
-                let inputs = Inputs {
-                    elements: x.elements(),
-                    start: first * x.stride(),
-                    stride: x.stride(),
-                    rows,
-                    taps: &[0],
-                };
-                let outputs = Outputs {
-                    numbers: &mut scratch.qkv,
-                    start: first * stride + block * TILE_REGISTERS * K::LANES,
-                    stride,
-                };
-                multiply(kernel, inputs, &self.qkv, block, None, outputs);
-            }
+        for (first, rows) in tiles::<K>(self.rows) {
+            let inputs = Inputs {
+                elements: x.elements(),
+                start: first * x.stride(),
+                stride: x.stride(),
+                rows,
+                taps: &[0],
+            };
+            let outputs = Outputs {
+                numbers: &mut scratch.qkv,
+                start: first * stride,
+                stride,
+            };
+            multiply(kernel, inputs, &self.qkv, None, outputs);
         }
     }
 
@@ -261,21 +250,19 @@ impl<K: Kernel> AttentionBlock<K> {
         let head_stride = self.head_stride();
         let stride = self.rows.next_multiple_of(K::LANES);
         let keys = &scratch.keys[head];
-        for block in 0..keys.blocks() {
-            let inputs = Inputs {
-                elements: &scratch.queries,
-                start: (head * self.rows + first) * head_stride,
-                stride: head_stride,
-                rows,
-                taps: &[0],
-            };
-            let outputs = Outputs {
-                numbers: &mut scratch.scores,
-                start: block * TILE_REGISTERS * K::LANES,
-                stride,
-            };
-            multiply(kernel, inputs, keys, block, None, outputs);
-        }
+        let inputs = Inputs {
+            elements: &scratch.queries,
+            start: (head * self.rows + first) * head_stride,
+            stride: head_stride,
+            rows,
+            taps: &[0],
+        };
+        let outputs = Outputs {
+            numbers: &mut scratch.scores,
+            start: 0,
+            stride,
+        };
+        multiply(kernel, inputs, keys, None, outputs);
         let mut totals = [0.0; 16];
         for row in 0..rows {
             let scores = &mut scratch.scores[row * stride..(row + 1) * stride];
@@ -290,21 +277,19 @@ impl<K: Kernel> AttentionBlock<K> {
             totals[row] = exponentials(kernel, scores, shares);
         }
         let values = &scratch.values[head];
-        for block in 0..values.blocks() {
-            let inputs = Inputs {
-                elements: &scratch.shares,
-                start: 0,
-                stride,
-                rows,
-                taps: &[0],
-            };
-            let outputs = Outputs {
-                numbers: &mut scratch.head,
-                start: block * TILE_REGISTERS * K::LANES,
-                stride: head_stride,
-            };
-            multiply(kernel, inputs, values, block, None, outputs);
-        }
+        let inputs = Inputs {
+            elements: &scratch.shares,
+            start: 0,
+            stride,
+            rows,
+            taps: &[0],
+        };
+        let outputs = Outputs {
+            numbers: &mut scratch.head,
+            start: 0,
+            stride: head_stride,
+        };
+        multiply(kernel, inputs, values, None, outputs);
         for (row, numbers) in scratch
             .head
             .chunks_exact(head_stride)
@@ -330,21 +315,19 @@ impl<K: Kernel> AttentionBlock<K> {
         scratch: &mut AttentionScratch<K>,
     ) {
         let (stride, start) = (x.stride(), first * x.stride());
-        for block in 0..self.out.blocks() {
-            let inputs = Inputs {
-                elements: &scratch.mixed,
-                start: 0,
-                stride: self.heads * self.head_stride(),
-                rows,
-                taps: &[0],
-            };
-            let outputs = Outputs {
-                numbers: &mut scratch.swiglu.mixed,
-                start: block * TILE_REGISTERS * K::LANES,
-                stride,
-            };
-            multiply(kernel, inputs, &self.out, block, None, outputs);
-        }
+        let inputs = Inputs {
+            elements: &scratch.mixed,
+            start: 0,
+            stride: self.heads * self.head_stride(),
+            rows,
+            taps: &[0],
+        };
+        let outputs = Outputs {
+            numbers: &mut scratch.swiglu.mixed,
+            start: 0,
+            stride,
+        };
+        multiply(kernel, inputs, &self.out, None, outputs);
         self.swiglu
             .finish(kernel, x, start, rows, out, &mut scratch.swiglu);
     }

@@ -13,10 +13,10 @@
 use crate::{
     aligned::Aligned,
     kernel::Kernel,
-    packed::{Packed, TILE_REGISTERS},
+    packed::Packed,
     rows::Rows,
     swiglu::{SwiGlu, SwiGluScratch},
-    tile::{Inputs, Outputs, multiply},
+    tile::{Inputs, Outputs, multiply, tiles},
 };
 
 const TAPS: usize = 9;
@@ -90,30 +90,24 @@ impl<K: Kernel> ConvBlock<K> {
         self.map_prefix(kernel, x, prefix, scratch);
         let taps: [usize; TAPS] =
             std::array::from_fn(|tap| (tap / 3 * layout.stride() + tap % 3) * stride);
-        let runs = layout.width().div_ceil(K::TILE_ROWS);
         scratch.total.fill(0.0);
         for row in 0..layout.height() {
-            for run in 0..runs {
-                let first = layout.width() * run / runs;
-                let rows = layout.width() * (run + 1) / runs - first;
+            for (first, rows) in tiles::<K>(layout.width()) {
                 let corner = (row * layout.stride() + first) * stride;
-                for block in 0..self.kernel.blocks() {
-                    let inputs = Inputs {
-                        elements: x.elements(),
-                        start: corner,
-                        stride,
-                        rows,
-                        taps: &taps,
-                    };
-                    let from = block * TILE_REGISTERS * K::LANES;
-                    let outputs = Outputs {
-                        numbers: &mut scratch.swiglu.mixed,
-                        start: from,
-                        stride,
-                    };
-                    let bias = Some(&scratch.everywhere[from..]);
-                    multiply(kernel, inputs, &self.kernel, block, bias, outputs);
-                }
+                let inputs = Inputs {
+                    elements: x.elements(),
+                    start: corner,
+                    stride,
+                    rows,
+                    taps: &taps,
+                };
+                let outputs = Outputs {
+                    numbers: &mut scratch.swiglu.mixed,
+                    start: 0,
+                    stride,
+                };
+                let bias = Some(&scratch.everywhere[..]);
+                multiply(kernel, inputs, &self.kernel, bias, outputs);
                 add_rows(kernel, &mut scratch.total, &scratch.swiglu.mixed, rows);
                 let cell = layout.cell(row * layout.width() + first) * stride;
                 self.swiglu
@@ -130,21 +124,19 @@ impl<K: Kernel> ConvBlock<K> {
 
     /// Computes what the prefix token adds to every cell.
     fn map_prefix(&self, kernel: K, x: &Rows<K>, prefix: usize, scratch: &mut ConvScratch<K>) {
-        for block in 0..self.prefix.blocks() {
-            let inputs = Inputs {
-                elements: x.elements(),
-                start: prefix,
-                stride: x.stride(),
-                rows: 1,
-                taps: &[0],
-            };
-            let outputs = Outputs {
-                numbers: &mut scratch.everywhere,
-                start: block * TILE_REGISTERS * K::LANES,
-                stride: x.stride(),
-            };
-            multiply(kernel, inputs, &self.prefix, block, None, outputs);
-        }
+        let inputs = Inputs {
+            elements: x.elements(),
+            start: prefix,
+            stride: x.stride(),
+            rows: 1,
+            taps: &[0],
+        };
+        let outputs = Outputs {
+            numbers: &mut scratch.everywhere,
+            start: 0,
+            stride: x.stride(),
+        };
+        multiply(kernel, inputs, &self.prefix, None, outputs);
     }
 }
 

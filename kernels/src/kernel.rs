@@ -105,20 +105,24 @@ pub trait Kernel: sealed::Sealed + Copy + fmt::Debug + Send + Sync + 'static {
         sum
     }
 
+    /// Returns `exp(factor * a)`, bounded as [`Kernel::exp2`] needs it.
+    #[inline(always)]
+    fn exp_times(self, a: Self::Vector, factor: f32) -> Self::Vector {
+        let scaled = self.mul(a, self.splat(factor * std::f32::consts::LOG2_E));
+        let scaled = self.max(scaled, self.splat(-126.0));
+        self.exp2(self.min(scaled, self.splat(126.0)))
+    }
+
     /// Returns `exp(a)`; 0 or a large number where f32 would underflow or overflow.
     #[inline(always)]
     fn exp(self, a: Self::Vector) -> Self::Vector {
-        let scaled = self.mul(a, self.splat(std::f32::consts::LOG2_E));
-        let scaled = self.max(scaled, self.splat(-126.0));
-        self.exp2(self.min(scaled, self.splat(126.0)))
+        self.exp_times(a, 1.0)
     }
 
     /// Returns `a / (1 + exp(-a))`.
     #[inline(always)]
     fn silu(self, a: Self::Vector) -> Self::Vector {
-        let scaled = self.mul(a, self.splat(-std::f32::consts::LOG2_E));
-        let scaled = self.max(scaled, self.splat(-126.0));
-        let power = self.exp2(self.min(scaled, self.splat(126.0)));
+        let power = self.exp_times(a, -1.0);
         self.mul(a, self.reciprocal(self.add(power, self.splat(1.0))))
     }
 }

@@ -49,7 +49,7 @@ impl Visitor for Products {
                 start: 0,
                 stride: outputs,
             };
-            multiply(kernel, inputs, &matrix, 0, None, outputs);
+            multiply(kernel, inputs, &matrix, None, outputs);
         }
         let operations = 2 * rows * outputs * INPUTS * PRODUCTS;
         operations as f64 / began.elapsed().as_secs_f64()

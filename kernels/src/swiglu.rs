@@ -8,7 +8,7 @@ use crate::{
     norm::{Residual, Target, normalize},
     packed::{Packed, TILE_REGISTERS},
     rows::Rows,
-    tile::{Inputs, Outputs, multiply},
+    tile::{Inputs, Outputs, multiply, multiply_block},
 };
 
 /// The weights of a SwiGLU.
@@ -123,7 +123,7 @@ impl<K: Kernel> SwiGlu<K> {
                 start: 0,
                 stride: gates_stride,
             };
-            multiply(kernel, inputs, &self.gate_up, block, None, outputs);
+            multiply_block(kernel, inputs, &self.gate_up, block, None, outputs);
             let (gates, hidden) = (&scratch.gates, &mut scratch.hidden);
             assert!(rows * gates_stride <= gates.len() && rows * hidden_stride <= hidden.len());
             kernel.vectorize(
@@ -153,14 +153,12 @@ impl<K: Kernel> SwiGlu<K> {
             taps: &[0],
         };
         let stride = self.down.outputs();
-        for block in 0..self.down.blocks() {
-            let outputs = Outputs {
-                numbers: &mut scratch.sums,
-                start: block * TILE_REGISTERS * K::LANES,
-                stride,
-            };
-            multiply(kernel, hidden, &self.down, block, None, outputs);
-        }
+        let outputs = Outputs {
+            numbers: &mut scratch.sums,
+            start: 0,
+            stride,
+        };
+        multiply(kernel, hidden, &self.down, None, outputs);
         normalize(
             kernel,
             rows,

@@ -31,9 +31,39 @@ pub(crate) struct Outputs<'a> {
     pub(crate) stride: usize,
 }
 
+/// Divides `rows` rows into tiles of almost equal size: the first row and the number of rows of each.
+pub(crate) fn tiles<K: Kernel>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let tiles = rows.div_ceil(K::TILE_ROWS);
+    (0..tiles).map(move |tile| {
+        let first = rows * tile / tiles;
+        (first, rows * (tile + 1) / tiles - first)
+    })
+}
+
+/// Multiplies all rows with a matrix and writes the sums, each of which begins with `bias`, one number for each output, or
+/// with zero.
+pub(crate) fn multiply<K: Kernel>(
+    kernel: K,
+    inputs: Inputs<'_, K::Element>,
+    matrix: &Packed<K>,
+    bias: Option<&[f32]>,
+    outputs: Outputs<'_>,
+) {
+    for block in 0..matrix.blocks() {
+        let from = block * TILE_REGISTERS * K::LANES;
+        let outputs = Outputs {
+            numbers: &mut *outputs.numbers,
+            start: outputs.start + from,
+            stride: outputs.stride,
+        };
+        let bias = bias.map(|bias| &bias[from..]);
+        multiply_block(kernel, inputs, matrix, block, bias, outputs);
+    }
+}
+
 /// Multiplies all rows with one block of a matrix and writes the sums, each of which begins with `bias`, one number for
 /// each of the block's outputs, or with zero.
-pub(crate) fn multiply<K: Kernel>(
+pub(crate) fn multiply_block<K: Kernel>(
     kernel: K,
     inputs: Inputs<'_, K::Element>,
     matrix: &Packed<K>,

@@ -66,7 +66,8 @@ impl ProbedChange {
     }
 }
 
-/// Walks the paths, each for at most `steps` steps. `network` gives a network of so many environments. Returns `None` when `stop` requests it.
+/// Walks the paths, each for at most `steps` steps. `network` gives a network of so many environments. Returns `None`
+/// when `stop` requests it.
 pub(super) fn changes<N: RecurrentNetwork>(
     network: &impl Fn(usize) -> N,
     changes: Vec<DoorChange>,

@@ -3,7 +3,7 @@
 use hrm_common::{
     env::{EnvConfig, Maze},
     model::{ModelConfig, native::Lanes},
-    policy::{RecurrentNetwork as _, greedy},
+    policy::{RecurrentNetwork as _, greedy, stacked},
 };
 use hrm_learner::training::model::{Gradient, Hrm};
 use tch::Tensor;
@@ -61,13 +61,7 @@ fn greedy_moves_are_those_of_libtorch_but_for_ties() {
 fn in_libtorch(model: &Hrm, tokens: &[u8], lanes: &Lanes) -> Vec<f32> {
     let envs = lanes.envs();
     let carries: Vec<Vec<f32>> = (0..envs).map(|env| lanes.carry(env)).collect();
-    let half = carries[0].len() / 2;
-    let part = |part: usize| {
-        carries
-            .iter()
-            .flat_map(move |carry| carry[part * half..][..half].to_vec())
-    };
-    let carry: Vec<f32> = part(0).chain(part(1)).collect();
+    let carry: Vec<f32> = stacked(&carries).collect();
     let carry = Tensor::from_slice(&carry).view(model.carry_shape(envs).as_slice());
     let tokens = Tensor::from_slice(tokens).view([envs as i64, -1]);
     let decision = model.forward(&tokens, &carry, Gradient::None);

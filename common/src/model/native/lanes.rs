@@ -2,14 +2,17 @@
 
 use std::fmt::Debug;
 
-use hrm_kernels::{Kernel, Rows};
+use hrm_kernels::{Instructions, Kernel, Precision, Rows, Visitor, dispatch};
 
 use super::{
     heads::HeadOutputs,
     network::{Network, State, Workspace},
 };
 use crate::{
-    model::{config::CarryMode, parameters::Parameters},
+    model::{
+        config::{CarryMode, Dtype},
+        parameters::Parameters,
+    },
     policy::RecurrentNetwork,
     weights::{self, WeightsError},
 };
@@ -31,7 +34,7 @@ pub struct StateAfterSegment {
 }
 
 /// [`Lanes`] of any kernel.
-pub(super) trait AnyLanes: Debug + Send {
+trait AnyLanes: Debug + Send {
     fn len(&self) -> usize;
     fn decide(&mut self, tokens: &[u8], outputs: &mut dyn FnMut(usize, usize, HeadOutputs));
     fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>>;
@@ -44,7 +47,26 @@ pub(super) trait AnyLanes: Debug + Send {
 }
 
 impl Lanes {
-    pub(super) fn from_parts(parameters: Parameters, lanes: Box<dyn AnyLanes>) -> Self {
+    /// Returns `envs` environments at the start of an episode, with the instructions that this process uses.
+    pub fn new(parameters: Parameters, envs: usize) -> Self {
+        Self::with_instructions(parameters, envs, Instructions::chosen())
+    }
+
+    /// Returns the same with other instructions.
+    pub fn with_instructions(
+        parameters: Parameters,
+        envs: usize,
+        instructions: Instructions,
+    ) -> Self {
+        let precision = match parameters.config().dtype {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
+        };
+        let start = Start {
+            parameters: &parameters,
+            envs,
+        };
+        let lanes = dispatch(instructions, precision, start);
         Self { parameters, lanes }
     }
 
@@ -124,16 +146,31 @@ impl RecurrentNetwork for Lanes {
     }
 }
 
+/// A number of environments at the start of an episode, with the packed parameters of their model.
+#[derive(Debug, Clone, Copy)]
+struct Start<'a> {
+    parameters: &'a Parameters,
+    envs: usize,
+}
+
+impl Visitor for Start<'_> {
+    type Output = Box<dyn AnyLanes>;
+
+    fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
+        Box::new(KernelLanes::new(kernel, self.parameters, self.envs))
+    }
+}
+
 /// [`Lanes`] of one kernel.
 #[derive(Clone, Debug)]
-pub(super) struct KernelLanes<K: Kernel> {
+struct KernelLanes<K: Kernel> {
     network: Network<K>,
     work: Workspace<K>,
     states: Vec<State<K>>,
 }
 
 impl<K: Kernel> KernelLanes<K> {
-    pub(super) fn new(kernel: K, parameters: &Parameters, envs: usize) -> Self {
+    fn new(kernel: K, parameters: &Parameters, envs: usize) -> Self {
         let network = Network::new(kernel, parameters);
         Self {
             work: network.workspace(),
@@ -222,8 +259,8 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
         let d = self.network.config().hidden;
         let carried = self.carried();
         let elements = 2 * carried.clone().count() * d;
-        self.states
-            .resize(carries.len(), self.network.initial().clone());
+        let initial = self.network.initial();
+        self.states.resize_with(carries.len(), || initial.clone());
         for (state, carry) in self.states.iter_mut().zip(carries) {
             assert_eq!(carry.len(), elements, "the carry's size");
             let mut vectors = carry.chunks_exact(d);

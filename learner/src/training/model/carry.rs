@@ -8,10 +8,11 @@
 //!
 //! Index 0 of the first dimension is `zH`, 1 is `zL`. The kind is that of the activations.
 
-use hrm_common::model::CarryMode;
+use hrm_common::{model::CarryMode, policy::stacked};
 use tch::Tensor;
 
 use super::rows::Rows;
+use crate::training::host::host;
 
 /// What each mode does with tensors.
 pub(super) trait CarryTensors {
@@ -70,4 +71,16 @@ impl CarryTensors for CarryMode {
             Self::Reset => Tensor::empty([2, rows.batch, 0], (z[0].kind(), z[0].device())),
         }
     }
+}
+
+/// Returns the carry of each environment, `zH` before `zL`, from a carry `[2, B, ...]`.
+pub(crate) fn carries_of(carry: &Tensor) -> Vec<Vec<f32>> {
+    let envs = carry.size()[1];
+    (0..envs).map(|env| host(&carry.select(1, env))).collect()
+}
+
+/// Returns a carry of this shape, f32 `[2, B, ...]`, from the carry of each environment.
+pub(crate) fn carry_tensor(carries: &[Vec<f32>], shape: &[i64]) -> Tensor {
+    let numbers: Vec<f32> = stacked(carries).collect();
+    Tensor::from_slice(&numbers).view(shape)
 }

@@ -33,6 +33,7 @@ mod swiglu;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use carry::{carries_of, carry_tensor};
 pub use decision::{Decision, Gradient, Segment, Trace};
 pub use heads::Heads;
 pub(crate) use heads::trained;

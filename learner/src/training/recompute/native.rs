@@ -8,7 +8,11 @@ use hrm_common::{
 use tch::Tensor;
 
 use super::episodes::{Episodes, Recomputed};
-use crate::training::{batch::log_softmax, host::host, model::kind};
+use crate::training::{
+    batch::log_softmax,
+    host::host,
+    model::{carries_of, carry_tensor, kind},
+};
 
 /// Runs the model over the ticks of `episodes`, and keeps the carry before every `stride`-th tick.
 pub(super) fn recompute(
@@ -27,7 +31,7 @@ pub(super) fn recompute(
     let actions = host(&episodes.actions);
     let observed = envs * parameters.grid().len();
     let mut lanes = Lanes::new(parameters.clone(), envs);
-    lanes.set_carries(&rows(&episodes.carry));
+    lanes.set_carries(&carries_of(&episodes.carry));
 
     let mut carries = Vec::new();
     let mut log_probs = vec![0.0; ticks * envs * trained];
@@ -35,7 +39,7 @@ pub(super) fn recompute(
     let mut cut = Vec::new();
     for tick in 0..ticks {
         if tick % stride == 0 {
-            carries.push((0..envs).map(|env| lanes.carry(env)).collect());
+            carries.extend((0..envs).map(|env| lanes.carry(env)));
         }
         let frames = tick * envs;
         lanes.decide_all(
@@ -75,10 +79,13 @@ pub(super) fn recompute(
             next_values[episodes.truncated[row]] = heads.value;
         });
     }
+    // [2, T / stride, B, ...]
+    let kept = (carries.len() / envs) as i64;
+    let carry_shape = [&[2, kept], &episodes.carry.size()[1..]].concat();
     let shape = [ticks as i64, envs as i64];
     let matrix = |numbers: &[f32]| Tensor::from_slice(numbers).view(shape);
     Recomputed {
-        carries: stack(&carries, parameters, &episodes.carry.size()),
+        carries: carry_tensor(&carries, &carry_shape).to_kind(kind(parameters.config().dtype)),
         log_probs: Tensor::from_slice(&log_probs).view([shape[0], shape[1], trained as i64]),
         values: matrix(&values),
         next_values: matrix(&next_values),
@@ -94,25 +101,4 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
         tensor.copy_data_u8(&mut bytes, elements);
     }
     bytes
-}
-
-/// Returns the carry of each environment, `zH` before `zL`, from a carry `[2, B, ...]`.
-fn rows(carry: &Tensor) -> Vec<Vec<f32>> {
-    let envs = carry.size()[1];
-    (0..envs).map(|env| host(&carry.select(1, env))).collect()
-}
-
-/// Returns carries `[2, T / stride, B, ...]` in the model's kind, from those of each environment at each of the ticks.
-fn stack(carries: &[Vec<Vec<f32>>], parameters: &Parameters, shape: &[i64]) -> Tensor {
-    let mut numbers = Vec::new();
-    for part in [0, 1] {
-        for carry in carries.iter().flatten() {
-            let half = carry.len() / 2;
-            numbers.extend_from_slice(&carry[part * half..(part + 1) * half]);
-        }
-    }
-    let shape = [&[2, carries.len() as i64], &shape[1..]].concat();
-    Tensor::from_slice(&numbers)
-        .view(shape.as_slice())
-        .to_kind(kind(parameters.config().dtype))
 }

@@ -124,7 +124,7 @@ fn walk(case: &Case, ticks: usize) -> (Parameters, Vec<Tick>) {
         let decision = model.forward(&tokens, &carry, Gradient::None);
         let tick = Tick {
             codes,
-            carries: carries(&carry, ENVS),
+            carries: carries_of(&carry),
             heads: (decision.segments.iter())
                 .map(|heads| (host(&heads.logits), host(&heads.value)))
                 .collect(),
@@ -165,13 +165,6 @@ fn difference(
         }
     }
     worst
-}
-
-/// Returns the carry of each environment, zH before zL.
-fn carries(carry: &Tensor, envs: usize) -> Vec<Vec<f32>> {
-    (0..envs as i64)
-        .map(|env| host(&carry.select(1, env)))
-        .collect()
 }
 
 fn for_each_instructions(mut check: impl FnMut(Instructions)) {
@@ -239,16 +232,7 @@ fn root_mean_square(walked: &[Tick], mut decide: impl FnMut(&Tick) -> Vec<f32>) 
 
 /// Decides with this model, from the carry of a tick.
 fn outputs(model: &Hrm, tick: &Tick) -> Vec<f32> {
-    let part = |part: usize| {
-        tick.carries.iter().flat_map(move |carry| {
-            let half = carry.len() / 2;
-            carry[part * half..(part + 1) * half].iter().copied()
-        })
-    };
-    let carry: Vec<f32> = part(0).chain(part(1)).collect();
-    let carry = Tensor::from_slice(&carry)
-        .view(model.carry_shape(ENVS).as_slice())
-        .to_kind(model.kind());
+    let carry = carry_tensor(&tick.carries, &model.carry_shape(ENVS)).to_kind(model.kind());
     let tokens = Tensor::from_slice(&tick.codes).view([ENVS as i64, -1]);
     let decision = model.forward(&tokens, &carry, Gradient::None);
     let heads = decision.segments.iter();

@@ -1,6 +1,6 @@
 //! The Prometheus endpoint.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use hyper::server::conn::http1;
@@ -11,6 +11,7 @@ use hyper_util::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
 use tokio::{
+    sync::watch,
     task::{JoinHandle, JoinSet},
     time,
 };
@@ -19,6 +20,7 @@ use super::names::{self, Role};
 use crate::{
     connections::{Connection, Connections, HEADERS, Limits},
     listen::{self, ListenError},
+    shutdown::Shutdown,
 };
 
 /// Upper bounds in seconds, from a tenth of a tick of the small model to the save of a large model.
@@ -33,6 +35,13 @@ const LAG_BUCKETS: [f64; 12] = [
 
 /// Time between two drains of the histograms, which keep every sample until then.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the end of a process waits for a scraper to read its last values: two of Prometheus's default intervals in
+/// most installations, and shorter than Kubernetes's default grace period.
+const LAST_SCRAPE: Duration = Duration::from_secs(30);
+
+/// Time for a scrape under way at the end to receive its answer.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// The `Content-Type` of Prometheus's text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -58,6 +67,9 @@ impl From<BuildError> for ExporterError {
 #[derive(Debug)]
 pub struct Exporter {
     address: SocketAddr,
+    /// Number of scrapes so far.
+    scrapes: watch::Receiver<u64>,
+    closing: Shutdown,
     task: JoinHandle<()>,
 }
 
@@ -65,6 +77,27 @@ impl Exporter {
     /// The address that serves `/metrics`, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Ends the endpoint once a scraper has read the final values. A process that ends between two scrapes would
+    /// otherwise leave no trace of its last seconds, such as the reason why training failed. Does not wait if nobody
+    /// has asked before, longer than [`LAST_SCRAPE`], or when `stop` trips.
+    pub async fn finish(mut self, stop: &Shutdown) {
+        if *self.scrapes.borrow_and_update() > 0 && !stop.is_tripped() {
+            tracing::info!(
+                seconds = LAST_SCRAPE.as_secs(),
+                "waiting until Prometheus has read the last metrics, at most this long"
+            );
+            tokio::select! {
+                _ = self.scrapes.changed() => {}
+                () = time::sleep(LAST_SCRAPE) => {}
+                () = stop.tripped() => {}
+            }
+        }
+        self.closing.trip();
+        if time::timeout(ANSWER, &mut self.task).await.is_err() {
+            tracing::debug!("a metrics connection was still open at the end");
+        }
     }
 
     /// Binds `address` (`key` in the configuration) and serves the metrics of `recorder`.
@@ -76,12 +109,17 @@ impl Exporter {
         let (listener, address) = listen::bind(address, key, listen::OPTIONAL).await?;
         let process = metrics_process::Collector::default();
         let scraped = recorder.clone();
+        let (count, scrapes) = watch::channel(0);
         let render = move || async move {
             process.collect();
-            ([(CONTENT_TYPE, TEXT_FORMAT)], scraped.render())
+            let text = scraped.render();
+            count.send_modify(|scrapes| *scrapes += 1);
+            ([(CONTENT_TYPE, TEXT_FORMAT)], text)
         };
         let connections = Connections::new(listener, key, Limits::SIDE_PORT);
-        let server = answer_all(connections, Router::new().route("/metrics", get(render)));
+        let pages = Router::new().route("/metrics", get(render));
+        let closing = Shutdown::new();
+        let server = answer_all(connections, pages, closing.clone());
         let upkeep = async move {
             let mut interval = time::interval(UPKEEP_INTERVAL);
             loop {
@@ -95,32 +133,47 @@ impl Exporter {
                 () = upkeep => {}
             }
         });
-        Ok(Self { address, task })
+        Ok(Self {
+            address,
+            scrapes,
+            closing,
+            task,
+        })
     }
 }
 
-/// Answers the requests on `connections`, until it is dropped.
-async fn answer_all(mut connections: Connections, pages: Router) {
+/// Answers the requests on `connections` until `closing` trips, and then those that have arrived.
+async fn answer_all(mut connections: Connections, pages: Router, closing: Shutdown) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             accepted = connections.next() => if let Ok(connection) = accepted {
-                open.spawn(answer(connection, pages.clone()));
+                open.spawn(answer(connection, pages.clone(), closing.clone()));
             },
             Some(_) = open.join_next() => {}
+            () = closing.tripped() => break,
         }
     }
+    while open.join_next().await.is_some() {}
 }
 
 /// Answers the requests of one connection. The headers of each must arrive within the port's idle timeout.
-async fn answer(connection: Connection, pages: Router) {
-    let answered = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Limits::SIDE_PORT.silence)
-        .max_buf_size(HEADERS as usize)
-        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(pages))
-        .await;
-    if let Err(error) = answered {
+async fn answer(connection: Connection, pages: Router, closing: Shutdown) {
+    let mut answered = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Limits::SIDE_PORT.silence)
+            .max_buf_size(HEADERS as usize)
+            .serve_connection(TokioIo::new(connection), TowerToHyperService::new(pages))
+    );
+    let result = tokio::select! {
+        result = answered.as_mut() => result,
+        () = closing.tripped() => {
+            answered.as_mut().graceful_shutdown();
+            answered.await
+        }
+    };
+    if let Err(error) = result {
         tracing::debug!(%error, "a metrics connection ended");
     }
 }
@@ -213,5 +266,53 @@ mod tests {
             assert!(answer.contains(line), "{line} in {answer}");
         }
         assert!(request(exporter.address(), "/").starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_end_waits_for_a_scraper_that_has_asked_before() {
+        let recorder = builder().expect("buckets").build_recorder();
+        let exporter = Exporter::serve(recorder.handle(), ANY_PORT, "learner.metrics_listen")
+            .await
+            .expect("free");
+        let address = exporter.address();
+        request(address, "/metrics");
+        metrics::with_local_recorder(&recorder, || {
+            names::register(&[Role::Learner]);
+            names::LEARNER_UPDATES_SKIPPED.get().increment(7);
+        });
+        let stop = Shutdown::new();
+        let mut end = tokio::spawn(async move { exporter.finish(&stop).await });
+        let early = time::timeout(Duration::from_millis(100), &mut end).await;
+        assert!(early.is_err(), "it ended before the last scrape");
+
+        let answer = request(address, "/metrics");
+        let last = "hrm_learner_updates_skipped_total 7";
+        assert!(answer.contains(last), "{answer}");
+        end.await.expect("ended");
+        assert!(TcpStream::connect(address).is_err(), "it still listens");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_end_does_not_wait_without_a_scraper_or_once_asked_to_stop() {
+        let recorder = builder().expect("buckets").build_recorder();
+        let serve = || Exporter::serve(recorder.handle(), ANY_PORT, "learner.metrics_listen");
+        let patience = LAST_SCRAPE / 2;
+        let alone = serve().await.expect("free");
+        time::timeout(patience, alone.finish(&Shutdown::new()))
+            .await
+            .expect("nobody has asked");
+
+        let stopped = serve().await.expect("free");
+        request(stopped.address(), "/metrics");
+        let stop = Shutdown::new();
+        let end = tokio::spawn({
+            let stop = stop.clone();
+            async move { stopped.finish(&stop).await }
+        });
+        stop.trip();
+        time::timeout(patience, end)
+            .await
+            .expect("asked to stop")
+            .expect("no panic");
     }
 }

@@ -106,10 +106,12 @@ pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Resul
         if let Some(exporter) = &exporter {
             tracing::info!(address = %exporter.address(), "serving /metrics");
         }
-        run::start(&effective, resume, progress, shutdown)
-            .await?
-            .finish()
-            .await
+        let running = run::start(&effective, resume, progress, shutdown.clone()).await?;
+        let result = running.finish().await;
+        if let Some(exporter) = exporter {
+            exporter.finish(&shutdown).await;
+        }
+        result
     });
     // A task or thread that hangs must not prevent the end of the process.
     runtime.shutdown_timeout(Duration::from_secs(1));

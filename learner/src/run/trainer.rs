@@ -73,10 +73,10 @@ pub enum TrainError {
     /// A checkpoint could not be written.
     #[error("checkpoint: {0}")]
     Checkpoint(CheckpointError),
-    /// No update of several consecutive batches had a finite gradient.
+    /// No update of several consecutive batches had a finite gradient and left finite weights.
     #[error(
-        "the gradient was not finite in any update of {0} batches in a row: lower optimizer.learning_rate, then \
-         resume from the last checkpoint with --resume"
+        "no update of {0} batches in a row had a finite gradient and left finite weights: lower \
+         optimizer.learning_rate, then resume from the last checkpoint with --resume"
     )]
     NotFinite(u32),
 }
@@ -87,7 +87,7 @@ impl From<CheckpointError> for TrainError {
     }
 }
 
-/// Number of consecutive batches without a finite gradient after which training fails.
+/// Number of consecutive batches without an update after which training fails.
 const NOT_FINITE_LIMIT: u32 = 10;
 
 /// Attempts to write a checkpoint per checkpoint interval, while writing fails.

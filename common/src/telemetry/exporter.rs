@@ -81,7 +81,7 @@ impl Exporter {
 
     /// Ends the endpoint once a scraper has read the final values. A process that ends between two scrapes would
     /// otherwise leave no trace of its last seconds, such as the reason why training failed. Does not wait if nobody
-    /// has asked before, longer than [`LAST_SCRAPE`], or when `stop` trips.
+    /// has asked before, longer than 30 s, or when `stop` trips.
     pub async fn finish(mut self, stop: &Shutdown) {
         if *self.scrapes.borrow_and_update() > 0 && !stop.is_tripped() {
             tracing::info!(

@@ -295,8 +295,8 @@ def learning():
     )
     yield curve(
         "Updates",
-        "Optimiser updates per second, and those skipped because their gradient was not finite. Skipped updates raise "
-        "an alert. Few updates per second with busy actors mean a saturated learner.",
+        "Optimiser updates per second, and those skipped because their gradient, or the weights after them, were not "
+        "finite. Skipped updates raise an alert. Few updates per second with busy actors mean a saturated learner.",
         Query("made", f"sum({rate(learner('hrm_learner_updates_total'))})"),
         Query("skipped", f"sum({rate(learner('hrm_learner_updates_skipped_total'))})"),
         unit=PER_SECOND,

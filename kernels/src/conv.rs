@@ -19,7 +19,7 @@ use crate::{
     tile::{Inputs, Outputs, multiply, tiles},
 };
 
-const TAPS: usize = 9;
+pub(crate) const TAPS: usize = 9;
 
 /// The weights of a convolution's mixing, f32.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +33,9 @@ pub struct ConvWeights<'a> {
 /// Packed weights of a block.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvBlock<K: Kernel> {
-    kernel: Packed<K>,
-    prefix: Packed<K>,
-    swiglu: SwiGlu<K>,
+    pub(crate) kernel: Packed<K>,
+    pub(crate) prefix: Packed<K>,
+    pub(crate) swiglu: SwiGlu<K>,
 }
 
 /// Memory for the intermediate results of a tile.
@@ -141,7 +141,7 @@ impl<K: Kernel> ConvBlock<K> {
 }
 
 /// Adds `rows` rows of `sums` to `total`.
-fn add_rows<K: Kernel>(kernel: K, total: &mut [f32], sums: &[f32], rows: usize) {
+pub(crate) fn add_rows<K: Kernel>(kernel: K, total: &mut [f32], sums: &[f32], rows: usize) {
     let stride = total.len();
     assert!(stride.is_multiple_of(K::LANES) && rows * stride <= sums.len());
     kernel.vectorize(

@@ -47,3 +47,40 @@ pub fn dispatch<V: Visitor>(
         (_, Precision::Bf16) => visitor.visit(Portable::<true>),
     }
 }
+
+/// Code for any kernel whose elements are f32.
+pub trait VisitorF32 {
+    /// What it makes.
+    type Output;
+    /// Runs with the chosen kernel.
+    fn visit<K: Kernel<Element = f32>>(self, kernel: K) -> Self::Output;
+}
+
+/// Runs `visitor` as [`dispatch`] does, but with [`Instructions::Avx512`] where [`Instructions::Avx512Bf16`] keeps
+/// elements of 16 bits.
+pub fn dispatch_f32<V: VisitorF32>(
+    instructions: Instructions,
+    precision: Precision,
+    visitor: V,
+) -> V::Output {
+    let instructions = match instructions.available() {
+        true => instructions,
+        false => Instructions::Portable,
+    };
+    match (instructions, precision) {
+        #[cfg(target_arch = "x86_64")]
+        (Instructions::Avx2, Precision::F32) => visitor.visit(Avx2::<false>::new()),
+        #[cfg(target_arch = "x86_64")]
+        (Instructions::Avx2, Precision::Bf16) => visitor.visit(Avx2::<true>::new()),
+        #[cfg(target_arch = "x86_64")]
+        (Instructions::Avx512 | Instructions::Avx512Bf16, Precision::F32) => {
+            visitor.visit(Avx512::<false>::new())
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Instructions::Avx512 | Instructions::Avx512Bf16, Precision::Bf16) => {
+            visitor.visit(Avx512::<true>::new())
+        }
+        (_, Precision::F32) => visitor.visit(Portable::<false>),
+        (_, Precision::Bf16) => visitor.visit(Portable::<true>),
+    }
+}

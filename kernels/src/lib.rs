@@ -14,6 +14,7 @@
 //!   conv           a block with a convolution: nine shifted products
 //!   attention      a block with self-attention
 //! block          either of them
+//! gradient       the gradient of a block with a convolution
 //! peak           what this core's arithmetic reaches, for benchmarks
 //! ```
 //!
@@ -37,6 +38,7 @@ mod avx512_bf16;
 mod block;
 mod conv;
 mod dispatch;
+mod gradient;
 mod instructions;
 mod kernel;
 mod layout;
@@ -51,7 +53,10 @@ mod tile;
 pub use attention::{AttentionWeights, Positions};
 pub use block::{Block, BlockWeights, MixerWeights, Scratch};
 pub use conv::ConvWeights;
-pub use dispatch::{Precision, Visitor, dispatch};
+pub use dispatch::{Precision, Visitor, VisitorF32, dispatch, dispatch_f32};
+pub use gradient::{
+    BackwardScratch, ConvGradient, ConvGradientTensors, ConvTrace, DifferentiableConv,
+};
 pub use instructions::{Instructions, InstructionsError, VARIABLE};
 pub use kernel::Kernel;
 pub use layout::Layout;

@@ -2,7 +2,7 @@
 
 use crate::kernel::Kernel;
 
-const EPSILON: f32 = 1e-5;
+pub(crate) const EPSILON: f32 = 1e-5;
 
 /// What is added to a row before it is normalised.
 pub(crate) enum Residual<'a, E> {

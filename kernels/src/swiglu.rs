@@ -17,8 +17,8 @@ pub(crate) struct SwiGlu<K: Kernel> {
     width: usize,
     inner: usize,
     /// Each block has one register of gates and the same register of ups.
-    gate_up: Packed<K>,
-    down: Packed<K>,
+    pub(crate) gate_up: Packed<K>,
+    pub(crate) down: Packed<K>,
 }
 
 /// Memory for the intermediate results of a tile.

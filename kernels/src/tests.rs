@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use crate::*;
 
+mod gradient;
+
 type Vectors = Vec<Vec<f64>>;
 
 /// A block with weights of its own, small enough to transcribe.

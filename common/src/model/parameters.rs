@@ -80,6 +80,11 @@ impl Parameters {
         &self.values[index.of(&self.ranges).clone()]
     }
 
+    /// Returns the values of one tensor, to be changed.
+    pub fn get_mut(&mut self, index: TensorIndex) -> &mut [f32] {
+        &mut self.values[index.of(&self.ranges).clone()]
+    }
+
     /// Returns all trained values, in the order of declaration.
     pub fn trained(&self) -> &[f32] {
         let fixed = self.ranges.get(self.tensors.trained);

@@ -12,3 +12,14 @@ pub(crate) fn host(tensor: &Tensor) -> Vec<f32> {
     flat.copy_data(&mut values, elements);
     values
 }
+
+/// Returns the bytes of a u8 tensor, row by row.
+pub(crate) fn bytes(tensor: &Tensor) -> Vec<u8> {
+    let tensor = tensor.contiguous();
+    let elements = tensor.numel();
+    let mut bytes = vec![0; elements];
+    if elements > 0 {
+        tensor.copy_data_u8(&mut bytes, elements);
+    }
+    bytes
+}

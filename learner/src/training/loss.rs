@@ -1,6 +1,12 @@
 //! The loss of one minibatch: policy gradient on V-trace advantages, value regression, entropy.
 
-use hrm_common::config::LossConfig;
+use std::ops::AddAssign;
+
+use hrm_common::{
+    config::LossConfig,
+    env::ACTIONS,
+    model::native::{HeadGradients, HeadOutputs},
+};
 use tch::{Kind, Tensor};
 
 use crate::training::model::Heads;
@@ -58,5 +64,144 @@ pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss 
         policy,
         value,
         entropy,
+    }
+}
+
+/// Training targets of one segment of a frame; see [`Targets`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameTargets {
+    pub(crate) action: usize,
+    pub(crate) start_log_prob: f32,
+    pub(crate) advantage: f32,
+    pub(crate) value: f32,
+}
+
+/// The parts of a loss as numbers, without their costs; see [`Loss`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FrameLoss {
+    pub(crate) policy: f64,
+    pub(crate) value: f64,
+    pub(crate) entropy: f64,
+}
+
+impl AddAssign for FrameLoss {
+    fn add_assign(&mut self, other: Self) {
+        self.policy += other.policy;
+        self.value += other.value;
+        self.entropy += other.entropy;
+    }
+}
+
+/// Computes [`loss`] of one segment of a frame, and the gradient of `scale` times its total by the heads.
+///
+/// With log-probabilities `l`, probabilities `p`, entropy `H`, ratio `r` and action `a`:
+/// `d r / d logit_i = r (1[i = a] - p_i)`, where the clip does not bind, and `d H / d logit_i = -p_i (l_i + H)`.
+pub(crate) fn frame_loss(
+    heads: &HeadOutputs,
+    targets: &FrameTargets,
+    config: &LossConfig,
+    scale: f64,
+) -> (FrameLoss, HeadGradients) {
+    let logits = heads.logits.map(f64::from);
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+    let log_probs = logits.map(|logit| logit - largest - total.ln());
+    let probs = log_probs.map(f64::exp);
+    let entropy: f64 = -(log_probs.iter().zip(&probs))
+        .map(|(log_prob, prob)| prob * log_prob)
+        .sum::<f64>();
+    let advantage = f64::from(targets.advantage);
+    let ratio = (log_probs[targets.action] - f64::from(targets.start_log_prob)).exp();
+    let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
+    let surrogate = (ratio * advantage).min(clipped * advantage);
+    // Where the clip binds, the surrogate does not depend on the policy.
+    let bound = clipped != ratio && clipped * advantage < ratio * advantage;
+    let slope = if bound { 0.0 } else { -ratio * advantage };
+    let error = f64::from(heads.value) - f64::from(targets.value);
+    let gradients = HeadGradients {
+        logits: std::array::from_fn::<f32, ACTIONS, _>(|i| {
+            let taken = f64::from(u8::from(i == targets.action));
+            let policy = slope * (taken - probs[i]);
+            let entropy = -probs[i] * (log_probs[i] + entropy);
+            (scale * (policy - config.entropy_cost * entropy)) as f32
+        }),
+        value: (scale * config.value_cost * error) as f32,
+    };
+    let loss = FrameLoss {
+        policy: -surrogate,
+        value: 0.5 * error * error,
+        entropy,
+    };
+    (loss, gradients)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::training::{host::host, model::Heads};
+
+    proptest! {
+        #[test]
+        fn one_frames_loss_and_gradient_are_those_of_autograd(
+            logits in proptest::array::uniform4(-4.0_f32..4.0),
+            (value, target) in (-2.0_f32..2.0, -2.0_f32..2.0),
+            (action, shift, advantage) in (0..ACTIONS, -0.6_f32..0.6, -3.0_f32..3.0),
+        ) {
+            let config = LossConfig { entropy_cost: 0.03, value_cost: 0.7, ..LossConfig::default() };
+            let heads = HeadOutputs { logits, value };
+            let leaves = [
+                Tensor::from_slice(&logits).view([1, 4]).set_requires_grad(true),
+                Tensor::from_slice(&[value]).set_requires_grad(true),
+            ];
+            let [leaf_logits, leaf_value] = &leaves;
+            let log_probs = host(&leaf_logits.log_softmax(-1, Kind::Float));
+            let targets = FrameTargets {
+                action,
+                start_log_prob: log_probs[action] + shift,
+                advantage,
+                value: target,
+            };
+            let expected = loss(
+                &[Heads {
+                    logits: leaf_logits.shallow_clone(),
+                    value: leaf_value.shallow_clone(),
+                }],
+                &Targets {
+                    actions: Tensor::from_slice(&[action as i64]),
+                    start_log_probs: Tensor::from_slice(&[targets.start_log_prob]).view([1, 1]),
+                    advantages: Tensor::from_slice(&[advantage]),
+                    values: Tensor::from_slice(&[target]),
+                },
+                &config,
+            );
+            // The clip is a kink.
+            let ratio = f64::from(-shift).exp();
+            prop_assume!((ratio - 1.0 - config.clip).abs() > 1e-4);
+            prop_assume!((ratio - 1.0 + config.clip).abs() > 1e-4);
+            let (found, gradients) = frame_loss(&heads, &targets, &config, 0.5);
+            let parts = [
+                (found.policy, &expected.policy),
+                (found.value, &expected.value),
+                (found.entropy, &expected.entropy),
+            ];
+            for (found, expected) in parts {
+                prop_assert!((found - expected.double_value(&[])).abs() < 2e-5);
+            }
+            let expected: Vec<f32> = Tensor::run_backward(
+                &[&expected.total * 0.5],
+                &[leaf_logits, leaf_value],
+                false,
+                false,
+            )
+            .iter()
+            .flat_map(host)
+            .collect();
+            let found = [&gradients.logits[..], &[gradients.value]].concat();
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert!((found - expected).abs() < 2e-5, "{found} is not {expected}");
+            }
+        }
     }
 }

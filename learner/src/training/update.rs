@@ -23,7 +23,7 @@ use crate::{
         backend::Backend,
         batch::Batch,
         frames::{Frames, LagZero},
-        gradient::minibatch_gradients,
+        gradient::TrainedFrames,
         model::Hrm,
         optimizer::Adam,
         recompute::{Recomputed, recompute_sharded},
@@ -149,7 +149,6 @@ impl Updater {
         clock.enter(LearnerStage::Vtrace);
         let frames = Frames::new(batch, recomputed, &self.loss);
         let first_tick = frames.first_tick();
-        let mut shares = frames.shares(self.pool.current_num_threads());
         let mut report = UpdateReport {
             rho_clip: frames.rho_clipped.into(),
             c_clip: frames.c_clipped.into(),
@@ -160,17 +159,14 @@ impl Updater {
         clock.enter(LearnerStage::Passes);
         let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
         let mut order: Vec<i64> = (0..frames.units()).collect();
+        let threads = self.pool.current_num_threads();
+        let mut trained =
+            TrainedFrames::new(self.backend, &self.model, frames, &self.loss, threads);
         let (mut steps, mut sound) = (0, true);
         for _ in 0..self.loss.passes {
             order.shuffle(&mut self.rng);
             for minibatch in order.chunks(units_per_minibatch) {
-                let gradients = minibatch_gradients(
-                    &self.model,
-                    &mut shares,
-                    minibatch,
-                    &self.loss,
-                    &self.pool,
-                );
+                let gradients = trained.gradients(&self.model, minibatch, &self.loss, &self.pool);
                 report.learning_rate = self.optimizer.learning_rate(done);
                 let norm = self.optimizer.step(
                     self.model.flat_parameters(),

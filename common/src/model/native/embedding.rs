@@ -15,6 +15,7 @@ pub(super) struct Embedding<K: Kernel> {
     table: Rows<K>,
     /// Vectors for each code: the cells, or 1.
     cells_per_code: usize,
+    scale: f32,
 }
 
 impl<K: Kernel> Embedding<K> {
@@ -47,7 +48,13 @@ impl<K: Kernel> Embedding<K> {
         Self {
             table,
             cells_per_code,
+            scale,
         }
+    }
+
+    /// The factor on the sum of a token and its position.
+    pub(super) fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// Writes the vectors of an observation, u8 `[S]`.

@@ -2,6 +2,7 @@
 
 use hrm_kernels::{Kernel, Rows};
 
+use super::gradient::HeadGradients;
 use crate::{
     env::{ACTIONS, token},
     model::{config::Readout, parameters::Parameters},
@@ -36,6 +37,29 @@ impl Heads {
         }
     }
 
+    /// Returns the position that the heads read: 0 for the prefix token, and cell `i` at `i + 1`.
+    pub(super) fn position(&self, tokens: &[u8]) -> usize {
+        match self.readout {
+            Readout::Last => tokens.len(),
+            Readout::Prefix => 0,
+            Readout::Agent => tokens
+                .iter()
+                .position(|&code| code == token::AGENT)
+                .map_or(0, |cell| cell + 1),
+        }
+    }
+
+    /// Adds to `vector` the gradient by the vector that the heads read.
+    pub(super) fn backward(&self, gradients: &HeadGradients, vector: &mut [f32]) {
+        let rows = self.policy.chunks_exact(vector.len());
+        let policy = rows.zip(gradients.logits);
+        for (weights, gradient) in policy.chain([(&self.value[..], gradients.value)]) {
+            for (sum, weight) in vector.iter_mut().zip(weights) {
+                *sum += gradient * weight;
+            }
+        }
+    }
+
     /// Computes the heads for an observation. `vector` is memory for `d` numbers.
     pub(super) fn forward<K: Kernel>(
         &self,
@@ -43,15 +67,7 @@ impl Heads {
         z_h: &Rows<K>,
         vector: &mut [f32],
     ) -> HeadOutputs {
-        let layout = z_h.layout();
-        let index = match self.readout {
-            Readout::Last => layout.cell(layout.cells() - 1),
-            Readout::Prefix => layout.prefix(),
-            Readout::Agent => tokens
-                .iter()
-                .position(|&code| code == token::AGENT)
-                .map_or(layout.prefix(), |cell| layout.cell(cell)),
-        };
+        let index = z_h.layout().position(self.position(tokens));
         for (number, element) in vector.iter_mut().zip(z_h.vector(index)) {
             *number = element;
         }

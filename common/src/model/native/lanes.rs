@@ -2,17 +2,15 @@
 
 use std::fmt::Debug;
 
-use hrm_kernels::{Instructions, Kernel, Precision, Rows, Visitor, dispatch};
+use hrm_kernels::{Instructions, Kernel, Rows, Visitor, dispatch};
 
 use super::{
     heads::HeadOutputs,
     network::{Network, State, Workspace},
+    precision,
 };
 use crate::{
-    model::{
-        config::{CarryMode, Dtype},
-        parameters::Parameters,
-    },
+    model::parameters::Parameters,
     policy::RecurrentNetwork,
     weights::{self, WeightsError},
 };
@@ -58,10 +56,7 @@ impl Lanes {
         envs: usize,
         instructions: Instructions,
     ) -> Self {
-        let precision = match parameters.config().dtype {
-            Dtype::F32 => Precision::F32,
-            Dtype::Bf16 => Precision::Bf16,
-        };
+        let precision = precision(parameters.config().dtype);
         let start = Start {
             parameters: &parameters,
             envs,
@@ -192,18 +187,6 @@ impl<K: Kernel> KernelLanes<K> {
             decide(&self.network, &mut self.work, env, tokens, state);
         }
     }
-
-    /// The indices of the vectors that are carried.
-    fn carried(&self) -> impl Iterator<Item = usize> + Clone + use<K> {
-        let layout = self.network.layout();
-        let cells = layout.cells();
-        let positions = match self.network.config().carry {
-            CarryMode::Full => 0..cells + 1,
-            CarryMode::Last => cells..cells + 1,
-            CarryMode::Reset => 0..0,
-        };
-        positions.map(move |position| layout.position(position))
-    }
 }
 
 /// Returns the vectors of all positions, the prefix token's first.
@@ -251,24 +234,16 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
     fn carry(&self, env: usize) -> Vec<f32> {
         let parts = self.states[env].parts().into_iter();
         parts
-            .flat_map(|rows| self.carried().flat_map(|index| rows.vector(index)))
+            .flat_map(|rows| self.network.carried().flat_map(|index| rows.vector(index)))
             .collect()
     }
 
     fn set_carries(&mut self, carries: &[Vec<f32>]) {
-        let d = self.network.config().hidden;
-        let carried = self.carried();
-        let elements = 2 * carried.clone().count() * d;
         let initial = self.network.initial();
         self.states.resize_with(carries.len(), || initial.clone());
         for (state, carry) in self.states.iter_mut().zip(carries) {
-            assert_eq!(carry.len(), elements, "the carry's size");
-            let mut vectors = carry.chunks_exact(d);
-            for rows in state.parts_mut() {
-                for (index, vector) in carried.clone().zip(&mut vectors) {
-                    rows.set_vector(index, vector.iter().copied());
-                }
-            }
+            self.network
+                .set_carry(state, carry.split_at(carry.len() / 2).into());
         }
     }
 

@@ -4,16 +4,26 @@
 //! environment's result does not depend on the number of environments.
 
 mod embedding;
+mod gradient;
 mod heads;
 mod lanes;
 mod network;
 
-use hrm_kernels::{Instructions, VARIABLE};
+use hrm_kernels::{Instructions, Precision, VARIABLE};
 
+pub use gradient::{HeadGradients, OneStepGradient};
 pub use heads::HeadOutputs;
 pub use lanes::{Lanes, StateAfterSegment};
 
-use crate::config::ConfigError;
+use crate::{config::ConfigError, model::config::Dtype};
+
+/// Returns the precision of the kernels for activations of this type.
+fn precision(dtype: Dtype) -> Precision {
+    match dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::Bf16 => Precision::Bf16,
+    }
+}
 
 /// Returns the kernels that this process uses. A program calls this first, to report an invalid `HRM_KERNELS`.
 ///

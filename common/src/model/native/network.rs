@@ -58,8 +58,8 @@ pub(super) struct Workspace<K: Kernel> {
     /// The embedded observation.
     e: Rows<K>,
     /// The input of a block, and its output unless it is the last one.
-    x: Rows<K>,
-    y: Rows<K>,
+    pub(super) x: Rows<K>,
+    pub(super) y: Rows<K>,
     scratch: Scratch<K>,
     vector: Vec<f32>,
 }
@@ -133,25 +133,97 @@ impl<K: Kernel> Network<K> {
         work: &mut Workspace<K>,
         mut after_segment: impl FnMut(usize, &State<K>, HeadOutputs),
     ) {
-        self.open(state, &mut work.vector);
-        self.embedding.embed(tokens, &mut work.e);
+        self.open(state, work);
+        self.embed(tokens, work);
         for segment in 0..self.config.segments {
             for _ in 0..self.config.h_cycles {
                 for _ in 0..self.config.l_cycles {
-                    work.x
-                        .set_sum(self.kernel, [&state.z_l, &state.z_h, &work.e]);
-                    self.run(&self.l, &mut state.z_l, work);
+                    self.inject(state, work);
+                    self.run_l(state, work);
                 }
-                work.x.set_sum(self.kernel, [&state.z_h, &state.z_l]);
-                self.run(&self.h, &mut state.z_h, work);
+                self.consolidate(state, work);
+                self.run_h(state, work);
             }
-            let heads = self.heads.forward(tokens, &state.z_h, &mut work.vector);
+            let heads = self.read(tokens, state, work);
             after_segment(segment, state, heads);
         }
     }
 
+    /// The indices of the vectors that are carried.
+    pub(super) fn carried(&self) -> impl Iterator<Item = usize> + Clone + use<K> {
+        let layout = self.layout;
+        let cells = layout.cells();
+        let positions = match self.config.carry {
+            CarryMode::Full => 0..cells + 1,
+            CarryMode::Last => cells..cells + 1,
+            CarryMode::Reset => 0..0,
+        };
+        positions.map(move |position| layout.position(position))
+    }
+
+    /// Sets what is carried, `zH` and `zL`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the carry has another size.
+    pub(super) fn set_carry(&self, state: &mut State<K>, carry: [&[f32]; 2]) {
+        let d = self.config.hidden;
+        let elements = self.carried().count() * d;
+        for (rows, numbers) in state.parts_mut().into_iter().zip(carry) {
+            assert_eq!(numbers.len(), elements, "the carry's size");
+            for (index, vector) in self.carried().zip(numbers.chunks_exact(d)) {
+                rows.set_vector(index, vector.iter().copied());
+            }
+        }
+    }
+
+    pub(super) fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    pub(super) fn embedding(&self) -> &Embedding<K> {
+        &self.embedding
+    }
+
+    /// Embeds an observation.
+    pub(super) fn embed(&self, tokens: &[u8], work: &mut Workspace<K>) {
+        self.embedding.embed(tokens, &mut work.e);
+    }
+
+    /// Makes the input of L.
+    pub(super) fn inject(&self, state: &State<K>, work: &mut Workspace<K>) {
+        work.x
+            .set_sum(self.kernel, [&state.z_l, &state.z_h, &work.e]);
+    }
+
+    /// Makes the input of H.
+    pub(super) fn consolidate(&self, state: &State<K>, work: &mut Workspace<K>) {
+        work.x.set_sum(self.kernel, [&state.z_h, &state.z_l]);
+    }
+
+    /// Runs L on the input in the workspace.
+    pub(super) fn run_l(&self, state: &mut State<K>, work: &mut Workspace<K>) {
+        self.run(&self.l, &mut state.z_l, work);
+    }
+
+    /// Runs H on the input in the workspace.
+    pub(super) fn run_h(&self, state: &mut State<K>, work: &mut Workspace<K>) {
+        self.run(&self.h, &mut state.z_h, work);
+    }
+
+    /// Computes the heads.
+    pub(super) fn read(
+        &self,
+        tokens: &[u8],
+        state: &State<K>,
+        work: &mut Workspace<K>,
+    ) -> HeadOutputs {
+        self.heads.forward(tokens, &state.z_h, &mut work.vector)
+    }
+
     /// Broadcasts what the model carries to all positions.
-    fn open(&self, state: &mut State<K>, vector: &mut [f32]) {
+    pub(super) fn open(&self, state: &mut State<K>, work: &mut Workspace<K>) {
+        let vector = &mut work.vector;
         match self.config.carry {
             CarryMode::Full => {}
             CarryMode::Last => {

@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::episodes::{Episodes, Recomputed};
 use crate::training::{
     batch::log_softmax,
-    host::host,
+    host::{bytes, host},
     model::{carries_of, carry_tensor, kind},
 };
 
@@ -90,15 +90,4 @@ pub(super) fn recompute(
         values: matrix(&values),
         next_values: matrix(&next_values),
     }
-}
-
-/// Returns the bytes of a u8 tensor, row by row.
-fn bytes(tensor: &Tensor) -> Vec<u8> {
-    let tensor = tensor.contiguous();
-    let elements = tensor.numel();
-    let mut bytes = vec![0; elements];
-    if elements > 0 {
-        tensor.copy_data_u8(&mut bytes, elements);
-    }
-    bytes
 }

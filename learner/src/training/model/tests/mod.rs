@@ -5,6 +5,7 @@ mod decision;
 mod gradients;
 mod literal;
 mod native;
+mod native_gradient;
 mod shapes;
 mod sharing;
 

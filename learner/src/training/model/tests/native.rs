@@ -15,13 +15,13 @@ const TICKS: usize = 80;
 
 /// A model, the observations and the ends of episodes of a walk.
 #[derive(Clone, Debug)]
-struct Case {
-    config: ModelConfig,
-    grid: Grid,
-    seed: u64,
+pub(super) struct Case {
+    pub(super) config: ModelConfig,
+    pub(super) grid: Grid,
+    pub(super) seed: u64,
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+pub(super) fn cases() -> impl Strategy<Value = Case> {
     let mixing = prop_oneof![
         3 => Just((Mixing::Conv, PositionEncoding::Learned)),
         1 => Just((Mixing::Attention, PositionEncoding::Learned)),
@@ -88,14 +88,14 @@ impl Draws {
     }
 }
 
-const ENVS: usize = 2;
+pub(super) const ENVS: usize = 2;
 
 /// One tick of this model.
-struct Tick {
+pub(super) struct Tick {
     /// u8 `[N, S]`.
-    codes: Vec<u8>,
+    pub(super) codes: Vec<u8>,
     /// The carry of each environment before the tick.
-    carries: Vec<Vec<f32>>,
+    pub(super) carries: Vec<Vec<f32>>,
     /// Logits `[N, 4]` and values `[N]` of each segment.
     heads: Vec<(Vec<f32>, Vec<f32>)>,
     /// The episodes that end with the tick.
@@ -104,7 +104,7 @@ struct Tick {
 
 /// Walks with this model, from the parameters that the native model gets too. `heads` multiplies the fresh heads, which are
 /// so small that mistakes would hide in a tolerance.
-fn walk(case: &Case, ticks: usize, heads: f32) -> (Parameters, Vec<Tick>) {
+pub(super) fn walk(case: &Case, ticks: usize, heads: f32) -> (Parameters, Vec<Tick>) {
     tch::set_num_threads(1);
     let Case { config, grid, seed } = case;
     let mut parameters = Parameters::new(config, *grid, *seed).expect("valid");

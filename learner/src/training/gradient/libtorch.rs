@@ -1,40 +1,18 @@
-//! The gradient of a minibatch, shard by shard: forward pass with the learner's weights, loss, backward pass.
+//! The gradient by libtorch's autograd: for GPUs, attention, and chunks of several ticks.
 
 use hrm_common::config::LossConfig;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::Gradients;
 use crate::training::{
     frames::Frames,
     loss::{Loss, Targets, loss},
     model::{Gradient, Hrm, trained},
 };
 
-/// The gradient of a minibatch, or one shard's part of it.
-pub(crate) struct Gradients {
-    /// f32 `[n]`, in the order of the flat parameters.
-    pub(crate) flat: Tensor,
-    pub(crate) policy: f64,
-    pub(crate) value: f64,
-    pub(crate) entropy: f64,
-}
-
-impl Gradients {
-    /// Sums the parts in order, so that the result is reproducible.
-    fn sum(parts: &[Self]) -> Self {
-        let flat: Vec<_> = parts.iter().map(|part| part.flat.shallow_clone()).collect();
-        let sum = |field: fn(&Self) -> f64| parts.iter().map(field).sum::<f64>();
-        Self {
-            flat: Tensor::stack(&flat, 0).sum_dim_intlist(0, false, Kind::Float),
-            policy: sum(|part| part.policy),
-            value: sum(|part| part.value),
-            entropy: sum(|part| part.entropy),
-        }
-    }
-}
-
-/// Returns the gradient of a minibatch's mean loss, summed over shards. Each thread of `pool` has one of `shares`.
-pub(crate) fn minibatch_gradients(
+/// Returns the gradient of a minibatch's mean loss. Each thread of `pool` has one of `shares`.
+pub(super) fn minibatch(
     model: &Hrm,
     shares: &mut [Frames],
     units: &[i64],

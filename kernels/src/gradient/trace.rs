@@ -1,0 +1,332 @@
+//! The forward pass of a block that keeps what its gradient needs.
+
+use super::weights::{ConvGradient, gate_up_lane};
+use crate::{
+    aligned::Aligned,
+    block::BlockWeights,
+    conv::{self, ConvBlock, ConvWeights, TAPS},
+    kernel::Kernel,
+    layout::Layout,
+    norm::EPSILON,
+    packed::Packed,
+    rows::Rows,
+    swiglu::SwiGlu,
+    tile::{Inputs, Outputs, multiply, tiles},
+};
+
+/// A block with a convolution whose gradient can be computed: its weights, packed as they are and transposed.
+#[derive(Clone, Debug)]
+pub struct DifferentiableConv<K: Kernel> {
+    pub(super) width: usize,
+    pub(super) inner: usize,
+    pub(super) layout: Layout,
+    forward: ConvBlock<K>,
+    /// The taps in reverse.
+    pub(super) kernel_transposed: Packed<K>,
+    pub(super) prefix_transposed: Packed<K>,
+    pub(super) gate_up_transposed: Packed<K>,
+    pub(super) down_transposed: Packed<K>,
+}
+
+/// What the gradient of a block needs of its forward pass, for one environment. A row is a cell; the last row is the prefix
+/// token.
+#[derive(Clone, Debug)]
+pub struct ConvTrace<K: Kernel> {
+    /// The block's input.
+    pub(super) x: Rows<K>,
+    /// `rmsnorm(x + mix(x))`, in f32.
+    pub(super) y: Aligned<f32>,
+    /// The same as SwiGLU reads it.
+    pub(super) normal: Aligned<f32>,
+    /// The scale of each row of `y`.
+    pub(super) y_scales: Vec<f32>,
+    /// Each register of gates, followed by the same register of ups.
+    pub(super) gates: Aligned<f32>,
+    /// `silu(gate) * up`.
+    pub(super) hidden: Aligned<f32>,
+    /// The block's output, in f32.
+    pub(super) out: Aligned<f32>,
+    /// The scale of each row of `out`.
+    pub(super) out_scales: Vec<f32>,
+    everywhere: Aligned<f32>,
+}
+
+impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
+    /// Packs the weights of a block with a convolution.
+    ///
+    /// # Panics
+    ///
+    /// Panics when a tensor has another size than its shape says.
+    pub fn new(layout: Layout, weights: &BlockWeights<'_>, conv: ConvWeights<'_>) -> Self {
+        let &BlockWeights {
+            width,
+            inner,
+            gate_up,
+            down,
+            ..
+        } = weights;
+        let swiglu = SwiGlu::new(width, inner, gate_up, down);
+        let every = |count: usize| (0..count).map(Some).collect::<Vec<_>>();
+        let gates = 2 * inner.next_multiple_of(K::LANES);
+        // The row of `gate_up` at each place among the products.
+        let mut rows = vec![None; gates];
+        for row in 0..2 * inner {
+            rows[gate_up_lane::<K>(row, inner)] = Some(row);
+        }
+        Self {
+            width,
+            inner,
+            layout,
+            forward: ConvBlock::new(width, conv, swiglu),
+            kernel_transposed: Packed::new(&every(width), TAPS, width, |input, tap, output| {
+                conv.kernel[(output * width + input) * TAPS + (TAPS - 1 - tap)]
+            }),
+            prefix_transposed: Packed::new(&every(width), 1, width, |input, _, output| {
+                conv.prefix[output * width + input]
+            }),
+            gate_up_transposed: Packed::new(&every(width), 1, gates, |input, _, lane| {
+                rows[lane].map_or(0.0, |row| gate_up[row * width + input])
+            }),
+            down_transposed: Packed::new(&every(inner), 1, width, |input, _, output| {
+                down[output * inner + input]
+            }),
+        }
+    }
+
+    /// Returns zeros for the sums of this block's gradients.
+    pub fn gradient(&self) -> ConvGradient<K> {
+        ConvGradient::zeros(self.width, self.inner)
+    }
+
+    /// Returns memory for [`DifferentiableConv::trace`].
+    pub fn memory(&self) -> ConvTrace<K> {
+        let rows = self.layout.cells() + 1;
+        let (stride, inner) = (self.stride(), self.inner_stride());
+        ConvTrace {
+            x: Rows::zeros(self.layout, self.width),
+            y: Aligned::zeros(rows * stride),
+            normal: Aligned::zeros(rows * stride),
+            y_scales: vec![0.0; rows],
+            gates: Aligned::zeros(rows * 2 * inner),
+            hidden: Aligned::zeros(rows * inner),
+            out: Aligned::zeros(rows * stride),
+            out_scales: vec![0.0; rows],
+            everywhere: Aligned::zeros(stride),
+        }
+    }
+
+    /// Numbers from one row to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.width.next_multiple_of(K::LANES)
+    }
+
+    /// Numbers from one inner vector to the next.
+    pub(super) fn inner_stride(&self) -> usize {
+        self.inner.next_multiple_of(K::LANES)
+    }
+
+    /// Maps the vectors `x` of one environment to `out`, as the block without a gradient does, and fills `trace`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `x`, `out` or `trace` are of another layout or width.
+    pub fn trace(&self, kernel: K, x: &Rows<K>, out: &mut Rows<K>, trace: &mut ConvTrace<K>) {
+        let (layout, stride) = (self.layout, self.stride());
+        for rows in [x, &*out] {
+            assert_eq!((rows.layout(), rows.stride()), (layout, stride));
+        }
+        trace.x.copy_from(x);
+        self.mix(kernel, trace);
+        let starts = starts(layout, stride);
+        let residual = starts.iter().map(|&start| &x.elements()[start..][..stride]);
+        let lines = trace.y.chunks_exact_mut(stride).zip(&mut trace.y_scales);
+        let rounded = trace.normal.chunks_exact_mut(stride);
+        for (((sums, scale), x), rounded) in lines.zip(residual).zip(rounded) {
+            *scale = normalize(kernel, self.width, sums, x, rounded);
+        }
+        self.map_inner(kernel, trace);
+        let lines = trace
+            .out
+            .chunks_exact_mut(stride)
+            .zip(&mut trace.out_scales);
+        let residual = trace.y.chunks_exact(stride);
+        for (((sums, scale), y), &start) in lines.zip(residual).zip(&starts) {
+            let rounded = &mut out.elements_mut()[start..][..stride];
+            *scale = normalize(kernel, self.width, sums, y, rounded);
+        }
+    }
+
+    /// Writes what is mixed into each row to `trace.y`.
+    fn mix(&self, kernel: K, trace: &mut ConvTrace<K>) {
+        let (layout, stride) = (self.layout, self.stride());
+        let outputs = Outputs {
+            numbers: &mut trace.everywhere,
+            start: 0,
+            stride,
+        };
+        let prefix = Inputs {
+            elements: trace.x.elements(),
+            start: layout.prefix() * stride,
+            stride,
+            rows: 1,
+            taps: &[0],
+        };
+        multiply(kernel, prefix, &self.forward.prefix, None, outputs);
+        let bias = Some(&trace.everywhere[..]);
+        convolve(
+            kernel,
+            layout,
+            trace.x.elements(),
+            &self.forward.kernel,
+            bias,
+            &mut trace.y,
+        );
+        let (cells, prefix) = trace.y.split_at_mut(layout.cells() * stride);
+        prefix.fill(0.0);
+        conv::add_rows(kernel, prefix, cells, layout.cells());
+        for mean in prefix {
+            *mean /= layout.cells() as f32;
+        }
+    }
+
+    /// Writes the gates, the inner vectors and the products of `down`.
+    fn map_inner(&self, kernel: K, trace: &mut ConvTrace<K>) {
+        let (stride, inner) = (self.stride(), self.inner_stride());
+        let swiglu = &self.forward.swiglu;
+        product(
+            kernel,
+            &trace.normal,
+            stride,
+            &swiglu.gate_up,
+            &mut trace.gates,
+        );
+        let rows = trace.gates.chunks_exact(2 * inner);
+        for (gates, hidden) in rows.zip(trace.hidden.chunks_exact_mut(inner)) {
+            kernel.vectorize(
+                #[inline(always)]
+                || {
+                    for at in (0..inner).step_by(K::LANES) {
+                        // SAFETY: `inner` is a multiple of the lanes, and both rows have their sizes by construction.
+                        unsafe {
+                            let gate = kernel.load_f32(gates.as_ptr().add(2 * at));
+                            let up = kernel.load_f32(gates.as_ptr().add(2 * at + K::LANES));
+                            let product = kernel.mul(kernel.silu(gate), up);
+                            kernel.store(hidden.as_mut_ptr().add(at), product);
+                        }
+                    }
+                },
+            );
+        }
+        product(kernel, &trace.hidden, inner, &swiglu.down, &mut trace.out);
+    }
+}
+
+/// The first number of each row's vector in the layout: the cells, then the prefix token.
+pub(super) fn starts(layout: Layout, stride: usize) -> Vec<usize> {
+    let cells = (0..layout.cells()).map(|cell| layout.cell(cell));
+    cells
+        .chain([layout.prefix()])
+        .map(|index| index * stride)
+        .collect()
+}
+
+/// The distances from a tile's first cell, less one row and one column, to what the taps read.
+pub(super) fn taps(layout: Layout, stride: usize) -> [usize; TAPS] {
+    std::array::from_fn(|tap| (tap / 3 * layout.stride() + tap % 3) * stride)
+}
+
+/// Writes a convolution of the vectors `x` in a bordered layout to the rows `to`, one for each cell.
+pub(super) fn convolve<K: Kernel<Element = f32>>(
+    kernel: K,
+    layout: Layout,
+    x: &[f32],
+    matrix: &Packed<K>,
+    bias: Option<&[f32]>,
+    to: &mut [f32],
+) {
+    let stride = matrix.outputs();
+    let taps = taps(layout, stride);
+    for row in 0..layout.height() {
+        for (first, rows) in tiles::<K>(layout.width()) {
+            let inputs = Inputs {
+                elements: x,
+                start: (row * layout.stride() + first) * stride,
+                stride,
+                rows,
+                taps: &taps,
+            };
+            let outputs = Outputs {
+                numbers: to,
+                start: (row * layout.width() + first) * stride,
+                stride,
+            };
+            multiply(kernel, inputs, matrix, bias, outputs);
+        }
+    }
+}
+
+/// Multiplies all rows of `from`, `stride` numbers apart, with a matrix.
+pub(super) fn product<K: Kernel<Element = f32>>(
+    kernel: K,
+    from: &[f32],
+    stride: usize,
+    matrix: &Packed<K>,
+    to: &mut [f32],
+) {
+    for (first, rows) in tiles::<K>(from.len() / stride) {
+        let inputs = Inputs {
+            elements: from,
+            start: first * stride,
+            stride,
+            rows,
+            taps: &[0],
+        };
+        let outputs = Outputs {
+            numbers: to,
+            start: first * matrix.outputs(),
+            stride: matrix.outputs(),
+        };
+        multiply(kernel, inputs, matrix, None, outputs);
+    }
+}
+
+/// Adds the residual to a row of sums, normalises it, writes it to `rounded` too, and returns its scale.
+fn normalize<K: Kernel<Element = f32>>(
+    kernel: K,
+    width: usize,
+    sums: &mut [f32],
+    residual: &[f32],
+    rounded: &mut [f32],
+) -> f32 {
+    let stride = sums.len();
+    assert!(stride.is_multiple_of(K::LANES));
+    assert_eq!((residual.len(), rounded.len()), (stride, stride));
+    kernel.vectorize(
+        #[inline(always)]
+        || {
+            let mut squares = kernel.splat(0.0);
+            for at in (0..stride).step_by(K::LANES) {
+                // SAFETY: the checks above.
+                unsafe {
+                    let to = sums.as_mut_ptr().add(at);
+                    let x = kernel.load_f32(residual.as_ptr().add(at));
+                    let sum = kernel.add(kernel.load_f32(to), x);
+                    kernel.store_f32(to, sum);
+                    squares = kernel.mul_add(sum, sum, squares);
+                }
+            }
+            let mean = kernel.sum(squares) / width as f32;
+            let scale = 1.0 / (mean + EPSILON).sqrt();
+            for at in (0..stride).step_by(K::LANES) {
+                // SAFETY: the checks above.
+                unsafe {
+                    let to = sums.as_mut_ptr().add(at);
+                    let normal = kernel.mul(kernel.load_f32(to), kernel.splat(scale));
+                    kernel.store_f32(to, normal);
+                    kernel.store(rounded.as_mut_ptr().add(at), normal);
+                }
+            }
+            scale
+        },
+    )
+}

@@ -1,0 +1,103 @@
+//! The gradients of a block's weights, in the order in which the products make them.
+
+use crate::{aligned::Aligned, conv::TAPS, kernel::Kernel};
+
+/// The gradients of the weights of a block with a convolution, added up.
+#[derive(Clone, Debug)]
+pub struct ConvGradient<K: Kernel> {
+    width: usize,
+    inner: usize,
+    /// `[9, width, stride]`: tap, input, output.
+    pub(super) kernel: Aligned<f32>,
+    /// `[width, stride]`.
+    pub(super) prefix: Aligned<f32>,
+    /// `[width, 2 * inner]`, where each register of gates is followed by the same register of ups.
+    pub(super) gate_up: Aligned<f32>,
+    /// `[inner, stride]`.
+    pub(super) down: Aligned<f32>,
+    kernel_kind: std::marker::PhantomData<K>,
+}
+
+/// Where gradients are added, in the shapes of the model's tensors.
+#[derive(Debug)]
+pub struct ConvGradientTensors<'a> {
+    /// `[width, width, 3, 3]`.
+    pub kernel: &'a mut [f32],
+    /// `[width, width]`.
+    pub prefix: &'a mut [f32],
+    /// `[2 * inner, width]`.
+    pub gate_up: &'a mut [f32],
+    /// `[width, inner]`.
+    pub down: &'a mut [f32],
+}
+
+impl<K: Kernel> ConvGradient<K> {
+    /// Returns zeros.
+    pub(super) fn zeros(width: usize, inner: usize) -> Self {
+        let stride = width.next_multiple_of(K::LANES);
+        Self {
+            width,
+            inner,
+            kernel: Aligned::zeros(TAPS * width * stride),
+            prefix: Aligned::zeros(width * stride),
+            gate_up: Aligned::zeros(width * 2 * inner.next_multiple_of(K::LANES)),
+            down: Aligned::zeros(inner * stride),
+            kernel_kind: std::marker::PhantomData,
+        }
+    }
+
+    /// Sets all sums to zero.
+    pub fn clear(&mut self) {
+        for sums in [
+            &mut self.kernel,
+            &mut self.prefix,
+            &mut self.gate_up,
+            &mut self.down,
+        ] {
+            sums.fill(0.0);
+        }
+    }
+
+    /// Adds the sums to tensors in the model's shapes.
+    ///
+    /// # Panics
+    ///
+    /// Panics when a tensor has another size than its shape says.
+    pub fn add_to(&self, tensors: ConvGradientTensors<'_>) {
+        let (width, inner) = (self.width, self.inner);
+        let stride = width.next_multiple_of(K::LANES);
+        let gates = 2 * inner.next_multiple_of(K::LANES);
+        assert_eq!(tensors.kernel.len(), TAPS * width * width);
+        assert_eq!(tensors.prefix.len(), width * width);
+        assert_eq!(tensors.gate_up.len(), 2 * inner * width);
+        assert_eq!(tensors.down.len(), width * inner);
+        for output in 0..width {
+            for input in 0..width {
+                for tap in 0..TAPS {
+                    tensors.kernel[(output * width + input) * TAPS + tap] +=
+                        self.kernel[(tap * width + input) * stride + output];
+                }
+                tensors.prefix[output * width + input] += self.prefix[input * stride + output];
+            }
+            for input in 0..inner {
+                tensors.down[output * inner + input] += self.down[input * stride + output];
+            }
+        }
+        for output in 0..2 * inner {
+            let lane = gate_up_lane::<K>(output, inner);
+            for input in 0..width {
+                tensors.gate_up[output * width + input] += self.gate_up[input * gates + lane];
+            }
+        }
+    }
+}
+
+/// Returns the place of a row of `gate_up` among the products: each register of gates is followed by the same register
+/// of ups.
+pub(super) fn gate_up_lane<K: Kernel>(output: usize, inner: usize) -> usize {
+    let (at, half) = match output.checked_sub(inner) {
+        None => (output, 0),
+        Some(up) => (up, 1),
+    };
+    (2 * (at / K::LANES) + half) * K::LANES + at % K::LANES
+}

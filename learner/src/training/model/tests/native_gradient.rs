@@ -1,0 +1,110 @@
+//! The native one-step gradient against autograd of this model, with the kernels that this processor has.
+
+use hrm_common::model::native::{HeadGradients, OneStepGradient};
+use hrm_kernels::Instructions;
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+
+use super::{
+    native::{Case, ENVS, cases, walk},
+    *,
+};
+use crate::training::host::host;
+
+/// Weights of the heads' outputs in the loss.
+const WEIGHTS: [f32; 5] = [0.7, -0.4, 0.2, -0.6, 0.5];
+
+/// Returns autograd's gradient of the weighted outputs, summed over environments and trained segments, and the kernels'.
+fn both(case: &Case, deep_supervision: bool, instructions: Instructions) -> [Vec<f32>; 2] {
+    let (parameters, ticks) = walk(case, 2, 10.0);
+    let tick = &ticks[1];
+    let segments = case.config.segments;
+    let first = if deep_supervision { 0 } else { segments - 1 };
+    let model = Hrm::from_parameters(parameters.clone(), Device::Cpu);
+    let cells = case.grid.len();
+    let tokens = Tensor::from_slice(&tick.codes).view([ENVS as i64, cells as i64]);
+    let carry = carry_tensor(&tick.carries, &model.carry_shape(ENVS));
+    let decision = model.forward(&tokens, &carry, Gradient::OneStep);
+    let total: Tensor = decision.segments[first..]
+        .iter()
+        .map(|heads| {
+            let logits = &heads.logits * Tensor::from_slice(&WEIGHTS[..4]);
+            logits.sum(Kind::Float) + heads.value.sum(Kind::Float) * f64::from(WEIGHTS[4])
+        })
+        .sum();
+    let expected = host(&model.gradient(&total));
+
+    let mut native = OneStepGradient::with_instructions(&parameters, instructions);
+    for (codes, carry) in tick.codes.chunks_exact(cells).zip(&tick.carries) {
+        native.add(
+            codes,
+            carry.split_at(carry.len() / 2).into(),
+            |segment, _| {
+                (segment >= first).then_some(HeadGradients {
+                    logits: [WEIGHTS[0], WEIGHTS[1], WEIGHTS[2], WEIGHTS[3]],
+                    value: WEIGHTS[4],
+                })
+            },
+        );
+    }
+    [expected, native.finish()]
+}
+
+/// Returns the norm of the difference, as a share of the norm of autograd's gradient.
+fn difference([expected, found]: &[Vec<f32>; 2]) -> f64 {
+    assert_eq!(expected.len(), found.len());
+    let norm = |numbers: &mut dyn Iterator<Item = f32>| {
+        numbers.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+    };
+    let apart = norm(&mut expected.iter().zip(found).map(|(a, b)| a - b));
+    apart / norm(&mut expected.iter().copied())
+}
+
+fn for_each_available(mut check: impl FnMut(Instructions)) {
+    for instructions in Instructions::ALL {
+        match instructions.available() {
+            true => check(instructions),
+            false => println!("skipped: this processor cannot run {instructions}"),
+        }
+    }
+}
+
+#[test]
+fn the_native_gradient_is_autograds() {
+    let mut runner = TestRunner::deterministic();
+    let mut checked = 0;
+    while checked < 40 {
+        let case = cases().new_tree(&mut runner).expect("a case").current();
+        if !OneStepGradient::supports(case.config.mixing) {
+            continue;
+        }
+        checked += 1;
+        for_each_available(|instructions| {
+            for deep_supervision in [true, false] {
+                let apart = difference(&both(&case, deep_supervision, instructions));
+                assert!(apart < 1e-5, "{instructions}: {apart:e} in {case:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn the_native_gradient_of_the_small_preset_is_autograds() {
+    for (dtype, most) in [(Dtype::F32, 1e-5), (Dtype::Bf16, 0.03)] {
+        let case = Case {
+            config: ModelConfig {
+                segments: 2,
+                dtype,
+                ..ModelConfig::small()
+            },
+            grid: Grid {
+                height: 11,
+                width: 11,
+            },
+            seed: 5,
+        };
+        for_each_available(|instructions| {
+            let apart = difference(&both(&case, true, instructions));
+            assert!(apart < most, "{instructions} {dtype:?}: {apart:e}");
+        });
+    }
+}

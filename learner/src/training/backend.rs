@@ -1,13 +1,13 @@
-//! The choice between the kernels that act and libtorch, for what the learner computes without gradients.
+//! The choice between the kernels that act and libtorch, for what the learner computes.
 
 use std::fmt;
 
 use tch::Device;
 
-/// What computes without gradients in the learner.
+/// What computes in the learner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The kernels that act. At policy lag 0 the learner then computes the same bits as an actor on the same kind of
+    /// The kernels that act, with libtorch for the gradients that they do not have. At policy lag 0 the learner then computes the same bits as an actor on the same kind of
     /// processor.
     Native,
     /// libtorch, for GPUs.

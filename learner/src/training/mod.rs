@@ -9,7 +9,7 @@
 //!     vtrace      computes targets and advantages
 //!     advantage   normalises advantages and applies the importance weights
 //!   update      runs passes of minibatches over worker threads
-//!     gradient    one shard: forward pass, loss, backward pass
+//!     gradient    one shard: forward pass, loss, backward pass, by the kernels or by libtorch
 //!     model       the model with gradients
 //!     loss        policy gradient, value, entropy
 //!     optimizer   Adam; schedule sets its learning rate

@@ -118,7 +118,7 @@ impl Updater {
         Self { backend, ..self }
     }
 
-    /// Returns what computes without gradients.
+    /// Returns what computes.
     pub fn backend(&self) -> Backend {
         self.backend
     }

@@ -17,27 +17,15 @@ use hrm_kernels::{
 };
 
 use super::{
-    heads::HeadOutputs,
+    heads::{HeadGradients, HeadOutputs},
     network::{Network, State, Workspace},
     precision,
 };
-use crate::{
-    env::ACTIONS,
-    model::{
-        config::Mixing,
-        parameters::Parameters,
-        tensors::{BlockTensors, MixerTensors},
-    },
+use crate::model::{
+    config::Mixing,
+    parameters::Parameters,
+    tensors::{BlockTensors, MixerTensors},
 };
-
-/// The gradient of a loss by the outputs of the heads.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct HeadGradients {
-    /// By the logits.
-    pub logits: [f32; ACTIONS],
-    /// By the value.
-    pub value: f32,
-}
 
 /// The loss of a segment: its index and its heads to their gradients, or `None` where the segment is not trained.
 type SegmentLoss<'a> = dyn FnMut(usize, HeadOutputs) -> Option<HeadGradients> + 'a;

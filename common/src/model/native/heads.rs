@@ -2,7 +2,6 @@
 
 use hrm_kernels::{Kernel, Rows};
 
-use super::gradient::HeadGradients;
 use crate::{
     env::{ACTIONS, token},
     model::{config::Readout, parameters::Parameters},
@@ -14,6 +13,15 @@ pub struct HeadOutputs {
     /// Unnormalised log-probabilities of the moves.
     pub logits: [f32; ACTIONS],
     /// Expected discounted return.
+    pub value: f32,
+}
+
+/// The gradient of a loss by the outputs of the heads.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HeadGradients {
+    /// By the logits.
+    pub logits: [f32; ACTIONS],
+    /// By the value.
     pub value: f32,
 }
 

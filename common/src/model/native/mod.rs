@@ -11,8 +11,8 @@ mod network;
 
 use hrm_kernels::{Instructions, Precision, VARIABLE};
 
-pub use gradient::{HeadGradients, OneStepGradient};
-pub use heads::HeadOutputs;
+pub use gradient::OneStepGradient;
+pub use heads::{HeadGradients, HeadOutputs};
 pub use lanes::{Lanes, StateAfterSegment};
 
 use crate::{config::ConfigError, model::config::Dtype};

@@ -4,7 +4,7 @@ use hrm_common::config::LossConfig;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use tch::Tensor;
 
-use super::Gradients;
+use super::parts::Gradients;
 use crate::training::{
     frames::Frames,
     loss::{Loss, Targets, loss},

@@ -7,35 +7,12 @@
 
 mod libtorch;
 mod native;
+mod parts;
 
 use hrm_common::config::LossConfig;
-use tch::{Kind, Tensor};
 
-use self::native::HostFrames;
+use self::{native::HostFrames, parts::Gradients};
 use crate::training::{backend::Backend, frames::Frames, model::Hrm};
-
-/// The gradient of a minibatch, or one shard's part of it.
-pub(crate) struct Gradients {
-    /// f32 `[n]`, in the order of the flat parameters.
-    pub(crate) flat: Tensor,
-    pub(crate) policy: f64,
-    pub(crate) value: f64,
-    pub(crate) entropy: f64,
-}
-
-impl Gradients {
-    /// Sums the parts in order, so that the result is reproducible.
-    fn sum(parts: &[Self]) -> Self {
-        let flat: Vec<_> = parts.iter().map(|part| part.flat.shallow_clone()).collect();
-        let sum = |field: fn(&Self) -> f64| parts.iter().map(field).sum::<f64>();
-        Self {
-            flat: Tensor::stack(&flat, 0).sum_dim_intlist(0, false, Kind::Float),
-            policy: sum(|part| part.policy),
-            value: sum(|part| part.value),
-            entropy: sum(|part| part.entropy),
-        }
-    }
-}
 
 /// The frames of a batch, where the gradient of its minibatches is computed.
 pub(crate) enum TrainedFrames {

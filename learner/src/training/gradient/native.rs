@@ -7,7 +7,7 @@ use hrm_common::{
 use rayon::{iter::ParallelIterator as _, slice::ParallelSlice as _};
 use tch::Tensor;
 
-use super::Gradients;
+use super::parts::Gradients;
 use crate::training::{
     frames::Frames,
     host::{bytes, host},

@@ -13,6 +13,7 @@
 use crate::{
     aligned::Aligned,
     kernel::Kernel,
+    layout::Layout,
     packed::Packed,
     rows::Rows,
     swiglu::{SwiGlu, SwiGluScratch},
@@ -34,7 +35,7 @@ pub struct ConvWeights<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct ConvBlock<K: Kernel> {
     pub(crate) kernel: Packed<K>,
-    pub(crate) prefix: Packed<K>,
+    prefix: Packed<K>,
     pub(crate) swiglu: SwiGlu<K>,
 }
 
@@ -87,9 +88,8 @@ impl<K: Kernel> ConvBlock<K> {
         let stride = x.stride();
         assert_eq!((stride, layout), (out.stride(), out.layout()), "one layout");
         let prefix = layout.prefix() * stride;
-        self.map_prefix(kernel, x, prefix, scratch);
-        let taps: [usize; TAPS] =
-            std::array::from_fn(|tap| (tap / 3 * layout.stride() + tap % 3) * stride);
+        self.map_prefix(kernel, x, &mut scratch.everywhere);
+        let taps = taps(layout, stride);
         scratch.total.fill(0.0);
         for row in 0..layout.height() {
             for (first, rows) in tiles::<K>(layout.width()) {
@@ -123,21 +123,26 @@ impl<K: Kernel> ConvBlock<K> {
     }
 
     /// Computes what the prefix token adds to every cell.
-    fn map_prefix(&self, kernel: K, x: &Rows<K>, prefix: usize, scratch: &mut ConvScratch<K>) {
+    pub(crate) fn map_prefix(&self, kernel: K, x: &Rows<K>, everywhere: &mut [f32]) {
         let inputs = Inputs {
             elements: x.elements(),
-            start: prefix,
+            start: x.layout().prefix() * x.stride(),
             stride: x.stride(),
             rows: 1,
             taps: &[0],
         };
         let outputs = Outputs {
-            numbers: &mut scratch.everywhere,
+            numbers: everywhere,
             start: 0,
             stride: x.stride(),
         };
         multiply(kernel, inputs, &self.prefix, None, outputs);
     }
+}
+
+/// The distances from a tile's first cell, less one row and one column, to what the taps read.
+pub(crate) fn taps(layout: Layout, stride: usize) -> [usize; TAPS] {
+    std::array::from_fn(|tap| (tap / 3 * layout.stride() + tap % 3) * stride)
 }
 
 /// Adds `rows` rows of `sums` to `total`.

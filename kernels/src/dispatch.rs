@@ -26,25 +26,23 @@ pub fn dispatch<V: Visitor>(
     precision: Precision,
     visitor: V,
 ) -> V::Output {
-    let instructions = match instructions.available() {
-        true => instructions,
-        false => Instructions::Portable,
-    };
     match (instructions, precision) {
         #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx2, Precision::F32) => visitor.visit(Avx2::<false>::new()),
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx2, Precision::Bf16) => visitor.visit(Avx2::<true>::new()),
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512 | Instructions::Avx512Bf16, Precision::F32) => {
-            visitor.visit(Avx512::<false>::new())
+        (Instructions::Avx512Bf16, Precision::Bf16) if instructions.available() => {
+            visitor.visit(Avx512Bf16::new())
         }
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512, Precision::Bf16) => visitor.visit(Avx512::<true>::new()),
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512Bf16, Precision::Bf16) => visitor.visit(Avx512Bf16::new()),
-        (_, Precision::F32) => visitor.visit(Portable::<false>),
-        (_, Precision::Bf16) => visitor.visit(Portable::<true>),
+        _ => dispatch_f32(instructions, precision, AnyElement(visitor)),
+    }
+}
+
+/// A visitor of any kernel, among those whose elements are f32.
+struct AnyElement<V>(V);
+
+impl<V: Visitor> VisitorF32 for AnyElement<V> {
+    type Output = V::Output;
+
+    fn visit<K: Kernel<Element = f32>>(self, kernel: K) -> V::Output {
+        self.0.visit(kernel)
     }
 }
 

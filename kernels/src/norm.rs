@@ -2,7 +2,7 @@
 
 use crate::kernel::Kernel;
 
-pub(crate) const EPSILON: f32 = 1e-5;
+const EPSILON: f32 = 1e-5;
 
 /// What is added to a row before it is normalised.
 pub(crate) enum Residual<'a, E> {
@@ -15,19 +15,30 @@ pub(crate) enum Residual<'a, E> {
 /// Where normalised rows go: elements, the first row's start and the distance of rows.
 pub(crate) struct Target<'a, E>(pub(crate) &'a mut [E], pub(crate) usize, pub(crate) usize);
 
-/// Adds the residual to each of `rows` rows of `sums` and normalises it over its first `width` numbers. Writes it to
-/// `target`, rounded, and back to `sums`.
-///
-/// Rows of `sums` are `stride` numbers apart, a multiple of the lanes; numbers from `width` on are zero.
+/// Rows that are normalised, each over its first `width` numbers. Rows are `stride` numbers apart, a multiple of the
+/// lanes; numbers from `width` on are zero.
+pub(crate) struct Sums<'a> {
+    pub(crate) numbers: &'a mut [f32],
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    pub(crate) stride: usize,
+}
+
+/// Adds the residual to each row of `sums` and normalises it. Writes it to `target`, rounded, and back to `sums`. Calls
+/// `scaled` with each row and the factor that normalised it.
 pub(crate) fn normalize<K: Kernel>(
     kernel: K,
-    rows: usize,
-    width: usize,
-    stride: usize,
-    sums: &mut [f32],
+    sums: Sums<'_>,
     residual: Residual<'_, K::Element>,
     target: Target<'_, K::Element>,
+    scaled: impl FnMut(usize, f32),
 ) {
+    let Sums {
+        numbers: sums,
+        rows,
+        width,
+        stride,
+    } = sums;
     let Target(elements, start, distance) = target;
     let last = rows - 1;
     assert!(stride.is_multiple_of(K::LANES) && rows * stride <= sums.len());
@@ -49,10 +60,10 @@ pub(crate) fn normalize<K: Kernel>(
     // SAFETY: the checks above hold `stride` numbers of every row within its slice.
     unsafe {
         match stride / K::LANES {
-            1 => run::<K, 1>(kernel, place, sums, &residual, elements),
-            2 => run::<K, 2>(kernel, place, sums, &residual, elements),
-            4 => run::<K, 4>(kernel, place, sums, &residual, elements),
-            _ => run::<K, 0>(kernel, place, sums, &residual, elements),
+            1 => run::<K, 1>(kernel, place, sums, &residual, elements, scaled),
+            2 => run::<K, 2>(kernel, place, sums, &residual, elements, scaled),
+            4 => run::<K, 4>(kernel, place, sums, &residual, elements, scaled),
+            _ => run::<K, 0>(kernel, place, sums, &residual, elements, scaled),
         }
     }
 }
@@ -77,6 +88,7 @@ unsafe fn run<K: Kernel, const REGISTERS: usize>(
     sums: &mut [f32],
     residual: &Residual<'_, K::Element>,
     elements: &mut [K::Element],
+    mut scaled: impl FnMut(usize, f32),
 ) {
     let Place {
         rows,
@@ -104,9 +116,11 @@ unsafe fn run<K: Kernel, const REGISTERS: usize>(
                         };
                         kernel.add(kernel.load_f32(sums.add(at)), x)
                     };
-                    let scale = |squares| {
+                    let mut scale = |squares| {
                         let mean = kernel.sum(squares) / width as f32;
-                        kernel.splat(1.0 / (mean + EPSILON).sqrt())
+                        let scale = 1.0 / (mean + EPSILON).sqrt();
+                        scaled(row, scale);
+                        kernel.splat(scale)
                     };
                     let mut squares = kernel.splat(0.0);
                     if REGISTERS > 0 {

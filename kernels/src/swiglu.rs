@@ -5,7 +5,7 @@
 use crate::{
     aligned::Aligned,
     kernel::Kernel,
-    norm::{Residual, Target, normalize},
+    norm::{Residual, Sums, Target, normalize},
     packed::{Packed, TILE_REGISTERS},
     rows::Rows,
     tile::{Inputs, Outputs, multiply, multiply_block},
@@ -44,20 +44,10 @@ impl<K: Kernel> SwiGlu<K> {
             2 * inner * width,
             "gate_up is [2 * inner, width]"
         );
-        let lanes = K::LANES;
-        let outputs: Vec<Option<usize>> = (0..inner.div_ceil(lanes))
-            .flat_map(|register| {
-                let lane = move |at| register * lanes + at;
-                let present = move |at| lane(at) < inner;
-                let gates = (0..lanes).map(move |at| present(at).then(|| lane(at)));
-                let ups = (0..lanes).map(move |at| present(at).then(|| inner + lane(at)));
-                gates.chain(ups)
-            })
-            .collect();
         Self {
             width,
             inner,
-            gate_up: Packed::new(&outputs, 1, width, |output, _, input| {
+            gate_up: Packed::new(&gate_up_rows::<K>(inner), 1, width, |output, _, input| {
                 gate_up[output * width + input]
             }),
             down: Packed::matrix(width, inner, down),
@@ -89,12 +79,15 @@ impl<K: Kernel> SwiGlu<K> {
         let stride = x.stride();
         normalize(
             kernel,
-            rows,
-            self.width,
-            stride,
-            &mut scratch.mixed,
+            Sums {
+                numbers: &mut scratch.mixed,
+                rows,
+                width: self.width,
+                stride,
+            },
             Residual::Elements(x.elements(), start, stride),
             Target(&mut scratch.normal, 0, stride),
+            |_, _| (),
         );
         let target = Target(out.elements_mut(), start, stride);
         self.forward(kernel, rows, target, scratch);
@@ -124,25 +117,11 @@ impl<K: Kernel> SwiGlu<K> {
                 stride: gates_stride,
             };
             multiply_block(kernel, inputs, &self.gate_up, block, None, outputs);
-            let (gates, hidden) = (&scratch.gates, &mut scratch.hidden);
-            assert!(rows * gates_stride <= gates.len() && rows * hidden_stride <= hidden.len());
-            kernel.vectorize(
-                #[inline(always)]
-                || {
-                    for row in 0..rows {
-                        // SAFETY: the check above, and `block` counts the registers of `hidden_stride`.
-                        unsafe {
-                            let from = gates.as_ptr().add(row * gates_stride);
-                            let gate = kernel.load_f32(from);
-                            let up = kernel.load_f32(from.add(K::LANES));
-                            let to = hidden.as_mut_ptr();
-                            kernel.store(
-                                to.add(row * hidden_stride + block * K::LANES),
-                                kernel.mul(kernel.silu(gate), up),
-                            );
-                        }
-                    }
-                },
+            apply_gates(
+                kernel,
+                rows,
+                (&scratch.gates, gates_stride),
+                (&mut scratch.hidden, block * K::LANES, hidden_stride),
             );
         }
         let hidden = Inputs {
@@ -161,12 +140,66 @@ impl<K: Kernel> SwiGlu<K> {
         multiply(kernel, hidden, &self.down, None, outputs);
         normalize(
             kernel,
-            rows,
-            self.width,
-            stride,
-            &mut scratch.sums,
+            Sums {
+                numbers: &mut scratch.sums,
+                rows,
+                width: self.width,
+                stride,
+            },
             Residual::Numbers(&scratch.mixed),
             target,
+            |_, _| (),
         );
     }
+}
+
+/// Returns the row of `gate_up`, `[2 * inner, width]`, at each lane of its products: each register of gates is followed
+/// by the same register of ups. Lanes that only fill up a register have none.
+pub(crate) fn gate_up_rows<K: Kernel>(inner: usize) -> Vec<Option<usize>> {
+    let lanes = K::LANES;
+    (0..inner.div_ceil(lanes))
+        .flat_map(|register| {
+            let lane = move |at| register * lanes + at;
+            let present = move |at| lane(at) < inner;
+            let gates = (0..lanes).map(move |at| present(at).then(|| lane(at)));
+            let ups = (0..lanes).map(move |at| present(at).then(|| inner + lane(at)));
+            gates.chain(ups)
+        })
+        .collect()
+}
+
+/// Writes `silu(gate) * up` of each of `rows` rows. `gates` has registers of gates, each followed by its ups, with the
+/// distance of rows. `hidden` has the first row's start and the distance of rows.
+pub(crate) fn apply_gates<K: Kernel>(
+    kernel: K,
+    rows: usize,
+    (gates, gates_stride): (&[f32], usize),
+    (hidden, start, hidden_stride): (&mut [K::Element], usize, usize),
+) {
+    let registers = gates_stride / (2 * K::LANES);
+    let last = (rows - 1) * hidden_stride;
+    assert!(rows * gates_stride <= gates.len());
+    assert!(start + last + registers * K::LANES <= hidden.len());
+    kernel.vectorize(
+        #[inline(always)]
+        || {
+            for row in 0..rows {
+                for register in 0..registers {
+                    // SAFETY: the checks above.
+                    unsafe {
+                        let from = gates
+                            .as_ptr()
+                            .add(row * gates_stride + 2 * register * K::LANES);
+                        let gate = kernel.load_f32(from);
+                        let up = kernel.load_f32(from.add(K::LANES));
+                        let to = hidden.as_mut_ptr().add(start + row * hidden_stride);
+                        kernel.store(
+                            to.add(register * K::LANES),
+                            kernel.mul(kernel.silu(gate), up),
+                        );
+                    }
+                }
+            }
+        },
+    );
 }

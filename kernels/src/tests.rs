@@ -58,6 +58,16 @@ impl Numbers {
 }
 
 impl Case {
+    /// The shapes of the preset `small`.
+    const SMALL: Self = Self {
+        height: 11,
+        width: 11,
+        hidden: 32,
+        inner: 64,
+        mixer: Mixer::Conv,
+        seed: 1,
+    };
+
     fn layout(&self) -> Layout {
         match self.mixer {
             Mixer::Conv => Layout::bordered(self.height, self.width),
@@ -359,20 +369,12 @@ proptest! {
 
 #[test]
 fn the_presets_shapes_agree_with_a_transcription() {
-    let small = Case {
-        height: 11,
-        width: 11,
-        hidden: 32,
-        inner: 64,
-        mixer: Mixer::Conv,
-        seed: 1,
-    };
-    check(&small);
+    check(&Case::SMALL);
     check(&Case {
         hidden: 64,
         inner: 256,
         mixer: Mixer::Turned(2),
-        ..small
+        ..Case::SMALL
     });
 }
 

@@ -5,12 +5,12 @@
 
 use super::{
     outer::{Side, add_products},
-    trace::{ConvTrace, DifferentiableConv, convolve, product, starts, taps},
+    trace::{ConvTrace, DifferentiableConv, convolve, product},
     weights::ConvGradient,
 };
 use crate::{
     aligned::Aligned,
-    conv::{self, TAPS},
+    conv::{self, TAPS, taps},
     kernel::Kernel,
     tile::{Inputs, Outputs, multiply},
 };
@@ -46,8 +46,7 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         let (layout, stride, inner) = (self.layout, self.stride(), self.inner_stride());
         let rows = layout.cells() + 1;
         let dense = |stride: usize| (0..rows).map(|row| row * stride).collect();
-        let mut cells = starts(layout, stride);
-        cells.truncate(layout.cells());
+        let cells = self.starts[..layout.cells()].to_vec();
         let centre = taps(layout, stride)[TAPS / 2];
         BackwardScratch {
             hidden: Aligned::zeros(rows * inner),
@@ -109,33 +108,17 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
             places,
             ..
         } = scratch;
-        let rows = Side {
-            numbers: d,
-            starts: &places.rows,
-            shift: 0,
-        };
-        let inners = Side {
-            numbers: &trace.hidden,
-            starts: &places.inner,
-            shift: 0,
-        };
+        let rows = Side::new(d, &places.rows);
+        let inners = Side::new(&trace.hidden, &places.inner);
         add_products(kernel, inners, rows, self.inner, stride, &mut gradient.down);
         product(kernel, d, stride, &self.down_transposed, hidden);
         backward_gates(kernel, inner, &trace.gates, hidden, gates);
-        let normal = Side {
-            numbers: &trace.normal,
-            starts: &places.rows,
-            shift: 0,
-        };
-        let gated = Side {
-            numbers: gates,
-            starts: &places.gates,
-            shift: 0,
-        };
+        let normal = Side::new(&trace.normal, &places.rows);
+        let gated = Side::new(gates, &places.gates);
         let sums = &mut gradient.gate_up;
         add_products(kernel, normal, gated, self.width, 2 * inner, sums);
         product(kernel, gates, 2 * inner, &self.gate_up_transposed, products);
-        add(kernel, d, products);
+        conv::add_rows(kernel, d, products, 1);
     }
 
     /// Adds the gradient through the convolution to the residual's, which `d` is.
@@ -166,30 +149,17 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         total.copy_from_slice(prefix);
         conv::add_rows(kernel, total, cells, layout.cells());
 
-        let at_prefix = layout.prefix() * stride;
-        let x_prefix = Side {
-            numbers: trace.x.elements(),
-            starts: &[at_prefix],
-            shift: 0,
-        };
-        let whole = Side {
-            numbers: total,
-            starts: &[0],
-            shift: 0,
-        };
+        let at_prefix = [layout.prefix() * stride];
+        let x_prefix = Side::new(trace.x.elements(), &at_prefix);
+        let whole = Side::new(total, &[0]);
         let sums = &mut gradient.prefix;
         add_products(kernel, x_prefix, whole, self.width, stride, sums);
-        let outputs = Side {
-            numbers: mixed,
-            starts: &places.cells,
-            shift: 0,
-        };
+        let outputs = Side::new(mixed, &places.cells);
         let sums = gradient.kernel.chunks_exact_mut(self.width * stride);
         for (&shift, sums) in taps(layout, stride).iter().zip(sums) {
             let inputs = Side {
-                numbers: trace.x.elements(),
-                starts: &places.corners,
                 shift,
+                ..Side::new(trace.x.elements(), &places.corners)
             };
             add_products(kernel, inputs, outputs, self.width, stride, sums);
         }
@@ -215,7 +185,7 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
             stride,
         };
         multiply(kernel, inputs, &self.prefix_transposed, None, outputs);
-        add(kernel, d, products);
+        conv::add_rows(kernel, d, products, 1);
     }
 }
 
@@ -295,22 +265,4 @@ fn backward_gates<K: Kernel>(
             },
         );
     }
-}
-
-/// Adds `b` to `a`, whose length is a multiple of the lanes.
-fn add<K: Kernel>(kernel: K, a: &mut [f32], b: &[f32]) {
-    assert!(a.len() == b.len() && a.len().is_multiple_of(K::LANES));
-    kernel.vectorize(
-        #[inline(always)]
-        || {
-            for at in (0..a.len()).step_by(K::LANES) {
-                // SAFETY: the check above.
-                unsafe {
-                    let to = a.as_mut_ptr().add(at);
-                    let sum = kernel.add(kernel.load_f32(to), kernel.load_f32(b.as_ptr().add(at)));
-                    kernel.store_f32(to, sum);
-                }
-            }
-        },
-    );
 }

@@ -14,7 +14,15 @@ pub(super) struct Side<'a> {
     pub(super) shift: usize,
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
+    pub(super) fn new(numbers: &'a [f32], starts: &'a [usize]) -> Self {
+        Self {
+            numbers,
+            starts,
+            shift: 0,
+        }
+    }
+
     /// True when `width` numbers of each row are in memory.
     fn holds(&self, width: usize) -> bool {
         let last = self.starts.iter().max().copied().unwrap_or(0);

@@ -1,16 +1,16 @@
 //! The forward pass of a block that keeps what its gradient needs.
 
-use super::weights::{ConvGradient, gate_up_lane};
+use super::weights::ConvGradient;
 use crate::{
     aligned::Aligned,
-    block::BlockWeights,
-    conv::{self, ConvBlock, ConvWeights, TAPS},
+    block::{BlockWeights, MixerWeights},
+    conv::{self, ConvBlock, TAPS, taps},
     kernel::Kernel,
     layout::Layout,
-    norm::EPSILON,
+    norm::{Residual, Sums, Target, normalize},
     packed::Packed,
     rows::Rows,
-    swiglu::SwiGlu,
+    swiglu::{SwiGlu, apply_gates, gate_up_rows},
     tile::{Inputs, Outputs, multiply, tiles},
 };
 
@@ -20,6 +20,8 @@ pub struct DifferentiableConv<K: Kernel> {
     pub(super) width: usize,
     pub(super) inner: usize,
     pub(super) layout: Layout,
+    /// The first number of each row's vector in the layout: the cells, then the prefix token.
+    pub(super) starts: Vec<usize>,
     forward: ConvBlock<K>,
     /// The taps in reverse.
     pub(super) kernel_transposed: Packed<K>,
@@ -52,31 +54,30 @@ pub struct ConvTrace<K: Kernel> {
 }
 
 impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
-    /// Packs the weights of a block with a convolution.
+    /// Packs the weights; `None` for a block with attention.
     ///
     /// # Panics
     ///
     /// Panics when a tensor has another size than its shape says.
-    pub fn new(layout: Layout, weights: &BlockWeights<'_>, conv: ConvWeights<'_>) -> Self {
-        let &BlockWeights {
+    pub fn new(layout: Layout, weights: &BlockWeights<'_>) -> Option<Self> {
+        let BlockWeights {
             width,
             inner,
+            mixer,
             gate_up,
             down,
-            ..
-        } = weights;
+        } = *weights;
+        let MixerWeights::Conv(conv) = mixer else {
+            return None;
+        };
         let swiglu = SwiGlu::new(width, inner, gate_up, down);
         let every = |count: usize| (0..count).map(Some).collect::<Vec<_>>();
-        let gates = 2 * inner.next_multiple_of(K::LANES);
-        // The row of `gate_up` at each place among the products.
-        let mut rows = vec![None; gates];
-        for row in 0..2 * inner {
-            rows[gate_up_lane::<K>(row, inner)] = Some(row);
-        }
-        Self {
+        let rows = gate_up_rows::<K>(inner);
+        Some(Self {
             width,
             inner,
             layout,
+            starts: starts(layout, width.next_multiple_of(K::LANES)),
             forward: ConvBlock::new(width, conv, swiglu),
             kernel_transposed: Packed::new(&every(width), TAPS, width, |input, tap, output| {
                 conv.kernel[(output * width + input) * TAPS + (TAPS - 1 - tap)]
@@ -84,13 +85,13 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
             prefix_transposed: Packed::new(&every(width), 1, width, |input, _, output| {
                 conv.prefix[output * width + input]
             }),
-            gate_up_transposed: Packed::new(&every(width), 1, gates, |input, _, lane| {
+            gate_up_transposed: Packed::new(&every(width), 1, rows.len(), |input, _, lane| {
                 rows[lane].map_or(0.0, |row| gate_up[row * width + input])
             }),
             down_transposed: Packed::new(&every(inner), 1, width, |input, _, output| {
                 down[output * inner + input]
             }),
-        }
+        })
     }
 
     /// Returns zeros for the sums of this block's gradients.
@@ -137,41 +138,44 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         }
         trace.x.copy_from(x);
         self.mix(kernel, trace);
-        let starts = starts(layout, stride);
-        let residual = starts.iter().map(|&start| &x.elements()[start..][..stride]);
-        let lines = trace.y.chunks_exact_mut(stride).zip(&mut trace.y_scales);
-        let rounded = trace.normal.chunks_exact_mut(stride);
-        for (((sums, scale), x), rounded) in lines.zip(residual).zip(rounded) {
-            *scale = normalize(kernel, self.width, sums, x, rounded);
+        let rows = trace.y.chunks_exact_mut(stride).zip(&self.starts);
+        for (row, (sums, &start)) in rows.enumerate() {
+            normalize(
+                kernel,
+                Sums {
+                    numbers: sums,
+                    rows: 1,
+                    width: self.width,
+                    stride,
+                },
+                Residual::Elements(x.elements(), start, stride),
+                Target(&mut trace.normal, row * stride, stride),
+                |_, scale| trace.y_scales[row] = scale,
+            );
         }
         self.map_inner(kernel, trace);
-        let lines = trace
-            .out
-            .chunks_exact_mut(stride)
-            .zip(&mut trace.out_scales);
-        let residual = trace.y.chunks_exact(stride);
-        for (((sums, scale), y), &start) in lines.zip(residual).zip(&starts) {
-            let rounded = &mut out.elements_mut()[start..][..stride];
-            *scale = normalize(kernel, self.width, sums, y, rounded);
+        let rows = trace.out.chunks_exact_mut(stride).zip(&self.starts);
+        for (row, (sums, &start)) in rows.enumerate() {
+            normalize(
+                kernel,
+                Sums {
+                    numbers: sums,
+                    rows: 1,
+                    width: self.width,
+                    stride,
+                },
+                Residual::Numbers(&trace.y[row * stride..]),
+                Target(out.elements_mut(), start, stride),
+                |_, scale| trace.out_scales[row] = scale,
+            );
         }
     }
 
     /// Writes what is mixed into each row to `trace.y`.
     fn mix(&self, kernel: K, trace: &mut ConvTrace<K>) {
         let (layout, stride) = (self.layout, self.stride());
-        let outputs = Outputs {
-            numbers: &mut trace.everywhere,
-            start: 0,
-            stride,
-        };
-        let prefix = Inputs {
-            elements: trace.x.elements(),
-            start: layout.prefix() * stride,
-            stride,
-            rows: 1,
-            taps: &[0],
-        };
-        multiply(kernel, prefix, &self.forward.prefix, None, outputs);
+        self.forward
+            .map_prefix(kernel, &trace.x, &mut trace.everywhere);
         let bias = Some(&trace.everywhere[..]);
         convolve(
             kernel,
@@ -200,39 +204,23 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
             &swiglu.gate_up,
             &mut trace.gates,
         );
-        let rows = trace.gates.chunks_exact(2 * inner);
-        for (gates, hidden) in rows.zip(trace.hidden.chunks_exact_mut(inner)) {
-            kernel.vectorize(
-                #[inline(always)]
-                || {
-                    for at in (0..inner).step_by(K::LANES) {
-                        // SAFETY: `inner` is a multiple of the lanes, and both rows have their sizes by construction.
-                        unsafe {
-                            let gate = kernel.load_f32(gates.as_ptr().add(2 * at));
-                            let up = kernel.load_f32(gates.as_ptr().add(2 * at + K::LANES));
-                            let product = kernel.mul(kernel.silu(gate), up);
-                            kernel.store(hidden.as_mut_ptr().add(at), product);
-                        }
-                    }
-                },
-            );
-        }
+        apply_gates(
+            kernel,
+            self.layout.cells() + 1,
+            (&trace.gates, 2 * inner),
+            (&mut trace.hidden, 0, inner),
+        );
         product(kernel, &trace.hidden, inner, &swiglu.down, &mut trace.out);
     }
 }
 
-/// The first number of each row's vector in the layout: the cells, then the prefix token.
-pub(super) fn starts(layout: Layout, stride: usize) -> Vec<usize> {
+/// Returns the first number of each row's vector in the layout.
+fn starts(layout: Layout, stride: usize) -> Vec<usize> {
     let cells = (0..layout.cells()).map(|cell| layout.cell(cell));
     cells
         .chain([layout.prefix()])
         .map(|index| index * stride)
         .collect()
-}
-
-/// The distances from a tile's first cell, less one row and one column, to what the taps read.
-pub(super) fn taps(layout: Layout, stride: usize) -> [usize; TAPS] {
-    std::array::from_fn(|tap| (tap / 3 * layout.stride() + tap % 3) * stride)
 }
 
 /// Writes a convolution of the vectors `x` in a bordered layout to the rows `to`, one for each cell.
@@ -288,45 +276,4 @@ pub(super) fn product<K: Kernel<Element = f32>>(
         };
         multiply(kernel, inputs, matrix, None, outputs);
     }
-}
-
-/// Adds the residual to a row of sums, normalises it, writes it to `rounded` too, and returns its scale.
-fn normalize<K: Kernel<Element = f32>>(
-    kernel: K,
-    width: usize,
-    sums: &mut [f32],
-    residual: &[f32],
-    rounded: &mut [f32],
-) -> f32 {
-    let stride = sums.len();
-    assert!(stride.is_multiple_of(K::LANES));
-    assert_eq!((residual.len(), rounded.len()), (stride, stride));
-    kernel.vectorize(
-        #[inline(always)]
-        || {
-            let mut squares = kernel.splat(0.0);
-            for at in (0..stride).step_by(K::LANES) {
-                // SAFETY: the checks above.
-                unsafe {
-                    let to = sums.as_mut_ptr().add(at);
-                    let x = kernel.load_f32(residual.as_ptr().add(at));
-                    let sum = kernel.add(kernel.load_f32(to), x);
-                    kernel.store_f32(to, sum);
-                    squares = kernel.mul_add(sum, sum, squares);
-                }
-            }
-            let mean = kernel.sum(squares) / width as f32;
-            let scale = 1.0 / (mean + EPSILON).sqrt();
-            for at in (0..stride).step_by(K::LANES) {
-                // SAFETY: the checks above.
-                unsafe {
-                    let to = sums.as_mut_ptr().add(at);
-                    let normal = kernel.mul(kernel.load_f32(to), kernel.splat(scale));
-                    kernel.store_f32(to, normal);
-                    kernel.store(rounded.as_mut_ptr().add(at), normal);
-                }
-            }
-            scale
-        },
-    )
 }

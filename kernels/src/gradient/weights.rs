@@ -1,6 +1,8 @@
 //! The gradients of a block's weights, in the order in which the products make them.
 
-use crate::{aligned::Aligned, conv::TAPS, kernel::Kernel};
+use std::marker::PhantomData;
+
+use crate::{aligned::Aligned, conv::TAPS, kernel::Kernel, swiglu::gate_up_rows};
 
 /// The gradients of the weights of a block with a convolution, added up.
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub struct ConvGradient<K: Kernel> {
     pub(super) gate_up: Aligned<f32>,
     /// `[inner, stride]`.
     pub(super) down: Aligned<f32>,
-    kernel_kind: std::marker::PhantomData<K>,
+    lanes: PhantomData<K>,
 }
 
 /// Where gradients are added, in the shapes of the model's tensors.
@@ -42,19 +44,7 @@ impl<K: Kernel> ConvGradient<K> {
             prefix: Aligned::zeros(width * stride),
             gate_up: Aligned::zeros(width * 2 * inner.next_multiple_of(K::LANES)),
             down: Aligned::zeros(inner * stride),
-            kernel_kind: std::marker::PhantomData,
-        }
-    }
-
-    /// Sets all sums to zero.
-    pub fn clear(&mut self) {
-        for sums in [
-            &mut self.kernel,
-            &mut self.prefix,
-            &mut self.gate_up,
-            &mut self.down,
-        ] {
-            sums.fill(0.0);
+            lanes: PhantomData,
         }
     }
 
@@ -83,21 +73,11 @@ impl<K: Kernel> ConvGradient<K> {
                 tensors.down[output * inner + input] += self.down[input * stride + output];
             }
         }
-        for output in 0..2 * inner {
-            let lane = gate_up_lane::<K>(output, inner);
+        for (lane, output) in gate_up_rows::<K>(inner).into_iter().enumerate() {
+            let Some(output) = output else { continue };
             for input in 0..width {
                 tensors.gate_up[output * width + input] += self.gate_up[input * gates + lane];
             }
         }
     }
-}
-
-/// Returns the place of a row of `gate_up` among the products: each register of gates is followed by the same register
-/// of ups.
-pub(super) fn gate_up_lane<K: Kernel>(output: usize, inner: usize) -> usize {
-    let (at, half) = match output.checked_sub(inner) {
-        None => (output, 0),
-        Some(up) => (up, 1),
-    };
-    (2 * (at / K::LANES) + half) * K::LANES + at % K::LANES
 }

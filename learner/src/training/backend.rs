@@ -7,8 +7,8 @@ use tch::Device;
 /// What computes in the learner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The kernels that act, with libtorch for the gradients that they do not have. At policy lag 0 the learner then computes the same bits as an actor on the same kind of
-    /// processor.
+    /// The kernels that act, with libtorch for the gradients that they do not have. At policy lag 0 the learner then
+    /// computes the same bits as an actor on the same kind of processor.
     Native,
     /// libtorch, for GPUs.
     Libtorch,

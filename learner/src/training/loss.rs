@@ -9,6 +9,8 @@ use hrm_common::{
 };
 use tch::{Kind, Tensor};
 
+use crate::training::batch::log_softmax;
+
 use crate::training::model::Heads;
 
 /// Training targets of a part of a minibatch; axis 0 of each tensor has its m frames.
@@ -102,10 +104,7 @@ pub(crate) fn frame_loss(
     config: &LossConfig,
     scale: f64,
 ) -> (FrameLoss, HeadGradients) {
-    let logits = heads.logits.map(f64::from);
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let total: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
-    let log_probs = logits.map(|logit| logit - largest - total.ln());
+    let log_probs = log_softmax(&heads.logits).map(f64::from);
     let probs = log_probs.map(f64::exp);
     let entropy: f64 = -(log_probs.iter().zip(&probs))
         .map(|(log_prob, prob)| prob * log_prob)

@@ -12,18 +12,19 @@
 use std::fmt::Debug;
 
 use hrm_kernels::{
-    BackwardScratch, BlockWeights, ConvGradient, ConvGradientTensors, ConvTrace, ConvWeights,
-    DifferentiableConv, Instructions, Kernel, MixerWeights, Rows, VisitorF32, dispatch_f32,
+    BackwardScratch, ConvGradient, ConvGradientTensors, ConvTrace, DifferentiableConv,
+    Instructions, Kernel, Rows, VisitorF32, dispatch_f32,
 };
 
 use super::{
     heads::{HeadGradients, HeadOutputs},
-    network::{Network, State, Workspace},
+    network::{Network, State, Workspace, block_weights},
     precision,
 };
 use crate::model::{
     config::Mixing,
     parameters::Parameters,
+    positions::PositionTables,
     tensors::{BlockTensors, MixerTensors},
 };
 
@@ -124,21 +125,9 @@ struct TracedBlock<K: Kernel> {
 
 impl<K: Kernel<Element = f32>> TracedBlock<K> {
     fn new(network: &Network<K>, parameters: &Parameters, tensors: BlockTensors) -> Self {
-        let MixerTensors::Conv { kernel, prefix } = tensors.mixer else {
-            panic!("only models with convolutions have a native gradient")
-        };
-        let conv = ConvWeights {
-            kernel: parameters.get(kernel),
-            prefix: parameters.get(prefix),
-        };
-        let weights = BlockWeights {
-            width: parameters.config().hidden,
-            inner: parameters.config().inter(),
-            mixer: MixerWeights::Conv(conv),
-            gate_up: parameters.get(tensors.gate_up),
-            down: parameters.get(tensors.down),
-        };
-        let block = DifferentiableConv::new(network.layout(), &weights, conv);
+        let weights = block_weights(parameters, &PositionTables::Unseen, &tensors);
+        let block =
+            DifferentiableConv::new(network.layout(), &weights).expect("a model with convolutions");
         Self {
             trace: block.memory(),
             gradient: block.gradient(),

@@ -75,7 +75,8 @@ impl<K: Kernel> Network<K> {
         };
         let positions = PositionTables::new(&config, grid);
         let blocks = |tensors: &[BlockTensors]| {
-            let block = |tensors| block(parameters, layout, &positions, tensors);
+            let block =
+                |tensors| Block::new(layout, &block_weights(parameters, &positions, tensors));
             tensors.iter().map(block).collect()
         };
         let tensors = parameters.tensors();
@@ -260,12 +261,12 @@ pub(super) fn fill<K: Kernel>(rows: &mut Rows<K>, vector: &[f32]) {
     }
 }
 
-fn block<K: Kernel>(
-    parameters: &Parameters,
-    layout: Layout,
-    positions: &PositionTables,
+/// Returns the weights of a block.
+pub(super) fn block_weights<'a>(
+    parameters: &'a Parameters,
+    positions: &'a PositionTables,
     tensors: &BlockTensors,
-) -> Block<K> {
+) -> BlockWeights<'a> {
     let config = parameters.config();
     let mixer = match tensors.mixer {
         MixerTensors::Conv { kernel, prefix } => MixerWeights::Conv(ConvWeights {
@@ -283,14 +284,11 @@ fn block<K: Kernel>(
             },
         }),
     };
-    Block::new(
-        layout,
-        &BlockWeights {
-            width: config.hidden,
-            inner: config.inter(),
-            mixer,
-            gate_up: parameters.get(tensors.gate_up),
-            down: parameters.get(tensors.down),
-        },
-    )
+    BlockWeights {
+        width: config.hidden,
+        inner: config.inter(),
+        mixer,
+        gate_up: parameters.get(tensors.gate_up),
+        down: parameters.get(tensors.down),
+    }
 }

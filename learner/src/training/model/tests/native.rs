@@ -167,7 +167,7 @@ fn difference(
     worst
 }
 
-fn for_each_instructions(mut check: impl FnMut(Instructions)) {
+pub(super) fn for_each_instructions(mut check: impl FnMut(Instructions)) {
     for instructions in Instructions::ALL {
         match instructions.available() {
             true => check(instructions),

@@ -5,7 +5,7 @@ use hrm_kernels::Instructions;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::{
-    native::{Case, ENVS, cases, walk},
+    native::{Case, ENVS, cases, for_each_instructions, walk},
     *,
 };
 use crate::training::host::host;
@@ -59,15 +59,6 @@ fn difference([expected, found]: &[Vec<f32>; 2]) -> f64 {
     apart / norm(&mut expected.iter().copied())
 }
 
-fn for_each_available(mut check: impl FnMut(Instructions)) {
-    for instructions in Instructions::ALL {
-        match instructions.available() {
-            true => check(instructions),
-            false => println!("skipped: this processor cannot run {instructions}"),
-        }
-    }
-}
-
 #[test]
 fn the_native_gradient_is_autograds() {
     let mut runner = TestRunner::deterministic();
@@ -78,7 +69,7 @@ fn the_native_gradient_is_autograds() {
             continue;
         }
         checked += 1;
-        for_each_available(|instructions| {
+        for_each_instructions(|instructions| {
             for deep_supervision in [true, false] {
                 let apart = difference(&both(&case, deep_supervision, instructions));
                 assert!(apart < 1e-5, "{instructions}: {apart:e} in {case:?}");
@@ -102,7 +93,7 @@ fn the_native_gradient_of_the_small_preset_is_autograds() {
             },
             seed: 5,
         };
-        for_each_available(|instructions| {
+        for_each_instructions(|instructions| {
             let apart = difference(&both(&case, true, instructions));
             assert!(apart < most, "{instructions} {dtype:?}: {apart:e}");
         });

@@ -1,18 +1,25 @@
-//! Frames per second of the learner: one batch of the default configuration (two unrolls of the small model,
-//! two passes of minibatches), recomputed by either backend, traced and trained on, by one thread and by two.
-//! Elements are frames of the batch, each counted once whatever the number of passes.
+//! Frames per second of the learner: one batch of the default configuration (two unrolls of the small model, two passes of
+//! minibatches), recomputed and trained on by the native kernels, by these with a cached prefix, and by libtorch side by
+//! side, with one thread and with two. A frame counts once whatever the number of passes.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+#![allow(clippy::print_stdout, reason = "the measurements are the output")]
+
+mod support;
+
+use std::{hint::black_box, time::Duration};
+
 use hrm_actor::rollout::Rollout;
 use hrm_common::{
-    config::Config,
+    config::{Config, LossConfig, Prefix},
     env::{EnvConfig, VecEnv},
-    model::native::Lanes,
+    model::{Dtype, native::Lanes},
     policy::{Policy, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
 };
+use hrm_kernels::Instructions;
 use hrm_learner::training::{backend::Backend, batch::Batch, model::Hrm, update::Updater};
+use support::{Case, Side, gradient_share, operations};
 use tch::Device;
 
 /// Unrolls that are played before those of the batch: enough for episodes to end within it.
@@ -46,43 +53,100 @@ fn batch(config: &Config) -> Batch {
     Batch::stack(&unrolls, 0, Device::Cpu)
 }
 
-fn learner(criterion: &mut Criterion) {
-    // As `hrm-learner` does: its threads are its own.
-    tch::set_num_threads(1);
-    let random_maze = Config {
-        env: EnvConfig::random_maze(),
-        ..Config::default()
+fn updater(config: &Config, threads: usize, backend: Backend, prefix: Prefix) -> Updater {
+    let loss = LossConfig {
+        prefix,
+        ..config.loss.clone()
     };
-    let mut group = criterion.benchmark_group("learner");
-    group.sample_size(10);
-    for (name, config) in [
-        ("four-rooms", Config::default()),
-        ("random-maze", random_maze),
-    ] {
-        let batch = batch(&config);
-        group.throughput(Throughput::Elements(batch.frames() as u64));
-        let backends = [Backend::Native, Backend::Libtorch];
-        for (threads, backend) in [1, 2].into_iter().flat_map(|n| backends.map(|b| (n, b))) {
-            let updater = Updater::new(
-                model(&config),
-                config.loss.clone(),
-                config.optimizer.clone(),
-                threads,
-                0,
-            );
-            let mut updater = updater.expect("one or two threads").with_backend(backend);
-            let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
-            let case = format!("{name}/{threads}-threads/{backend}");
-            group.bench_function(BenchmarkId::new("recompute", &case), |bencher| {
-                bencher.iter(|| updater.recompute(&batch));
-            });
-            group.bench_function(BenchmarkId::new("update", case), |bencher| {
-                bencher.iter(|| updater.update(&batch, 0.0, &mut clock));
-            });
-        }
-    }
-    group.finish();
+    Updater::new(model(config), loss, config.optimizer.clone(), threads, 0)
+        .expect("one or two threads")
+        .with_backend(backend)
 }
 
-criterion_group!(benches, learner);
-criterion_main!(benches);
+fn update(updater: &mut Updater, batch: &Batch) {
+    let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+    black_box(updater.update(batch, 0.0, &mut clock));
+}
+
+fn compare(name: &str, config: &Config, batch: &Batch, threads: usize) {
+    let dtype = format!("{:?}", config.model.dtype).to_lowercase();
+    let forward = operations(&config.model, config.env.grid());
+    let case = |stage: &str, operations| Case {
+        name: format!("learner/{name}/{dtype}, {stage}, threads {threads}"),
+        unit: "frames",
+        units: batch.frames(),
+        operations,
+        // What flows backward is f32.
+        bf16: config.model.dtype == Dtype::Bf16 && stage == "recompute",
+        cores: threads,
+        rounds: 7,
+        round: Duration::from_millis(500),
+    };
+    let updaters = [
+        (Backend::Native, Prefix::Fresh),
+        (Backend::Native, Prefix::Cached),
+        (Backend::Libtorch, Prefix::Fresh),
+    ];
+    let [mut native, mut cached, mut libtorch] =
+        updaters.map(|(backend, prefix)| updater(config, threads, backend, prefix));
+
+    let mut natively = || drop(black_box(native.recompute(batch)));
+    let mut by_libtorch = || drop(black_box(libtorch.recompute(batch)));
+    support::compare(
+        &case("recompute", forward),
+        &mut [
+            Side {
+                name: "native",
+                step: &mut natively,
+            },
+            Side {
+                name: "libtorch",
+                step: &mut by_libtorch,
+            },
+        ],
+    );
+
+    let mut natively = || update(&mut native, batch);
+    let mut with_cached = || update(&mut cached, batch);
+    let mut by_libtorch = || update(&mut libtorch, batch);
+    let passes = config.loss.passes as f64 * (1.0 + gradient_share(&config.model));
+    support::compare(
+        &case("update", forward * (1.0 + passes)),
+        &mut [
+            Side {
+                name: "native",
+                step: &mut natively,
+            },
+            Side {
+                name: "cached prefix",
+                step: &mut with_cached,
+            },
+            Side {
+                name: "libtorch",
+                step: &mut by_libtorch,
+            },
+        ],
+    );
+}
+
+fn main() {
+    // As `hrm-learner` does: its threads are its own.
+    tch::set_num_threads(1);
+    println!("learner: kernels {}", Instructions::chosen());
+    for (name, env) in [
+        ("four-rooms", EnvConfig::four_rooms()),
+        ("random-maze", EnvConfig::random_maze()),
+    ] {
+        for dtype in [Dtype::Bf16, Dtype::F32] {
+            let mut config = Config {
+                env: env.clone(),
+                ..Config::default()
+            };
+            config.model.dtype = dtype;
+            let batch = batch(&config);
+            for threads in [1, 2] {
+                compare(name, &config, &batch, threads);
+            }
+        }
+    }
+}

@@ -1,35 +1,73 @@
-//! The forward pass of both presets on four rooms' grid, on one core: the native kernels and libtorch side by side, and
-//! the ratio of the two.
-//!
-//! The two alternate, a short round each, and the ratio is the median of the rounds' ratios: other work on the machine
-//! slows both alike. The share of the measured peak is the arithmetic of the products over what this core reaches on
-//! products alone.
+//! The forward pass of both presets and the one-step gradient of `small`, on four rooms' grid and one core: the native
+//! kernels and libtorch side by side.
 
 #![allow(clippy::print_stdout, reason = "the measurements are the output")]
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+mod support;
+
+use std::{hint::black_box, time::Duration};
 
 use hrm_common::{
     env::{Grid, token},
-    model::{Dtype, Mixing, ModelConfig, Parameters, native::Lanes},
+    model::{
+        Dtype, ModelConfig, Parameters,
+        native::{HeadGradients, Lanes, OneStepGradient},
+    },
+    policy::RecurrentNetwork as _,
 };
-use hrm_kernels::{Instructions, peak};
+use hrm_kernels::Instructions;
 use hrm_learner::training::model::{Gradient, Hrm};
-use tch::{Device, Tensor};
+use support::{Case, Side, gradient_share, operations};
+use tch::{Device, Kind, Tensor};
 
 const GRID: Grid = Grid {
     height: 11,
     width: 11,
 };
 
-/// Rounds, each of which times both.
-const ROUNDS: usize = 9;
+/// A model in both forms, and the input of a batch.
+struct Both {
+    config: ModelConfig,
+    parameters: Parameters,
+    model: Hrm,
+    /// u8 `[batch, S]`.
+    codes: Vec<u8>,
+    tokens: Tensor,
+    carry: Tensor,
+}
 
-/// Time of one side in a round; at least one decision is made.
-const ROUND: Duration = Duration::from_millis(300);
+impl Both {
+    fn new(preset: ModelConfig, dtype: Dtype, batch: usize) -> Self {
+        let config = ModelConfig { dtype, ..preset };
+        let parameters = Parameters::new(&config, GRID, 0).expect("a preset");
+        let model = Hrm::from_parameters(parameters.clone(), Device::Cpu);
+        let codes = observations(batch);
+        Self {
+            tokens: Tensor::from_slice(&codes).view([batch as i64, GRID.len() as i64]),
+            carry: model.initial_carry(batch),
+            config,
+            parameters,
+            model,
+            codes,
+        }
+    }
+
+    fn case(&self, name: String, batch: usize) -> Case {
+        Case {
+            name: format!(
+                "model/{name}/{} batch {batch:>2}",
+                format!("{:?}", self.config.dtype).to_lowercase()
+            ),
+            unit: "decisions",
+            units: batch,
+            operations: operations(&self.config, GRID),
+            bf16: self.config.dtype == Dtype::Bf16,
+            cores: 1,
+            rounds: 9,
+            round: Duration::from_millis(300),
+        }
+    }
+}
 
 /// Observations of random tokens with one agent each, u8 `[batch, S]`.
 fn observations(batch: usize) -> Vec<u8> {
@@ -41,71 +79,80 @@ fn observations(batch: usize) -> Vec<u8> {
     (0..batch * cells).map(code).collect()
 }
 
-/// Returns the multiplications and additions of the products of one decision.
-fn operations(config: &ModelConfig) -> f64 {
-    let (d, inner, positions) = (config.hidden, config.inter(), GRID.len() + 1);
-    let swiglu = 3 * d * inner * positions;
-    let mixing = match config.mixing {
-        Mixing::Conv => 9 * d * d * GRID.len() + d * d,
-        Mixing::Attention => 4 * d * d * positions + 2 * positions * positions * d,
-    };
-    let blocks =
-        config.segments * config.h_cycles * (config.h_layers + config.l_cycles * config.l_layers);
-    2.0 * (blocks * (swiglu + mixing)) as f64
-}
-
-/// Returns decisions per second.
-fn rate(batch: usize, mut decide: impl FnMut()) -> f64 {
-    let began = Instant::now();
-    let mut decisions = 0;
-    while decisions == 0 || began.elapsed() < ROUND {
-        decide();
-        decisions += batch;
-    }
-    decisions as f64 / began.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn compare(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) {
-    let config = ModelConfig { dtype, ..preset };
-    let parameters = Parameters::new(&config, GRID, 0).expect("a preset");
-    let model = Hrm::from_parameters(parameters.clone(), Device::Cpu);
-    let mut lanes = Lanes::new(parameters, batch);
-    let codes = observations(batch);
-    let tokens = Tensor::from_slice(&codes).view([batch as i64, GRID.len() as i64]);
-    let carry = model.initial_carry(batch);
+fn compare_forward(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) {
+    let both = Both::new(preset, dtype, batch);
+    let mut lanes = Lanes::new(both.parameters.clone(), batch);
     let mut native = || {
-        lanes.decide_all(&codes, |_, _, heads| {
+        lanes.decide_all(&both.codes, |_, _, heads| {
             black_box(heads);
         });
     };
-    let mut libtorch = || drop(model.forward(&tokens, &carry, Gradient::None));
-    native();
-    libtorch();
-    let rounds: Vec<[f64; 3]> = (0..ROUNDS)
-        .map(|_| {
-            [
-                rate(batch, &mut native),
-                rate(batch, &mut libtorch),
-                peak(dtype == Dtype::Bf16),
-            ]
-        })
-        .collect();
-    let of = |value: fn(&[f64; 3]) -> f64| median(rounds.iter().map(value).collect());
-    let share = operations(&config) * of(|[native, _, peak]| native / peak);
-    println!(
-        "model/{name}/{} batch {batch:>2}: native {:>8.1} decisions/s, libtorch {:>8.1}; ratio {:.2}; {:.0}% of the \
-         measured peak, {:.0} GFLOP/s",
-        format!("{dtype:?}").to_lowercase(),
-        of(|round| round[0]),
-        of(|round| round[1]),
-        of(|[native, libtorch, _]| native / libtorch),
-        100.0 * share,
-        of(|round| round[2]) / 1e9,
+    let mut libtorch = || {
+        drop(
+            both.model
+                .forward(&both.tokens, &both.carry, Gradient::None),
+        );
+    };
+    support::compare(
+        &both.case(name.to_owned(), batch),
+        &mut [
+            Side {
+                name: "native",
+                step: &mut native,
+            },
+            Side {
+                name: "libtorch",
+                step: &mut libtorch,
+            },
+        ],
+    );
+}
+
+/// Compares the forward pass together with the one-step gradient, from weights that are packed for each batch as they are
+/// for each minibatch of the learner.
+fn compare_gradients(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) {
+    const LOSS: HeadGradients = HeadGradients {
+        logits: [0.1, -0.2, 0.3, -0.2],
+        value: 0.1,
+    };
+    let both = Both::new(preset, dtype, batch);
+    let carries = Lanes::new(both.parameters.clone(), 1).carry(0);
+    let mut native = || {
+        let mut gradient = OneStepGradient::new(&both.parameters);
+        for codes in both.codes.chunks_exact(GRID.len()) {
+            let carry = carries.split_at(carries.len() / 2).into();
+            gradient.add(codes, carry, |_, _| Some(LOSS));
+        }
+        black_box(gradient.finish());
+    };
+    let mut libtorch = || {
+        let decision = both
+            .model
+            .forward(&both.tokens, &both.carry, Gradient::OneStep);
+        let heads = decision.segments.last().expect("a segment");
+        let logits = &heads.logits * Tensor::from_slice(&LOSS.logits);
+        let loss = logits.sum(Kind::Float) + heads.value.sum(Kind::Float) * f64::from(LOSS.value);
+        drop(both.model.gradient(&loss));
+    };
+    let case = both.case(name.to_owned(), batch);
+    support::compare(
+        &Case {
+            name: format!("{}, gradient", case.name),
+            operations: case.operations * (1.0 + gradient_share(&both.config)),
+            // What flows backward is f32.
+            bf16: false,
+            ..case
+        },
+        &mut [
+            Side {
+                name: "native",
+                step: &mut native,
+            },
+            Side {
+                name: "libtorch",
+                step: &mut libtorch,
+            },
+        ],
     );
 }
 
@@ -120,8 +167,9 @@ fn compare_all() {
     println!("model: kernels {}, one core", Instructions::chosen());
     for dtype in [Dtype::Bf16, Dtype::F32] {
         for batch in [1, 64] {
-            compare("small", ModelConfig::small(), dtype, batch);
+            compare_forward("small", ModelConfig::small(), dtype, batch);
         }
-        compare("paper", ModelConfig::paper(), dtype, 8);
+        compare_gradients("small", ModelConfig::small(), dtype, 64);
+        compare_forward("paper", ModelConfig::paper(), dtype, 8);
     }
 }

@@ -48,7 +48,7 @@ pub use self::{
     saved::{Change, Saved, SavedUse},
     spec::{Spec, SpecError},
     telemetry::{LogFormat, LogLevel, TelemetryConfig},
-    training::{LossConfig, OptimizerConfig},
+    training::{LossConfig, OptimizerConfig, Prefix},
 };
 use crate::{
     env::{CurriculumConfig, EnvConfig},

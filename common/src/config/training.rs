@@ -33,6 +33,20 @@ pub struct LossConfig {
     pub deep_supervision: bool,
     /// Ticks of backpropagation through time; 1 gives the one-step gradient.
     pub bptt_ticks: usize,
+    /// The state before the last call of L and of H, with a one-step gradient: "fresh" computes it in every pass with the
+    /// current weights, "cached" takes it from before the batch's updates, so that a pass runs only these two calls.
+    pub prefix: Prefix,
+}
+
+/// Where passes over a batch take the state before the last call of L and of H from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prefix {
+    /// Each pass runs all calls with the current weights.
+    #[default]
+    Fresh,
+    /// The recomputation before the updates keeps it.
+    Cached,
 }
 
 impl Default for LossConfig {
@@ -50,11 +64,21 @@ impl Default for LossConfig {
             normalize_advantages: true,
             deep_supervision: false,
             bptt_ticks: 1,
+            prefix: Prefix::Fresh,
         }
     }
 }
 
 impl LossConfig {
+    /// Returns the index of the first segment that is trained, of `segments` in a decision. All later ones are trained.
+    pub fn first_trained_segment(&self, segments: usize) -> usize {
+        if self.deep_supervision {
+            0
+        } else {
+            segments - 1
+        }
+    }
+
     pub(super) fn check(&self) -> Checked {
         rules::share_above_zero("loss.gamma", self.gamma)?;
         rules::share("loss.lambda", self.lambda)?;
@@ -75,6 +99,17 @@ impl LossConfig {
                     self.bptt_ticks
                 ),
                 "set it to a multiple, because a minibatch consists of sequences of bptt_ticks frames",
+            );
+        }
+        if self.prefix == Prefix::Cached && self.bptt_ticks > 1 {
+            return rules::conflict(
+                "loss.prefix",
+                "cached",
+                format!(
+                    "the gradient flows through whole decisions with loss.bptt_ticks = {}",
+                    self.bptt_ticks
+                ),
+                "set it to \"fresh\", or loss.bptt_ticks to 1",
             );
         }
         Ok(())

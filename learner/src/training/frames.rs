@@ -19,6 +19,9 @@ pub(crate) struct Frames {
     pub(crate) tokens: Tensor,
     /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks.
     pub(crate) carries: Tensor,
+    /// With `loss.prefix` = "cached", `[T * B, segments, 2, P, d]`: `zH` and `zL` before the last call of L and of H in each
+    /// trained segment.
+    pub(crate) prefixes: Option<Tensor>,
     /// bool `[T * B]`.
     pub(crate) ended: Tensor,
     pub(crate) targets: Targets,
@@ -96,6 +99,7 @@ impl Frames {
             envs: batch.envs,
             tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
             carries: recomputed.carries.flatten(1, 2),
+            prefixes: recomputed.prefixes.map(|kept| kept.flatten(0, 1)),
             ended: Tensor::from_slice(&ended).to_device(device),
             targets: Targets {
                 actions: batch.actions.view(frames),
@@ -132,6 +136,7 @@ impl Frames {
         Self {
             tokens: self.tokens.shallow_clone(),
             carries: self.carries.shallow_clone(),
+            prefixes: self.prefixes.as_ref().map(Tensor::shallow_clone),
             ended: self.ended.shallow_clone(),
             targets: Targets {
                 actions: self.targets.actions.shallow_clone(),

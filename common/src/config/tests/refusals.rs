@@ -203,6 +203,10 @@ fn stretches_of_back_propagation_are_whole() {
         "learner.batch_unrolls=1",
     ]);
     assert_eq!(blamed(&uneven).0, "loss.bptt_ticks");
+    let cached = flags(&["loss.bptt_ticks=4", "loss.prefix=cached"]);
+    let (key, value, ..) = blamed(&cached);
+    assert_eq!((key.as_str(), value.as_str()), ("loss.prefix", "cached"));
+    Config::load(&flags(&["loss.prefix=cached"])).unwrap();
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The one-step gradient of a model with convolutions: through the last call of L and of H in each segment.
 //!
 //! ```text
-//!   all calls but the last of L and H     the forward pass of acting
+//!   prefix: the calls before the last     the forward pass of acting, or kept from an earlier one
+//!     of L and of H
 //!   last L, last H                        traced
 //!   heads                                 the caller's loss: logits, value -> their gradients
 //!   heads, last H, last L, embedding      backward
@@ -38,6 +39,13 @@ pub struct OneStepGradient(Box<dyn AnyGradient>);
 /// [`OneStepGradient`] of any kernel.
 trait AnyGradient: Debug + Send {
     fn add(&mut self, tokens: &[u8], carry: [&[f32]; 2], loss: &mut SegmentLoss<'_>);
+    fn add_from_prefix(
+        &mut self,
+        tokens: &[u8],
+        segment: usize,
+        prefix: &[f32],
+        loss: &mut SegmentLoss<'_>,
+    );
     fn finish(&mut self) -> Vec<f32>;
 }
 
@@ -80,6 +88,22 @@ impl OneStepGradient {
         mut loss: impl FnMut(usize, HeadOutputs) -> Option<HeadGradients>,
     ) {
         self.0.add(tokens, carry, &mut loss);
+    }
+
+    /// Adds the gradient of the loss of one segment, from the state before its last call of L and of H: `zH` and `zL`,
+    /// `[2, P, d]`, as [`Lanes::decide_with_prefixes`](super::Lanes::decide_with_prefixes) keeps it.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`OneStepGradient::add`] does.
+    pub fn add_from_prefix(
+        &mut self,
+        tokens: &[u8],
+        segment: usize,
+        prefix: &[f32],
+        mut loss: impl FnMut(usize, HeadOutputs) -> Option<HeadGradients>,
+    ) {
+        self.0.add_from_prefix(tokens, segment, prefix, &mut loss);
     }
 
     /// Returns the sums, in the order of [`Parameters::trained`].
@@ -182,8 +206,8 @@ impl<K: Kernel<Element = f32>> KernelGradient<K> {
         }
     }
 
-    /// Runs one segment. Its last call of L and of H are traced.
-    fn segment(&mut self) {
+    /// Traces the last call of L and of H in a segment, and adds the gradient of its loss.
+    fn last_calls(&mut self, tokens: &[u8], segment: usize, loss: &mut SegmentLoss<'_>) {
         let Self {
             network,
             work,
@@ -191,21 +215,13 @@ impl<K: Kernel<Element = f32>> KernelGradient<K> {
             ..
         } = self;
         let kernel = network.kernel;
-        let (h_cycles, l_cycles) = (network.config().h_cycles, network.config().l_cycles);
-        for h_cycle in 1..=h_cycles {
-            let last = h_cycle == h_cycles;
-            for l_cycle in 1..=l_cycles {
-                network.inject(state, work);
-                match last && l_cycle == l_cycles {
-                    true => trace(kernel, &mut self.l, &mut state.z_l, work),
-                    false => network.run_l(state, work),
-                }
-            }
-            network.consolidate(state, work);
-            match last {
-                true => trace(kernel, &mut self.h, &mut state.z_h, work),
-                false => network.run_h(state, work),
-            }
+        network.inject(state, work);
+        trace(kernel, &mut self.l, &mut state.z_l, work);
+        network.consolidate(state, work);
+        trace(kernel, &mut self.h, &mut state.z_h, work);
+        let heads = network.read(tokens, state, work);
+        if let Some(gradients) = loss(segment, heads) {
+            self.backward(tokens, &gradients);
         }
     }
 
@@ -266,12 +282,22 @@ impl<K: Kernel<Element = f32>> AnyGradient for KernelGradient<K> {
         self.network.open(&mut self.state, &mut self.work);
         self.network.embed(tokens, &mut self.work);
         for segment in 0..self.network.config().segments {
-            self.segment();
-            let heads = self.network.read(tokens, &self.state, &mut self.work);
-            if let Some(gradients) = loss(segment, heads) {
-                self.backward(tokens, &gradients);
-            }
+            self.network.run_prefix(&mut self.state, &mut self.work);
+            self.last_calls(tokens, segment, loss);
         }
+    }
+
+    fn add_from_prefix(
+        &mut self,
+        tokens: &[u8],
+        segment: usize,
+        prefix: &[f32],
+        loss: &mut SegmentLoss<'_>,
+    ) {
+        let parts = prefix.split_at(prefix.len() / 2).into();
+        self.network.set_state(&mut self.state, parts);
+        self.network.embed(tokens, &mut self.work);
+        self.last_calls(tokens, segment, loss);
     }
 
     fn finish(&mut self) -> Vec<f32> {

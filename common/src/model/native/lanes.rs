@@ -35,6 +35,13 @@ pub struct StateAfterSegment {
 trait AnyLanes: Debug + Send {
     fn len(&self) -> usize;
     fn decide(&mut self, tokens: &[u8], outputs: &mut dyn FnMut(usize, usize, HeadOutputs));
+    fn decide_with_prefixes(
+        &mut self,
+        tokens: &[u8],
+        first: usize,
+        prefixes: &mut Vec<f32>,
+        outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
+    );
     fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>>;
     fn reset(&mut self, env: usize);
     fn retain(&mut self, envs: &[usize]);
@@ -82,6 +89,23 @@ impl Lanes {
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
         self.lanes.decide(tokens, &mut outputs);
+    }
+
+    /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` the state before the last call of L and of
+    /// H in each segment from `first` on: `zH` and `zL`, `[N, segments - first, 2, P, d]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Lanes::decide_all`] does.
+    pub fn decide_with_prefixes(
+        &mut self,
+        tokens: &[u8],
+        first: usize,
+        prefixes: &mut Vec<f32>,
+        mut outputs: impl FnMut(usize, usize, HeadOutputs),
+    ) {
+        self.lanes
+            .decide_with_prefixes(tokens, first, prefixes, &mut outputs);
     }
 
     /// Makes one decision as [`Lanes::decide_all`] does, and returns the state after each segment, for each environment.
@@ -202,9 +226,26 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
 
     fn decide(&mut self, tokens: &[u8], outputs: &mut dyn FnMut(usize, usize, HeadOutputs)) {
         self.each(tokens, |network, work, env, tokens, state| {
-            network.decide(tokens, state, work, |segment, _, heads| {
-                outputs(env, segment, heads);
-            });
+            let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
+            network.decide(tokens, state, work, |_, _| {}, outputs);
+        });
+    }
+
+    fn decide_with_prefixes(
+        &mut self,
+        tokens: &[u8],
+        first: usize,
+        prefixes: &mut Vec<f32>,
+        outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
+    ) {
+        self.each(tokens, |network, work, env, tokens, state| {
+            let keep = |segment, state: &State<K>| {
+                if segment >= first {
+                    prefixes.extend(state.parts().into_iter().flat_map(positions));
+                }
+            };
+            let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
+            network.decide(tokens, state, work, keep, outputs);
         });
     }
 
@@ -212,12 +253,13 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
         let mut traces = Vec::with_capacity(self.states.len());
         self.each(tokens, |network, work, _, tokens, state| {
             let mut trace = Vec::with_capacity(network.config().segments);
-            network.decide(tokens, state, work, |_, state, heads| {
+            let keep = |_, state: &State<K>, heads| {
                 trace.push(StateAfterSegment {
                     state: state.parts().into_iter().flat_map(positions).collect(),
                     heads,
                 });
-            });
+            };
+            network.decide(tokens, state, work, |_, _| {}, keep);
             traces.push(trace);
         });
         traces

@@ -125,28 +125,43 @@ impl<K: Kernel> Network<K> {
         }
     }
 
-    /// Makes one decision on an observation, u8 `[S]`, and advances the state. Calls `after_segment` with the index of
-    /// each segment, its state and its heads.
+    /// Makes one decision on an observation, u8 `[S]`, and advances the state. Calls `before_last_calls` with the index
+    /// of each segment and the state before its last call of L and of H, and `after_segment` with the index, the state
+    /// and the heads after it.
     pub(super) fn decide(
         &self,
         tokens: &[u8],
         state: &mut State<K>,
         work: &mut Workspace<K>,
+        mut before_last_calls: impl FnMut(usize, &State<K>),
         mut after_segment: impl FnMut(usize, &State<K>, HeadOutputs),
     ) {
         self.open(state, work);
         self.embed(tokens, work);
         for segment in 0..self.config.segments {
-            for _ in 0..self.config.h_cycles {
-                for _ in 0..self.config.l_cycles {
-                    self.inject(state, work);
-                    self.run_l(state, work);
-                }
-                self.consolidate(state, work);
-                self.run_h(state, work);
-            }
+            self.run_prefix(state, work);
+            before_last_calls(segment, state);
+            self.inject(state, work);
+            self.run(&self.l, &mut state.z_l, work);
+            self.consolidate(state, work);
+            self.run(&self.h, &mut state.z_h, work);
             let heads = self.read(tokens, state, work);
             after_segment(segment, state, heads);
+        }
+    }
+
+    /// Runs the calls of a segment before the last one of L and of H.
+    pub(super) fn run_prefix(&self, state: &mut State<K>, work: &mut Workspace<K>) {
+        for h_cycle in 1..=self.config.h_cycles {
+            let last = h_cycle == self.config.h_cycles;
+            for _ in 0..self.config.l_cycles - usize::from(last) {
+                self.inject(state, work);
+                self.run(&self.l, &mut state.z_l, work);
+            }
+            if !last {
+                self.consolidate(state, work);
+                self.run(&self.h, &mut state.z_h, work);
+            }
         }
     }
 
@@ -178,6 +193,23 @@ impl<K: Kernel> Network<K> {
         }
     }
 
+    /// Sets the vectors of all positions, `zH` and `zL`, each `[P, d]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `vectors` have another size.
+    pub(super) fn set_state(&self, state: &mut State<K>, vectors: [&[f32]; 2]) {
+        let d = self.config.hidden;
+        let positions = self.layout.cells() + 1;
+        for (rows, numbers) in state.parts_mut().into_iter().zip(vectors) {
+            assert_eq!(numbers.len(), positions * d, "the state's size");
+            for (position, vector) in numbers.chunks_exact(d).enumerate() {
+                let index = self.layout.position(position);
+                rows.set_vector(index, vector.iter().copied());
+            }
+        }
+    }
+
     pub(super) fn heads(&self) -> &Heads {
         &self.heads
     }
@@ -200,16 +232,6 @@ impl<K: Kernel> Network<K> {
     /// Makes the input of H.
     pub(super) fn consolidate(&self, state: &State<K>, work: &mut Workspace<K>) {
         work.x.set_sum(self.kernel, [&state.z_h, &state.z_l]);
-    }
-
-    /// Runs L on the input in the workspace.
-    pub(super) fn run_l(&self, state: &mut State<K>, work: &mut Workspace<K>) {
-        self.run(&self.l, &mut state.z_l, work);
-    }
-
-    /// Runs H on the input in the workspace.
-    pub(super) fn run_h(&self, state: &mut State<K>, work: &mut Workspace<K>) {
-        self.run(&self.h, &mut state.z_h, work);
     }
 
     /// Computes the heads.

@@ -8,7 +8,7 @@ use super::parts::Gradients;
 use crate::training::{
     frames::Frames,
     loss::{Loss, Targets, loss},
-    model::{Gradient, Hrm, trained},
+    model::{Gradient, Hrm},
 };
 
 /// Returns the gradient of a minibatch's mean loss. Each thread of `pool` has one of `shares`.
@@ -55,6 +55,7 @@ fn shard_gradients(
         .carries
         .index_select(1, &Tensor::from_slice(units).to_device(device))
         .detach();
+    let first = config.first_trained_segment(model.config().segments);
     let mut parts = Vec::with_capacity(config.bptt_ticks);
     for tick in 0..ticks {
         // Unit u is chunk u / B of environment u % B.
@@ -63,18 +64,21 @@ fn shard_gradients(
             .map(|u| (u / envs * ticks + tick) * envs + u % envs)
             .collect();
         let rows = Tensor::from_slice(&rows).to_device(device);
-        let decision = model.forward(&frames.tokens.index_select(0, &rows), &carry, gradient);
+        let tokens = frames.tokens.index_select(0, &rows);
         let targets = Targets {
             actions: frames.targets.actions.index_select(0, &rows),
             start_log_probs: frames.targets.start_log_probs.index_select(0, &rows),
             advantages: frames.targets.advantages.index_select(0, &rows),
             values: frames.targets.values.index_select(0, &rows),
         };
-        parts.push(loss(
-            trained(&decision.segments, config.deep_supervision),
-            &targets,
-            config,
-        ));
+        if let Some(prefixes) = &frames.prefixes {
+            let prefixes = prefixes.index_select(0, &rows);
+            let segments = model.forward_from_prefixes(&tokens, &prefixes);
+            parts.push(loss(&segments, &targets, config));
+            continue;
+        }
+        let decision = model.forward(&tokens, &carry, gradient);
+        parts.push(loss(&decision.segments[first..], &targets, config));
         if tick + 1 < ticks {
             carry = model.reset_carry(&decision.carry, &frames.ended.index_select(0, &rows));
         }

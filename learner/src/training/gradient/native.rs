@@ -2,7 +2,10 @@
 
 use hrm_common::{
     config::LossConfig,
-    model::{Parameters, native::OneStepGradient},
+    model::{
+        Parameters,
+        native::{HeadGradients, HeadOutputs, OneStepGradient},
+    },
 };
 use rayon::{iter::ParallelIterator as _, slice::ParallelSlice as _};
 use tch::Tensor;
@@ -24,10 +27,7 @@ pub(super) fn supports(model: &Hrm, config: &LossConfig) -> bool {
 pub(crate) struct HostFrames {
     /// `[frames, S]`.
     tokens: Vec<u8>,
-    /// `[2, frames, ...]`.
-    carries: Vec<f32>,
-    /// Numbers of the carry of one frame, of `zH` or of `zL`.
-    carried: usize,
+    starts: Starts,
     actions: Vec<f32>,
     /// `[frames, segments]`.
     start_log_probs: Vec<f32>,
@@ -35,14 +35,23 @@ pub(crate) struct HostFrames {
     values: Vec<f32>,
 }
 
+/// What the forward pass of a frame starts from.
+enum Starts {
+    /// The carry before each frame, `[2, frames, ...]`.
+    Carries(Vec<f32>),
+    /// The state before the last call of L and of H in each trained segment, `[frames, segments, 2, P, d]`.
+    Prefixes(Vec<f32>),
+}
+
 impl HostFrames {
     pub(super) fn new(frames: &Frames) -> Self {
         let targets = &frames.targets;
-        let carries = host(&frames.carries);
         Self {
             tokens: bytes(&frames.tokens),
-            carried: carries.len() / 2 / frames.units() as usize,
-            carries,
+            starts: match &frames.prefixes {
+                None => Starts::Carries(host(&frames.carries)),
+                Some(prefixes) => Starts::Prefixes(host(prefixes)),
+            },
             actions: host(&targets.actions),
             start_log_probs: host(&targets.start_log_probs),
             advantages: host(&targets.advantages),
@@ -59,14 +68,41 @@ impl HostFrames {
         &self.tokens[frame * observed..][..observed]
     }
 
-    /// `zH` and `zL` before a frame.
-    fn carry(&self, frame: usize) -> [&[f32]; 2] {
-        [frame, self.frames() + frame].map(|at| &self.carries[at * self.carried..][..self.carried])
+    /// The number of trained segments.
+    fn segments(&self) -> usize {
+        self.start_log_probs.len() / self.frames()
+    }
+
+    /// Makes a frame's decision and adds the gradient of its `loss`. The first trained segment has the index `first`.
+    fn add_to(
+        &self,
+        gradient: &mut OneStepGradient,
+        frame: usize,
+        first: usize,
+        mut loss: impl FnMut(usize, HeadOutputs) -> Option<HeadGradients>,
+    ) {
+        let tokens = self.tokens(frame);
+        match &self.starts {
+            Starts::Carries(carries) => {
+                let carried = carries.len() / 2 / self.frames();
+                let carry = [frame, self.frames() + frame];
+                let carry = carry.map(|at| &carries[at * carried..][..carried]);
+                gradient.add(tokens, carry, loss);
+            }
+            Starts::Prefixes(prefixes) => {
+                let size = prefixes.len() / self.frames() / self.segments();
+                let prefixes = prefixes.chunks_exact(size);
+                let mine = prefixes.skip(frame * self.segments());
+                for (segment, prefix) in mine.take(self.segments()).enumerate() {
+                    gradient.add_from_prefix(tokens, first + segment, prefix, &mut loss);
+                }
+            }
+        }
     }
 
     /// The targets of a frame's trained segment.
     fn targets(&self, frame: usize, segment: usize) -> FrameTargets {
-        let segments = self.start_log_probs.len() / self.frames();
+        let segments = self.segments();
         FrameTargets {
             action: self.actions[frame] as usize,
             start_log_prob: self.start_log_probs[frame * segments + segment],
@@ -103,29 +139,18 @@ fn shard_gradients(
     config: &LossConfig,
     scale: f64,
 ) -> Gradients {
-    let segments = parameters.config().segments;
-    // The first segment that is trained.
-    let first = if config.deep_supervision {
-        0
-    } else {
-        segments - 1
-    };
-    let scale = scale / (segments - first) as f64;
+    let first = config.first_trained_segment(parameters.config().segments);
+    let scale = scale / frames.segments() as f64;
     let mut gradient = OneStepGradient::new(parameters);
     let mut sums = FrameLoss::default();
     for &unit in units {
         let frame = unit as usize;
-        gradient.add(
-            frames.tokens(frame),
-            frames.carry(frame),
-            |segment, heads| {
-                let segment = segment.checked_sub(first)?;
-                let targets = frames.targets(frame, segment);
-                let (loss, gradients) = frame_loss(&heads, &targets, config, scale);
-                sums += loss;
-                Some(gradients)
-            },
-        );
+        frames.add_to(&mut gradient, frame, first, |segment, heads| {
+            let targets = frames.targets(frame, segment.checked_sub(first)?);
+            let (loss, gradients) = frame_loss(&heads, &targets, config, scale);
+            sums += loss;
+            Some(gradients)
+        });
     }
     Gradients {
         flat: Tensor::from_slice(&gradient.finish()),

@@ -17,15 +17,6 @@ pub struct Heads {
     pub value: Tensor,
 }
 
-/// Returns the trained heads: those of all segments under deep supervision, otherwise those of the last segment.
-pub(crate) fn trained(segments: &[Heads], deep_supervision: bool) -> &[Heads] {
-    if deep_supervision {
-        segments
-    } else {
-        &segments[segments.len() - 1..]
-    }
-}
-
 /// Policy and value head on one token's `zH`, without biases.
 #[derive(Clone, Debug)]
 pub(super) struct HeadPair {
@@ -72,6 +63,7 @@ impl HeadPair {
 }
 
 /// The row of each sequence that the heads read.
+#[derive(Debug)]
 pub(super) enum Aim {
     Last,
     Prefix,

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::carry::CarryTensors as _;
 use super::decision::{Decision, Gradient, Segment, Trace};
 use super::embed::Embedding;
-use super::heads::{HeadPair, Heads};
+use super::heads::{Aim, HeadPair, Heads};
 use super::module::Module;
 use super::parameters::TensorStorage;
 use super::places::Places;
@@ -34,6 +34,16 @@ pub struct Hrm {
     l: Module,
     heads: HeadPair,
     places: Places,
+}
+
+/// A batch of observations, and the parameters in the activations' kind.
+#[derive(Debug)]
+struct Observed {
+    rows: Rows,
+    weights: Vec<Tensor>,
+    /// The embedded observations.
+    embedded: Tensor,
+    aim: Aim,
 }
 
 impl Hrm {
@@ -210,8 +220,51 @@ impl Hrm {
     /// caller checks input from outside first.
     pub fn forward(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Decision {
         let mut segments = Vec::with_capacity(self.config().segments);
-        let carry = self.decide(tokens, carry, gradient, |_, _, heads| segments.push(heads));
+        let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
+        let carry = self.decide(tokens, carry, gradient, |_, _, _| {}, push);
         Decision { segments, carry }
+    }
+
+    /// Makes one decision as [`Hrm::forward`] does, without a gradient. Also returns the state before the last call of L
+    /// and of H in each segment from `first` on: `zH` and `zL`, `[B, segments - first, 2, P, d]` in the activations' kind.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Hrm::forward`] does.
+    pub fn forward_with_prefixes(
+        &self,
+        tokens: &Tensor,
+        carry: &Tensor,
+        first: usize,
+    ) -> (Decision, Tensor) {
+        let (mut segments, mut prefixes) = (vec![], vec![]);
+        let keep = |segment, rows: &Rows, z: [&Tensor; 2]| {
+            if segment >= first {
+                prefixes.push(Tensor::stack(&z.map(|z| rows.unpack(z)), 1));
+            }
+        };
+        let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
+        let carry = self.decide(tokens, carry, Gradient::None, keep, push);
+        (Decision { segments, carry }, Tensor::stack(&prefixes, 1))
+    }
+
+    /// Runs the last call of L and of H of some segments, and their heads, from what [`Hrm::forward_with_prefixes`] kept.
+    /// With the one-step gradient.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Hrm::forward`] does.
+    pub fn forward_from_prefixes(&self, tokens: &Tensor, prefixes: &Tensor) -> Vec<Heads> {
+        let observed = self.observe(tokens);
+        let prefixes = prefixes.to_kind(self.kind());
+        (0..prefixes.size()[1])
+            .map(|segment| {
+                let prefix = prefixes.select(1, segment);
+                let z = [0, 1].map(|which| observed.rows.pack(&prefix.select(1, which)));
+                let [z_h, _] = self.last_calls(&observed, z);
+                self.read(&observed, &z_h)
+            })
+            .collect()
     }
 
     /// Makes one decision as [`Hrm::forward`] does, and keeps `zH` and `zL` after each segment.
@@ -221,24 +274,62 @@ impl Hrm {
     /// Panics as [`Hrm::forward`] does.
     pub fn trace(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Trace {
         let mut segments = Vec::with_capacity(self.config().segments);
-        let carry = self.decide(tokens, carry, gradient, |rows, [z_h, z_l], heads| {
+        let push = |rows: &Rows, [z_h, z_l]: [&Tensor; 2], heads| {
             segments.push(Segment {
                 z_h: rows.unpack(z_h),
                 z_l: rows.unpack(z_l),
                 heads,
             });
-        });
+        };
+        let carry = self.decide(tokens, carry, gradient, |_, _, _| {}, push);
         Trace { segments, carry }
     }
 
-    /// Runs every segment, passes its state and heads to `after_segment`, and returns the carry.
+    /// Runs every segment and returns the carry. Passes the index of each segment and the state before its last call of
+    /// L and of H to `before_last_calls`, and the state and heads after it to `after_segment`.
     fn decide(
         &self,
         tokens: &Tensor,
         carry: &Tensor,
         gradient: Gradient,
+        mut before_last_calls: impl FnMut(usize, &Rows, [&Tensor; 2]),
         mut after_segment: impl FnMut(&Rows, [&Tensor; 2], Heads),
     ) -> Tensor {
+        assert_eq!(
+            carry.size(),
+            self.carry_shape(tokens.size()[0] as usize),
+            "the carry's shape"
+        );
+        let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
+        let observed = self.observe(tokens);
+        let rows = &observed.rows;
+        let mut z = self
+            .config()
+            .carry
+            .open(rows, &carry.to_kind(self.kind()), &self.initial());
+        let one_step = matches!(gradient, Gradient::OneStep | Gradient::LastStep);
+        for segment in 0..self.config().segments {
+            let last_segment = segment + 1 == self.config().segments;
+            let without_graph = gradient == Gradient::LastStep && !last_segment;
+            let _earlier = without_graph.then(tch::no_grad_guard);
+            z = if one_step {
+                no_grad(|| self.prefix(&observed, z.map(|z| z.detach())))
+            } else {
+                self.prefix(&observed, z)
+            };
+            before_last_calls(segment, rows, z.each_ref());
+            z = self.last_calls(&observed, z);
+            let heads = self.read(&observed, &z[0]);
+            after_segment(rows, z.each_ref(), heads);
+        }
+        if one_step {
+            z = z.map(|z| z.detach());
+        }
+        self.config().carry.close(rows, z.each_ref())
+    }
+
+    /// Embeds a batch of observations, u8 `[B, S]`.
+    fn observe(&self, tokens: &Tensor) -> Observed {
         let batch = tokens.size()[0];
         assert_eq!(
             tokens.size(),
@@ -246,62 +337,54 @@ impl Hrm {
             "tokens are [B, S]"
         );
         assert_eq!(tokens.kind(), Kind::Uint8, "tokens are u8");
-        assert_eq!(
-            carry.size(),
-            self.carry_shape(batch as usize),
-            "the carry's shape"
-        );
-        let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
-
         let kind = self.kind();
         let parameters = self.storage.leaves();
-        let weights: Vec<Tensor> = parameters
-            .iter()
-            .map(|weight| weight.to_kind(kind))
-            .collect();
         let rows = Rows::new(self.config().mixing, self.grid(), batch);
-        let embedded = self.embedding.forward(parameters, &rows, tokens, kind);
-        let aim = self.heads.aim(tokens);
-        let [mut z_h, mut z_l] =
-            self.config()
-                .carry
-                .open(&rows, &carry.to_kind(kind), &self.initial());
-        let one_step = matches!(gradient, Gradient::OneStep | Gradient::LastStep);
-        let (h, l) = (&self.h, &self.l);
-        let places = &self.places;
-        for segment in 1..=self.config().segments {
-            let last_segment = segment == self.config().segments;
-            let without_graph = gradient == Gradient::LastStep && !last_segment;
-            let _earlier = without_graph.then(tch::no_grad_guard);
-            if one_step {
-                (z_h, z_l) = (z_h.detach(), z_l.detach());
-            }
-            for h_cycle in 1..=self.config().h_cycles {
-                let last_h = h_cycle == self.config().h_cycles;
-                let injection = &z_h + &embedded;
-                for l_cycle in 1..=self.config().l_cycles {
-                    let last_l = last_h && l_cycle == self.config().l_cycles;
-                    let call = || l.forward(&weights, &rows, places, &z_l, &injection);
-                    z_l = if one_step && !last_l {
-                        no_grad(call)
-                    } else {
-                        call()
-                    };
-                }
-                let call = || h.forward(&weights, &rows, places, &z_h, &z_l);
-                z_h = if one_step && !last_h {
-                    no_grad(call)
-                } else {
-                    call()
-                };
-            }
-            let heads = self.heads.forward(parameters, &rows, &aim, &z_h);
-            after_segment(&rows, [&z_h, &z_l], heads);
+        Observed {
+            weights: parameters.iter().map(|w| w.to_kind(kind)).collect(),
+            embedded: self.embedding.forward(parameters, &rows, tokens, kind),
+            aim: self.heads.aim(tokens),
+            rows,
         }
-        if one_step {
-            (z_h, z_l) = (z_h.detach(), z_l.detach());
+    }
+
+    /// Runs the calls of a segment before the last one of L and of H, from `zH` and `zL`.
+    fn prefix(&self, observed: &Observed, [mut z_h, mut z_l]: [Tensor; 2]) -> [Tensor; 2] {
+        for h_cycle in 1..=self.config().h_cycles {
+            let last = h_cycle == self.config().h_cycles;
+            let injection = &z_h + &observed.embedded;
+            for _ in 0..self.config().l_cycles - usize::from(last) {
+                z_l = self.call(&self.l, observed, &z_l, &injection);
+            }
+            if !last {
+                z_h = self.call(&self.h, observed, &z_h, &z_l);
+            }
         }
-        self.config().carry.close(&rows, [&z_h, &z_l])
+        [z_h, z_l]
+    }
+
+    /// Runs the last call of L and of H of a segment.
+    fn last_calls(&self, observed: &Observed, [z_h, z_l]: [Tensor; 2]) -> [Tensor; 2] {
+        let injection = &z_h + &observed.embedded;
+        let z_l = self.call(&self.l, observed, &z_l, &injection);
+        [self.call(&self.h, observed, &z_h, &z_l), z_l]
+    }
+
+    fn call(&self, module: &Module, observed: &Observed, z: &Tensor, injection: &Tensor) -> Tensor {
+        module.forward(
+            &observed.weights,
+            &observed.rows,
+            &self.places,
+            z,
+            injection,
+        )
+    }
+
+    /// Computes the heads.
+    fn read(&self, observed: &Observed, z_h: &Tensor) -> Heads {
+        let parameters = self.storage.leaves();
+        self.heads
+            .forward(parameters, &observed.rows, &observed.aim, z_h)
     }
 
     /// Returns the initial vectors of `zH` and `zL`, `[2, d]` in the activations' kind.

@@ -36,7 +36,6 @@ mod tests;
 pub(crate) use carry::{carries_of, carry_tensor};
 pub use decision::{Decision, Gradient, Segment, Trace};
 pub use heads::Heads;
-pub(crate) use heads::trained;
 pub use hrm::Hrm;
 use hrm_common::model::Dtype;
 use tch::Kind;

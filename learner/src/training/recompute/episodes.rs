@@ -26,6 +26,9 @@ pub(super) struct Episodes {
 pub struct Recomputed {
     /// The carry before every `stride`-th tick, `[2, T / stride, B, ...]`.
     pub carries: Tensor,
+    /// With `loss.prefix` = "cached", the state before the last call of L and of H in each trained segment: `zH` and `zL`,
+    /// `[T, B, segments, 2, P, d]`.
+    pub prefixes: Option<Tensor>,
     /// f32 `[T, B, segments]`: log pi(a|x) of each trained segment.
     pub log_probs: Tensor,
     /// f32 `[T, B]`: V of each tick's observation, from the last segment.
@@ -84,8 +87,10 @@ impl Recomputed {
                 axis,
             )
         };
+        let prefixes: Option<Vec<&Tensor>> = pieces.iter().map(|p| p.prefixes.as_ref()).collect();
         Self {
             carries: cat(|p| &p.carries, 2),
+            prefixes: prefixes.map(|pieces| Tensor::cat(&pieces, 1)),
             log_probs: cat(|p| &p.log_probs, 1),
             values: cat(|p| &p.values, 1),
             next_values: cat(|p| &p.next_values, 1),

@@ -1,35 +1,42 @@
 //! The recomputation with the model in libtorch, for GPUs.
 
-use hrm_common::env::flag;
+use hrm_common::{
+    config::{LossConfig, Prefix},
+    env::flag,
+};
 use tch::{Kind, Tensor};
 
 use super::episodes::{Episodes, Recomputed};
-use crate::training::model::{Gradient, Heads, Hrm, trained};
+use crate::training::model::{Gradient, Heads, Hrm};
 
-/// Runs the model over the ticks of `episodes`, and keeps the carry before every `stride`-th tick.
-pub(super) fn recompute(
-    model: &Hrm,
-    episodes: &Episodes,
-    stride: usize,
-    deep_supervision: bool,
-) -> Recomputed {
+/// Runs the model over the ticks of `episodes`, and keeps what the passes start from.
+pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -> Recomputed {
     let _no_grad = tch::no_grad_guard();
     let envs = episodes.tokens.size()[1] as usize;
     let ticks = episodes.flags.len() / envs;
     let device = model.device();
     let mut carry = episodes.carry.shallow_clone();
-    let (mut carries, mut log_probs, mut values) = (vec![], vec![], vec![]);
+    let first = config.first_trained_segment(model.config().segments);
+    let (mut carries, mut prefixes) = (vec![], vec![]);
+    let (mut log_probs, mut values) = (vec![], vec![]);
     // The carries from which the final observations of truncated episodes are valued.
     let mut cut = vec![];
     let mut next_truncated = 0;
     for t in 0..ticks {
-        if t % stride == 0 {
+        if t % config.bptt_ticks == 0 {
             carries.push(carry.shallow_clone());
         }
         let tokens = episodes.tokens.get(t as i64);
         let actions = episodes.actions.get(t as i64).unsqueeze(1);
-        let decision = model.forward(&tokens, &carry, Gradient::None);
-        let taken: Vec<Tensor> = trained(&decision.segments, deep_supervision)
+        let decision = match config.prefix {
+            Prefix::Fresh => model.forward(&tokens, &carry, Gradient::None),
+            Prefix::Cached => {
+                let (decision, kept) = model.forward_with_prefixes(&tokens, &carry, first);
+                prefixes.push(kept);
+                decision
+            }
+        };
+        let taken: Vec<Tensor> = decision.segments[first..]
             .iter()
             .map(|heads| {
                 heads
@@ -93,6 +100,7 @@ pub(super) fn recompute(
     }
     Recomputed {
         carries: Tensor::stack(&carries, 1),
+        prefixes: (config.prefix == Prefix::Cached).then(|| Tensor::stack(&prefixes, 0)),
         log_probs: Tensor::stack(&log_probs, 0),
         values,
         next_values,

@@ -1,7 +1,6 @@
 //! The forward pass over time with the learner's own weights. It computes the values, log-probabilities and carries
 //! that updates need from the carry at an unroll's first tick.
 //!
-//!
 //! ```text
 //!   carry_0 --decide--> z' --reset at an episode's end--> carry_1 --decide--> ... --> V of tick T
 //!                        `-- if truncated: V of the final observation, computed from z' itself
@@ -27,17 +26,15 @@ pub(crate) fn recompute_sharded(
     config: &LossConfig,
     pool: &rayon::ThreadPool,
 ) -> Recomputed {
-    let (stride, deep) = (config.bptt_ticks, config.deep_supervision);
     let shards = Episodes::split(batch, model, pool.current_num_threads());
     let pieces: Vec<Recomputed> = match backend {
         Backend::Native => {
             let parameters = model.to_parameters();
-            let recompute = |episodes| native::recompute(&parameters, &episodes, stride, deep);
+            let recompute = |episodes| native::recompute(&parameters, &episodes, config);
             pool.install(|| shards.into_par_iter().map(recompute).collect())
         }
         Backend::Libtorch => {
-            let recompute =
-                |(model, episodes)| libtorch::recompute(&model, &episodes, stride, deep);
+            let recompute = |(model, episodes)| libtorch::recompute(&model, &episodes, config);
             let shards = shards.into_iter().map(|episodes| (model.share(), episodes));
             let shards: Vec<(Hrm, Episodes)> = shards.collect();
             pool.install(|| shards.into_par_iter().map(recompute).collect())

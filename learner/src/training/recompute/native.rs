@@ -1,8 +1,12 @@
 //! The recomputation with the kernels that act, for CPUs.
 
 use hrm_common::{
+    config::{LossConfig, Prefix},
     env::flag,
-    model::{Parameters, native::Lanes},
+    model::{
+        Parameters,
+        native::{HeadOutputs, Lanes},
+    },
     policy::RecurrentNetwork as _,
 };
 use tch::Tensor;
@@ -14,18 +18,16 @@ use crate::training::{
     model::{carries_of, carry_tensor, kind},
 };
 
-/// Runs the model over the ticks of `episodes`, and keeps the carry before every `stride`-th tick.
+/// Runs the model over the ticks of `episodes`, and keeps what the passes start from.
 pub(super) fn recompute(
     parameters: &Parameters,
     episodes: &Episodes,
-    stride: usize,
-    deep_supervision: bool,
+    config: &LossConfig,
 ) -> Recomputed {
     let envs = episodes.tokens.size()[1] as usize;
     let ticks = episodes.flags.len() / envs;
     let segments = parameters.config().segments;
-    // The first segment that is trained.
-    let first = if deep_supervision { 0 } else { segments - 1 };
+    let first = config.first_trained_segment(segments);
     let trained = segments - first;
     let tokens = bytes(&episodes.tokens);
     let actions = host(&episodes.actions);
@@ -33,26 +35,28 @@ pub(super) fn recompute(
     let mut lanes = Lanes::new(parameters.clone(), envs);
     lanes.set_carries(&carries_of(&episodes.carry));
 
-    let mut carries = Vec::new();
+    let (mut carries, mut prefixes) = (Vec::new(), Vec::new());
     let mut log_probs = vec![0.0; ticks * envs * trained];
     let mut values = vec![0.0; (ticks + 1) * envs];
     let mut cut = Vec::new();
     for tick in 0..ticks {
-        if tick % stride == 0 {
+        if tick % config.bptt_ticks == 0 {
             carries.extend((0..envs).map(|env| lanes.carry(env)));
         }
         let frames = tick * envs;
-        lanes.decide_all(
-            &tokens[tick * observed..][..observed],
-            |env, segment, heads| {
-                let frame = frames + env;
-                if segment >= first {
-                    let log_prob = log_softmax(&heads.logits)[actions[frame] as usize];
-                    log_probs[frame * trained + segment - first] = log_prob;
-                }
-                values[frame] = heads.value;
-            },
-        );
+        let outputs = |env, segment, heads: HeadOutputs| {
+            let frame = frames + env;
+            if segment >= first {
+                let log_prob = log_softmax(&heads.logits)[actions[frame] as usize];
+                log_probs[frame * trained + segment - first] = log_prob;
+            }
+            values[frame] = heads.value;
+        };
+        let tokens = &tokens[tick * observed..][..observed];
+        match config.prefix {
+            Prefix::Fresh => lanes.decide_all(tokens, outputs),
+            Prefix::Cached => lanes.decide_with_prefixes(tokens, first, &mut prefixes, outputs),
+        }
         for (env, &flags) in episodes.flags[frames..][..envs].iter().enumerate() {
             if flags == flag::TRUNCATED {
                 cut.push(lanes.carry(env));
@@ -79,13 +83,22 @@ pub(super) fn recompute(
             next_values[episodes.truncated[row]] = heads.value;
         });
     }
-    // [2, T / stride, B, ...]
+    // [2, T / k, B, ...], before every k-th tick
     let kept = (carries.len() / envs) as i64;
     let carry_shape = [&[2, kept], &episodes.carry.size()[1..]].concat();
+    let kind = kind(parameters.config().dtype);
+    let positions = parameters.grid().len() as i64 + 1;
+    let hidden = parameters.config().hidden as i64;
     let shape = [ticks as i64, envs as i64];
     let matrix = |numbers: &[f32]| Tensor::from_slice(numbers).view(shape);
+    let prefixes = (config.prefix == Prefix::Cached).then(|| {
+        Tensor::from_slice(&prefixes)
+            .view([shape[0], shape[1], trained as i64, 2, positions, hidden])
+            .to_kind(kind)
+    });
     Recomputed {
-        carries: carry_tensor(&carries, &carry_shape).to_kind(kind(parameters.config().dtype)),
+        carries: carry_tensor(&carries, &carry_shape).to_kind(kind),
+        prefixes,
         log_probs: Tensor::from_slice(&log_probs).view([shape[0], shape[1], trained as i64]),
         values: matrix(&values),
         next_values: matrix(&next_values),

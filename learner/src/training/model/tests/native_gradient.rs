@@ -1,6 +1,10 @@
 //! The native one-step gradient against autograd of this model, with the kernels that this processor has.
 
-use hrm_common::model::native::{HeadGradients, OneStepGradient};
+use hrm_common::{
+    config::Prefix,
+    model::native::{HeadGradients, Lanes, OneStepGradient},
+    policy::RecurrentNetwork as _,
+};
 use hrm_kernels::Instructions;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
@@ -14,7 +18,12 @@ use crate::training::host::host;
 const WEIGHTS: [f32; 5] = [0.7, -0.4, 0.2, -0.6, 0.5];
 
 /// Returns autograd's gradient of the weighted outputs, summed over environments and trained segments, and the kernels'.
-fn both(case: &Case, deep_supervision: bool, instructions: Instructions) -> [Vec<f32>; 2] {
+fn both(
+    case: &Case,
+    deep_supervision: bool,
+    prefix: Prefix,
+    instructions: Instructions,
+) -> [Vec<f32>; 2] {
     let (parameters, ticks) = walk(case, 2, 10.0);
     let tick = &ticks[1];
     let segments = case.config.segments;
@@ -23,8 +32,17 @@ fn both(case: &Case, deep_supervision: bool, instructions: Instructions) -> [Vec
     let cells = case.grid.len();
     let tokens = Tensor::from_slice(&tick.codes).view([ENVS as i64, cells as i64]);
     let carry = carry_tensor(&tick.carries, &model.carry_shape(ENVS));
-    let decision = model.forward(&tokens, &carry, Gradient::OneStep);
-    let total: Tensor = decision.segments[first..]
+    let heads = match prefix {
+        Prefix::Fresh => {
+            let mut heads = model.forward(&tokens, &carry, Gradient::OneStep).segments;
+            heads.split_off(first)
+        }
+        Prefix::Cached => {
+            let (_, prefixes) = model.forward_with_prefixes(&tokens, &carry, first);
+            model.forward_from_prefixes(&tokens, &prefixes)
+        }
+    };
+    let total: Tensor = heads
         .iter()
         .map(|heads| {
             let logits = &heads.logits * Tensor::from_slice(&WEIGHTS[..4]);
@@ -34,17 +52,33 @@ fn both(case: &Case, deep_supervision: bool, instructions: Instructions) -> [Vec
     let expected = host(&model.gradient(&total));
 
     let mut native = OneStepGradient::with_instructions(&parameters, instructions);
-    for (codes, carry) in tick.codes.chunks_exact(cells).zip(&tick.carries) {
-        native.add(
-            codes,
-            carry.split_at(carry.len() / 2).into(),
-            |segment, _| {
-                (segment >= first).then_some(HeadGradients {
-                    logits: [WEIGHTS[0], WEIGHTS[1], WEIGHTS[2], WEIGHTS[3]],
-                    value: WEIGHTS[4],
-                })
-            },
-        );
+    let loss = |segment, _| {
+        (segment >= first).then_some(HeadGradients {
+            logits: [WEIGHTS[0], WEIGHTS[1], WEIGHTS[2], WEIGHTS[3]],
+            value: WEIGHTS[4],
+        })
+    };
+    let codes = tick.codes.chunks_exact(cells);
+    match prefix {
+        Prefix::Fresh => {
+            for (codes, carry) in codes.zip(&tick.carries) {
+                native.add(codes, carry.split_at(carry.len() / 2).into(), loss);
+            }
+        }
+        Prefix::Cached => {
+            let mut lanes = Lanes::with_instructions(parameters, ENVS, instructions);
+            lanes.set_carries(&tick.carries);
+            let mut prefixes = vec![];
+            lanes.decide_with_prefixes(&tick.codes, first, &mut prefixes, |_, _, _| {});
+            let states = 2 * (cells + 1) * case.config.hidden;
+            assert_eq!(prefixes.len(), ENVS * (segments - first) * states);
+            let mut prefixes = prefixes.chunks_exact(states);
+            for codes in codes {
+                for (segment, prefix) in (first..segments).zip(&mut prefixes) {
+                    native.add_from_prefix(codes, segment, prefix, loss);
+                }
+            }
+        }
     }
     [expected, native.finish()]
 }
@@ -70,8 +104,11 @@ fn the_native_gradient_is_autograds() {
         }
         checked += 1;
         for_each_instructions(|instructions| {
-            for deep_supervision in [true, false] {
-                let apart = difference(&both(&case, deep_supervision, instructions));
+            for (deep, prefix) in [true, false]
+                .into_iter()
+                .flat_map(|deep| [(deep, Prefix::Fresh), (deep, Prefix::Cached)])
+            {
+                let apart = difference(&both(&case, deep, prefix, instructions));
                 assert!(apart < 1e-5, "{instructions}: {apart:e} in {case:?}");
             }
         });
@@ -94,8 +131,13 @@ fn the_native_gradient_of_the_small_preset_is_autograds() {
             seed: 5,
         };
         for_each_instructions(|instructions| {
-            let apart = difference(&both(&case, true, instructions));
-            assert!(apart < most, "{instructions} {dtype:?}: {apart:e}");
+            for prefix in [Prefix::Fresh, Prefix::Cached] {
+                let apart = difference(&both(&case, true, prefix, instructions));
+                assert!(
+                    apart < most,
+                    "{instructions} {dtype:?} {prefix:?}: {apart:e}"
+                );
+            }
         });
     }
 }

@@ -4,7 +4,7 @@
     python3 scripts/release.py notes v0.1.0                                        prints the release notes of a tag
     python3 scripts/release.py archive --bin-dir BIN --lib-dir LIB --out-dir OUT   packs both programs with libtorch
 
-The archive's programs find libtorch beside themselves, in lib/. Needs patchelf and strip for that. The same input gives
+The archive's learner finds libtorch beside itself, in lib/. Needs patchelf and strip for that. The same input gives
 the same archive, byte for byte. Exit status: 0, or 1 with the reason on stderr.
 """
 
@@ -22,7 +22,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ("hrm-learner", "hrm-actor")
+# The actor is static.
+DYNAMIC, STATIC = "hrm-learner", "hrm-actor"
 PLATFORM = "x86_64-linux-gnu"
 # Beside the programs and libtorch.
 COPIED = ("LICENSE", "CHANGELOG.md", "UPGRADING.md", "configs")
@@ -71,11 +72,12 @@ def archive(bin_dir: Path, lib_dir: Path, out_dir: Path) -> Path:
         for library in libraries:
             shutil.copy(library, tree / "lib")
             run("strip", "--strip-unneeded", str(tree / "lib" / library.name))
-        for program in PROGRAMS:
+        for program in (DYNAMIC, STATIC):
             place = tree / "bin" / program
             shutil.copy(bin_dir / program, place)
             run("strip", str(place))
-            run("patchelf", "--set-rpath", "$ORIGIN/../lib", str(place))
+            if program == DYNAMIC:
+                run("patchelf", "--set-rpath", "$ORIGIN/../lib", str(place))
             starts(place)
         for entry in COPIED:
             source = ROOT / entry
@@ -89,6 +91,11 @@ def archive(bin_dir: Path, lib_dir: Path, out_dir: Path) -> Path:
 def starts(program: Path) -> None:
     """Requires that a program starts with an empty environment, with the libraries beside it."""
     said = run(str(program), "--version")
+    if program.name == STATIC:
+        if "INTERP" in run("readelf", "--program-headers", "--wide", str(program)):
+            raise Failure(f"{program} is not static; build it for a target with musl")
+        print(f"release: {said.strip()} starts, and is static", file=sys.stderr)
+        return
     loaded = run("ldd", str(program))
     lib = str(program.parent.parent / "lib")
     ours = [line for line in loaded.splitlines() if "libtorch" in line or "libc10" in line]

@@ -2,22 +2,26 @@
 """Times the same model in PyTorch, eager and compiled, beside the native kernels, on one core.
 
     python3 -m venv .tools/pytorch
-    .tools/pytorch/bin/pip install torch==2.11.0
+    .tools/pytorch/bin/pip install torch==2.11.0 numpy
     .tools/pytorch/bin/python3 scripts/compare_pytorch.py
 
 It runs `cargo bench -p hrm-learner --bench model` before and after its own rounds, and prints the rates of both with
-their ratios. `--skip-native` leaves that out. torch.compile needs a C++ compiler. Exit status: 0, or 1 with the reason
-on stderr.
+their ratios. `--skip-native` leaves that out. `--check RUN` first compares the logits and values with those of
+`hrm-learner forward` for a run of either preset, in float32. torch.compile needs a C++ compiler. Exit status: 0, or 1
+with the reason on stderr.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 import statistics
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +34,7 @@ except ImportError:
     sys.exit("compare_pytorch: PyTorch is missing; see --help in this file's first lines")
 
 ROOT = Path(__file__).resolve().parent.parent
+LEARNER = ROOT / "target" / "release" / "hrm-learner"
 SIDE = 11
 CELLS = SIDE * SIDE
 VOCABULARY, AGENT, ACTIONS = 6, 3, 4
@@ -39,108 +44,112 @@ ROUND = 0.3
 NATIVE = re.compile(r"^model/(\w+)/(\w+) batch +(\d+)(, gradient)?: native ([\d.]+)", re.MULTILINE)
 
 
-class Small(torch.nn.Module):
-    """The preset `small`: convolutions, one segment of two cycles, the read-out at the agent."""
+class Model(torch.nn.Module):
+    """What the presets share. Tensors have the names of a weights file, with `_` for `.`."""
 
-    width, inner, segments, layers = 32, 64, 1, 1
+    width: int
+    inner: int
+    layers: int
+    segments: int
+    positions: bool
 
     def __init__(self) -> None:
         super().__init__()
         d, inner = self.width, self.inner
-        self.token = normal(VOCABULARY, d)
-        self.prefix = normal(1, d)
-        self.position = normal(CELLS + 1, d)
-        self.blocks = torch.nn.ParameterDict()
-        for module in "HL":
-            for name, parameter in {
-                "kernel": normal(d, d, 3, 3, inputs=9 * d),
-                "map": normal(d, d, inputs=d),
-                "gate_up": normal(2 * inner, d, inputs=d),
-                "down": normal(d, inner, inputs=inner),
-            }.items():
-                self.blocks[f"{module}_{name}"] = parameter
-        self.heads = normal(ACTIONS + 1, d, inputs=d)
+        shapes = {"embed_token": (VOCABULARY, d), "embed_prefix": (1, d), "policy": (ACTIONS, d), "value": (1, d)}
+        if self.positions:
+            shapes["embed_position"] = (CELLS + 1, d)
+        for module in "hl":
+            for layer in range(self.layers):
+                mixer = {f"{module}_{layer}_{name}": shape for name, shape in self.mixer().items()}
+                mlp = {f"{module}_{layer}_mlp_gate_up": (2 * inner, d), f"{module}_{layer}_mlp_down": (d, inner)}
+                shapes |= mixer | mlp
+        self.tensors = torch.nn.ParameterDict({name: normal(shape) for name, shape in shapes.items()})
+
+    def mixer(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what mixes the tokens."""
+        raise NotImplementedError
+
+    def mix(self, at: str, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        """What the mixer with names from `at` on adds to x, [B, P, d]."""
+        raise NotImplementedError
+
+    def aim(self, tokens: Tensor) -> Tensor:
+        """The positions to read, i64 [B]."""
+        raise NotImplementedError
 
     def forward(self, tokens: Tensor, z_h: Tensor, z_l: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens i64 [B, S], zH and zL [B, P, d] with the prefix last -> heads [B, 5], zH, zL; one-step gradient."""
-        cells = self.token[tokens] + self.position[1:]
-        prefix = (self.prefix + self.position[:1]).expand(len(tokens), 1, -1)
-        e = (torch.cat([cells, prefix], 1) * math.sqrt(self.width / 2)).to(dtype)
-        blocks = {name: parameter.to(dtype) for name, parameter in self.blocks.items()}
-        with torch.no_grad():
-            z_l = self.call(blocks, "L", z_l + z_h + e)
-            z_l = self.call(blocks, "L", z_l + z_h + e)
-            z_h = self.call(blocks, "H", z_h + z_l)
-            z_l = self.call(blocks, "L", z_l + z_h + e)
-        z_l = self.call(blocks, "L", z_l + z_h + e)
-        z_h = self.call(blocks, "H", z_h + z_l)
-        agent = (tokens == AGENT).to(torch.int64).argmax(1)
-        read = z_h[torch.arange(len(tokens)), agent].float()
-        return read @ self.heads.T, z_h, z_l
+        """Tokens i64 [B, S], zH and zL [B, P, d] -> heads [B, 5], zH, zL; one-step gradient."""
+        prefix = self.tensors["embed_prefix"].expand(len(tokens), 1, -1)
+        e = torch.cat([prefix, self.tensors["embed_token"][tokens]], 1)
+        e = (e + self.tensors["embed_position"]) / math.sqrt(2) if self.positions else e
+        e = (e * math.sqrt(self.width)).to(dtype)
+        weights = {name: tensor.to(dtype) for name, tensor in self.tensors.items()}
+        for _ in range(self.segments):
+            with torch.no_grad():
+                z_l = self.call(weights, "l", z_l + z_h + e)
+                z_l = self.call(weights, "l", z_l + z_h + e)
+                z_h = self.call(weights, "h", z_h + z_l)
+                z_l = self.call(weights, "l", z_l + z_h + e)
+            z_l = self.call(weights, "l", z_l + z_h + e)
+            z_h = self.call(weights, "h", z_h + z_l)
+        read = z_h[torch.arange(len(tokens)), self.aim(tokens)].float()
+        return read @ torch.cat([self.tensors["policy"], self.tensors["value"]]).T, z_h, z_l
 
-    def call(self, blocks: dict[str, Tensor], module: str, x: Tensor) -> Tensor:
+    def call(self, weights: dict[str, Tensor], module: str, x: Tensor) -> Tensor:
         """One call of H or L."""
-        grid = x[:, :CELLS].view(-1, SIDE, SIDE, self.width).permute(0, 3, 1, 2)
-        near = functional.conv2d(grid, blocks[f"{module}_kernel"], padding=1).permute(0, 2, 3, 1)
-        mixed = near.reshape(-1, CELLS, self.width) + functional.linear(x[:, CELLS:], blocks[f"{module}_map"])
-        mixed = torch.cat([mixed, mixed.float().mean(1, keepdim=True).to(x.dtype)], 1)
-        return feed_forward(x + mixed, blocks[f"{module}_gate_up"], blocks[f"{module}_down"])
+        for layer in range(self.layers):
+            at = f"{module}_{layer}_"
+            x = rms_norm(x + self.mix(at, weights, x))
+            gate, up = functional.linear(x, weights[at + "mlp_gate_up"]).chunk(2, -1)
+            x = rms_norm(x + functional.linear(functional.silu(gate) * up, weights[at + "mlp_down"]))
+        return x
 
 
-class Paper(torch.nn.Module):
+class Small(Model):
+    """The preset `small`: convolutions, one segment of two cycles, the read-out at the agent."""
+
+    width, inner, layers, segments, positions = 32, 64, 1, 1, True
+
+    def mixer(self) -> dict[str, tuple[int, ...]]:
+        return {"conv_kernel": (self.width, self.width, 3, 3), "conv_prefix": (self.width, self.width)}
+
+    def mix(self, at: str, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        grid = x[:, 1:].view(-1, SIDE, SIDE, self.width).permute(0, 3, 1, 2)
+        near = functional.conv2d(grid, weights[at + "conv_kernel"], padding=1).permute(0, 2, 3, 1)
+        everywhere = functional.linear(x[:, :1], weights[at + "conv_prefix"])
+        mixed = near.reshape(-1, CELLS, self.width) + everywhere
+        return torch.cat([mixed.float().mean(1, keepdim=True).to(x.dtype), mixed], 1)
+
+    def aim(self, tokens: Tensor) -> Tensor:
+        return (tokens == AGENT).to(torch.int64).argmax(1) + 1
+
+
+class Paper(Model):
     """The preset `paper`: four blocks with rotary attention in H and L, eight segments of two cycles."""
 
-    width, inner, segments, layers, head_count = 64, 256, 8, 4, 2
+    width, inner, layers, segments, positions = 64, 256, 4, 8, False
+    head_count = 2
 
     def __init__(self) -> None:
         super().__init__()
-        d, inner = self.width, self.inner
-        self.token = normal(VOCABULARY, d)
-        self.prefix = normal(1, d)
-        self.blocks = torch.nn.ParameterDict()
-        for module in "HL":
-            for layer in range(self.layers):
-                for name, parameter in {
-                    "qkv": normal(3 * d, d, inputs=d),
-                    "out": normal(d, d, inputs=d),
-                    "gate_up": normal(2 * inner, d, inputs=d),
-                    "down": normal(d, inner, inputs=inner),
-                }.items():
-                    self.blocks[f"{module}{layer}_{name}"] = parameter
-        self.heads = normal(ACTIONS + 1, d, inputs=d)
-        half = d // self.head_count // 2
+        half = self.width // self.head_count // 2
         turns = torch.arange(CELLS + 1)[:, None] * 10000.0 ** (-torch.arange(half) / half)
         self.register_buffer("cos", torch.cat([turns.cos()] * 2, 1)[:, None])
         self.register_buffer("sin", torch.cat([-turns.sin(), turns.sin()], 1)[:, None])
 
-    def forward(self, tokens: Tensor, z_h: Tensor, z_l: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens i64 [B, S], zH and zL [B, P, d] -> heads [B, 5], zH, zL; one-step gradient."""
-        cells = self.token[tokens]
-        e = torch.cat([self.prefix.expand(len(tokens), 1, -1), cells], 1) * math.sqrt(self.width)
-        e = e.to(dtype)
-        blocks = {name: parameter.to(dtype) for name, parameter in self.blocks.items()}
-        for _ in range(self.segments):
-            with torch.no_grad():
-                z_l = self.call(blocks, "L", z_l + z_h + e)
-                z_l = self.call(blocks, "L", z_l + z_h + e)
-                z_h = self.call(blocks, "H", z_h + z_l)
-                z_l = self.call(blocks, "L", z_l + z_h + e)
-            z_l = self.call(blocks, "L", z_l + z_h + e)
-            z_h = self.call(blocks, "H", z_h + z_l)
-        return z_h[:, -1].float() @ self.heads.T, z_h, z_l
+    def mixer(self) -> dict[str, tuple[int, ...]]:
+        return {"attention_qkv": (3 * self.width, self.width), "attention_out": (self.width, self.width)}
 
-    def call(self, blocks: dict[str, Tensor], module: str, x: Tensor) -> Tensor:
-        """One call of H or L."""
-        for layer in range(self.layers):
-            at = f"{module}{layer}_"
-            parts = functional.linear(x, blocks[at + "qkv"]).chunk(3, -1)
-            query, key, value = (part.unflatten(-1, (self.head_count, -1)) for part in parts)
-            query, key = self.rotate(query), self.rotate(key)
-            heads = (part.transpose(1, 2) for part in (query, key, value))
-            mixed = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-            x = x + functional.linear(mixed, blocks[at + "out"])
-            x = feed_forward(x, blocks[at + "gate_up"], blocks[at + "down"])
-        return x
+    def mix(self, at: str, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        parts = functional.linear(x, weights[at + "attention_qkv"]).chunk(3, -1)
+        query, key, value = (part.unflatten(-1, (self.head_count, -1)) for part in parts)
+        heads = (part.transpose(1, 2) for part in (self.rotate(query), self.rotate(key), value))
+        mixed = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        return functional.linear(mixed, weights[at + "attention_out"])
+
+    def aim(self, tokens: Tensor) -> Tensor:
+        return torch.full((len(tokens),), CELLS)
 
     def rotate(self, x: Tensor) -> Tensor:
         """The rotary position of [B, P, heads, size]."""
@@ -148,22 +157,18 @@ class Paper(torch.nn.Module):
         return x * self.cos.to(x.dtype) + swapped * self.sin.to(x.dtype)
 
 
-def normal(*shape: int, inputs: int = 0) -> torch.nn.Parameter:
-    """Random weights, by LeCun for `inputs`."""
-    return torch.nn.Parameter(torch.randn(*shape) / math.sqrt(inputs or shape[-1]))
+PRESETS = {"small": Small, "paper": Paper}
+
+
+def normal(shape: tuple[int, ...]) -> torch.nn.Parameter:
+    """Random weights, by LeCun."""
+    return torch.nn.Parameter(torch.randn(*shape) / math.sqrt(math.prod(shape[1:])))
 
 
 def rms_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean(x^2) + 1e-5), in 32 bits."""
     mean_square = x.float().square().mean(-1, keepdim=True)
     return (x * (mean_square + 1e-5).rsqrt()).to(x.dtype)
-
-
-def feed_forward(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """The norm after mixing, then SwiGLU with its residual and norm."""
-    x = rms_norm(x)
-    gate, up = functional.linear(x, gate_up).chunk(2, -1)
-    return rms_norm(x + functional.linear(functional.silu(gate) * up, down))
 
 
 def rate(batch: int, run: Callable[[], object]) -> float:
@@ -178,7 +183,7 @@ def rate(batch: int, run: Callable[[], object]) -> float:
 def measure(name: str, batch: int, dtype: torch.dtype, gradient: bool) -> tuple[float, float]:
     """The median rates, eager and compiled, of rounds that alternate."""
     torch.manual_seed(0)
-    model = {"small": Small, "paper": Paper}[name]()
+    model = PRESETS[name]()
     compiled = torch.compile(model)
     tokens = torch.arange(batch * CELLS).view(batch, CELLS) * 7 % 3
     tokens[:, CELLS // 2] = AGENT
@@ -209,12 +214,62 @@ def native() -> dict[tuple[str, str, int, bool], float]:
     return {(m[1], m[2], int(m[3]), bool(m[4])): float(m[5]) for m in NATIVE.finditer(made.stdout)}
 
 
+def learner(*arguments: str) -> str:
+    """What hrm-learner prints."""
+    made = subprocess.run([LEARNER, *arguments], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        sys.exit(f"compare_pytorch: hrm-learner {arguments[0]}: {made.stderr.strip()}")
+    return made.stdout
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file in f32, with `_` for `.` in their names."""
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    found = {}
+    for name, entry in json.loads(data[8 : 8 + length]).items():
+        if name != "__metadata__":
+            start, end = entry["data_offsets"]
+            numbers = torch.frombuffer(bytearray(data[8 + length + start : 8 + length + end]), dtype=torch.float32)
+            found[name.replace(".", "_")] = numbers.view(entry["shape"])
+    return found
+
+
+def check(run: str) -> None:
+    """Requires that this file's model and the programs' agree about a run's weights, over two decisions."""
+    with tempfile.TemporaryDirectory() as folder:
+        learner("export", "--checkpoint", run, "--out", f"{folder}/weights.safetensors")
+        weights = weights_of(Path(folder) / "weights.safetensors")
+        decisions = [[cell * 7 % 3 for cell in range(CELLS)] for _ in range(2)]
+        for decision, agent in zip(decisions, (60, 61)):
+            decision[agent] = AGENT
+        (Path(folder) / "tokens").write_text("".join(f"{json.dumps(codes)}\n" for codes in decisions), encoding="utf-8")
+        said = learner("forward", "--checkpoint", run, "--tokens", f"{folder}/tokens", "--json").splitlines()
+    preset = next(name for name, of in PRESETS.items() if of.width == weights["h_init"].numel())
+    model = PRESETS[preset]()
+    with torch.no_grad():
+        for name, tensor in model.tensors.items():
+            tensor.copy_(weights[name])
+        z_h, z_l = (weights[f"{module}_init"].expand(1, CELLS + 1, -1) for module in "hl")
+        for codes, line in zip(decisions, said, strict=True):
+            heads, z_h, z_l = model(torch.tensor([codes]), z_h, z_l, torch.float32)
+            last = json.loads(line)["segments"][-1]
+            expected = torch.tensor([*last["logits"], last["value"]])
+            apart = (heads[0] - expected).abs().max().item()
+            print(f"{run}: {preset}, logits and value differ by at most {apart:.1e}")
+            if not apart < 1e-3 * (1 + expected.abs().max().item()):
+                sys.exit("compare_pytorch: this is another model, or one that does not compute in float32")
+
+
 def main() -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skip-native", action="store_true", help="time PyTorch alone")
+    parser.add_argument("--check", metavar="RUN", action="append", default=[], help="compare with a run's outputs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    for run in arguments.check:
+        check(run)
     print(f"PyTorch {torch.__version__}, one core, decisions per second")
     before = {} if arguments.skip_native else native()
     measured = {}

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Checks that imports between source files run downwards.
+"""Checks that imports between source files run downwards, and that each folder's `mod.rs` names its files.
 
     python3 scripts/imports.py            # what `make lint` runs
     python3 scripts/imports.py --list     # every import, one per line
 
-Three rules: no circle of files import each other, a room of the learner imports no room above it, and the learner uses
-the actor's library for local actors only. Test modules are left out. A re-export counts as an import of the file that
+Four rules: no circle of files import each other, a room of the learner imports no room above it, the learner uses the
+actor's library for local actors only, and the comment that opens a `mod.rs` names every module of the folder, so that
+its flow is complete. Test modules are left out. A re-export counts as an import of the file that
 defines the item.
 """
 
@@ -46,6 +47,7 @@ COMMENT_OR_STRING = re.compile(
 TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))? )?(?:mod \w+\s*\{|use |mod \w+;|impl |fn |pub)")
 TEST_FILE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))? )?mod (\w+);")
 USE = re.compile(r"(?P<visible>\bpub(?:\([^)]*\))?\s+)?\buse\s+(?P<tree>[^;]+);")
+MODULE = re.compile(r"^(?:pub(?:\([^)]*\))? )?mod (\w+);", re.MULTILINE)
 PATH = re.compile(r"\b(?:crate|super|hrm_\w+)(?:::\w+)+")
 
 Module = tuple[str, ...]
@@ -243,12 +245,25 @@ def upwards(graph: dict[Path, list[Path]]) -> Iterator[str]:
                 yield f"{path}: imports {target}; the learner uses the actor's library in {LOCAL_ACTORS} only"
 
 
+def unnamed(all_of: dict[Module, Source]) -> Iterator[str]:
+    """Modules that the comment which opens their folder's `mod.rs` does not name; subcommands name themselves."""
+    for source in all_of.values():
+        if source.path.name != "mod.rs" or source.path.parent.name == "cli":
+            continue
+        text = (REPOSITORY / source.path).read_text(encoding="utf-8")
+        flow = " ".join(line for line in text.splitlines() if line.startswith("//!"))
+        for module in MODULE.findall(code(text)):
+            if not re.search(rf"\b{module}\b", flow):
+                yield f"{source.path}: its opening comment does not name {module}"
+
+
 def main() -> int:
     """Says every fault and exits with 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="print every import")
     arguments = parser.parse_args()
-    graph = imports(sources())
+    all_of = sources()
+    graph = imports(all_of)
     if arguments.list:
         for path, targets in graph.items():
             for target in targets:
@@ -256,6 +271,7 @@ def main() -> int:
         return 0
     faults = [f"these files import each other: {', '.join(map(str, group))}" for group in circles(graph)]
     faults += upwards(graph)
+    faults += unnamed(all_of)
     for fault in faults:
         print(f"imports: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -45,7 +45,7 @@ DENIED = {
 }
 DOC_OPENINGS = ("What", "Who", "Whoever", "Where", "How", "When", "Whether", "It", "Those")
 # Doc comments that may open so, in the whole repository.
-DOC_LIMIT = 50
+DOC_LIMIT = 10
 
 WHOLE = (".md", ".yml", ".yaml", ".toml", ".proto", ".sh", ".cff")
 WHOLE_NAMES = ("Makefile", "Dockerfile", ".env.example", ".ci/run", "requirements.txt")

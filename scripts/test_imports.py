@@ -63,5 +63,19 @@ class Imports(unittest.TestCase):
         self.assertEqual(self.faults(allowed), [])
 
 
+class Flows(unittest.TestCase):
+    """The opening comments of folders."""
+
+    def test_a_module_that_the_comment_leaves_out_is_found(self) -> None:
+        text = "//! Storage: files, and nothing else.\npub mod files;\npub(crate) mod run_dir;\n#[cfg(test)]\nmod tests;\n"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "learner/src/storage/mod.rs")
+            path.parent.mkdir(parents=True)
+            path.write_text(text, encoding="utf-8")
+            with mock.patch.object(imports, "REPOSITORY", Path(folder)):
+                found = list(imports.unnamed(imports.sources()))
+        self.assertEqual(found, ["learner/src/storage/mod.rs: its opening comment does not name run_dir"])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -25,7 +25,7 @@ const SIZE: usize = 3;
 /// Elements of one environment's carry: [`WIDTH`] numbers for zH and as many for zL.
 const WIDTH: usize = 3;
 
-/// Where an environment is on its fixed timetable.
+/// The place of an environment on its fixed timetable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Place {
     env: usize,
@@ -60,7 +60,7 @@ impl Place {
         [self.age as u8, self.env as u8, self.episode as u8]
     }
 
-    /// What a step from here with `action` gives.
+    /// Returns the reward of a step from here with `action`.
     fn reward(self, action: u8) -> f32 {
         f32::from(action) + self.env as f32 / 8.0 + self.age as f32 / 128.0
     }
@@ -170,7 +170,7 @@ struct CounterNetwork {
     carry: Vec<[f32; WIDTH]>,
 }
 
-/// What the carry starts from: nothing counted, nothing seen.
+/// The first carry: nothing counted, nothing seen.
 const INITIAL: [f32; WIDTH] = [0.0, -1.0, -1.0];
 
 impl RecurrentNetwork for CounterNetwork {

@@ -18,7 +18,7 @@ use prost::Message as _;
 /// Ticks that are played before the unroll: enough for episodes to end within it.
 const WARM_UP: usize = 200;
 
-/// What the learner of this configuration expects.
+/// Returns the unroll that the learner of this configuration expects.
 fn expectation(config: &Config, carry_dtype: Dtype) -> Expectation {
     let model = Parameters::new(&config.model, config.env.grid(), 0).expect("the small preset");
     Expectation {

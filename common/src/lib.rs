@@ -1,7 +1,7 @@
 //! The code that actors and the learner share, in the order of the data's path:
 //!
 //! - [`env`](mod@env): the mazes, pure, seeded and without I/O, and a vectorised environment of them
-//! - [`model`]: HRM in tch: blocks, H and L modules, carry, heads, presets
+//! - [`model`]: HRM: its tensors, presets, carry, and the forward pass that acts
 //! - [`policy`]: acting: one batched decision, actions, the carry of each environment
 //! - [`trajectory`]: an unroll: T ticks of N environments
 //! - [`wire`]: checked conversion of unrolls to and from the wire

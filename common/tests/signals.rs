@@ -13,7 +13,7 @@ use std::{
 
 use hrm_common::shutdown::Shutdown;
 
-/// What the process under test does; the tests below start it from this same binary.
+/// The process under test; the tests below start it from this same binary.
 #[test]
 #[ignore = "started by the tests in this file"]
 fn process_under_test() {

@@ -159,7 +159,7 @@ proptest! {
     }
 }
 
-/// What one mutation puts in the place of a number.
+/// Generates the number that a mutation puts in the place of another.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         0_u64..12,

@@ -30,11 +30,11 @@ pub struct AttentionWeights<'a> {
     pub qkv: &'a [f32],
     /// `[width, width]`.
     pub out: &'a [f32],
-    /// What queries and keys know of their positions.
+    /// The position encoding of queries and keys.
     pub positions: Positions<'a>,
 }
 
-/// What queries and keys know of their positions, where position 0 is the prefix token and `i + 1` is cell `i`.
+/// The position encoding of queries and keys, where position 0 is the prefix token and `i + 1` is cell `i`.
 #[derive(Clone, Copy, Debug)]
 pub enum Positions<'a> {
     /// Nothing.

@@ -14,7 +14,7 @@ pub struct BlockWeights<'a> {
     pub width: usize,
     /// Numbers of SwiGLU's inner vector.
     pub inner: usize,
-    /// What mixes the tokens.
+    /// The mixing of the tokens.
     pub mixer: MixerWeights<'a>,
     /// `[2 * inner, width]`, gates first.
     pub gate_up: &'a [f32],

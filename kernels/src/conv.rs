@@ -42,7 +42,7 @@ pub(crate) struct ConvBlock<K: Kernel> {
 /// Memory for the intermediate results of a tile.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvScratch<K: Kernel> {
-    /// What the prefix token adds to every cell.
+    /// The vector that the prefix token adds to every cell.
     everywhere: Aligned<f32>,
     /// The sum of all cells' mixtures.
     total: Aligned<f32>,

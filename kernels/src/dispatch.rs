@@ -13,7 +13,7 @@ pub enum Precision {
 
 /// Code for any kernel.
 pub trait Visitor {
-    /// What it makes.
+    /// The result of a visit.
     type Output;
     /// Runs with the chosen kernel.
     fn visit<K: Kernel>(self, kernel: K) -> Self::Output;
@@ -48,7 +48,7 @@ impl<V: Visitor> VisitorF32 for AnyElement<V> {
 
 /// Code for any kernel whose elements are f32.
 pub trait VisitorF32 {
-    /// What it makes.
+    /// The result of a visit.
     type Output;
     /// Runs with the chosen kernel.
     fn visit<K: Kernel<Element = f32>>(self, kernel: K) -> Self::Output;

@@ -4,7 +4,7 @@ use crate::kernel::Kernel;
 
 const EPSILON: f32 = 1e-5;
 
-/// What is added to a row before it is normalised.
+/// The numbers that are added to a row before it is normalised.
 pub(crate) enum Residual<'a, E> {
     /// Elements, with the first row's start and the distance of rows.
     Elements(&'a [E], usize, usize),
@@ -12,7 +12,7 @@ pub(crate) enum Residual<'a, E> {
     Numbers(&'a [f32]),
 }
 
-/// Where normalised rows go: elements, the first row's start and the distance of rows.
+/// The place of normalised rows: elements, the first row's start and the distance of rows.
 pub(crate) struct Target<'a, E>(pub(crate) &'a mut [E], pub(crate) usize, pub(crate) usize);
 
 /// Rows that are normalised, each over its first `width` numbers. Rows are `stride` numbers apart, a multiple of the

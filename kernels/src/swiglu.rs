@@ -24,7 +24,7 @@ pub(crate) struct SwiGlu<K: Kernel> {
 /// Memory for the intermediate results of a tile.
 #[derive(Clone, Debug)]
 pub(crate) struct SwiGluScratch<K: Kernel> {
-    /// What is mixed into the rows, then their normalised sums in f32.
+    /// The mixture of each row, then its normalised sum in f32.
     pub(crate) mixed: Aligned<f32>,
     /// The same, rounded.
     normal: Aligned<K::Element>,

@@ -1,4 +1,4 @@
-//! What a run's `ledger.jsonl` says.
+//! The content of a run's `ledger.jsonl`.
 
 use std::{collections::HashMap, fs, path::Path};
 

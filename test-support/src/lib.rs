@@ -47,7 +47,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-/// How long any condition may take to come about: only ever reached by a test that fails.
+/// Longest time for any condition to become true. Only a test that fails reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Any free port of this machine.
@@ -186,7 +186,7 @@ pub async fn client(address: SocketAddr) -> LearnerClient<Channel> {
         .expect("a learner")
 }
 
-/// What the learner says of its run.
+/// Returns the status of the learner's run.
 pub async fn status(client: &mut LearnerClient<Channel>) -> StatusResponse {
     client
         .status(StatusRequest {})
@@ -277,7 +277,7 @@ impl Player {
     }
 }
 
-/// What this process's `/metrics` says; the first call switches recording on.
+/// Returns the text of this process's `/metrics`. The first call switches recording on.
 pub fn scrape() -> String {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
     let address = *ADDRESS.get_or_init(|| {

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::ANY_PORT;
 
-/// What is wrong with the network.
+/// A fault of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
@@ -38,7 +38,7 @@ pub enum Fault {
 
 /// Passes connections on to wherever the learner is at the moment.
 pub struct Relay {
-    /// Where to connect.
+    /// The address to connect to.
     pub address: SocketAddr,
     upstream: watch::Sender<Option<SocketAddr>>,
     fault: watch::Sender<Fault>,

@@ -12,7 +12,8 @@
 //!                       Config ──spec──▶ the part that actors receive
 //! ```
 //!
-//! `run`, `actor`, `learner`, `training` and `telemetry` contain the sections. The structs of `[env]`, `[curriculum]`
+//! `run`, `actor`, `learner`, `training` and `telemetry` contain the sections; `address` and `file` are types of their
+//! values. `error` has the errors, each with a remedy. The structs of `[env]`, `[curriculum]`
 //! and `[model]` are in [`crate::env`] and [`crate::model`].
 
 mod actor;

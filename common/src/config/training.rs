@@ -38,7 +38,7 @@ pub struct LossConfig {
     pub prefix: Prefix,
 }
 
-/// Where passes over a batch take the state before the last call of L and of H from.
+/// The source of the state before the last call of L and of H, in passes over a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prefix {

@@ -152,7 +152,8 @@ impl DistanceCurriculum {
         })
     }
 
-    /// Restores the level and the outcomes of a checkpoint, and keeps the configuration.
+    /// Restores the level and the newest outcomes of a checkpoint, and keeps the configuration. A window that is smaller now
+    /// holds only as many: it is not judged again for each of the older ones.
     pub fn restore(&mut self, state: &CurriculumState) {
         self.level = state.level;
         let settled = |&success| Attempt {
@@ -160,7 +161,8 @@ impl DistanceCurriculum {
             success: Some(success),
             settled: true,
         };
-        self.attempts = state.outcomes.iter().map(settled).collect();
+        let older = state.outcomes.len().saturating_sub(self.config.window);
+        self.attempts = state.outcomes[older..].iter().map(settled).collect();
     }
 
     /// Returns the state for a checkpoint. It omits unsettled episodes, because after a restart no actor reports the
@@ -329,6 +331,22 @@ mod tests {
         it.lose(7);
         it.end(7, true);
         assert!(it.state().outcomes.is_empty());
+    }
+
+    #[test]
+    fn a_smaller_window_than_the_checkpoints_is_judged_once() {
+        let state = CurriculumState {
+            level: 3,
+            // An early success, and failures since.
+            outcomes: vec![true, true, true, true, false, false, false, false],
+        };
+        let mut curriculum = curriculum(4, 1);
+        curriculum.restore(&state);
+        assert_eq!(curriculum.state().outcomes, [false; 4]);
+        assert!(
+            !curriculum.judge(),
+            "the early successes are not the last four"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!   network      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
 //!   heads        zH at the read-out      -> logits [4], value
 //!   lanes        N environments with their carry
-//! state        weights as safetensors bytes, and back
+//! state        weights as safetensors bytes, and back; error has what can be wrong with them
 //! published    weights under the names of the authors' checkpoints
 //! ```
 //!

@@ -50,7 +50,7 @@ pub struct ModelTensors {
     pub declared: Vec<DeclaredTensor>,
     /// The number of trained tensors.
     pub trained: usize,
-    /// What maps token codes to vectors.
+    /// The map from token codes to vectors.
     pub embedding: EmbeddingTensors,
     /// The blocks of the slow module.
     pub h: Vec<BlockTensors>,
@@ -80,7 +80,7 @@ pub struct EmbeddingTensors {
 /// The tensors of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockTensors {
-    /// What mixes the tokens.
+    /// The mixing of the tokens.
     pub mixer: MixerTensors,
     /// `[2 * inner, d]`: SwiGLU's gates, then its ups.
     pub gate_up: TensorIndex,

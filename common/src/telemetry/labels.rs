@@ -211,7 +211,7 @@ impl Labelled for Build {
 }
 
 label! {
-    /// What is said of several numbers.
+    /// A statistic of several numbers.
     Statistic = "statistic" {
         /// Their mean.
         Mean = "mean",
@@ -237,7 +237,7 @@ pub struct RunInfo {
     pub device: String,
     /// The kernels of this processor: `avx2`, for example.
     pub kernels: String,
-    /// What computes without gradients in the learner: `native` or `libtorch`.
+    /// The backend of the learner: `native` or `libtorch`.
     pub backend: String,
 }
 

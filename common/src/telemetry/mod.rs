@@ -1,8 +1,8 @@
 //! Metrics and log lines of a process.
 //!
 //! ```text
-//!  names ──▶ metrics crate ──▶ exporter ──▶ GET /metrics
-//!            tracing crate ──▶ logging  ──▶ standard error
+//!  labels, metric ──▶ names ──▶ metrics crate ──▶ exporter ──▶ GET /metrics
+//!                               tracing crate ──▶ logging  ──▶ standard error
 //! ```
 //!
 //! Standard output is reserved for results.

@@ -98,9 +98,9 @@ metrics! {
     LEARNER_FRAMES_TRAINED: Counter<Unlabelled> = "hrm_learner_frames_trained_total", Count;
     /// Frames trained on after the checkpoint from which the run resumed, and therefore rolled back.
     LEARNER_FRAMES_ROLLED_BACK: Counter<Unlabelled> = "hrm_learner_frames_rolled_back_total", Count;
-    /// Updates of this process.
+    /// Updates that this process made.
     LEARNER_UPDATES: Counter<Unlabelled> = "hrm_learner_updates_total", Count;
-    /// Updates skipped because their gradient was not finite.
+    /// Updates without effect, because their gradient was not finite or they were rolled back.
     LEARNER_UPDATES_SKIPPED: Counter<Unlabelled> = "hrm_learner_updates_skipped_total", Count;
     /// Batches whose updates were rolled back because the weights, or results computed with them, were not finite.
     LEARNER_ROLLBACKS: Counter<Unlabelled> = "hrm_learner_rollbacks_total", Count;

@@ -261,7 +261,7 @@ def processes():
     yield curve(
         "Undone",
         "Frames trained on that were lost when a learner was killed and are trained on again, and batches whose updates"
-        " were undone because they spoilt the weights. For the latter, lower optimizer.learning_rate.",
+        " were rolled back because they left weights that are not finite. For the latter, lower optimizer.learning_rate.",
         Query("frames after a kill", f"sum(increase({learner('hrm_learner_frames_rolled_back_total')}[10m]))"),
         Query("batches", f"sum(increase({learner('hrm_learner_rollbacks_total')}[10m]))"),
         unit="short",

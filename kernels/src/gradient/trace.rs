@@ -30,7 +30,7 @@ pub struct DifferentiableConv<K: Kernel> {
     pub(super) down_transposed: Packed<K>,
 }
 
-/// What the gradient of a block needs of its forward pass, for one environment. A row is a cell; the last row is the prefix
+/// The results of a block's forward pass that its gradient needs, for one environment. A row is a cell; the last row is the prefix
 /// token.
 #[derive(Clone, Debug)]
 pub struct ConvTrace<K: Kernel> {

@@ -20,7 +20,7 @@ pub struct ConvGradient<K: Kernel> {
     lanes: PhantomData<K>,
 }
 
-/// Where gradients are added, in the shapes of the model's tensors.
+/// The tensors to which gradients are added, in the model's shapes.
 #[derive(Debug)]
 pub struct ConvGradientTensors<'a> {
     /// `[width, width, 3, 3]`.

@@ -19,7 +19,7 @@ pub(crate) struct Side<'a> {
     pub(crate) step: &'a mut dyn FnMut(),
 }
 
-/// What the sides have in common.
+/// A comparison: everything that its sides have in common.
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
@@ -27,7 +27,7 @@ pub(crate) struct Case {
     pub(crate) units: usize,
     /// Multiplications and additions of the products of one unit.
     pub(crate) operations: f64,
-    /// Whether the measured peak is that of products in bfloat16.
+    /// True when the measured peak is that of products in bfloat16.
     pub(crate) bf16: bool,
     /// Cores that the sides use. The peak is measured on one.
     pub(crate) cores: usize,

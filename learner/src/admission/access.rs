@@ -206,7 +206,7 @@ pub(crate) async fn guard(
             }
         }
         Err(refusal) => {
-            tracing::debug!(path = request.uri().path(), %refusal, "call refused");
+            tracing::debug!(path = request.uri().path(), %refusal, "call rejected");
             let reason = match refusal {
                 Refusal::Forbidden => CallRefused::Forbidden,
                 _ => CallRefused::Unauthenticated,

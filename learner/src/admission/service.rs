@@ -105,7 +105,7 @@ impl Learner for LearnerService {
         let sessions = &self.admission.sessions;
         if self.admission.newest.borrow().run_complete {
             tracing::info!(
-                actor_id,
+                actor_id = format_args!("{actor_id:016x}"),
                 "told an actor that reconnected: the run is complete"
             );
             sessions.dismiss(actor_id);
@@ -218,7 +218,7 @@ impl Learner for LearnerService {
 
 /// Counts and logs a call that exceeds a limit.
 fn count_call_refused(refusal: &Refusal, reason: CallRefused) {
-    tracing::warn!(%refusal, "refused");
+    tracing::warn!(%refusal, "rejected");
     names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
 }
 

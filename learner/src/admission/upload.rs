@@ -230,7 +230,7 @@ impl Upload {
 
 /// Counts and logs a rejected unroll by its reason.
 pub(crate) fn count_refused(refusal: &Refusal) {
-    tracing::warn!(%refusal, "refused");
+    tracing::warn!(%refusal, "rejected");
     names::LEARNER_UNROLLS_REFUSED
         .with(Field(refusal.reason()))
         .increment(1);

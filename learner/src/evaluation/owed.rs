@@ -42,7 +42,6 @@ struct Header {
     seconds: f64,
     updates: u64,
     /// SHA-256 of the weights, in hexadecimal.
-    #[serde(alias = "sha256")]
     checksum: String,
 }
 
@@ -231,18 +230,6 @@ mod tests {
         fs::write(path(200), "no header").expect("written");
         assert_eq!(open(folder.path(), 1000, &[]), [job(300)]);
         assert!(!path(100).exists() && !path(200).exists());
-    }
-
-    /// The checksum's name was another one once.
-    #[test]
-    fn a_header_of_an_earlier_commit_is_read() {
-        let (folder, owed) = owing(&[100]);
-        let bytes = fs::read(owed.path(100)).expect("a file");
-        let text = String::from_utf8(bytes).expect("text");
-        assert!(text.contains("\"checksum\""), "{text}");
-        let earlier = text.replace("\"checksum\"", "\"sha256\"");
-        fs::write(owed.path(100), earlier).expect("written");
-        assert_eq!(open(folder.path(), 1000, &[]), [job(100)]);
     }
 
     #[test]

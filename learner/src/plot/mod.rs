@@ -1,4 +1,14 @@
-//! Draws SVG pictures, one file per picture; this file holds the shared parts.
+//! Draws SVG pictures.
+//!
+//! ```text
+//!   learning_curve   a run: success and path ratio over frames
+//!   panels           a study: medians over runs with their spread
+//!   convergence      an analysis: distance of decisions from their end
+//!   reaction         an analysis: paths after a door change
+//!     unit           formats numbers on axes
+//! ```
+//!
+//! This file holds the shared parts.
 
 mod convergence;
 mod learning_curve;

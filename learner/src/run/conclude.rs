@@ -58,7 +58,7 @@ impl FinishedTraining {
         Self {
             seconds: trainer.time.seconds(),
             frames: trainer.frames,
-            updates: trainer.updater.tried,
+            updates: trainer.updater.updates_tried,
             parameters: trainer.updater.model.to_parameters(),
             metrics: trainer.metrics,
             ledger: trainer.ledger,

@@ -1,7 +1,7 @@
 //! One run from start to summary. `train` adds local actors; `serve` does not.
 //!
 //! ```text
-//!   device         finds the GPU
+//!   device         finds the GPU; shared_library loads CUDA's libraries
 //!   restored       opens the run's folder: a new run, or its newest checkpoint; settings checks what changed since,
 //!                  evaluations opens the log and the owed evaluations
 //!   serving        binds the ports; local_actors joins actors of this process
@@ -70,7 +70,10 @@ pub async fn start(
         restored.sessions_joined,
         config.learner.max_sessions,
     ));
-    let counters = Arc::new(RunCounters::new(restored.frames, restored.updater.tried));
+    let counters = Arc::new(RunCounters::new(
+        restored.frames,
+        restored.updater.updates_tried,
+    ));
     let (kernels, backend) = (Instructions::chosen(), restored.updater.backend());
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
     let (newest_tx, newest) = watch::channel(restored.weights());

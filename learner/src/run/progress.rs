@@ -29,7 +29,7 @@ pub struct ProgressSnapshot {
     pub frames: u64,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Optimiser updates so far.
+    /// Updates tried so far, skipped ones included.
     pub updates: u64,
     /// Recent training speed, in frames per second.
     pub frames_per_second: f64,

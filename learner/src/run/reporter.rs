@@ -104,7 +104,7 @@ impl Reporter {
     }
 
     fn set_metrics(&self, run: RunPosition, batch: &Batch, update: &UpdateReport) {
-        names::LEARNER_UPDATES.get().increment(update.made);
+        names::LEARNER_UPDATES.get().increment(update.updates_made);
         names::LEARNER_RUN_FRAMES.get().set(run.frames as f64);
         for &lag in &batch.lags {
             names::LEARNER_POLICY_LAG.get().record(lag as f64);

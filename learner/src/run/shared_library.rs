@@ -1,4 +1,4 @@
-//! Loads a shared library into this process: the only `unsafe` code of the project.
+//! Loads a shared library into this process: the only `unsafe` code outside the kernels.
 
 use std::{ffi::OsStr, mem};
 

@@ -147,7 +147,12 @@ impl Trainer {
         names::LEARNER_CURRICULUM_DISTANCE
             .get()
             .set(f64::from(restored.curriculum.max_distance()));
-        let reporter = Reporter::new(&config, progress, restored.frames, restored.updater.tried);
+        let reporter = Reporter::new(
+            &config,
+            progress,
+            restored.frames,
+            restored.updater.updates_tried,
+        );
         Self {
             config,
             saved_config: restored.saved_config,
@@ -210,15 +215,15 @@ impl Trainer {
             // First, because skipped updates may end training below.
             names::LEARNER_UPDATES_SKIPPED
                 .get()
-                .increment(report.skipped);
+                .increment(report.updates_skipped);
             if report.rolled_back {
                 names::LEARNER_ROLLBACKS.get().increment(1);
                 tracing::error!(
                     frames = self.frames,
-                    "the updates spoilt the weights: they are undone, and the last good weights remain"
+                    "the updates left weights that are not finite: they are rolled back, and the last good weights remain"
                 );
             }
-            let trained = report.made > 0;
+            let trained = report.updates_made > 0;
             let frames = (batch.frames() / sessions.len()) as u64;
             for session in &sessions {
                 match trained {
@@ -267,14 +272,14 @@ impl Trainer {
 
     /// Returns the version of the current weights.
     fn version(&self) -> u64 {
-        self.run_dir.identity.version_base() + self.updater.tried
+        self.run_dir.identity.version_base() + self.updater.updates_tried
     }
 
     fn position(&self) -> RunPosition {
         RunPosition {
             frames: self.frames,
             seconds: self.time.seconds(),
-            updates: self.updater.tried,
+            updates: self.updater.updates_tried,
             version: self.version(),
             curriculum_distance: self.curriculum.max_distance(),
         }
@@ -323,7 +328,7 @@ impl Trainer {
         self.counters.frames.store(self.frames, Ordering::Relaxed);
         self.counters
             .updates
-            .store(self.updater.tried, Ordering::Relaxed);
+            .store(self.updater.updates_tried, Ordering::Relaxed);
     }
 
     /// Requests an evaluation of the published weights. The weights are kept until the result is recorded, so a stop or
@@ -333,7 +338,7 @@ impl Trainer {
             weights: self.newest.borrow().body.clone(),
             frames: self.frames,
             seconds: self.time.seconds(),
-            updates: self.updater.tried,
+            updates: self.updater.updates_tried,
         };
         if self.evaluator.request(job.clone()) {
             self.owed.owe(&job).tolerate(RunFile::Evaluation);
@@ -380,7 +385,7 @@ impl Trainer {
             run_id: self.run_dir.identity.run_id.clone(),
             restarts: self.run_dir.identity.restarts,
             frames: self.frames,
-            updates: self.updater.tried,
+            updates: self.updater.updates_tried,
             optimizer_steps,
             sessions_joined: self.sessions.joined(),
             seconds: self.time.seconds(),

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   run_dir       the folder, its lock and the run's identity
-//!   checkpoint    weights, optimiser and state of the run
+//!   checkpoint    weights, optimiser and state of the run; checkpoint_folder keeps the newest few
 //!   metrics_log   metrics.jsonl: training and evaluation records
+//!   summary       summary.json and episodes.csv: the result
 //!   ledger_file   ledger.jsonl: one line per session
 //!   files         atomic writes and whole appends, which all of them use
 //! ```

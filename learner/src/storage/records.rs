@@ -33,7 +33,7 @@ pub struct TrainRecord {
     pub frames: u64,
     /// Seconds of training so far, as `TrainingClock` counts them.
     pub seconds: f64,
-    /// Optimiser updates so far.
+    /// Updates tried so far, skipped ones included.
     pub updates: u64,
     /// Version of the weights.
     pub version: u64,

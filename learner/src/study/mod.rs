@@ -6,7 +6,7 @@
 //!                                               ▼
 //!   STUDY_DIR/runs/ARM/seed-N/  ──raw──▶  RESULTS/raw/ARM/seed-N/     once the run is complete
 //!                                               │ curve, spread, ranks
-//!                                               ▼ measures
+//!                                               ▼ finished, measures
 //!                                         RESULTS/{report.md, *.csv, *.svg}     report, pictures
 //! ```
 //!

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::Device;
 
-/// What computes in the learner.
+/// The implementation of the model that the learner computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// The kernels that act, with libtorch for the gradients that they do not have. At policy lag 0 the learner then

@@ -3,7 +3,7 @@
 //! ```text
 //!   batcher     takes unrolls from the queue; drops fenced and stale ones
 //!   batch       stacks them to tensors [T, B]
-//!   backend     chooses between the kernels that act and libtorch
+//!   backend     chooses between the kernels that act and libtorch; host copies tensors out of libtorch
 //!   recompute   runs the learner's own weights over time: values, log-probabilities, carries
 //!   frames      flattens the batch and adds its targets
 //!     vtrace      computes targets and advantages

@@ -40,8 +40,8 @@ pub struct Updater {
     pub optimizer: Adam,
     /// Shuffles the minibatches.
     pub rng: Xoshiro256PlusPlus,
-    /// Optimiser steps tried in this run, including skipped ones; versions count them.
-    pub tried: u64,
+    /// Updates tried in this run, skipped ones included; versions count them.
+    pub updates_tried: u64,
     loss: LossConfig,
     backend: Backend,
     pool: rayon::ThreadPool,
@@ -66,11 +66,11 @@ pub struct UpdateReport {
     pub lag_zero: Option<LagZero>,
     /// Learning rate of the last update.
     pub learning_rate: f64,
-    /// Optimiser steps made.
-    pub made: u64,
-    /// Updates without effect: their gradient was not finite, or they were undone.
-    pub skipped: u64,
-    /// True when the updates were undone, because the weights or their outputs were not finite.
+    /// Updates made.
+    pub updates_made: u64,
+    /// Updates without effect: their gradient was not finite, or they were rolled back.
+    pub updates_skipped: u64,
+    /// True when the updates were rolled back, because the weights or their outputs were not finite.
     pub rolled_back: bool,
 }
 
@@ -107,7 +107,7 @@ impl Updater {
             model,
             optimizer,
             rng,
-            tried: 0,
+            updates_tried: 0,
             loss,
             pool,
         })
@@ -131,7 +131,7 @@ impl Updater {
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.optimizer.resume(checkpoint)?;
         self.rng = checkpoint.state.rng.clone();
-        self.tried = checkpoint.state.updates;
+        self.updates_tried = checkpoint.state.updates;
         Ok(())
     }
 
@@ -181,12 +181,12 @@ impl Updater {
                     report.loss_value += gradients.value;
                     report.entropy += gradients.entropy;
                 } else {
-                    report.skipped += 1;
+                    report.updates_skipped += 1;
                 }
             }
         }
-        self.tried += steps + report.skipped;
-        report.made = steps;
+        self.updates_tried += steps + report.updates_skipped;
+        report.updates_made = steps;
         let usable = || {
             let (tokens, carry) = &first_tick;
             rollback::is_usable(&self.model, &self.optimizer, tokens, carry)
@@ -194,7 +194,7 @@ impl Updater {
         if steps > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);
             report.rolled_back = true;
-            report.skipped += std::mem::take(&mut report.made);
+            report.updates_skipped += std::mem::take(&mut report.updates_made);
         }
         let mean = |sum: &mut f64| *sum /= steps.max(1) as f64;
         mean(&mut report.grad_norm);

@@ -23,7 +23,7 @@ use test_support::{
     tiny_args, until, until_status,
 };
 
-/// How long an actor stays frozen after it was given up.
+/// Time for which an actor stays frozen after it was given up.
 const FROZEN: Duration = Duration::from_secs(120);
 
 /// Frames between two checkpoints, and of a batch of the runs here.
@@ -211,7 +211,7 @@ fn actors_killed_one_after_the_other_stop_nobody() {
     }
 }
 
-/// What a process counts under this name; 0 before the first.
+/// Returns the count of a process under this name; 0 before the first.
 fn counted(metrics: SocketAddr, name: &str) -> u64 {
     let page = test_support::get(metrics, "/metrics");
     let value = page
@@ -469,7 +469,7 @@ fn a_full_disk_and_a_read_only_one_stop_nothing_but_the_saving() {
     ledger::balanced_sessions(dir);
 }
 
-/// Where Debian's package `faketime` puts what fakes the time of day.
+/// The library of Debian's package `faketime`, which fakes the time of day.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 #[test]

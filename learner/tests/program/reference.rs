@@ -12,7 +12,7 @@ use test_support::{command, program};
 
 const PROGRAMS: [&str; 2] = ["hrm-learner", "hrm-actor"];
 
-/// Where the structs of the sections stand.
+/// The files with the structs of the sections.
 const SECTIONS: [&str; 4] = [
     "common/src/config",
     "common/src/env/config.rs",

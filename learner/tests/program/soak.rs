@@ -40,7 +40,7 @@ const MEMORY_SLACK_MB: f64 = 8.0;
 /// The same for threads and files: one more of each trouble would be dozens.
 const COUNT_SLACK: f64 = 4.0;
 
-/// What a process holds at a moment.
+/// The resources of a process at a moment.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     memory_mb: f64,
@@ -76,7 +76,7 @@ struct Sample {
     actor: Held,
 }
 
-/// What goes wrong, in turn.
+/// The faults, in turn.
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
     /// An actor is killed, and another started.

@@ -124,7 +124,7 @@ impl Trainer {
     }
 }
 
-/// What the batcher makes of the queue as it is.
+/// Returns the batcher's answer to the present queue.
 fn next(batcher: &mut Batcher, newest_version: u64) -> Next {
     let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
     batcher.next(newest_version, Duration::ZERO, &mut clock)
@@ -145,7 +145,7 @@ async fn ack(acks: &mut Streaming<UploadAck>, wanted: impl Fn(&UploadAck) -> boo
     panic!("the upload ended before");
 }
 
-/// What the learner ended an upload with.
+/// Returns the status with which the learner ended an upload.
 async fn refusal(acks: &mut Streaming<UploadAck>) -> tonic::Status {
     loop {
         match acks.message().await {

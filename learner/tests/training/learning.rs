@@ -1,4 +1,4 @@
-//! Whether it learns: four rooms from scratch, through real actors and the wire, on a small budget.
+//! The system learns: four rooms from scratch, through real actors and the wire, on a small budget.
 
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::storage::records::WalkBy;

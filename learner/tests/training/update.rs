@@ -426,7 +426,7 @@ fn train_with(
     (
         updater.model.flat_parameters().copy(),
         report,
-        updater.tried,
+        updater.updates_tried,
     )
 }
 
@@ -442,13 +442,28 @@ fn threads_share_the_work_and_change_nothing_but_rounding() {
         let moved = (&one - &start).abs().max().double_value(&[]);
         assert!(moved > 1e-3);
         assert_eq!(updates, 2 * 4, "a step for each minibatch of each pass");
-        assert_eq!(report.skipped, 0);
+        assert_eq!(report.updates_skipped, 0);
         for threads in [2, 3] {
             let (other, ..) = train(loss(), threads);
             let apart = (&one - &other).abs().max().double_value(&[]);
             println!("{threads} threads: {apart:.1e} apart after moving {moved:.1e}");
             assert!(apart < 1e-3 * moved);
         }
+    }
+}
+
+/// A run may join fewer unrolls to a batch than the minibatch divides.
+#[test]
+fn the_last_smaller_minibatch_is_trained_on_too() {
+    for minibatch in [7, FRAMES - 1, FRAMES, FRAMES + 5] {
+        let loss = LossConfig {
+            minibatch,
+            ..as_in_a_run()
+        };
+        let passes = loss.passes;
+        let (_, report, updates) = train(loss, 2);
+        assert_eq!(updates as usize, passes * FRAMES.div_ceil(minibatch));
+        assert_eq!((report.updates_made, report.updates_skipped), (updates, 0));
     }
 }
 
@@ -573,7 +588,7 @@ fn a_batch_without_a_finite_gradient_changes_nothing() {
     let mut updater = updater(model, as_in_a_run(), 2);
     let report = updater.update(&batch, 0.0, &mut learner_clock());
     assert_eq!(updater.model.flat_parameters(), &before);
-    assert_eq!((report.made, report.skipped), (0, 2 * 4));
+    assert_eq!((report.updates_made, report.updates_skipped), (0, 2 * 4));
     assert!(!report.rolled_back, "there was nothing to undo");
 }
 
@@ -595,7 +610,7 @@ fn a_single_update_that_leaves_nothing_to_play_by_is_undone() {
         let mut updater = Updater::new(model, loss, optimizer, 2, 1).expect("threads");
         let bad = updater.update(&batch, 0.0, &mut learner_clock());
         assert!(bad.rolled_back, "{learning_rate}");
-        assert_eq!((bad.made, bad.skipped), (0, 1));
+        assert_eq!((bad.updates_made, bad.updates_skipped), (0, 1));
     }
 }
 
@@ -612,7 +627,7 @@ fn updates_that_spoil_the_weights_are_undone() {
         let mut updater =
             Updater::new(model, as_in_a_run(), optimizer(1e-3), 2, 1).expect("threads");
         let good = updater.update(&batch, 0.0, &mut learner_clock());
-        assert!(good.made > 0 && !good.rolled_back);
+        assert!(good.updates_made > 0 && !good.rolled_back);
         let state = |updater: &Updater| {
             let (steps, moments) = updater.optimizer.state();
             let floats = |t: &Tensor| Vec::<f32>::try_from(t.detach()).expect("floats");
@@ -632,8 +647,12 @@ fn updates_that_spoil_the_weights_are_undone() {
 
         let bad = updater.update(&batch, 0.0, &mut learner_clock());
         assert!(bad.rolled_back, "{learning_rate}");
-        assert_eq!((bad.made, bad.skipped), (0, 2 * 4));
+        assert_eq!((bad.updates_made, bad.updates_skipped), (0, 2 * 4));
         assert_eq!(state(&updater), before, "as if the batch had not been");
-        assert_eq!(updater.tried, 4 * 4, "but no version stands for two");
+        assert_eq!(
+            updater.updates_tried,
+            4 * 4,
+            "but no version stands for two"
+        );
     }
 }

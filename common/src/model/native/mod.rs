@@ -2,6 +2,14 @@
 //!
 //! [`Lanes`] are environments with their carry. They pack the parameters once for the kernels of this processor. An
 //! environment's result does not depend on the number of environments.
+//!
+//! ```text
+//!   lanes        tokens u8 [N, S], N carries -> the heads of each segment, N carries
+//!     network      the segments of one environment
+//!       embedding    tokens u8 [S]           -> e [P, d]
+//!       heads        zH at the read-out      -> logits [4], value
+//!   gradient     the same decision, its last calls traced, and back: the one-step gradient
+//! ```
 
 mod embedding;
 mod gradient;

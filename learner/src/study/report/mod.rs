@@ -1,11 +1,11 @@
 //! The report on a study: a function of its file and the raw data of its finished runs only.
 //!
 //! ```text
-//!   report.md         all results in words and tables
-//!   runs.csv          one line per run      csv
+//!   report.md         all results in words and tables   markdown
+//!   runs.csv          one line per run                  csv
 //!   curves.csv        one line per point of a learning curve
 //!   thresholds.csv    one line per arm and success rate
-//!   tests.csv         one line per rank test
+//!   tests.csv         one line per rank test            rank_tests
 //!   COMPARISON-*.svg  pictures
 //! ```
 
@@ -213,7 +213,7 @@ mod tests {
         columns.iter().map(value).collect()
     }
 
-    /// Raw data of older releases has no record per episode.
+    /// Some committed raw data has no record per episode.
     #[test]
     fn ratios_without_records_per_episode_are_marked_as_unpaired() {
         let study = study();

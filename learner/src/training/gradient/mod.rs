@@ -3,6 +3,7 @@
 //! ```text
 //!   frames -> native     one environment at a time, one step back, convolutions
 //!          -> libtorch   everything else
+//!             `-> parts  summed over the shards
 //! ```
 
 mod libtorch;

@@ -35,7 +35,7 @@ pub(crate) struct HostFrames {
     values: Vec<f32>,
 }
 
-/// What the forward pass of a frame starts from.
+/// The start of each frame's forward pass.
 enum Starts {
     /// The carry before each frame, `[2, frames, ...]`.
     Carries(Vec<f32>),

@@ -14,7 +14,7 @@ use tch::Tensor;
 use super::rows::Rows;
 use crate::training::host::host;
 
-/// What each mode does with tensors.
+/// The tensors of each mode.
 pub(super) trait CarryTensors {
     /// Returns the shape of the carry of `batch` environments, for sequences of `positions` vectors of width `d`.
     fn shape(self, batch: i64, positions: i64, d: i64) -> Vec<i64>;

@@ -8,7 +8,8 @@
 //! embed       tokens u8 [B, S]            -> e [B * P, d]
 //! carry       carry [2, B, P, d]          -> zH, zL [B * P, d], and back
 //! module      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
-//!   block       attention | conv, then swiglu (both with linear), each with a residual and RMSNorm
+//!   block       attention (positions from places) | conv, then swiglu (both with linear), each with a residual and
+//!               RMSNorm
 //! heads       zH at the read-out          -> logits [B, 4], value [B]
 //! hrm         the whole model: segments, cycles and gradients
 //! decision    the result

@@ -1,4 +1,4 @@
-//! What is recomputed, and the result.
+//! The input of the recomputation, and its result.
 
 use tch::Tensor;
 

@@ -5,6 +5,8 @@
 //!   carry_0 --decide--> z' --reset at an episode's end--> carry_1 --decide--> ... --> V of tick T
 //!                        `-- if truncated: V of the final observation, computed from z' itself
 //! ```
+//!
+//! `native` computes this with the kernels that act, and `libtorch` on GPUs; `episodes` is their input and result.
 
 mod episodes;
 mod libtorch;

@@ -9,7 +9,7 @@ use crate::training::{
     host::host,
     loss::Targets,
     recompute::Recomputed,
-    vtrace::{VTraceConfig, VTraceInput, vtrace},
+    vtrace::{VTraceConfig, VTraceInput, importance_weights, vtrace},
 };
 
 /// A batch flattened to frames, from which minibatches are drawn.
@@ -68,17 +68,18 @@ impl Frames {
         let frames = batch.frames() as i64;
         let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
         let segments = recomputed.log_probs.size()[2];
-        let log_probs = host(&recomputed.log_probs.select(2, segments - 1));
-        let log_rhos: Vec<f32> = log_probs
-            .iter()
-            .zip(&batch.behaviour_log_probs)
-            .map(|(pi, mu)| pi - mu)
-            .collect();
+        let log_rhos = |segment: i64| -> Vec<f32> {
+            let log_probs = host(&recomputed.log_probs.select(2, segment));
+            let both = log_probs.iter().zip(&batch.behaviour_log_probs);
+            both.map(|(pi, mu)| pi - mu).collect()
+        };
+        // The last segment chose the actions.
+        let log_rhos_of_last = log_rhos(segments - 1);
         let (values, next_values) = (host(&recomputed.values), host(&recomputed.next_values));
         let traced = vtrace(
             VTraceInput {
                 batch: batch.envs,
-                log_rhos: &log_rhos,
+                log_rhos: &log_rhos_of_last,
                 rewards: &batch.rewards,
                 values: &values,
                 next_values: &next_values,
@@ -91,10 +92,14 @@ impl Frames {
                 c_bar: config.c_bar as f32,
             },
         );
-        let advantages = match config.normalize_advantages {
-            true => advantage::normalized(&traced.advantages, &traced.rhos, device),
-            false => advantage::weighted(&traced.advantages, &traced.rhos, device),
-        };
+        let advantages = (0..segments).map(|segment| {
+            let rhos = importance_weights(&log_rhos(segment), config.rho_bar as f32);
+            match config.normalize_advantages {
+                true => advantage::normalized(&traced.advantages, &rhos, device),
+                false => advantage::weighted(&traced.advantages, &rhos, device),
+            }
+        });
+        let advantages: Vec<Tensor> = advantages.collect();
         Self {
             envs: batch.envs,
             tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
@@ -104,12 +109,12 @@ impl Frames {
             targets: Targets {
                 actions: batch.actions.view(frames),
                 start_log_probs: recomputed.log_probs.flatten(0, 1),
-                advantages,
+                advantages: Tensor::stack(&advantages, 1),
                 values: Tensor::from_slice(&traced.targets).to_device(device),
             },
             rho_clipped: traced.rho_clipped,
             c_clipped: traced.c_clipped,
-            lag_zero: LagZero::new(&log_rhos, batch.envs, &batch.lags),
+            lag_zero: LagZero::new(&log_rhos_of_last, batch.envs, &batch.lags),
         }
     }
 
@@ -151,7 +156,105 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use hrm_common::env::ACTIONS;
+    use tch::{Device, Kind};
+
     use super::*;
+    use crate::training::{
+        batch::log_softmax,
+        loss::{FrameTargets, frame_loss},
+    };
+    use hrm_common::model::native::HeadOutputs;
+
+    /// Four environments that take one action each, with the probabilities `mu` of the last segment, and an earlier segment
+    /// with other probabilities. The raw advantage of each is 0.5.
+    fn every_action(last: [f32; ACTIONS], earlier: [f32; ACTIONS]) -> (Batch, Recomputed) {
+        let (last, earlier) = (log_softmax(&last), log_softmax(&earlier));
+        let envs = ACTIONS as i64;
+        let log_probs: Vec<f32> = (0..ACTIONS).flat_map(|a| [earlier[a], last[a]]).collect();
+        let batch = Batch {
+            ticks: 1,
+            envs: ACTIONS,
+            tokens: Tensor::zeros([2, envs, 1], (Kind::Uint8, Device::Cpu)),
+            actions: Tensor::arange(envs, (Kind::Int64, Device::Cpu)).view([1, envs]),
+            rewards: vec![0.5; ACTIONS],
+            flags: vec![hrm_common::env::flag::TERMINATED; ACTIONS],
+            behaviour_log_probs: last.to_vec(),
+            carry: Tensor::zeros([2, envs, 0], (Kind::Float, Device::Cpu)),
+            final_tokens: Tensor::zeros([0, 1], (Kind::Uint8, Device::Cpu)),
+            final_indices: vec![],
+            played: vec![],
+            lags: vec![0],
+        };
+        let zeros = || Tensor::zeros([1, envs], (Kind::Float, Device::Cpu));
+        let recomputed = Recomputed {
+            carries: Tensor::zeros([2, 1, envs, 0], (Kind::Float, Device::Cpu)),
+            prefixes: None,
+            log_probs: Tensor::from_slice(&log_probs).view([1, envs, 2]),
+            values: zeros(),
+            next_values: zeros(),
+        };
+        (batch, recomputed)
+    }
+
+    /// Returns the expected policy gradient of the earlier segment by its logits: over actions drawn from `last`.
+    fn expected_gradient(
+        last: [f32; ACTIONS],
+        earlier: [f32; ACTIONS],
+        rho_bar: f64,
+    ) -> [f64; ACTIONS] {
+        let config = LossConfig {
+            rho_bar,
+            normalize_advantages: false,
+            deep_supervision: true,
+            entropy_cost: 0.0,
+            value_cost: 0.0,
+            ..LossConfig::default()
+        };
+        let (batch, recomputed) = every_action(last, earlier);
+        let frames = Frames::new(&batch, recomputed, &config);
+        let advantages = host(&frames.targets.advantages);
+        let mu = log_softmax(&last).map(|log_prob| f64::from(log_prob).exp());
+        let mut sum = [0.0; ACTIONS];
+        for action in 0..ACTIONS {
+            let heads = HeadOutputs {
+                logits: earlier,
+                value: 0.0,
+            };
+            let targets = FrameTargets {
+                action,
+                start_log_prob: log_softmax(&earlier)[action],
+                advantage: advantages[2 * action],
+                value: 0.0,
+            };
+            let (_, gradients) = frame_loss(&heads, &targets, &config, 1.0);
+            for (sum, gradient) in sum.iter_mut().zip(gradients.logits) {
+                *sum += mu[action] * f64::from(gradient);
+            }
+        }
+        sum
+    }
+
+    /// The expectation of `pi_s/mu grad log pi_s` is the gradient of a sum of probabilities, which is 1.
+    #[test]
+    fn an_earlier_segments_weight_is_its_own() {
+        let (last, earlier) = ([0.4, -0.3, 0.9, 0.1], [-0.2, 0.5, 0.1, 0.3]);
+        for gradient in expected_gradient(last, earlier, 10.0) {
+            assert!(gradient.abs() < 1e-6, "{gradient:e}");
+        }
+        // With truncation: -A (m_i - pi_i sum m), where m = min(rho_bar mu, pi_s).
+        let probs =
+            |logits: [f32; ACTIONS]| log_softmax(&logits).map(|log_prob| f64::from(log_prob).exp());
+        let (mu, pi) = (probs(last), probs(earlier));
+        let masses: Vec<f64> = mu.iter().zip(pi).map(|(mu, pi)| pi.min(0.8 * mu)).collect();
+        let total: f64 = masses.iter().sum();
+        assert!(total < 0.95, "nothing is truncated");
+        let found = expected_gradient(last, earlier, 0.8);
+        for ((found, mass), pi) in found.into_iter().zip(masses).zip(pi) {
+            let expected = -0.5 * (mass - pi * total);
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+    }
 
     #[test]
     fn only_unrolls_at_lag_0_count() {

@@ -20,7 +20,7 @@ pub struct Targets {
     pub actions: Tensor,
     /// f32 `[m, segments]`: log pi(a|x) of each trained segment, with the weights from before the batch's updates.
     pub start_log_probs: Tensor,
-    /// f32 `[m]`: advantages, importance weight included.
+    /// f32 `[m, segments]`: advantages, each with the importance weight of its segment.
     pub advantages: Tensor,
     /// f32 `[m]`: V-trace targets.
     pub values: Tensor,
@@ -53,7 +53,8 @@ pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss 
         let taken = log_probs.gather(1, &actions, false).squeeze_dim(1);
         let ratio = (taken - targets.start_log_probs.select(1, s as i64)).exp();
         let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
-        let surrogate = (ratio * &targets.advantages).minimum(&(clipped * &targets.advantages));
+        let advantages = targets.advantages.select(1, s as i64);
+        let surrogate = (ratio * &advantages).minimum(&(clipped * &advantages));
         policy.push(-surrogate.sum(Kind::Float));
         value.push((&heads.value - &targets.values).square().sum(Kind::Float) * 0.5);
         entropy.push(-(log_probs.exp() * &log_probs).sum(Kind::Float));
@@ -170,7 +171,7 @@ mod tests {
                 &Targets {
                     actions: Tensor::from_slice(&[action as i64]),
                     start_log_probs: Tensor::from_slice(&[targets.start_log_prob]).view([1, 1]),
-                    advantages: Tensor::from_slice(&[advantage]),
+                    advantages: Tensor::from_slice(&[advantage]).view([1, 1]),
                     values: Tensor::from_slice(&[target]),
                 },
                 &config,

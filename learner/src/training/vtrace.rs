@@ -14,6 +14,9 @@
 //! continues, 0 where it terminated, and the value of the final observation where it was truncated. `v'_t` is `v_{t+1}`
 //! while the episode continues, and `V'_t` at the episode's last tick and at the end of the unroll. The policy gradient
 //! uses `rho_t A_t`; [`crate::training::advantage`] normalises `A_t` before it multiplies by `rho_t`.
+//!
+//! `pi` is the policy of a decision's last segment, which chose the action. Under deep supervision the policy gradient of an
+//! earlier segment s has a weight of its own, `min(rho_bar, pi_s/mu)`.
 
 /// Relative excess over a clip that counts as rounding.
 ///
@@ -58,12 +61,16 @@ pub struct VTrace {
     pub targets: Vec<f32>,
     /// Advantages of the policy gradient, without the importance weight.
     pub advantages: Vec<f32>,
-    /// Importance weights of the policy gradient, clipped at `rho_bar`.
-    pub rhos: Vec<f32>,
     /// Share of ticks whose importance weight exceeds `rho_bar` by more than rounding.
     pub rho_clipped: f32,
     /// Share of ticks whose importance weight exceeds `c_bar` by more than rounding.
     pub c_clipped: f32,
+}
+
+/// Returns importance weights clipped at `rho_bar`.
+pub(crate) fn importance_weights(log_rhos: &[f32], rho_bar: f32) -> Vec<f32> {
+    let weight = |log_rho: &f32| log_rho.exp().min(rho_bar);
+    log_rhos.iter().map(weight).collect()
 }
 
 /// Computes V-trace by one backward sweep.
@@ -95,7 +102,6 @@ pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
     }
     let mut targets = vec![0.0; n];
     let mut advantages = vec![0.0; n];
-    let mut rhos = vec![0.0; n];
     let (mut rho_clipped, mut c_clipped) = (0_u32, 0_u32);
     for i in (0..n).rev() {
         let ratio = log_rhos[i].exp();
@@ -117,13 +123,11 @@ pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
         };
         targets[i] = values[i] + delta + carried;
         advantages[i] = rewards[i] + config.gamma * next_target - values[i];
-        rhos[i] = rho;
     }
     let share = |count: u32| count as f32 / n.max(1) as f32;
     VTrace {
         targets,
         advantages,
-        rhos,
         rho_clipped: share(rho_clipped),
         c_clipped: share(c_clipped),
     }
@@ -271,13 +275,14 @@ mod tests {
                     ends: &column.iter().map(|t| t.end.map(f64::from)).collect::<Vec<_>>(),
                     bootstrap: f64::from(bootstraps[b]),
                 };
-                for s in 0..ticks {
+                for (s, tick) in column.iter().enumerate() {
                     let (target, advantage) = (literal.target(s, config), literal.advantage(s, config));
                     let scale = 1e-4 * (1.0 + target.abs() + advantage.abs());
                     prop_assert!((f64::from(result.targets[s * batch + b]) - target).abs() < scale);
                     prop_assert!((f64::from(result.advantages[s * batch + b]) - advantage).abs() < scale);
                     let rho = literal.rho(s, config);
-                    prop_assert!((f64::from(result.rhos[s * batch + b]) - rho).abs() < 1e-6 * (1.0 + rho));
+                    let found = importance_weights(&[tick.log_rho], config.rho_bar)[0];
+                    prop_assert!((f64::from(found) - rho).abs() < 1e-6 * (1.0 + rho));
                 }
             }
         }
@@ -332,7 +337,6 @@ mod tests {
                     c_bar: bar,
                 },
             );
-            assert_eq!(result.rhos, [log_rho.exp().min(bar)]);
             (result.rho_clipped, result.c_clipped)
         };
         for bar in [1.0_f32, 1.2] {

@@ -1598,6 +1598,19 @@ const REFUSED: &[Refused] = &[
         1,
         ["--weights file", "not safetensors"],
     ),
+    (
+        &[
+            "import",
+            "--weights",
+            "weights",
+            "--config",
+            "my.toml",
+            "--run-dir",
+            "file/x",
+        ],
+        1,
+        ["file/x", "--run-dir"],
+    ),
     (&["eval", "--checkpoint", "nowhere"], 1, ["nowhere", OF_RUN]),
     (
         &["eval", "--checkpoint", RUN, "--dump", "file/x"],
@@ -1707,6 +1720,8 @@ fn a_path_that_cannot_be_used_is_named_once_with_what_it_should_have_been() {
     let desk = Desk::new();
     fs::write(desk.at("file"), "").expect("a file");
     fs::create_dir(desk.at("folder")).expect("a folder");
+    let (exported, _, stderr) = desk.run(&["export", "--checkpoint", RUN, "--out", "weights"]);
+    assert!(exported.status.success(), "{stderr}");
     for (arguments, code, parts) in REFUSED {
         let (result, _, stderr) = desk.run(arguments);
         assert_eq!(result.status.code(), Some(*code), "{arguments:?}: {stderr}");
@@ -1742,6 +1757,10 @@ fn a_run_is_read_while_it_trains() {
     process.line("evaluation");
     let place = folder.path().display().to_string();
     let out = folder.path().join("weights").display().to_string();
+    let maze = Maze::new(&EnvConfig::four_rooms(), 1).expect("a maze");
+    let line = serde_json::to_string(maze.observation()).expect("JSON");
+    let tokens = folder.path().join("tokens").display().to_string();
+    fs::write(&tokens, line).expect("a file");
     for _ in 0..5 {
         for arguments in [
             &["eval", "--episodes", "1", "--checkpoint", &place][..],
@@ -1755,6 +1774,7 @@ fn a_run_is_read_while_it_trains() {
                 &place,
             ],
             &["export", "--out", &out, "--checkpoint", &place],
+            &["forward", "--tokens", &tokens, "--checkpoint", &place],
             &["plot", &place],
         ] {
             stdout(learner().args(arguments));

@@ -147,9 +147,16 @@ fn by_hand(model: &Hrm, columns: &[Vec<Frame>], config: &LossConfig) -> Tensor {
             } else {
                 count - 1
             };
-            for heads in &decision.segments[skip..] {
+            for (segment, heads) in decision.segments.iter().enumerate().skip(skip) {
                 let log_pi = heads.logits.log_softmax(-1, Kind::Float).view(-1);
-                let policy = log_pi.get(frame.action) * -advantage;
+                // Each segment has its own importance weight: the last one's is in the advantage.
+                let rho = |log_pi: f64| (log_pi - frame.log_mu).exp().min(config.rho_bar);
+                let own = rho(log_pi.double_value(&[frame.action]));
+                let weight = match segment + 1 == count {
+                    true => 1.0,
+                    false => own / rho(frame.log_pi),
+                };
+                let policy = log_pi.get(frame.action) * -(advantage * weight);
                 let value = (heads.value.get(0) - target).square() * 0.5;
                 let entropy = -(log_pi.exp() * &log_pi).sum(Kind::Float);
                 let loss = policy + value * config.value_cost - entropy * config.entropy_cost;

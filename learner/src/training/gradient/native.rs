@@ -31,6 +31,7 @@ pub(crate) struct HostFrames {
     actions: Vec<f32>,
     /// `[frames, segments]`.
     start_log_probs: Vec<f32>,
+    /// `[frames, segments]`.
     advantages: Vec<f32>,
     values: Vec<f32>,
 }
@@ -106,7 +107,7 @@ impl HostFrames {
         FrameTargets {
             action: self.actions[frame] as usize,
             start_log_prob: self.start_log_probs[frame * segments + segment],
-            advantage: self.advantages[frame],
+            advantage: self.advantages[frame * segments + segment],
             value: self.values[frame],
         }
     }

@@ -76,6 +76,7 @@ check-format:
 lint: libtorch
 	python3 -m unittest discover --start-directory scripts
 	python3 scripts/imports.py
+	python3 scripts/order.py
 	python3 scripts/prose.py
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 

@@ -20,7 +20,7 @@ pub struct Descriptors {
 }
 
 /// The error when no descriptors are left for connections.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Error)]
 #[error(
     "the limit of {} open files (ulimit -n) leaves none for connections: {} are open, and {kept} are reserved for \
      checkpoints, metrics, health and local actors\n  remedy: raise the limit to {} or more",

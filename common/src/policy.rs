@@ -1,10 +1,11 @@
 //! Acting: one decision in every environment with its carry, then one action per environment.
 
-use crate::{env::ACTIONS, model::Dtype, weights::WeightsError};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use half::bf16;
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::{env::ACTIONS, model::Dtype, weights::WeightsError};
 
 /// A recurrent network that acts in N environments, whose carry it holds. The model's
 /// [`Lanes`](crate::model::native::Lanes) implement it for mazes; a test implements it with counters.

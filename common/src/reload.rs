@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use crate::config::FileError;
 use tokio::{
     task::{self, JoinHandle},
     time::{self, MissedTickBehavior},
 };
+
+use crate::config::FileError;
 
 /// The interval at which the poller checks the files.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -58,7 +58,7 @@ mod tests {
     use crate::telemetry::names::LEARNER_STAGE_SECONDS;
 
     /// Keeps the recorded values, by label.
-    #[derive(Default, Clone)]
+    #[derive(Clone, Default)]
     struct Book(Arc<Mutex<Vec<(String, f64)>>>);
 
     struct Page(Book, String);

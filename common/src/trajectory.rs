@@ -3,8 +3,9 @@
 //! Arrays are time-major and contiguous, so that one copy makes a tensor of each. [`crate::wire`] converts them to and
 //! from the wire, with checks.
 
-use crate::{env::EpisodeSummary, model::Dtype};
 use bytes::Bytes;
+
+use crate::{env::EpisodeSummary, model::Dtype};
 
 /// The sizes that determine the shapes of an unroll's arrays.
 #[derive(Debug, Clone, PartialEq, Eq)]

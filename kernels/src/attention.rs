@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The weights of self-attention, f32.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct AttentionWeights<'a> {
     /// Number of heads; it divides the width.
     pub heads: usize,
@@ -35,7 +35,7 @@ pub struct AttentionWeights<'a> {
 }
 
 /// The position encoding of queries and keys, where position 0 is the prefix token and `i + 1` is cell `i`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Positions<'a> {
     /// Nothing.
     Unseen,
@@ -46,7 +46,7 @@ pub enum Positions<'a> {
 }
 
 /// The same in the order of memory.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 enum Places {
     Unseen,
     /// `[rows, head width / 2]` each.
@@ -56,7 +56,7 @@ enum Places {
 }
 
 /// Packed weights of a block.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct AttentionBlock<K: Kernel> {
     width: usize,
     heads: usize,
@@ -68,7 +68,7 @@ pub(crate) struct AttentionBlock<K: Kernel> {
 }
 
 /// Memory for intermediate results.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct AttentionScratch<K: Kernel> {
     /// Queries, keys and values of all rows, each head in whole registers.
     qkv: Aligned<f32>,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// AVX2 and FMA. `ROUNDED` rounds to bfloat16 where vectors and weights are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2<const ROUNDED: bool>(());
 
 impl<const ROUNDED: bool> Avx2<ROUNDED> {

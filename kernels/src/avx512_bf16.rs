@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// AVX-512 with bfloat16 in memory. `vdpbf16ps` adds the products of two pairs to a sum in f32.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512Bf16(());
 
 impl Avx512Bf16 {

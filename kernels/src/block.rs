@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The weights of a block, f32, in the shapes of the model's tensors.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct BlockWeights<'a> {
     /// Numbers of a vector.
     pub width: usize,
@@ -23,7 +23,7 @@ pub struct BlockWeights<'a> {
 }
 
 /// The weights of what mixes the tokens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum MixerWeights<'a> {
     /// A convolution; the layout has a border.
     Conv(ConvWeights<'a>),
@@ -32,20 +32,20 @@ pub enum MixerWeights<'a> {
 }
 
 /// A block, `y = rmsnorm(x + mix(x))` and then `rmsnorm(y + swiglu(y))`, with its weights packed for a kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Block<K: Kernel>(Mixer<K>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 enum Mixer<K: Kernel> {
     Conv(ConvBlock<K>),
     Attention(AttentionBlock<K>),
 }
 
 /// Memory for a block's intermediate results. It serves any block of the same shapes.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Scratch<K: Kernel>(MixerScratch<K>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 enum MixerScratch<K: Kernel> {
     Conv(ConvScratch<K>),
     Attention(AttentionScratch<K>),

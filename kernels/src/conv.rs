@@ -23,7 +23,7 @@ use crate::{
 pub(crate) const TAPS: usize = 9;
 
 /// The weights of a convolution's mixing, f32.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct ConvWeights<'a> {
     /// `[width, width, 3, 3]`: output, input, down, right.
     pub kernel: &'a [f32],
@@ -32,7 +32,7 @@ pub struct ConvWeights<'a> {
 }
 
 /// Packed weights of a block.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ConvBlock<K: Kernel> {
     pub(crate) kernel: Packed<K>,
     prefix: Packed<K>,
@@ -40,7 +40,7 @@ pub(crate) struct ConvBlock<K: Kernel> {
 }
 
 /// Memory for the intermediate results of a tile.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ConvScratch<K: Kernel> {
     /// The vector that the prefix token adds to every cell.
     everywhere: Aligned<f32>,

@@ -3,7 +3,7 @@ use crate::{Instructions, kernel::Kernel, portable::Portable};
 use crate::{avx2::Avx2, avx512::Avx512, avx512_bf16::Avx512Bf16};
 
 /// The precision of vectors and weights in memory. Sums are always f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// 32-bit floats.
     F32,

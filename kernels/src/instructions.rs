@@ -4,7 +4,7 @@ use std::{env, fmt, str::FromStr, sync::OnceLock};
 pub const VARIABLE: &str = "HRM_KERNELS";
 
 /// A set of vector instructions, from the slowest to the fastest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
     /// Plain Rust, for every processor.
     Portable,

@@ -1,5 +1,5 @@
 /// The places of an environment's vectors in memory: the prefix token, and the cells of the grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     height: usize,
     width: usize,

@@ -13,7 +13,7 @@ pub(crate) const TILE_REGISTERS: usize = 2;
 ///           lane        one output
 ///             STEP inputs
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Packed<K: Kernel> {
     /// Registers of outputs in all.
     registers: usize,

@@ -6,7 +6,7 @@ use crate::kernel::{Exp2, Kernel, sealed::Sealed};
 const LANES: usize = 8;
 
 /// Plain Rust. `ROUNDED` rounds to bfloat16 where vectors and weights are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable<const ROUNDED: bool>;
 
 /// Rounds to the nearest bfloat16, ties to even.

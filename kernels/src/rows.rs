@@ -4,7 +4,7 @@ use crate::{aligned::Aligned, kernel::Kernel, layout::Layout};
 
 /// The vectors of one environment, in the places of a [`Layout`]. Each is padded with zeros to whole registers; so are
 /// the border's vectors.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Rows<K: Kernel> {
     layout: Layout,
     width: usize,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The weights of a SwiGLU.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SwiGlu<K: Kernel> {
     width: usize,
     inner: usize,
@@ -22,7 +22,7 @@ pub(crate) struct SwiGlu<K: Kernel> {
 }
 
 /// Memory for the intermediate results of a tile.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SwiGluScratch<K: Kernel> {
     /// The mixture of each row, then its normalised sum in f32.
     pub(crate) mixed: Aligned<f32>,

@@ -9,7 +9,7 @@ mod gradient;
 type Vectors = Vec<Vec<f64>>;
 
 /// A block with weights of its own, small enough to transcribe.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 struct Case {
     height: usize,
     width: usize,
@@ -19,7 +19,7 @@ struct Case {
     seed: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Mixer {
     Conv,
     Unseen(usize),

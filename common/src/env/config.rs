@@ -19,7 +19,7 @@ const FOUR_ROOMS_DOORWAYS: usize = 4;
 const FOUR_ROOMS_LONGEST: u32 = 20;
 
 /// The kind of maze.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MazeKind {
     /// One fixed map with four rooms and four doorways.
@@ -30,7 +30,7 @@ pub enum MazeKind {
 }
 
 /// The random process of the moving doors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DoorProcess {
     /// With probability `p_change` per step, all doors are drawn again together, and exactly `doors` of them are
@@ -72,7 +72,7 @@ impl fmt::Display for DoorProcess {
 }
 
 /// The resolved configuration of a maze, without `auto`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnvConfig {
     /// The kind of maze.

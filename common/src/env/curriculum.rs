@@ -13,7 +13,7 @@ use super::rng::{Chance, Rng};
 use crate::invalid_value::InvalidValue;
 
 /// The part of the curriculum with which an environment draws an episode.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Curriculum {
     /// K, in steps of the shortest path; 0 when every episode is uniform.
     pub max_distance: u32,
@@ -30,7 +30,7 @@ impl Curriculum {
 }
 
 /// `[curriculum]`: the settings of the distance curriculum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CurriculumConfig {
     /// Switches the curriculum on.
@@ -101,7 +101,7 @@ impl CurriculumConfig {
 }
 
 /// The state of a curriculum in a checkpoint, without its configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurriculumState {
     /// K, in steps.
     pub level: u32,
@@ -110,7 +110,7 @@ pub struct CurriculumState {
 }
 
 /// An episode of the current level.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Attempt {
     /// The number of the episode. It rises in the order in which episodes begin.
     id: u64,
@@ -126,7 +126,7 @@ struct Attempt {
 /// therefore judges episodes in the order in which they *begin*. K rises once more than `threshold` of `window`
 /// consecutive episodes have succeeded. A running episode counts as a failure, so the judgement is never better than
 /// the final result.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct DistanceCurriculum {
     config: CurriculumConfig,
     /// The longest distance of the maze, at which the curriculum ends.

@@ -7,7 +7,7 @@ use super::rules::Rules;
 use super::token;
 
 /// The doorways that can close: all but the fixed walls and the doorway of the goal.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Doors {
     /// The doorways, unordered; after a joint draw the closed ones are first.
     pub moving: Vec<Tile>,

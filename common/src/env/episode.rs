@@ -17,7 +17,7 @@ const GOAL_REWARD: f32 = 1.0;
 const BLOCKED_REWARD: f32 = -0.01;
 
 /// The result of a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// +1 at the goal, -0.01 for a move that changes nothing, 0 otherwise.
     pub reward: f32,
@@ -26,7 +26,7 @@ pub struct Step {
 }
 
 /// The statistics of an episode, complete or so far.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpisodeSummary {
     /// Undiscounted sum of rewards.
     pub episode_return: f32,
@@ -40,7 +40,7 @@ pub struct EpisodeSummary {
     pub curriculum_distance: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Episode {
     pub rng: Rng,
     pub start: Tile,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub(super) type Tile = u16;
 
 /// The size of an observation, in tiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// Rows.
     pub height: usize,
@@ -42,7 +42,7 @@ impl fmt::Display for Grid {
 }
 
 /// A tile in observation coordinates; row 0 is the northern edge, column 0 the western one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// The row, counted from the north.
     pub row: usize,

@@ -24,7 +24,7 @@ const FOUR_ROOMS: &str = "\
 |||||||||||||";
 
 /// A map with every doorway open.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Map {
     pub grid: Grid,
     /// `[S]`: floor or wall.

@@ -13,7 +13,7 @@ use super::{ACTIONS, token};
 use crate::invalid_value::InvalidValue;
 
 /// One environment, whose episodes all follow from one seed.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Maze {
     pub(super) rules: Rules,
     pub(super) episode: Episode,

@@ -22,7 +22,7 @@ pub fn env_seed(seed: u64, index: u64) -> u64 {
 }
 
 /// A probability, in units of 2^-53. 0 never holds, and 1 always holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Chance(u64);
 
 impl Chance {
@@ -31,7 +31,7 @@ impl Chance {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rng(Xoshiro256PlusPlus);
 
 impl Rng {

@@ -5,7 +5,7 @@ use super::map::Map;
 use super::rng::Chance;
 use crate::invalid_value::InvalidValue;
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub config: EnvConfig,
     pub map: Map,
@@ -13,7 +13,7 @@ pub(super) struct Rules {
 }
 
 /// The allowed distances from start to goal, in steps, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Distances {
     pub min: u16,
     pub max: u16,

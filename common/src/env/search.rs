@@ -6,7 +6,7 @@ use super::{grid::Tile, map::Map};
 const UNSEEN: u16 = u16::MAX;
 
 /// A search and its last result. One search can serve many environments in turn.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Search {
     /// `[S]`: steps from the origin; `UNSEEN` where the search did not arrive.
     distances: Vec<u16>,

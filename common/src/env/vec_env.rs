@@ -11,7 +11,7 @@ use super::token;
 use crate::invalid_value::InvalidValue;
 
 /// An episode that ended in the last step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FinishedEpisode {
     /// The index of the environment.
     pub env: usize,
@@ -23,7 +23,7 @@ pub struct FinishedEpisode {
 ///
 /// Environment `i` plays the same episodes as a [`Maze`](super::Maze) with the seed [`env_seed`]`(seed, i)`, whatever N
 /// is.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct VecEnv {
     rules: Rules,
     curriculum: Curriculum,

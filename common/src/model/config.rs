@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use crate::invalid_value::InvalidValue;
 
 /// The encoding of token positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PositionEncoding {
     /// Rotary embedding of queries and keys over the flat position (as published).
@@ -15,7 +15,7 @@ pub enum PositionEncoding {
 }
 
 /// The exchange of information between tokens in a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mixing {
     /// Full self-attention (as published).
@@ -26,7 +26,7 @@ pub enum Mixing {
 }
 
 /// The token whose `zH` the heads read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Readout {
     /// The last cell of the grid (as published).
@@ -38,7 +38,7 @@ pub enum Readout {
 }
 
 /// The part of `zH` and `zL` that one decision passes to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CarryMode {
     /// The vectors of every token.
@@ -50,7 +50,7 @@ pub enum CarryMode {
 }
 
 /// Precision of the activations. Parameters, gradients and heads are always 32-bit floats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dtype {
     /// 32-bit floats.
@@ -79,7 +79,7 @@ impl Dtype {
 }
 
 /// `[model]`: the settings that determine shape and arithmetic of a model on a given grid.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Width `d` of every token's vector.

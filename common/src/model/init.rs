@@ -8,7 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 const CUT_STD: f64 = 0.879_625_661_034_239_8;
 
 /// The distribution of initial values.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Init {
     /// One value for all elements.
     Constant(f32),

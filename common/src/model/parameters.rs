@@ -11,7 +11,7 @@ use super::tensors::{ModelTensors, TensorIndex};
 use crate::{env::Grid, invalid_value::InvalidValue};
 
 /// A tensor by name: f32, row by row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NamedTensor {
     /// The name.
     pub name: String,
@@ -22,7 +22,7 @@ pub struct NamedTensor {
 }
 
 /// A model on a grid of fixed size: its configuration, and the values of its tensors in f32.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Parameters {
     config: ModelConfig,
     grid: Grid,
@@ -165,6 +165,7 @@ impl Parameters {
     /// Returns a number that identifies the structure of the model, but not its values. It is the first eight bytes,
     /// little-endian, of a SHA-256 over the configuration, the grid, and every tensor's name and shape.
     pub fn fingerprint(&self) -> u64 {
+        // Not by `checksum`, which marks each field with its length: checkpoints and actors hold this number.
         let config = serde_json::to_vec(&self.config).expect("plain data is always JSON");
         let mut hasher = Sha256::new();
         hasher.update(config);

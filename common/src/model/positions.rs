@@ -10,7 +10,7 @@ const SLOPE: f64 = 2.0;
 
 /// The part of [`PositionEncoding`] that acts on queries and keys. The learned part is in the embedding. Position 0 is
 /// the prefix token, and `i + 1` is cell `i`.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub enum PositionTables {
     /// No encoding inside attention.
     Unseen,

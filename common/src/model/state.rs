@@ -2,9 +2,10 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use super::parameters::{NamedTensor, Parameters};
 use half::bf16;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+
+use super::parameters::{NamedTensor, Parameters};
 
 /// The error for bytes that are not weights.
 #[derive(Debug, thiserror::Error)]

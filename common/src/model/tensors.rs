@@ -16,7 +16,7 @@ const HEAD_SCALE: f64 = 0.1;
 const HALT_BIAS: f32 = -5.0;
 
 /// The index of a tensor in the order of declaration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorIndex(usize);
 
 impl TensorIndex {
@@ -27,7 +27,7 @@ impl TensorIndex {
 }
 
 /// Name, shape and initial values of one tensor.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct DeclaredTensor {
     /// The name in checkpoints.
     pub name: String,
@@ -44,7 +44,7 @@ impl DeclaredTensor {
 }
 
 /// All tensors of a model, and the part that each belongs to.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct ModelTensors {
     /// In the order of checkpoints and of the flat parameters: first what is trained, then what is fixed.
     pub declared: Vec<DeclaredTensor>,
@@ -67,7 +67,7 @@ pub struct ModelTensors {
 }
 
 /// The tensors of the embedding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct EmbeddingTensors {
     /// `[VOCABULARY, d]`.
     pub token: TensorIndex,
@@ -78,7 +78,7 @@ pub struct EmbeddingTensors {
 }
 
 /// The tensors of a block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct BlockTensors {
     /// The mixing of the tokens.
     pub mixer: MixerTensors,
@@ -89,7 +89,7 @@ pub struct BlockTensors {
 }
 
 /// The tensors of what mixes the tokens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum MixerTensors {
     /// [`Mixing::Attention`].
     Attention {

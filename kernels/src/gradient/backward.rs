@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Memory for [`DifferentiableConv::backward`].
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct BackwardScratch {
     hidden: Aligned<f32>,
     gates: Aligned<f32>,
@@ -30,7 +30,7 @@ pub struct BackwardScratch {
 }
 
 /// The first number of each row.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 struct Places {
     rows: Vec<usize>,
     inner: Vec<usize>,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A block with a convolution whose gradient can be computed: its weights, packed as they are and transposed.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct DifferentiableConv<K: Kernel> {
     pub(super) width: usize,
     pub(super) inner: usize,
@@ -32,7 +32,7 @@ pub struct DifferentiableConv<K: Kernel> {
 
 /// The results of a block's forward pass that its gradient needs, for one environment. A row is a cell; the last row is the prefix
 /// token.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct ConvTrace<K: Kernel> {
     /// The block's input.
     pub(super) x: Rows<K>,

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::{aligned::Aligned, conv::TAPS, kernel::Kernel, swiglu::gate_up_rows};
 
 /// The gradients of the weights of a block with a convolution, added up.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct ConvGradient<K: Kernel> {
     width: usize,
     inner: usize,

@@ -84,7 +84,7 @@ impl Call {
 }
 
 /// The caller, identified by the digest of its token, if it sent one.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caller(Option<Checksum>);
 
 impl fmt::Debug for Caller {

@@ -8,11 +8,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::storage::ledger_file::Entry;
 use hrm_common::{
     telemetry::names::{self, DropReason, Labelled as _},
     trajectory::Unroll,
 };
+
+use crate::storage::ledger_file::Entry;
 
 /// The frames of one session.
 #[derive(Debug, Default)]

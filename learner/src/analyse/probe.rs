@@ -51,7 +51,7 @@ pub(super) type Probed = Vec<Course>;
 
 /// Decisions of several segments with a model's weights, at steps of its walk. All segments see the same observation.
 /// In training, a model with one segment per decision saw its own moves between segments.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Probe {
     lanes: Lanes,
     /// The carry mode of the walking model; the probe's own is full.

@@ -5,17 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::{Context as _, bail};
+use clap::{Args, builder::RangedU64ValueParser};
+use hrm_common::{config::Override, output, shutdown::Shutdown};
+
+use super::settings::ConfigArgs;
 use crate::{
     analyse::{Probe, Settings, analyse, report},
     plot,
     run::progress::Walk,
     storage::files,
 };
-use anyhow::{Context as _, bail};
-use clap::{Args, builder::RangedU64ValueParser};
-use hrm_common::{config::Override, output, shutdown::Shutdown};
-
-use super::settings::ConfigArgs;
 
 /// Segments per measured decision, unless the model itself runs more.
 const SEGMENTS: usize = 16;

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::transport::certs::{self, file};
 use anyhow::bail;
 use clap::Args;
 use hrm_common::output;
+
+use crate::transport::certs::{self, file};
 
 /// Flags of `certs`.
 #[derive(Debug, Args)]

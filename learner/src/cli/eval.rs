@@ -6,15 +6,15 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use crate::{
-    evaluation::{episodes, evaluate::HeldOut, figures},
-    storage::{files::Draft, records::WalkBy},
-};
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, env::EpisodeSummary, model::native::Lanes, output};
 
 use super::settings::ConfigArgs;
+use crate::{
+    evaluation::{episodes, evaluate::HeldOut, figures},
+    storage::{files::Draft, records::WalkBy},
+};
 
 /// Flags of `eval`.
 #[derive(Debug, Args)]

@@ -6,6 +6,14 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use hrm_common::{
+    output::{self, OutputError},
+    shutdown::Shutdown,
+    telemetry,
+};
+
 use crate::{
     run::progress::Screen,
     study::{
@@ -14,13 +22,6 @@ use crate::{
         plan, report,
         run::{self, Standing},
     },
-};
-use anyhow::{Context as _, ensure};
-use clap::Args;
-use hrm_common::{
-    output::{self, OutputError},
-    shutdown::Shutdown,
-    telemetry,
 };
 
 /// Flags of `study`.

@@ -2,10 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::run::{
-    self, SERVE,
-    progress::{Progress, Screen},
-};
 use clap::Args;
 use hrm_common::{
     config::{Effective, Override, Saved},
@@ -14,6 +10,10 @@ use hrm_common::{
 };
 
 use super::{report, settings::ConfigArgs};
+use crate::run::{
+    self, SERVE,
+    progress::{Progress, Screen},
+};
 
 /// Flags of `train` and `serve`.
 #[derive(Debug, Args)]

@@ -2,11 +2,6 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::storage::{
-    checkpoint::{Moments, RunState},
-    checkpoint_folder, files,
-    run_dir::{Identity, RunDir},
-};
 use anyhow::Context as _;
 use clap::Args;
 use hrm_common::{
@@ -19,6 +14,11 @@ use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::settings::ConfigArgs;
+use crate::storage::{
+    checkpoint::{Moments, RunState},
+    checkpoint_folder, files,
+    run_dir::{Identity, RunDir},
+};
 
 /// Flags of `export`.
 #[derive(Debug, Args)]

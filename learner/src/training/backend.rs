@@ -5,7 +5,7 @@ use std::fmt;
 use tch::Device;
 
 /// The implementation of the model that the learner computes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// The kernels that act, with libtorch for the gradients that they do not have. At policy lag 0 the learner then
     /// computes the same bits as an actor on the same kind of processor.

@@ -157,6 +157,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use hrm_common::env::ACTIONS;
+    use hrm_common::model::native::HeadOutputs;
     use tch::{Device, Kind};
 
     use super::*;
@@ -164,7 +165,6 @@ mod tests {
         batch::log_softmax,
         loss::{FrameTargets, frame_loss},
     };
-    use hrm_common::model::native::HeadOutputs;
 
     /// Four environments that take one action each, with the probabilities `mu` of the last segment, and an earlier segment
     /// with other probabilities. The raw advantage of each is 0.5.

@@ -71,7 +71,7 @@ pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss 
 }
 
 /// Training targets of one segment of a frame; see [`Targets`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct FrameTargets {
     pub(crate) action: usize,
     pub(crate) start_log_prob: f32,
@@ -80,7 +80,7 @@ pub(crate) struct FrameTargets {
 }
 
 /// The parts of a loss as numbers, without their costs; see [`Loss`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct FrameLoss {
     pub(crate) policy: f64,
     pub(crate) value: f64,

@@ -135,8 +135,9 @@ pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     /// A literal transcription of equation 1, term by term, for one or more episodes of one environment.
     struct Literal<'a> {

@@ -4,10 +4,10 @@ use std::process::Command;
 
 use hrm_common::shutdown::Shutdown;
 use hrm_learner::run::Running;
-use test_support::{Process, client, program, relay::Relay, start, tiny, until, until_status};
+use test_support::{
+    ENDLESS, Process, client, program, relay::Relay, start, tiny, until, until_status,
+};
 
-/// More frames than any of these runs gets to.
-const ENDLESS: (&str, &str) = ("learner.total_frames", "1_000_000_000");
 const SERVE: (&str, &str) = ("learner.local_actors", "0");
 
 fn actor() -> Command {

@@ -9,7 +9,7 @@ use crate::{env::VOCABULARY, model::parameters::Parameters};
 ///
 /// The sums are in a table of every code at every cell, or of every code without learned positions. It is made once for
 /// the parameters.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Embedding<K: Kernel> {
     /// The vectors of code 0 at each cell, then of code 1, and so on; then the prefix token's.
     table: Rows<K>,

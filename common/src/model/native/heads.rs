@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The outputs of the heads for one environment after one segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct HeadOutputs {
     /// Unnormalised log-probabilities of the moves.
     pub logits: [f32; ACTIONS],
@@ -17,7 +17,7 @@ pub struct HeadOutputs {
 }
 
 /// The gradient of a loss by the outputs of the heads.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct HeadGradients {
     /// By the logits.
     pub logits: [f32; ACTIONS],
@@ -26,7 +26,7 @@ pub struct HeadGradients {
 }
 
 /// Policy and value head on one token's `zH`, without biases, in f32.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Heads {
     readout: Readout,
     /// `[4, d]`.

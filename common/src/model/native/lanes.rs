@@ -23,7 +23,7 @@ pub struct Lanes {
 }
 
 /// `zH` and `zL` of one environment after a segment, `[2, P, d]`, and the heads.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StateAfterSegment {
     /// `[2, P, d]`: `zH`, then `zL`.
     pub state: Vec<f32>,
@@ -181,7 +181,7 @@ impl Visitor for Start<'_> {
 }
 
 /// [`Lanes`] of one kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 struct KernelLanes<K: Kernel> {
     network: Network<K>,
     work: Workspace<K>,

@@ -17,7 +17,7 @@ use crate::model::{
 };
 
 /// The state of one environment: `zH` and `zL`.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct State<K: Kernel> {
     pub(super) z_h: Rows<K>,
     pub(super) z_l: Rows<K>,
@@ -40,7 +40,7 @@ impl<K: Kernel> State<K> {
 }
 
 /// A model with its parameters packed for a kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Network<K: Kernel> {
     pub(super) kernel: K,
     config: ModelConfig,
@@ -53,7 +53,7 @@ pub(super) struct Network<K: Kernel> {
 }
 
 /// Memory for the intermediate results of a decision.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Workspace<K: Kernel> {
     /// The embedded observation.
     e: Rows<K>,

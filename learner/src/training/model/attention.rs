@@ -8,7 +8,7 @@ use super::places::Places;
 use super::rows::Rows;
 
 /// Multi-head self-attention over the whole sequence: not causal, no biases.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Attention {
     pub(super) heads: i64,
     pub(super) qkv: TensorIndex,

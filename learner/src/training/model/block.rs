@@ -10,13 +10,13 @@ use super::rows::Rows;
 use super::swiglu::SwiGlu;
 
 /// A block: `x = rmsnorm(x + mix(x)); x = rmsnorm(x + swiglu(x))`.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Block {
     mixer: Mixer,
     swiglu: SwiGlu,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 enum Mixer {
     Attention(Attention),
     Conv(Conv),

@@ -8,7 +8,7 @@ use super::rows::Rows;
 /// A 3 x 3 convolution over the grid with zero padding and without a bias. Every cell also gets the same linear map of
 /// the prefix token. The prefix token gets the mean of the result. It passes information between cells that are many
 /// convolutions apart.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Conv {
     pub(super) kernel: TensorIndex,
     pub(super) prefix: TensorIndex,

@@ -3,7 +3,7 @@ use tch::Tensor;
 use super::heads::Heads;
 
 /// The part of a decision that records gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gradient {
     /// Nothing, for acting and evaluation.
     None,

@@ -7,7 +7,7 @@ use super::rows::Rows;
 
 /// `e = sqrt(d) * token`, or `e = sqrt(d) * (token + position) / sqrt(2)` with learned positions, as in
 /// the original HRM (arXiv 2506.21734). The prefix token has its own vector.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Embedding {
     tensors: EmbeddingTensors,
     scale: f64,

@@ -18,7 +18,7 @@ pub struct Heads {
 }
 
 /// Policy and value head on one token's `zH`, without biases.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct HeadPair {
     pub(super) readout: Readout,
     pub(super) policy: TensorIndex,

@@ -8,7 +8,7 @@ use super::places::Places;
 use super::rows::Rows;
 
 /// A recurrent module, H or L: an injection followed by a stack of blocks.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Module {
     blocks: Vec<Block>,
 }

@@ -7,7 +7,7 @@ use hrm_common::{env::Grid, model::Mixing};
 use tch::Tensor;
 
 /// The rows of a batch of sequences, each with `S` cells and one prefix token: `P = S + 1`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
     pub(super) batch: i64,
     pub(super) height: i64,
@@ -15,7 +15,7 @@ pub(super) struct Rows {
     order: Order,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Order {
     /// Sequence after sequence, each with the prefix first, for attention.
     Sequences,

@@ -7,7 +7,7 @@ use super::linear::linear;
 use super::rows::Rows;
 
 /// SwiGLU: `down(silu(gate(x)) * up(x))` (Shazeer 2020), with gate and up in one matrix and without biases.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SwiGlu {
     pub(super) gate_up: TensorIndex,
     pub(super) down: TensorIndex,

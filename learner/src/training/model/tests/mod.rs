@@ -9,13 +9,13 @@ mod native_gradient;
 mod shapes;
 mod sharing;
 
-use tch::{Device, Kind, Tensor, no_grad};
-
-use super::*;
 use hrm_common::{
     env::{Grid, token},
     model::{CarryMode, Dtype, Mixing, ModelConfig, Readout},
 };
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::*;
 
 const GRID: Grid = Grid {
     height: 3,

@@ -14,7 +14,7 @@ use crate::training::host::host;
 const TICKS: usize = 80;
 
 /// A model, the observations and the ends of episodes of a walk.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Case {
     pub(super) config: ModelConfig,
     pub(super) grid: Grid,

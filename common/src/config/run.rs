@@ -71,6 +71,7 @@ impl RunConfig {
 
 /// `[checkpoint]`: how often to save, and how many checkpoints to keep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CheckpointConfig {
     /// Frames between two checkpoints.
     pub interval_frames: u64,
@@ -96,6 +97,7 @@ impl CheckpointConfig {
 
 /// `[eval]`: evaluation on held-out seeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EvalConfig {
     /// Frames between two evaluations during training; 0 switches them off.
     pub interval_frames: u64,

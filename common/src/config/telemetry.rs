@@ -36,6 +36,7 @@ pub enum LogLevel {
 
 /// `[telemetry]`: format, level and interval of log lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TelemetryConfig {
     /// The format of log lines.
     pub log_format: LogFormat,

@@ -7,6 +7,7 @@ use super::rules::{self, Checked};
 /// `[loss]`: V-trace (Espeholt et al. 2018), the clipped policy ratio over several passes, and the weights of the
 /// terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LossConfig {
     /// Discount per frame.
     pub gamma: f64,
@@ -118,6 +119,7 @@ impl LossConfig {
 
 /// `[optimizer]`: Adam with a linear warm-up, a linear decay over the run and a clipped gradient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up.
     pub learning_rate: f64,

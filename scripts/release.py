@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Makes the parts of a release that are not images: RELEASING.md describes when.
 
-    python3 scripts/release.py notes v0.1.0                                        prints the release notes of a tag
-    python3 scripts/release.py archive --bin-dir BIN --lib-dir LIB --out-dir OUT   packs both programs with libtorch
+    python3 scripts/release.py notes v0.1.0    prints the release notes of a tag
+    python3 scripts/release.py archive --learner FILE --actor FILE --lib-dir LIB --out-dir OUT
+                                               packs both programs with libtorch
 
 The archive's learner finds libtorch beside itself, in lib/. Needs patchelf and strip for that. The same input gives
 the same archive, byte for byte. Exit status: 0, or 1 with the reason on stderr.
@@ -22,8 +23,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The actor is static.
-DYNAMIC, STATIC = "hrm-learner", "hrm-actor"
+LEARNER, ACTOR = "hrm-learner", "hrm-actor"
 PLATFORM = "x86_64-linux-gnu"
 # Beside the programs and libtorch.
 COPIED = ("LICENSE", "CHANGELOG.md", "UPGRADING.md", "configs")
@@ -59,7 +59,7 @@ def notes(tag: str, changelog: str, workspace_version: str) -> str:
     return f"{body}\n"
 
 
-def archive(bin_dir: Path, lib_dir: Path, out_dir: Path) -> Path:
+def archive(learner: Path, actor: Path, lib_dir: Path, out_dir: Path) -> Path:
     """Packs both programs with what they need to run; returns the archive's path."""
     name = f"hrm-impala-{version()}-{PLATFORM}"
     with tempfile.TemporaryDirectory() as folder:
@@ -72,13 +72,13 @@ def archive(bin_dir: Path, lib_dir: Path, out_dir: Path) -> Path:
         for library in libraries:
             shutil.copy(library, tree / "lib")
             run("strip", "--strip-unneeded", str(tree / "lib" / library.name))
-        for program in (DYNAMIC, STATIC):
-            place = tree / "bin" / program
-            shutil.copy(bin_dir / program, place)
+        for source, name_in_bin in ((learner, LEARNER), (actor, ACTOR)):
+            place = tree / "bin" / name_in_bin
+            shutil.copy(source, place)
             run("strip", str(place))
-            if program == DYNAMIC:
-                run("patchelf", "--set-rpath", "$ORIGIN/../lib", str(place))
-            starts(place)
+        run("patchelf", "--set-rpath", "$ORIGIN/../lib", str(tree / "bin" / LEARNER))
+        starts_with_libraries(tree / "bin" / LEARNER)
+        starts_alone(tree / "bin" / ACTOR)
         for entry in COPIED:
             source = ROOT / entry
             (shutil.copytree if source.is_dir() else shutil.copy)(source, tree / entry)
@@ -88,14 +88,17 @@ def archive(bin_dir: Path, lib_dir: Path, out_dir: Path) -> Path:
     return target
 
 
-def starts(program: Path) -> None:
+def starts_alone(program: Path) -> None:
+    """Requires that a program starts with an empty environment and loads no library."""
+    said = run(str(program), "--version")
+    if "INTERP" in run("readelf", "--program-headers", "--wide", str(program)):
+        raise Failure(f"{program.name} loads libraries; `make actor` builds it without")
+    print(f"release: {said.strip()} starts without libraries", file=sys.stderr)
+
+
+def starts_with_libraries(program: Path) -> None:
     """Requires that a program starts with an empty environment, with the libraries beside it."""
     said = run(str(program), "--version")
-    if program.name == STATIC:
-        if "INTERP" in run("readelf", "--program-headers", "--wide", str(program)):
-            raise Failure(f"{program} is not static; build it for a target with musl")
-        print(f"release: {said.strip()} starts, and is static", file=sys.stderr)
-        return
     loaded = run("ldd", str(program))
     lib = str(program.parent.parent / "lib")
     ours = [line for line in loaded.splitlines() if "libtorch" in line or "libc10" in line]
@@ -140,7 +143,8 @@ def main() -> int:
     for_notes = commands.add_parser("notes", help="print the changelog's section for a tag")
     for_notes.add_argument("tag", help="v and the version")
     for_archive = commands.add_parser("archive", help="pack both programs with libtorch")
-    for_archive.add_argument("--bin-dir", type=Path, required=True, help="folder of hrm-learner and hrm-actor")
+    for_archive.add_argument("--learner", type=Path, required=True, help="the program hrm-learner")
+    for_archive.add_argument("--actor", type=Path, required=True, help="the program hrm-actor, static")
     for_archive.add_argument("--lib-dir", type=Path, required=True, help="folder of libtorch's shared objects")
     for_archive.add_argument("--out-dir", type=Path, required=True, help="folder for the archive")
     arguments = parser.parse_args()
@@ -149,7 +153,7 @@ def main() -> int:
             changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
             print(notes(arguments.tag, changelog, version()), end="")
         else:
-            print(archive(arguments.bin_dir, arguments.lib_dir, arguments.out_dir))
+            print(archive(arguments.learner, arguments.actor, arguments.lib_dir, arguments.out_dir))
     except (Failure, OSError) as failure:
         print(f"release: {failure}", file=sys.stderr)
         return 1

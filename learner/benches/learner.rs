@@ -19,7 +19,7 @@ use hrm_common::{
 };
 use hrm_kernels::Instructions;
 use hrm_learner::training::{backend::Backend, batch::Batch, model::Hrm, update::Updater};
-use support::{Case, Side, gradient_share, operations};
+use support::{Case, gradient_share, operations};
 use tch::Device;
 
 /// Unrolls that are played before those of the batch: enough for episodes to end within it.
@@ -94,16 +94,7 @@ fn compare(name: &str, config: &Config, batch: &Batch, threads: usize) {
     let mut by_libtorch = || drop(black_box(libtorch.recompute(batch)));
     support::compare(
         &case("recompute", forward),
-        &mut [
-            Side {
-                name: "native",
-                step: &mut natively,
-            },
-            Side {
-                name: "libtorch",
-                step: &mut by_libtorch,
-            },
-        ],
+        &mut [("native", &mut natively), ("libtorch", &mut by_libtorch)],
     );
 
     let mut natively = || update(&mut native, batch);
@@ -113,18 +104,9 @@ fn compare(name: &str, config: &Config, batch: &Batch, threads: usize) {
     support::compare(
         &case("update", forward * (1.0 + passes)),
         &mut [
-            Side {
-                name: "native",
-                step: &mut natively,
-            },
-            Side {
-                name: "cached prefix",
-                step: &mut with_cached,
-            },
-            Side {
-                name: "libtorch",
-                step: &mut by_libtorch,
-            },
+            ("native", &mut natively),
+            ("cached prefix", &mut with_cached),
+            ("libtorch", &mut by_libtorch),
         ],
     );
 }

@@ -17,7 +17,7 @@ use hrm_common::{
 };
 use hrm_kernels::Instructions;
 use hrm_learner::training::model::{Gradient, Hrm};
-use support::{Case, Side, gradient_share, operations};
+use support::{Case, gradient_share, operations};
 use tch::{Device, Kind, Tensor};
 
 const GRID: Grid = Grid {
@@ -95,16 +95,7 @@ fn compare_forward(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) 
     };
     support::compare(
         &both.case(name.to_owned(), batch),
-        &mut [
-            Side {
-                name: "native",
-                step: &mut native,
-            },
-            Side {
-                name: "libtorch",
-                step: &mut libtorch,
-            },
-        ],
+        &mut [("native", &mut native), ("libtorch", &mut libtorch)],
     );
 }
 
@@ -143,16 +134,7 @@ fn compare_gradients(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize
             bf16: false,
             ..case
         },
-        &mut [
-            Side {
-                name: "native",
-                step: &mut native,
-            },
-            Side {
-                name: "libtorch",
-                step: &mut libtorch,
-            },
-        ],
+        &mut [("native", &mut native), ("libtorch", &mut libtorch)],
     );
 }
 

@@ -13,11 +13,8 @@ use hrm_common::{
 };
 use hrm_kernels::peak;
 
-/// One side: its name, and what it does in one step.
-pub(crate) struct Side<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) step: &'a mut dyn FnMut(),
-}
+/// One side: its name and its step.
+pub(crate) type Side<'a> = (&'a str, &'a mut dyn FnMut());
 
 /// A comparison: everything that its sides have in common.
 pub(crate) struct Case {
@@ -78,24 +75,24 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 /// Times the sides in turn, and prints the median rates. Ratios are over the last side, the share of the peak is the first
 /// side's.
 pub(crate) fn compare(case: &Case, sides: &mut [Side<'_>]) {
-    for side in &mut *sides {
-        (side.step)();
+    for (_, step) in &mut *sides {
+        step();
     }
     let rounds: Vec<(Vec<f64>, f64)> = (0..case.rounds)
         .map(|_| {
-            let rates = sides.iter_mut().map(|side| rate(case, side.step));
+            let rates = sides.iter_mut().map(|(_, step)| rate(case, step));
             (rates.collect(), peak(case.bf16))
         })
         .collect();
     let last = sides.len() - 1;
-    let rates = sides.iter().enumerate().map(|(at, side)| {
+    let rates = sides.iter().enumerate().map(|(at, (name, _))| {
         let rate = median(rounds.iter().map(|(rates, _)| rates[at]));
         let ratio = median(rounds.iter().map(|(rates, _)| rates[at] / rates[last]));
         let ratio = match at == last {
             true => String::new(),
-            false => format!(" ({ratio:.2} x {})", sides[last].name),
+            false => format!(" ({ratio:.2} x {})", sides[last].0),
         };
-        format!("{} {rate:.0} {}/s{ratio}", side.name, case.unit)
+        format!("{name} {rate:.0} {}/s{ratio}", case.unit)
     });
     let rates: Vec<String> = rates.collect();
     let share = median(rounds.iter().map(|(rates, peak)| rates[0] / peak)) * case.operations;
@@ -103,7 +100,7 @@ pub(crate) fn compare(case: &Case, sides: &mut [Side<'_>]) {
         "{}: {}; {} at {:.0}% of the measured peak, {} x {:.0} GFLOP/s",
         case.name,
         rates.join(", "),
-        sides[0].name,
+        sides[0].0,
         100.0 * share / case.cores as f64,
         case.cores,
         median(rounds.iter().map(|(_, peak)| *peak)) / 1e9,

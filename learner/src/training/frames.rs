@@ -68,18 +68,19 @@ impl Frames {
         let frames = batch.frames() as i64;
         let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
         let segments = recomputed.log_probs.size()[2];
-        let log_rhos = |segment: i64| -> Vec<f32> {
+        let log_rhos = (0..segments).map(|segment| {
             let log_probs = host(&recomputed.log_probs.select(2, segment));
             let both = log_probs.iter().zip(&batch.behaviour_log_probs);
             both.map(|(pi, mu)| pi - mu).collect()
-        };
+        });
+        let log_rhos: Vec<Vec<f32>> = log_rhos.collect();
         // The last segment chose the actions.
-        let log_rhos_of_last = log_rhos(segments - 1);
+        let log_rhos_of_last = &log_rhos[segments as usize - 1];
         let (values, next_values) = (host(&recomputed.values), host(&recomputed.next_values));
         let traced = vtrace(
             VTraceInput {
                 batch: batch.envs,
-                log_rhos: &log_rhos_of_last,
+                log_rhos: log_rhos_of_last,
                 rewards: &batch.rewards,
                 values: &values,
                 next_values: &next_values,
@@ -92,8 +93,8 @@ impl Frames {
                 c_bar: config.c_bar as f32,
             },
         );
-        let advantages = (0..segments).map(|segment| {
-            let rhos = importance_weights(&log_rhos(segment), config.rho_bar as f32);
+        let advantages = log_rhos.iter().map(|log_rhos| {
+            let rhos = importance_weights(log_rhos, config.rho_bar as f32);
             match config.normalize_advantages {
                 true => advantage::normalized(&traced.advantages, &rhos, device),
                 false => advantage::weighted(&traced.advantages, &rhos, device),
@@ -114,7 +115,7 @@ impl Frames {
             },
             rho_clipped: traced.rho_clipped,
             c_clipped: traced.c_clipped,
-            lag_zero: LagZero::new(&log_rhos_of_last, batch.envs, &batch.lags),
+            lag_zero: LagZero::new(log_rhos_of_last, batch.envs, &batch.lags),
         }
     }
 

@@ -34,12 +34,11 @@ pub struct StateAfterSegment {
 /// [`Lanes`] of any kernel.
 trait AnyLanes: Debug + Send {
     fn len(&self) -> usize;
-    fn decide(&mut self, tokens: &[u8], outputs: &mut dyn FnMut(usize, usize, HeadOutputs));
-    fn decide_with_prefixes(
+    /// `prefixes` is the first segment whose prefix is kept, and where to.
+    fn decide(
         &mut self,
         tokens: &[u8],
-        first: usize,
-        prefixes: &mut Vec<f32>,
+        prefixes: Option<(usize, &mut Vec<f32>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     );
     fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>>;
@@ -88,7 +87,7 @@ impl Lanes {
         tokens: &[u8],
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
-        self.lanes.decide(tokens, &mut outputs);
+        self.lanes.decide(tokens, None, &mut outputs);
     }
 
     /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` the state before the last call of L and of
@@ -104,8 +103,8 @@ impl Lanes {
         prefixes: &mut Vec<f32>,
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
-        self.lanes
-            .decide_with_prefixes(tokens, first, prefixes, &mut outputs);
+        let prefixes = Some((first, prefixes));
+        self.lanes.decide(tokens, prefixes, &mut outputs);
     }
 
     /// Makes one decision as [`Lanes::decide_all`] does, and returns the state after each segment, for each environment.
@@ -224,25 +223,18 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
         self.states.len()
     }
 
-    fn decide(&mut self, tokens: &[u8], outputs: &mut dyn FnMut(usize, usize, HeadOutputs)) {
-        self.each(tokens, |network, work, env, tokens, state| {
-            let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
-            network.decide(tokens, state, work, |_, _| {}, outputs);
-        });
-    }
-
-    fn decide_with_prefixes(
+    fn decide(
         &mut self,
         tokens: &[u8],
-        first: usize,
-        prefixes: &mut Vec<f32>,
+        mut prefixes: Option<(usize, &mut Vec<f32>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     ) {
         self.each(tokens, |network, work, env, tokens, state| {
-            let keep = |segment, state: &State<K>| {
-                if segment >= first {
-                    prefixes.extend(state.parts().into_iter().flat_map(positions));
+            let keep = |segment, state: &State<K>| match &mut prefixes {
+                Some((first, kept)) if segment >= *first => {
+                    kept.extend(state.parts().into_iter().flat_map(positions));
                 }
+                _ => {}
             };
             let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
             network.decide(tokens, state, work, keep, outputs);

@@ -71,17 +71,20 @@ fn shard_gradients(
             advantages: frames.targets.advantages.index_select(0, &rows),
             values: frames.targets.values.index_select(0, &rows),
         };
-        if let Some(prefixes) = &frames.prefixes {
-            let prefixes = prefixes.index_select(0, &rows);
-            let segments = model.forward_from_prefixes(&tokens, &prefixes);
-            parts.push(loss(&segments, &targets, config));
-            continue;
-        }
-        let decision = model.forward(&tokens, &carry, gradient);
-        parts.push(loss(&decision.segments[first..], &targets, config));
-        if tick + 1 < ticks {
-            carry = model.reset_carry(&decision.carry, &frames.ended.index_select(0, &rows));
-        }
+        let trained = match &frames.prefixes {
+            Some(prefixes) => {
+                model.forward_from_prefixes(&tokens, &prefixes.index_select(0, &rows))
+            }
+            None => {
+                let mut decision = model.forward(&tokens, &carry, gradient);
+                if tick + 1 < ticks {
+                    let ended = frames.ended.index_select(0, &rows);
+                    carry = model.reset_carry(&decision.carry, &ended);
+                }
+                decision.segments.split_off(first)
+            }
+        };
+        parts.push(loss(&trained, &targets, config));
     }
     let total: Tensor = parts.iter().map(|part| &part.total).sum::<Tensor>() * scale;
     let sum = |field: fn(&Loss) -> &Tensor| {

@@ -112,11 +112,16 @@ pub(crate) async fn session(
         fingerprint,
         newest_tx,
     ));
-    let uploading = upload(client, answer, unroll_rx, credits.clone(), in_flight);
-    let mut upload = tokio::spawn(uploading);
+    let mut upload = tokio::spawn(upload(
+        client,
+        answer,
+        unroll_rx,
+        credits.clone(),
+        in_flight,
+    ));
 
     // The part that ends first decides the result. A rollout ends by itself only after an error or a closed channel.
-    let mut subscribed = true;
+    let (mut subscribed, mut uploading) = (true, true);
     let mut result = tokio::select! {
         end = &mut sync => {
             subscribed = false;
@@ -126,11 +131,14 @@ pub(crate) async fn session(
                 Err(error) => Err(error),
             }
         }
-        sent = &mut upload => match sent {
-            Ok(Ok(_)) => Err(SessionError::Closed(Stream::Upload)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(SessionError::Panicked),
-        },
+        sent = &mut upload => {
+            uploading = false;
+            match sent {
+                Ok(Ok(_)) => Err(SessionError::Closed(Stream::Upload)),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(SessionError::Panicked),
+            }
+        }
         done = &mut rollout_done => match done {
             Ok(Ok(())) => Err(SessionError::Closed(Stream::Upload)),
             Ok(Err(error)) => Err(error),
@@ -153,7 +161,7 @@ pub(crate) async fn session(
     // The rollout abandons its unroll within a tick. It then drops its sender, which ends the upload in order.
     stop.store(true, Ordering::Relaxed);
     credits.close();
-    if !upload.is_finished() && result.is_ok() {
+    if uploading && result.is_ok() {
         drain(&mut upload, session, options.drain).await;
     }
     upload.abort();

@@ -1,11 +1,10 @@
 //! The rollout thread: loads new weights, plays an unroll, passes it to the upload.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use hrm_common::{
     env::{Curriculum, VecEnv},
     model::native::Lanes,
     policy::{Policy, RecurrentNetwork as _, action_rng},
+    shutdown::Shutdown,
     stage::{ActorStage, StageClock},
     telemetry::names,
     trajectory::Unroll,
@@ -17,7 +16,7 @@ use crate::{error::SessionError, join::Joined, rollout::Rollout};
 
 /// Loads new weights, plays an unroll and passes it to the upload, again and again.
 ///
-/// Returns without an error when `stop` is set or a channel is closed.
+/// Returns without an error when `stop` trips or a channel is closed.
 ///
 /// # Errors
 ///
@@ -28,7 +27,7 @@ pub(crate) fn rollout_thread(
     unrolls: mpsc::Sender<Unroll>,
     credits: &Semaphore,
     runtime: &tokio::runtime::Handle,
-    stop: &AtomicBool,
+    stop: &Shutdown,
 ) -> Result<(), SessionError> {
     let Joined {
         session,
@@ -52,11 +51,11 @@ pub(crate) fn rollout_thread(
     );
     let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
     let mut version = None;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_tripped() {
         clock.enter(ActorStage::Wait);
-        match runtime.block_on(credits.acquire()) {
-            Ok(credit) => credit.forget(),
-            Err(_) => return Ok(()),
+        match runtime.block_on(until(stop, credits.acquire())) {
+            Some(Ok(credit)) => credit.forget(),
+            Some(Err(_)) | None => return Ok(()),
         }
         // A synchronous actor waits for the weights that its last unroll went into. Any other actor waits
         // for the first weights only.
@@ -67,9 +66,9 @@ pub(crate) fn rollout_thread(
                 !spec.rollout.synchronous || weights.version > version
             }
         };
-        let weights = match runtime.block_on(newest.wait_for(fresh_enough)) {
-            Ok(weights) => weights.clone(),
-            Err(_) => return Ok(()),
+        let weights = match runtime.block_on(until(stop, newest.wait_for(fresh_enough))) {
+            Some(Ok(weights)) => weights.clone(),
+            Some(Err(_)) | None => return Ok(()),
         };
         let Some(weights) = weights else { continue };
         if version != Some(weights.version) {
@@ -89,7 +88,7 @@ pub(crate) fn rollout_thread(
                 .set(weights.version as f64);
             version = Some(weights.version);
         }
-        let unroll = rollout.unroll(weights.version, &mut clock, || stop.load(Ordering::Relaxed));
+        let unroll = rollout.unroll(weights.version, &mut clock, || stop.is_tripped());
         let Some(unroll) = unroll else {
             names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
             return Ok(());
@@ -103,6 +102,14 @@ pub(crate) fn rollout_thread(
         }
     }
     Ok(())
+}
+
+/// Returns the result of `wait`, or `None` if `stop` trips before.
+async fn until<T>(stop: &Shutdown, wait: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = wait => Some(result),
+        () = stop.tripped() => None,
+    }
 }
 
 #[cfg(test)]
@@ -160,14 +167,13 @@ mod tests {
         let handle = runtime.handle().clone();
         let (_newest, newest) = watch::channel(Some(weights));
         let (unrolls, mut made) = mpsc::channel(1);
-        let credits = std::sync::Arc::new(Semaphore::new(1));
+        let stop = Shutdown::new();
         let thread = std::thread::spawn({
-            let credits = credits.clone();
-            let stop = AtomicBool::new(false);
+            let (stop, credits) = (stop.clone(), Semaphore::new(1));
             move || rollout_thread(joined, newest, unrolls, &credits, &handle, &stop)
         });
         let unroll = made.blocking_recv().expect("an unroll for the one credit");
-        credits.close();
+        stop.trip();
         thread.join().expect("no panic").expect("an orderly end");
         assert_eq!(unroll.policy_versions, [5, 5]);
         assert_eq!(unroll.carry, expected);

@@ -8,13 +8,7 @@
 //!     `-- ends when one of them ends, or on shutdown
 //! ```
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hrm_common::{shutdown::Shutdown, telemetry::names};
 use tokio::{
@@ -92,7 +86,7 @@ pub(crate) async fn session(
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
     let in_flight = joined.spec.rollout.unrolls_in_flight;
     let credits = Arc::new(Semaphore::new(in_flight));
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Shutdown::new();
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
     let spawned = std::thread::Builder::new().name("rollout".into()).spawn({
         let (stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
@@ -155,16 +149,15 @@ pub(crate) async fn session(
     {
         result = Ok(Ending::RunComplete);
     }
-    // A rollout that waits for weights returns when their sender is dropped.
-    drop(sync);
 
     // The rollout abandons its unroll within a tick. It then drops its sender, which ends the upload in order.
-    stop.store(true, Ordering::Relaxed);
-    credits.close();
+    stop.trip();
     if uploading && result.is_ok() {
         drain(&mut upload, session, options.drain).await;
     }
     upload.abort();
+    // Not earlier: until its first unroll arrives, the learner knows the session by its subscription alone.
+    drop(sync);
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
     match joined {
         Ok(Ok(())) => result,

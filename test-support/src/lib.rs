@@ -401,12 +401,15 @@ impl Process {
 
     /// The next log line with this message.
     pub fn line(&self, message: &str) -> serde_json::Value {
+        let mut others = Vec::new();
         loop {
             let line = self.log.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|e| panic!("it never said {message:?}: {e}"));
+            let line = line
+                .unwrap_or_else(|e| panic!("it never said {message:?}: {e}; it said {others:#?}"));
             if line["message"] == message {
                 return line;
             }
+            others.push(line);
         }
     }
 

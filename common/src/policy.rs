@@ -50,7 +50,7 @@ pub trait RecurrentNetwork {
         }
         let elements = carries.iter().map(Vec::len).sum::<usize>();
         let mut bytes = BytesMut::with_capacity(elements * dtype.size());
-        for number in stacked(&carries) {
+        for &number in stacked(&carries).flatten() {
             match dtype {
                 Dtype::F32 => bytes.put_f32_le(number),
                 Dtype::Bf16 => bytes.put_u16_le(bf16::from_f32(number).to_bits()),
@@ -60,12 +60,13 @@ pub trait RecurrentNetwork {
     }
 }
 
-/// Returns carries, each with `zH` before `zL`, as one array `[2, N, ...]`: every `zH`, then every `zL`.
-pub fn stacked(carries: &[Vec<f32>]) -> impl Iterator<Item = f32> {
+/// Returns the parts of carries, each with `zH` before `zL`, in the order of one array `[2, N, ...]`: every `zH`, then
+/// every `zL`.
+pub fn stacked(carries: &[Vec<f32>]) -> impl Iterator<Item = &[f32]> {
     [0, 1].into_iter().flat_map(move |part| {
-        carries.iter().flat_map(move |carry| {
+        carries.iter().map(move |carry| {
             let half = carry.len() / 2;
-            carry[part * half..(part + 1) * half].iter().copied()
+            &carry[part * half..(part + 1) * half]
         })
     })
 }

@@ -26,41 +26,6 @@ pub fn dispatch<V: Visitor>(
     precision: Precision,
     visitor: V,
 ) -> V::Output {
-    match (instructions, precision) {
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512Bf16, Precision::Bf16) if instructions.available() => {
-            visitor.visit(Avx512Bf16::new())
-        }
-        _ => dispatch_f32(instructions, precision, AnyElement(visitor)),
-    }
-}
-
-/// A visitor of any kernel, among those whose elements are f32.
-struct AnyElement<V>(V);
-
-impl<V: Visitor> VisitorF32 for AnyElement<V> {
-    type Output = V::Output;
-
-    fn visit<K: Kernel<Element = f32>>(self, kernel: K) -> V::Output {
-        self.0.visit(kernel)
-    }
-}
-
-/// Code for any kernel whose elements are f32.
-pub trait VisitorF32 {
-    /// The result of a visit.
-    type Output;
-    /// Runs with the chosen kernel.
-    fn visit<K: Kernel<Element = f32>>(self, kernel: K) -> Self::Output;
-}
-
-/// Runs `visitor` as [`dispatch`] does, but with [`Instructions::Avx512`] where [`Instructions::Avx512Bf16`] keeps
-/// elements of 16 bits.
-pub fn dispatch_f32<V: VisitorF32>(
-    instructions: Instructions,
-    precision: Precision,
-    visitor: V,
-) -> V::Output {
     let instructions = match instructions.available() {
         true => instructions,
         false => Instructions::Portable,
@@ -75,9 +40,9 @@ pub fn dispatch_f32<V: VisitorF32>(
             visitor.visit(Avx512::<false>::new())
         }
         #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512 | Instructions::Avx512Bf16, Precision::Bf16) => {
-            visitor.visit(Avx512::<true>::new())
-        }
+        (Instructions::Avx512, Precision::Bf16) => visitor.visit(Avx512::<true>::new()),
+        #[cfg(target_arch = "x86_64")]
+        (Instructions::Avx512Bf16, Precision::Bf16) => visitor.visit(Avx512Bf16::new()),
         (_, Precision::F32) => visitor.visit(Portable::<false>),
         (_, Precision::Bf16) => visitor.visit(Portable::<true>),
     }

@@ -53,7 +53,7 @@ mod tile;
 pub use attention::{AttentionWeights, Positions};
 pub use block::{Block, BlockWeights, MixerWeights, Scratch};
 pub use conv::ConvWeights;
-pub use dispatch::{Precision, Visitor, VisitorF32, dispatch, dispatch_f32};
+pub use dispatch::{Precision, Visitor, dispatch};
 pub use gradient::{
     BackwardScratch, ConvGradient, ConvGradientTensors, ConvTrace, DifferentiableConv,
 };

@@ -76,8 +76,7 @@ fn compare(name: &str, config: &Config, batch: &Batch, threads: usize) {
         unit: "frames",
         units: batch.frames(),
         operations,
-        // What flows backward is f32.
-        bf16: config.model.dtype == Dtype::Bf16 && stage == "recompute",
+        bf16: config.model.dtype == Dtype::Bf16,
         cores: threads,
         rounds: 7,
         round: Duration::from_millis(500),

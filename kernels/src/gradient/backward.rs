@@ -2,9 +2,13 @@
 //!
 //! With `s = y + swiglu(y)`, `out = rmsnorm(s)` and the scale `r`: `d s = r (d out - out mean(out . d out))`. The same
 //! holds for `y = rmsnorm(x + mix(x))`.
+//!
+//! The operands of products are rounded as elements are, and everything else is f32, the sum with the residual's
+//! gradient included.
 
 use super::{
-    outer::{Side, add_products},
+    groups::Groups,
+    outer::add_products,
     trace::{ConvTrace, DifferentiableConv, convolve, product},
     weights::ConvGradient,
 };
@@ -17,50 +21,111 @@ use crate::{
 
 /// Memory for [`DifferentiableConv::backward`].
 #[derive(Debug, Clone)]
-pub struct BackwardScratch {
+pub struct BackwardScratch<K: Kernel> {
+    /// The gradient of what SwiGLU adds, rounded.
+    added: Aligned<K::Element>,
+    /// The gradient of the inner vectors.
     hidden: Aligned<f32>,
-    gates: Aligned<f32>,
+    /// The gradient of gates and ups, rounded.
+    gates: Aligned<K::Element>,
     /// Products that are added to a gradient.
     products: Aligned<f32>,
-    /// The gradient of what is mixed into the cells, in the layout with a border of zeros.
-    mixed: Aligned<f32>,
+    /// The gradient of what is mixed into the cells, rounded, in the layout with a border of zeros.
+    mixed: Aligned<K::Element>,
     /// Its sum over the cells.
     total: Aligned<f32>,
+    rounded_total: Aligned<K::Element>,
+    groups: RowGroups<K>,
     places: Places,
 }
 
-/// The first number of each row.
+/// The operands of sums over rows.
 #[derive(Debug, Clone)]
-struct Places {
-    rows: Vec<usize>,
-    inner: Vec<usize>,
-    gates: Vec<usize>,
-    /// Of each cell in the layout, and of the cell above and to the left of it.
-    cells: Vec<usize>,
-    corners: Vec<usize>,
+struct RowGroups<K: Kernel> {
+    added: Groups<K>,
+    hidden: Groups<K>,
+    normal: Groups<K>,
+    gates: Groups<K>,
+    /// A group begins at every vector of the layout.
+    x: Groups<K>,
+    /// Groups of cells that are neighbours. A group that reaches beyond the grid's last column has the border's zeros.
+    mixed: Groups<K>,
+    total: Groups<K>,
 }
 
-impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
+/// Rows and groups in memory. All but the last two are first elements.
+#[derive(Debug, Clone)]
+struct Places {
+    /// Of each cell's vector in the layout.
+    cells: Vec<usize>,
+    /// Of each group of rows.
+    rows: Vec<usize>,
+    /// Of each group of rows of inner vectors.
+    inner: Vec<usize>,
+    /// Of each group of rows of gates and ups.
+    gates: Vec<usize>,
+    /// Of the group at every vector of the layout.
+    vectors: Vec<usize>,
+    /// Of each group of cells in the layout.
+    cell_groups: Vec<usize>,
+    /// The index of the vector above and to the left of each group of cells.
+    corners: Vec<usize>,
+    /// 0, 1, 2, ..., at least the number of groups.
+    all: Vec<usize>,
+}
+
+impl Places {
+    fn new<K: Kernel>(block: &DifferentiableConv<K>) -> Self {
+        let (layout, stride, inner) = (block.layout, block.stride(), block.inner_stride());
+        let starts = |stride: usize| {
+            let first_rows = (0..layout.cells() + 1).step_by(K::STEP);
+            first_rows.map(|row| row * stride).collect()
+        };
+        // The index of every `step`-th cell of each row of the grid.
+        let cells = |step| {
+            (0..layout.height()).flat_map(move |row| {
+                let columns = (0..layout.width()).step_by(step);
+                columns.map(move |column| layout.cell(row * layout.width() + column))
+            })
+        };
+        let centre = taps(layout, 1)[TAPS / 2];
+        Self {
+            cells: cells(1).map(|cell| cell * stride).collect(),
+            rows: starts(stride),
+            inner: starts(inner),
+            gates: starts(2 * inner),
+            vectors: (0..layout.vectors()).map(|at| at * stride).collect(),
+            cell_groups: cells(K::STEP).map(|cell| cell * stride).collect(),
+            corners: cells(K::STEP).map(|cell| cell - centre).collect(),
+            all: (0..layout.cells() + 1).collect(),
+        }
+    }
+}
+
+impl<K: Kernel> DifferentiableConv<K> {
     /// Returns memory for [`DifferentiableConv::backward`].
-    pub fn backward_scratch(&self) -> BackwardScratch {
+    pub fn backward_scratch(&self) -> BackwardScratch<K> {
         let (layout, stride, inner) = (self.layout, self.stride(), self.inner_stride());
         let rows = layout.cells() + 1;
-        let dense = |stride: usize| (0..rows).map(|row| row * stride).collect();
-        let cells = self.starts[..layout.cells()].to_vec();
-        let centre = taps(layout, stride)[TAPS / 2];
+        let places = Places::new(self);
         BackwardScratch {
+            added: Aligned::zeros(rows * stride),
             hidden: Aligned::zeros(rows * inner),
             gates: Aligned::zeros(rows * 2 * inner),
             products: Aligned::zeros(rows * stride),
             mixed: Aligned::zeros(layout.vectors() * stride),
             total: Aligned::zeros(stride),
-            places: Places {
-                rows: dense(stride),
-                inner: dense(inner),
-                gates: dense(2 * inner),
-                corners: cells.iter().map(|start| start - centre).collect(),
-                cells,
+            rounded_total: Aligned::zeros(stride),
+            groups: RowGroups {
+                added: Groups::zeros(places.rows.len(), stride),
+                hidden: Groups::zeros(places.rows.len(), inner),
+                normal: Groups::zeros(places.rows.len(), stride),
+                gates: Groups::zeros(places.rows.len(), 2 * inner),
+                x: Groups::zeros(places.vectors.len(), stride),
+                mixed: Groups::zeros(places.cell_groups.len(), stride),
+                total: Groups::zeros(1, stride),
             },
+            places,
         }
     }
 
@@ -81,7 +146,7 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         trace: &ConvTrace<K>,
         d: &mut [f32],
         gradient: &mut ConvGradient<K>,
-        scratch: &mut BackwardScratch,
+        scratch: &mut BackwardScratch<K>,
     ) {
         let stride = self.stride();
         assert_eq!(d.len(), (self.layout.cells() + 1) * stride);
@@ -98,25 +163,33 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         trace: &ConvTrace<K>,
         d: &mut [f32],
         gradient: &mut ConvGradient<K>,
-        scratch: &mut BackwardScratch,
+        scratch: &mut BackwardScratch<K>,
     ) {
         let (stride, inner) = (self.stride(), self.inner_stride());
         let BackwardScratch {
+            added,
             hidden,
             gates,
             products,
+            groups,
             places,
             ..
         } = scratch;
-        let rows = Side::new(d, &places.rows);
-        let inners = Side::new(&trace.hidden, &places.inner);
-        add_products(kernel, inners, rows, self.inner, stride, &mut gradient.down);
-        product(kernel, d, stride, &self.down_transposed, hidden);
+        let all = &places.all[..places.rows.len()];
+        round(kernel, d, added);
+        groups.added.set(kernel, added, &places.rows);
+        groups.hidden.set(kernel, &trace.hidden, &places.inner);
+        let (a, b) = (groups.hidden.at(all), groups.added.at(all));
+        add_products(kernel, a, b, self.inner, stride, &mut gradient.down);
+
+        product(kernel, added, stride, &self.down_transposed, hidden);
         backward_gates(kernel, inner, &trace.gates, hidden, gates);
-        let normal = Side::new(&trace.normal, &places.rows);
-        let gated = Side::new(gates, &places.gates);
+        groups.gates.set(kernel, gates, &places.gates);
+        groups.normal.set(kernel, &trace.normal, &places.rows);
+        let (a, b) = (groups.normal.at(all), groups.gates.at(all));
         let sums = &mut gradient.gate_up;
-        add_products(kernel, normal, gated, self.width, 2 * inner, sums);
+        add_products(kernel, a, b, self.width, 2 * inner, sums);
+
         product(kernel, gates, 2 * inner, &self.gate_up_transposed, products);
         conv::add_rows(kernel, d, products, 1);
     }
@@ -128,13 +201,15 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         trace: &ConvTrace<K>,
         d: &mut [f32],
         gradient: &mut ConvGradient<K>,
-        scratch: &mut BackwardScratch,
+        scratch: &mut BackwardScratch<K>,
     ) {
         let (layout, stride) = (self.layout, self.stride());
         let BackwardScratch {
             products,
             mixed,
             total,
+            rounded_total,
+            groups,
             places,
             ..
         } = scratch;
@@ -142,25 +217,23 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         let (cells, prefix) = d.split_at(layout.cells() * stride);
         let share = 1.0 / layout.cells() as f32;
         for (from, &start) in cells.chunks_exact(stride).zip(&places.cells) {
-            for ((to, d), prefix) in mixed[start..][..stride].iter_mut().zip(from).zip(prefix) {
-                *to = prefix.mul_add(share, *d);
-            }
+            add_share(kernel, from, prefix, share, &mut mixed[start..][..stride]);
         }
         total.copy_from_slice(prefix);
         conv::add_rows(kernel, total, cells, layout.cells());
+        round(kernel, total, rounded_total);
 
-        let at_prefix = [layout.prefix() * stride];
-        let x_prefix = Side::new(trace.x.elements(), &at_prefix);
-        let whole = Side::new(total, &[0]);
+        groups.x.set(kernel, trace.x.elements(), &places.vectors);
+        groups.total.set(kernel, rounded_total, &[0]);
+        let at_prefix = [layout.prefix()];
+        let (a, b) = (groups.x.at(&at_prefix), groups.total.at(&[0]));
         let sums = &mut gradient.prefix;
-        add_products(kernel, x_prefix, whole, self.width, stride, sums);
-        let outputs = Side::new(mixed, &places.cells);
+        add_products(kernel, a, b, self.width, stride, sums);
+        groups.mixed.set(kernel, mixed, &places.cell_groups);
+        let outputs = groups.mixed.at(&places.all[..places.cell_groups.len()]);
         let sums = gradient.kernel.chunks_exact_mut(self.width * stride);
-        for (&shift, sums) in taps(layout, stride).iter().zip(sums) {
-            let inputs = Side {
-                shift,
-                ..Side::new(trace.x.elements(), &places.corners)
-            };
+        for (&shift, sums) in taps(layout, 1).iter().zip(sums) {
+            let inputs = groups.x.at(&places.corners).shifted(shift);
             add_products(kernel, inputs, outputs, self.width, stride, sums);
         }
 
@@ -173,7 +246,7 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
             products,
         );
         let inputs = Inputs {
-            elements: total,
+            elements: rounded_total,
             start: 0,
             stride,
             rows: 1,
@@ -187,6 +260,42 @@ impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
         multiply(kernel, inputs, &self.prefix_transposed, None, outputs);
         conv::add_rows(kernel, d, products, 1);
     }
+}
+
+/// Rounds numbers, a multiple of the lanes, to elements.
+fn round<K: Kernel>(kernel: K, from: &[f32], to: &mut [K::Element]) {
+    assert!(from.len().is_multiple_of(K::LANES) && from.len() == to.len());
+    kernel.vectorize(
+        #[inline(always)]
+        || {
+            for at in (0..from.len()).step_by(K::LANES) {
+                // SAFETY: both have the same multiple of the lanes.
+                unsafe {
+                    let numbers = kernel.load_f32(from.as_ptr().add(at));
+                    kernel.store(to.as_mut_ptr().add(at), numbers);
+                }
+            }
+        },
+    );
+}
+
+/// Rounds `d + share * prefix` of one row to elements.
+fn add_share<K: Kernel>(kernel: K, d: &[f32], prefix: &[f32], share: f32, to: &mut [K::Element]) {
+    assert!(d.len().is_multiple_of(K::LANES) && d.len() == prefix.len() && d.len() == to.len());
+    kernel.vectorize(
+        #[inline(always)]
+        || {
+            for at in (0..d.len()).step_by(K::LANES) {
+                // SAFETY: all rows have the same multiple of the lanes.
+                unsafe {
+                    let d = kernel.load_f32(d.as_ptr().add(at));
+                    let prefix = kernel.load_f32(prefix.as_ptr().add(at));
+                    let sum = kernel.mul_add(prefix, kernel.splat(share), d);
+                    kernel.store(to.as_mut_ptr().add(at), sum);
+                }
+            }
+        },
+    );
 }
 
 /// Turns the gradient of normalised rows into that of the rows before.
@@ -228,13 +337,13 @@ fn backward_norm<K: Kernel>(
     }
 }
 
-/// From the gradient of `silu(gate) * up` to those of gates and ups.
+/// From the gradient of `silu(gate) * up` to those of gates and ups, rounded.
 fn backward_gates<K: Kernel>(
     kernel: K,
     inner: usize,
     gates: &[f32],
     d_hidden: &[f32],
-    d_gates: &mut [f32],
+    d_gates: &mut [K::Element],
 ) {
     assert!(inner.is_multiple_of(K::LANES));
     let rows = gates
@@ -258,8 +367,8 @@ fn backward_gates<K: Kernel>(
                         let rest = kernel.mul_add(sigmoid, kernel.splat(-1.0), one);
                         let slope = kernel.mul_add(silu, rest, sigmoid);
                         let to = d_gates.as_mut_ptr().add(2 * at);
-                        kernel.store_f32(to, kernel.mul(kernel.mul(d, up), slope));
-                        kernel.store_f32(to.add(K::LANES), kernel.mul(d, silu));
+                        kernel.store(to, kernel.mul(kernel.mul(d, up), slope));
+                        kernel.store(to.add(K::LANES), kernel.mul(d, silu));
                     }
                 }
             },

@@ -3,13 +3,15 @@
 //! ```text
 //!   trace      forward, as `conv` computes it; keeps y, gates, inner vectors and the norms' scales
 //!   backward   d out -> d x, and the gradients of the weights, added up over environments
-//!     outer      the products over cells that make a weight's gradient
+//!     groups     rows side by side, as products over rows read them
+//!     outer      the products over rows that make a weight's gradient
 //! ```
 //!
-//! Vectors are kept in f32, so only kernels with f32 elements do this. All of them round to bfloat16 where their forward
-//! pass does; what flows backward is not rounded.
+//! Kernels that round to bfloat16 round the operands of all products, forward and backward. Sums, norms and the
+//! gradient that flows along the residuals are f32.
 
 mod backward;
+mod groups;
 mod outer;
 mod trace;
 mod weights;

@@ -1,46 +1,21 @@
 //! Sums of outer products: `to[i][o] += sum over rows of a[row][i] b[row][o]`, the gradient of a weight matrix.
 //!
-//! A tile of sums is in registers while the rows of one environment pass by.
+//! A tile of sums is in registers while the rows of one environment pass by, group by group.
 
-use crate::{kernel::Kernel, packed::TILE_REGISTERS};
-
-/// Rows in memory.
-#[derive(Clone, Copy)]
-pub(super) struct Side<'a> {
-    pub(super) numbers: &'a [f32],
-    /// The first number of each row.
-    pub(super) starts: &'a [usize],
-    /// From there to what is read.
-    pub(super) shift: usize,
-}
-
-impl<'a> Side<'a> {
-    pub(super) fn new(numbers: &'a [f32], starts: &'a [usize]) -> Self {
-        Self {
-            numbers,
-            starts,
-            shift: 0,
-        }
-    }
-
-    /// True when `width` numbers of each row are in memory.
-    fn holds(&self, width: usize) -> bool {
-        let last = self.starts.iter().max().copied().unwrap_or(0);
-        last + self.shift + width <= self.numbers.len()
-    }
-}
+use super::groups::Side;
+use crate::{kernel::Kernel, packed::TILE_REGISTERS, tile::tiles};
 
 /// Adds the products of `inputs` numbers of `a` and of `outputs` numbers of `b`, a multiple of the lanes, to `to`
 /// `[inputs, outputs]`.
 pub(super) fn add_products<K: Kernel>(
     kernel: K,
-    a: Side<'_>,
-    b: Side<'_>,
+    a: Side<'_, K>,
+    b: Side<'_, K>,
     inputs: usize,
     outputs: usize,
     to: &mut [f32],
 ) {
-    assert_eq!(a.starts.len(), b.starts.len(), "rows in pairs");
+    assert_eq!(a.len(), b.len(), "groups in pairs");
     assert!(
         a.holds(inputs) && b.holds(outputs),
         "the rows end too early"
@@ -48,7 +23,7 @@ pub(super) fn add_products<K: Kernel>(
     assert!(outputs.is_multiple_of(K::LANES) && inputs * outputs <= to.len());
     let registers = outputs / K::LANES;
     for register in (0..registers).step_by(TILE_REGISTERS) {
-        for first in (0..inputs).step_by(K::TILE_ROWS) {
+        for (first, rows) in tiles::<K>(inputs) {
             let tile = Tile {
                 a,
                 b,
@@ -56,7 +31,6 @@ pub(super) fn add_products<K: Kernel>(
                 output: register * K::LANES,
                 outputs,
             };
-            let rows = K::TILE_ROWS.min(inputs - first);
             // SAFETY: the checks above hold the tile's numbers of all rows, and its part of `to`, within their slices.
             unsafe {
                 match registers - register {
@@ -68,9 +42,9 @@ pub(super) fn add_products<K: Kernel>(
     }
 }
 
-struct Tile<'a> {
-    a: Side<'a>,
-    b: Side<'a>,
+struct Tile<'a, K: Kernel> {
+    a: Side<'a, K>,
+    b: Side<'a, K>,
     /// The first input.
     input: usize,
     /// The first output.
@@ -85,7 +59,7 @@ struct Tile<'a> {
 unsafe fn choose_rows<K: Kernel, const REGISTERS: usize>(
     kernel: K,
     rows: usize,
-    tile: &Tile<'_>,
+    tile: &Tile<'_, K>,
     to: &mut [f32],
 ) {
     macro_rules! choose {
@@ -102,11 +76,11 @@ unsafe fn choose_rows<K: Kernel, const REGISTERS: usize>(
 
 /// # Safety
 ///
-/// `INPUTS` and `REGISTERS` numbers of every row from the tile's first ones, and the same part of `to`, are within their
-/// slices.
+/// `INPUTS` and `REGISTERS` numbers of every group from the tile's first ones, and the same part of `to`, are within
+/// their slices.
 unsafe fn run<K: Kernel, const INPUTS: usize, const REGISTERS: usize>(
     kernel: K,
-    tile: &Tile<'_>,
+    tile: &Tile<'_, K>,
     to: &mut [f32],
 ) {
     if INPUTS > K::TILE_ROWS {
@@ -117,20 +91,18 @@ unsafe fn run<K: Kernel, const INPUTS: usize, const REGISTERS: usize>(
         || {
             // SAFETY: the caller's.
             unsafe {
-                let a = tile.a.numbers.as_ptr().add(tile.a.shift + tile.input);
-                let b = tile.b.numbers.as_ptr().add(tile.b.shift + tile.output);
                 let to = to.as_mut_ptr().add(tile.input * tile.outputs + tile.output);
                 let mut sums = [[kernel.splat(0.0); REGISTERS]; INPUTS];
-                for (&from_a, &from_b) in tile.a.starts.iter().zip(tile.b.starts) {
-                    let b = b.add(from_b);
-                    let mut factors = [kernel.load_f32(b); REGISTERS];
+                let inputs = tile.a.pointers(tile.input);
+                for (a, b) in inputs.zip(tile.b.pointers(tile.output)) {
+                    let mut factors = [kernel.load_factor(b); REGISTERS];
                     for (register, factor) in factors.iter_mut().enumerate() {
-                        *factor = kernel.load_f32(b.add(register * K::LANES));
+                        *factor = kernel.load_factor(b.add(register * K::LANES * K::STEP));
                     }
                     for (input, sums) in sums.iter_mut().enumerate() {
-                        let x = kernel.splat(*a.add(from_a + input));
+                        let x = kernel.splat_factor(a.add(input * K::STEP));
                         for (sum, &factor) in sums.iter_mut().zip(&factors) {
-                            *sum = kernel.mul_add(x, factor, *sum);
+                            *sum = kernel.multiply_add(*sum, factor, x);
                         }
                     }
                 }

@@ -39,13 +39,13 @@ pub struct ConvTrace<K: Kernel> {
     /// `rmsnorm(x + mix(x))`, in f32.
     pub(super) y: Aligned<f32>,
     /// The same as SwiGLU reads it.
-    pub(super) normal: Aligned<f32>,
+    pub(super) normal: Aligned<K::Element>,
     /// The scale of each row of `y`.
     pub(super) y_scales: Vec<f32>,
     /// Each register of gates, followed by the same register of ups.
     pub(super) gates: Aligned<f32>,
     /// `silu(gate) * up`.
-    pub(super) hidden: Aligned<f32>,
+    pub(super) hidden: Aligned<K::Element>,
     /// The block's output, in f32.
     pub(super) out: Aligned<f32>,
     /// The scale of each row of `out`.
@@ -53,7 +53,7 @@ pub struct ConvTrace<K: Kernel> {
     everywhere: Aligned<f32>,
 }
 
-impl<K: Kernel<Element = f32>> DifferentiableConv<K> {
+impl<K: Kernel> DifferentiableConv<K> {
     /// Packs the weights; `None` for a block with attention.
     ///
     /// # Panics
@@ -224,10 +224,10 @@ fn starts(layout: Layout, stride: usize) -> Vec<usize> {
 }
 
 /// Writes a convolution of the vectors `x` in a bordered layout to the rows `to`, one for each cell.
-pub(super) fn convolve<K: Kernel<Element = f32>>(
+pub(super) fn convolve<K: Kernel>(
     kernel: K,
     layout: Layout,
-    x: &[f32],
+    x: &[K::Element],
     matrix: &Packed<K>,
     bias: Option<&[f32]>,
     to: &mut [f32],
@@ -254,9 +254,9 @@ pub(super) fn convolve<K: Kernel<Element = f32>>(
 }
 
 /// Multiplies all rows of `from`, `stride` numbers apart, with a matrix.
-pub(super) fn product<K: Kernel<Element = f32>>(
+pub(super) fn product<K: Kernel>(
     kernel: K,
-    from: &[f32],
+    from: &[K::Element],
     stride: usize,
     matrix: &Packed<K>,
     to: &mut [f32],

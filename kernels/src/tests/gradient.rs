@@ -20,10 +20,10 @@ struct Backward<'a> {
     d: &'a [Vec<f32>],
 }
 
-impl VisitorF32 for Backward<'_> {
+impl Visitor for Backward<'_> {
     type Output = Found;
 
-    fn visit<K: Kernel<Element = f32>>(self, kernel: K) -> Found {
+    fn visit<K: Kernel>(self, kernel: K) -> Found {
         let Self { case, tensors, d } = self;
         let (layout, hidden) = (case.layout(), case.hidden);
         let weights = case.weights(tensors);
@@ -117,14 +117,29 @@ fn derivative(
     (4.0 * slope(1.0 / 256.0) - slope(1.0 / 128.0)) / 3.0
 }
 
+type Part = fn(&Found) -> Vec<f32>;
+
+impl Found {
+    const PARTS: [(&str, Part); 5] = [
+        ("kernel", |f| f.conv.clone()),
+        ("prefix", |f| f.square.clone()),
+        ("gate_up", |f| f.gate_up.clone()),
+        ("down", |f| f.down.clone()),
+        ("x", |f| f.x.concat()),
+    ];
+}
+
+/// Draws the gradient of a case's output. Returns the numbers that follow, too.
+fn output_gradient(case: &Case) -> (Vec<Vec<f32>>, Numbers) {
+    let mut numbers = Numbers(case.seed ^ 1);
+    let positions = case.height * case.width + 1;
+    let d = (0..positions).map(|_| numbers.take(case.hidden, 1.0));
+    (d.collect(), numbers)
+}
+
 fn check(case: &Case) {
     let mut tensors = case.tensors(|x| x);
-    let mut numbers = Numbers(case.seed ^ 1);
-    let d: Vec<Vec<f32>> = tensors
-        .x
-        .iter()
-        .map(|_| numbers.take(case.hidden, 1.0))
-        .collect();
+    let (d, mut numbers) = output_gradient(case);
     let mut all = Vec::new();
     for_each_instructions(|instructions| {
         let visitor = Backward {
@@ -134,27 +149,22 @@ fn check(case: &Case) {
         };
         all.push((
             instructions,
-            dispatch_f32(instructions, Precision::F32, visitor),
+            dispatch(instructions, Precision::F32, visitor),
         ));
     });
     type Number = fn(&mut Tensors, usize) -> &mut f32;
-    type Part = fn(&Found) -> Vec<f32>;
     let hidden = case.hidden;
-    let parts: [(&str, Number, Part); 5] = [
-        ("kernel", |t, i| &mut t.conv[i], |f| f.conv.clone()),
-        ("prefix", |t, i| &mut t.square[i], |f| f.square.clone()),
-        ("gate_up", |t, i| &mut t.gate_up[i], |f| f.gate_up.clone()),
-        ("down", |t, i| &mut t.down[i], |f| f.down.clone()),
-        (
-            "x",
-            |t, i| {
-                let hidden = t.x[0].len();
-                &mut t.x[i / hidden][i % hidden]
-            },
-            |f| f.x.concat(),
-        ),
+    let numbers_of: [Number; 5] = [
+        |t, i| &mut t.conv[i],
+        |t, i| &mut t.square[i],
+        |t, i| &mut t.gate_up[i],
+        |t, i| &mut t.down[i],
+        |t, i| {
+            let hidden = t.x[0].len();
+            &mut t.x[i / hidden][i % hidden]
+        },
     ];
-    for (name, number, part) in parts {
+    for ((name, part), number) in Found::PARTS.into_iter().zip(numbers_of) {
         let found: Vec<(Instructions, Vec<f32>)> = all
             .iter()
             .map(|(instructions, found)| (*instructions, part(found)))
@@ -186,6 +196,33 @@ fn check(case: &Case) {
     }
 }
 
+/// Rounded operands move a gradient by little. Sums over pairs of rows that missed one would move it by much.
+fn check_rounded(case: &Case) {
+    let tensors = case.tensors(bf16);
+    let (d, _) = output_gradient(case);
+    let visitor = || Backward {
+        case,
+        tensors: &tensors,
+        d: &d,
+    };
+    let exact = dispatch(Instructions::Portable, Precision::F32, visitor());
+    for_each_instructions(|instructions| {
+        let found = dispatch(instructions, Precision::Bf16, visitor());
+        for (name, part) in Found::PARTS {
+            let (found, exact) = (part(&found), part(&exact));
+            let norm = |numbers: &mut dyn Iterator<Item = f32>| {
+                numbers.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+            };
+            let mut differences = found.iter().zip(&exact).map(|(a, b)| a - b);
+            let distance = norm(&mut differences) / norm(&mut exact.iter().copied());
+            assert!(
+                distance < 0.02,
+                "{instructions}: d {name} is {distance} of its length away, in {case:?}"
+            );
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -195,6 +232,14 @@ proptest! {
         (size, inner, seed) in (1_usize..8, 1_usize..40, any::<u64>()),
     ) {
         check(&Case { height, width, hidden: 3 * size, inner, mixer: Mixer::Conv, seed });
+    }
+
+    #[test]
+    fn rounded_operands_move_the_gradient_by_little(
+        (height, width) in (1_usize..8, 1_usize..8),
+        (size, inner, seed) in (3_usize..12, 8_usize..70, any::<u64>()),
+    ) {
+        check_rounded(&Case { height, width, hidden: 3 * size, inner, mixer: Mixer::Conv, seed });
     }
 }
 

@@ -17,7 +17,8 @@ pub(crate) struct Frames {
     pub(crate) envs: usize,
     /// u8 `[T * B, S]`.
     pub(crate) tokens: Tensor,
-    /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks.
+    /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks. With `loss.prefix` = "cached", `[2, B, ...]`: before
+    /// the first tick.
     pub(crate) carries: Tensor,
     /// With `loss.prefix` = "cached", `[T * B, segments, 2, P, d]`: `zH` and `zL` before the last call of L and of H in each
     /// trained segment.
@@ -117,11 +118,6 @@ impl Frames {
             c_clipped: traced.c_clipped,
             lag_zero: LagZero::new(log_rhos_of_last, batch.envs, &batch.lags),
         }
-    }
-
-    /// Number of chunks of `bptt_ticks` ticks of one environment.
-    pub(crate) fn units(&self) -> i64 {
-        self.carries.size()[1]
     }
 
     /// Returns the tokens and the carries of the first tick.

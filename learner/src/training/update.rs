@@ -158,7 +158,7 @@ impl Updater {
 
         clock.enter(LearnerStage::Passes);
         let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
-        let mut order: Vec<i64> = (0..frames.units()).collect();
+        let mut order: Vec<i64> = (0..(batch.frames() / self.loss.bptt_ticks) as i64).collect();
         let threads = self.pool.current_num_threads();
         let mut trained =
             TrainedFrames::new(self.backend, &self.model, frames, &self.loss, threads);
@@ -189,7 +189,7 @@ impl Updater {
         report.updates_made = steps;
         let usable = || {
             let (tokens, carry) = &first_tick;
-            rollback::is_usable(&self.model, &self.optimizer, tokens, carry)
+            rollback::is_usable(self.backend, &self.model, &self.optimizer, tokens, carry)
         };
         if steps > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);

@@ -61,7 +61,7 @@ fn greedy_moves_are_those_of_libtorch_but_for_ties() {
 fn in_libtorch(model: &Hrm, tokens: &[u8], lanes: &Lanes) -> Vec<f32> {
     let envs = lanes.envs();
     let carries: Vec<Vec<f32>> = (0..envs).map(|env| lanes.carry(env)).collect();
-    let carry: Vec<f32> = stacked(&carries).collect();
+    let carry = stacked(&carries).collect::<Vec<_>>().concat();
     let carry = Tensor::from_slice(&carry).view(model.carry_shape(envs).as_slice());
     let tokens = Tensor::from_slice(tokens).view([envs as i64, -1]);
     let decision = model.forward(&tokens, &carry, Gradient::None);

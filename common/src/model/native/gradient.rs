@@ -8,13 +8,13 @@
 //!   heads, last H, last L, embedding      backward
 //! ```
 //!
-//! One environment is computed at a time. Weights are in the model's precision, and what flows backward is f32.
+//! One environment is computed at a time. The operands of products are in the model's precision, sums are f32.
 
 use std::fmt::Debug;
 
 use hrm_kernels::{
     BackwardScratch, ConvGradient, ConvGradientTensors, ConvTrace, DifferentiableConv,
-    Instructions, Kernel, Rows, VisitorF32, dispatch_f32,
+    Instructions, Kernel, Rows, Visitor, dispatch,
 };
 
 use super::{
@@ -72,7 +72,7 @@ impl OneStepGradient {
     pub fn with_instructions(parameters: &Parameters, instructions: Instructions) -> Self {
         let start = Start(parameters);
         let precision = precision(parameters.config().dtype);
-        Self(dispatch_f32(instructions, precision, start))
+        Self(dispatch(instructions, precision, start))
     }
 
     /// Makes a decision on an observation, u8 `[S]`, from a carry (`zH` and `zL`), and adds the gradient of the loss.
@@ -115,10 +115,10 @@ impl OneStepGradient {
 #[derive(Debug, Clone, Copy)]
 struct Start<'a>(&'a Parameters);
 
-impl VisitorF32 for Start<'_> {
+impl Visitor for Start<'_> {
     type Output = Box<dyn AnyGradient>;
 
-    fn visit<K: Kernel<Element = f32>>(self, kernel: K) -> Self::Output {
+    fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
         Box::new(KernelGradient::new(kernel, self.0))
     }
 }
@@ -131,7 +131,7 @@ struct KernelGradient<K: Kernel> {
     state: State<K>,
     h: Vec<TracedBlock<K>>,
     l: Vec<TracedBlock<K>>,
-    scratch: BackwardScratch,
+    scratch: BackwardScratch<K>,
     /// A gradient by the vectors of one environment: a row for each cell, and one for the prefix token.
     vectors: Vec<f32>,
     /// The parameters' shapes, with gradients as values.
@@ -147,7 +147,7 @@ struct TracedBlock<K: Kernel> {
     tensors: BlockTensors,
 }
 
-impl<K: Kernel<Element = f32>> TracedBlock<K> {
+impl<K: Kernel> TracedBlock<K> {
     fn new(network: &Network<K>, parameters: &Parameters, tensors: BlockTensors) -> Self {
         let weights = block_weights(parameters, &PositionTables::Unseen, &tensors);
         let block =
@@ -180,7 +180,7 @@ impl<K: Kernel<Element = f32>> TracedBlock<K> {
     }
 }
 
-impl<K: Kernel<Element = f32>> KernelGradient<K> {
+impl<K: Kernel> KernelGradient<K> {
     fn new(kernel: K, parameters: &Parameters) -> Self {
         let network = Network::new(kernel, parameters);
         let blocks = |tensors: &[BlockTensors]| -> Vec<TracedBlock<K>> {
@@ -276,7 +276,7 @@ impl<K: Kernel<Element = f32>> KernelGradient<K> {
     }
 }
 
-impl<K: Kernel<Element = f32>> AnyGradient for KernelGradient<K> {
+impl<K: Kernel> AnyGradient for KernelGradient<K> {
     fn add(&mut self, tokens: &[u8], carry: [&[f32]; 2], loss: &mut SegmentLoss<'_>) {
         self.network.set_carry(&mut self.state, carry);
         self.network.open(&mut self.state, &mut self.work);
@@ -309,7 +309,7 @@ impl<K: Kernel<Element = f32>> AnyGradient for KernelGradient<K> {
 }
 
 /// Runs a module's blocks on the workspace's input, writes the result to `z`, and keeps what the gradient needs.
-fn trace<K: Kernel<Element = f32>>(
+fn trace<K: Kernel>(
     kernel: K,
     blocks: &mut [TracedBlock<K>],
     z: &mut Rows<K>,

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use hrm_kernels::{Instructions, Kernel, Rows, Visitor, dispatch};
+use hrm_kernels::{Instructions, Kernel, Visitor, dispatch};
 
 use super::{
     heads::HeadOutputs,
@@ -212,10 +212,15 @@ impl<K: Kernel> KernelLanes<K> {
     }
 }
 
-/// Returns the vectors of all positions, the prefix token's first.
-fn positions<K: Kernel>(rows: &Rows<K>) -> impl Iterator<Item = f32> {
-    let layout = rows.layout();
-    (0..=layout.cells()).flat_map(move |position| rows.vector(layout.position(position)))
+/// Appends the vectors of all positions to `numbers`: those of `zH`, then those of `zL`, each with the prefix token's
+/// first.
+fn append_state<K: Kernel>(state: &State<K>, numbers: &mut Vec<f32>) {
+    for rows in state.parts() {
+        let layout = rows.layout();
+        for position in 0..=layout.cells() {
+            numbers.extend(rows.vector(layout.position(position)));
+        }
+    }
 }
 
 impl<K: Kernel> AnyLanes for KernelLanes<K> {
@@ -231,9 +236,7 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
     ) {
         self.each(tokens, |network, work, env, tokens, state| {
             let keep = |segment, state: &State<K>| match &mut prefixes {
-                Some((first, kept)) if segment >= *first => {
-                    kept.extend(state.parts().into_iter().flat_map(positions));
-                }
+                Some((first, kept)) if segment >= *first => append_state(state, kept),
                 _ => {}
             };
             let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
@@ -246,8 +249,10 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
         self.each(tokens, |network, work, _, tokens, state| {
             let mut trace = Vec::with_capacity(network.config().segments);
             let keep = |_, state: &State<K>, heads| {
+                let mut numbers = Vec::new();
+                append_state(state, &mut numbers);
                 trace.push(StateAfterSegment {
-                    state: state.parts().into_iter().flat_map(positions).collect(),
+                    state: numbers,
                     heads,
                 });
             };
@@ -266,10 +271,15 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
     }
 
     fn carry(&self, env: usize) -> Vec<f32> {
-        let parts = self.states[env].parts().into_iter();
-        parts
-            .flat_map(|rows| self.network.carried().flat_map(|index| rows.vector(index)))
-            .collect()
+        let carried = self.network.carried();
+        let numbers = 2 * carried.clone().count() * self.network.config().hidden;
+        let mut carry = Vec::with_capacity(numbers);
+        for rows in self.states[env].parts() {
+            for index in carried.clone() {
+                carry.extend(rows.vector(index));
+            }
+        }
+        carry
     }
 
     fn set_carries(&mut self, carries: &[Vec<f32>]) {

@@ -51,10 +51,13 @@ fn shard_gradients(
         (1, false) => Gradient::LastStep,
         _ => Gradient::Full,
     };
-    let mut carry = frames
-        .carries
-        .index_select(1, &Tensor::from_slice(units).to_device(device))
-        .detach();
+    // The carry of the first tick is what the recomputation kept, and every tick makes that of the next one.
+    let first_carry = || {
+        let units = Tensor::from_slice(units).to_device(device);
+        let carry = frames.carries.index_select(1, &units);
+        carry.to_kind(model.kind()).detach()
+    };
+    let mut carry = None;
     let first = config.first_trained_segment(model.config().segments);
     let mut parts = Vec::with_capacity(config.bptt_ticks);
     for tick in 0..ticks {
@@ -73,13 +76,15 @@ fn shard_gradients(
         };
         let trained = match &frames.prefixes {
             Some(prefixes) => {
-                model.forward_from_prefixes(&tokens, &prefixes.index_select(0, &rows))
+                let prefixes = prefixes.index_select(0, &rows).to_kind(model.kind());
+                model.forward_from_prefixes(&tokens, &prefixes)
             }
             None => {
-                let mut decision = model.forward(&tokens, &carry, gradient);
+                let before = carry.take().unwrap_or_else(first_carry);
+                let mut decision = model.forward(&tokens, &before, gradient);
                 if tick + 1 < ticks {
                     let ended = frames.ended.index_select(0, &rows);
-                    carry = model.reset_carry(&decision.carry, &ended);
+                    carry = Some(model.reset_carry(&decision.carry, &ended));
                 }
                 decision.segments.split_off(first)
             }

@@ -81,6 +81,6 @@ pub(crate) fn carries_of(carry: &Tensor) -> Vec<Vec<f32>> {
 
 /// Returns a carry of this shape, f32 `[2, B, ...]`, from the carry of each environment.
 pub(crate) fn carry_tensor(carries: &[Vec<f32>], shape: &[i64]) -> Tensor {
-    let numbers: Vec<f32> = stacked(carries).collect();
+    let numbers = stacked(carries).collect::<Vec<_>>().concat();
     Tensor::from_slice(&numbers).view(shape)
 }

@@ -1,5 +1,6 @@
 //! The input of the recomputation, and its result.
 
+use hrm_common::config::{LossConfig, Prefix};
 use tch::Tensor;
 
 use crate::training::{batch::Batch, model::Hrm};
@@ -24,7 +25,8 @@ pub(super) struct Episodes {
 /// Results of the current weights on a batch; gradients are detached.
 #[derive(Debug)]
 pub struct Recomputed {
-    /// The carry before every `stride`-th tick, `[2, T / stride, B, ...]`.
+    /// The carry before the first tick of each chunk of `loss.bptt_ticks`, `[2, T / bptt_ticks, B, ...]`. With
+    /// `loss.prefix` = "cached", only before the first tick of all.
     pub carries: Tensor,
     /// With `loss.prefix` = "cached", the state before the last call of L and of H in each trained segment: `zH` and `zL`,
     /// `[T, B, segments, 2, P, d]`.
@@ -95,5 +97,13 @@ impl Recomputed {
             values: cat(|p| &p.values, 1),
             next_values: cat(|p| &p.next_values, 1),
         }
+    }
+}
+
+/// True where the carry before a tick is kept: the passes start from it, and the first one also serves to test weights.
+pub(super) fn keeps_carry(config: &LossConfig, tick: usize) -> bool {
+    match config.prefix {
+        Prefix::Fresh => tick.is_multiple_of(config.bptt_ticks),
+        Prefix::Cached => tick == 0,
     }
 }

@@ -6,7 +6,7 @@ use hrm_common::{
 };
 use tch::{Kind, Tensor};
 
-use super::episodes::{Episodes, Recomputed};
+use super::episodes::{Episodes, Recomputed, keeps_carry};
 use crate::training::model::{Gradient, Heads, Hrm};
 
 /// Runs the model over the ticks of `episodes`, and keeps what the passes start from.
@@ -23,7 +23,7 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
     let mut cut = vec![];
     let mut next_truncated = 0;
     for t in 0..ticks {
-        if t % config.bptt_ticks == 0 {
+        if keeps_carry(config, t) {
             carries.push(carry.shallow_clone());
         }
         let tokens = episodes.tokens.get(t as i64);

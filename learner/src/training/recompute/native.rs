@@ -11,11 +11,11 @@ use hrm_common::{
 };
 use tch::Tensor;
 
-use super::episodes::{Episodes, Recomputed};
+use super::episodes::{Episodes, Recomputed, keeps_carry};
 use crate::training::{
     batch::log_softmax,
     host::{bytes, host},
-    model::{carries_of, carry_tensor, kind},
+    model::{carries_of, carry_tensor},
 };
 
 /// Runs the model over the ticks of `episodes`, and keeps what the passes start from.
@@ -40,7 +40,7 @@ pub(super) fn recompute(
     let mut values = vec![0.0; (ticks + 1) * envs];
     let mut cut = Vec::new();
     for tick in 0..ticks {
-        if tick % config.bptt_ticks == 0 {
+        if keeps_carry(config, tick) {
             carries.extend((0..envs).map(|env| lanes.carry(env)));
         }
         let frames = tick * envs;
@@ -83,21 +83,18 @@ pub(super) fn recompute(
             next_values[episodes.truncated[row]] = heads.value;
         });
     }
-    // [2, T / k, B, ...], before every k-th tick
     let kept = (carries.len() / envs) as i64;
     let carry_shape = [&[2, kept], &episodes.carry.size()[1..]].concat();
-    let kind = kind(parameters.config().dtype);
     let positions = parameters.grid().len() as i64 + 1;
     let hidden = parameters.config().hidden as i64;
     let shape = [ticks as i64, envs as i64];
     let matrix = |numbers: &[f32]| Tensor::from_slice(numbers).view(shape);
     let prefixes = (config.prefix == Prefix::Cached).then(|| {
-        Tensor::from_slice(&prefixes)
-            .view([shape[0], shape[1], trained as i64, 2, positions, hidden])
-            .to_kind(kind)
+        let shape = [shape[0], shape[1], trained as i64, 2, positions, hidden];
+        Tensor::from_slice(&prefixes).view(shape)
     });
     Recomputed {
-        carries: carry_tensor(&carries, &carry_shape).to_kind(kind),
+        carries: carry_tensor(&carries, &carry_shape),
         prefixes,
         log_probs: Tensor::from_slice(&log_probs).view([shape[0], shape[1], trained as i64]),
         values: matrix(&values),

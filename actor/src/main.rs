@@ -119,15 +119,8 @@ fn run(config: &Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
-        let exporter = match config.actor.metrics_listen {
-            Some(address) => {
-                Some(telemetry::install(address, "actor.metrics_listen", &[Role::Actor]).await?)
-            }
-            None => None,
-        };
-        if let Some(exporter) = &exporter {
-            tracing::info!(address = %exporter.address(), "serving /metrics");
-        }
+        let (listen, key) = (config.actor.metrics_listen, "actor.metrics_listen");
+        let _exporter = telemetry::serve_metrics(listen, key, &[Role::Actor]).await?;
         let options = ActorOptions::new(config, process_name());
         let _health = match config.actor.health_listen {
             Some(address) => Some(serve_health(address, options.joined.subscribe()).await?),

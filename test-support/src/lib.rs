@@ -287,9 +287,9 @@ pub fn scrape() -> String {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             runtime.block_on(async {
                 let roles = [Role::Learner, Role::Actor];
-                let exporter = telemetry::install(ANY_PORT, "learner.metrics_listen", &roles)
-                    .await
-                    .expect("an endpoint");
+                let (listen, key) = (Some(ANY_PORT), "learner.metrics_listen");
+                let exporter = telemetry::serve_metrics(listen, key, &roles).await;
+                let exporter = exporter.expect("an endpoint").expect("an address");
                 sender.send(exporter.address()).expect("someone waits");
                 std::future::pending::<()>().await;
             });

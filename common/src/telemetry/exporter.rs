@@ -184,25 +184,29 @@ impl Drop for Exporter {
     }
 }
 
-/// Records the metrics of this process from now on and serves them at `http://ADDRESS/metrics`.
-/// Must be called within a tokio runtime, once in a process.
+/// Records the metrics of this process from now on and serves them at `http://ADDRESS/metrics`. Does neither without an
+/// address. Must be called within a tokio runtime, once in a process.
 ///
 /// `key` is the address's key in the configuration, for the error message.
 ///
 /// # Errors
 ///
 /// [`ExporterError::Listen`] when the address cannot be bound; nothing is recorded then.
-pub async fn install(
-    address: SocketAddr,
+pub async fn serve_metrics(
+    address: Option<SocketAddr>,
     key: &'static str,
     roles: &[Role],
-) -> Result<Exporter, ExporterError> {
+) -> Result<Option<Exporter>, ExporterError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
     let recorder = builder()?.build_recorder();
     let exporter = Exporter::serve(recorder.handle(), address, key).await?;
     metrics::set_global_recorder(recorder).map_err(BuildError::from)?;
     names::register(roles);
     metrics_process::Collector::default().describe();
-    Ok(exporter)
+    tracing::info!(address = %exporter.address(), "serving /metrics");
+    Ok(Some(exporter))
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {

@@ -14,6 +14,6 @@ mod metric;
 pub mod names;
 
 pub use self::{
-    exporter::{Exporter, ExporterError, install},
+    exporter::{Exporter, ExporterError, serve_metrics},
     logging::{LoggingError, init_logging, stderr_redraws},
 };

@@ -11,7 +11,6 @@ use clap::Args;
 use hrm_common::{
     output::{self, OutputError},
     shutdown::Shutdown,
-    telemetry,
 };
 
 use crate::{
@@ -82,8 +81,7 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
     }
     // One process has one log, so the first run's settings decide its format.
     let telemetry = first.effective.config.telemetry.clone();
-    let screen = Screen::new(&telemetry);
-    telemetry::init_logging(&telemetry, screen.writer())?;
+    let screen = Screen::with_log(&telemetry)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let write_report = || report::write(&StudyRuns::read(&study, &results)?, &results);
     let standing = runtime.block_on(async {

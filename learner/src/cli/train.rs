@@ -87,25 +87,17 @@ pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Resul
     let resume = args.resume;
     let effective = args.load(local_actors)?;
     let config = &effective.config;
-    let screen = Screen::new(&config.telemetry);
-    telemetry::init_logging(&config.telemetry, screen.writer())?;
+    let screen = Screen::with_log(&config.telemetry)?;
     let progress = Progress::new(&screen, &config.telemetry, config.learner.total_frames);
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
-        let exporter = match config.learner.metrics_listen {
-            Some(address) => {
-                let roles: &[Role] = match config.learner.local_actors {
-                    0 => &[Role::Learner],
-                    _ => &[Role::Learner, Role::Actor],
-                };
-                Some(telemetry::install(address, "learner.metrics_listen", roles).await?)
-            }
-            None => None,
+        let roles: &[Role] = match config.learner.local_actors {
+            0 => &[Role::Learner],
+            _ => &[Role::Learner, Role::Actor],
         };
-        if let Some(exporter) = &exporter {
-            tracing::info!(address = %exporter.address(), "serving /metrics");
-        }
+        let (listen, key) = (config.learner.metrics_listen, "learner.metrics_listen");
+        let exporter = telemetry::serve_metrics(listen, key, roles).await?;
         let running = run::start(&effective, resume, progress, shutdown.clone()).await?;
         let result = running.finish().await;
         if let Some(exporter) = exporter {

@@ -17,7 +17,8 @@ use std::{
 
 use hrm_common::{
     config::{LogFormat, TelemetryConfig},
-    output, telemetry,
+    output,
+    telemetry::{self, LoggingError},
 };
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
@@ -74,16 +75,22 @@ impl Screen {
         }
     }
 
-    /// Returns the writer of log lines, for `hrm_common::telemetry::init_logging`.
-    pub fn writer(&self) -> impl Fn() -> LogWriter + Send + Sync + use<> {
-        let bars = self.bars.clone();
-        move || LogWriter { bars: bars.clone() }
+    /// Creates the screen of a process, and begins its log, above the bars.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the log cannot begin.
+    pub(crate) fn with_log(config: &TelemetryConfig) -> Result<Self, LoggingError> {
+        let screen = Self::new(config);
+        let bars = screen.bars.clone();
+        telemetry::init_logging(config, move || LogWriter { bars: bars.clone() })?;
+        Ok(screen)
     }
 }
 
 /// Writes to standard error, above the bar if there is one.
 #[derive(Debug)]
-pub struct LogWriter {
+struct LogWriter {
     bars: Option<MultiProgress>,
 }
 

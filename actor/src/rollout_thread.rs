@@ -14,9 +14,18 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{error::SessionError, join::Joined, rollout::Rollout};
 
+/// The requests that end a rollout.
+#[derive(Debug, Default)]
+pub(crate) struct RolloutEnds {
+    /// Abandons the unroll that is being played, and plays no other.
+    pub(crate) stop: Shutdown,
+    /// Abandons an unroll that waits for the upload, too.
+    pub(crate) abandon: Shutdown,
+}
+
 /// Loads new weights, plays an unroll and passes it to the upload, again and again.
 ///
-/// Returns without an error when `stop` trips or a channel is closed.
+/// Returns without an error when it is asked to end, when the weights' sender is dropped, or when the upload has ended.
 ///
 /// # Errors
 ///
@@ -27,8 +36,9 @@ pub(crate) fn rollout_thread(
     unrolls: mpsc::Sender<Unroll>,
     credits: &Semaphore,
     runtime: &tokio::runtime::Handle,
-    stop: &Shutdown,
+    ends: &RolloutEnds,
 ) -> Result<(), SessionError> {
+    let RolloutEnds { stop, abandon } = ends;
     let Joined {
         session,
         seed,
@@ -96,19 +106,20 @@ pub(crate) fn rollout_thread(
         names::ACTOR_FRAMES.get().increment(frames);
         names::ACTOR_UNROLLS_PRODUCED.get().increment(1);
         clock.enter(ActorStage::Wait);
-        if unrolls.blocking_send(unroll).is_err() {
+        let Some(Ok(())) = runtime.block_on(until(abandon, unrolls.send(unroll))) else {
             names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
             return Ok(());
-        }
+        };
     }
     Ok(())
 }
 
-/// Returns the result of `wait`, or `None` if `stop` trips before.
-async fn until<T>(stop: &Shutdown, wait: impl Future<Output = T>) -> Option<T> {
+/// Returns the result of `wait`, or `None` if `end` trips before.
+async fn until<T>(end: &Shutdown, wait: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
+        biased;
         result = wait => Some(result),
-        () = stop.tripped() => None,
+        () = end.tripped() => None,
     }
 }
 
@@ -167,10 +178,11 @@ mod tests {
         let handle = runtime.handle().clone();
         let (_newest, newest) = watch::channel(Some(weights));
         let (unrolls, mut made) = mpsc::channel(1);
-        let stop = Shutdown::new();
+        let ends = RolloutEnds::default();
+        let stop = ends.stop.clone();
         let thread = std::thread::spawn({
-            let (stop, credits) = (stop.clone(), Semaphore::new(1));
-            move || rollout_thread(joined, newest, unrolls, &credits, &handle, &stop)
+            let credits = Semaphore::new(1);
+            move || rollout_thread(joined, newest, unrolls, &credits, &handle, &ends)
         });
         let unroll = made.blocking_recv().expect("an unroll for the one credit");
         stop.trip();

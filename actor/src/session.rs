@@ -22,7 +22,7 @@ use crate::{
     error::{SessionError, Stream},
     join::join,
     options::ActorOptions,
-    rollout_thread::rollout_thread,
+    rollout_thread::{RolloutEnds, rollout_thread},
     upload::{Uploaded, upload},
     weight_sync::{SyncEnd, weight_sync},
 };
@@ -86,13 +86,16 @@ pub(crate) async fn session(
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
     let in_flight = joined.spec.rollout.unrolls_in_flight;
     let credits = Arc::new(Semaphore::new(in_flight));
-    let stop = Shutdown::new();
+    let (stop, abandon) = (Shutdown::new(), Shutdown::new());
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
     let spawned = std::thread::Builder::new().name("rollout".into()).spawn({
-        let (stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
-        let credits = credits.clone();
+        let ends = RolloutEnds {
+            stop: stop.clone(),
+            abandon: abandon.clone(),
+        };
+        let (credits, runtime) = (credits.clone(), tokio::runtime::Handle::current());
         move || {
-            let result = rollout_thread(joined, newest_rx, unroll_tx, &credits, &runtime, &stop);
+            let result = rollout_thread(joined, newest_rx, unroll_tx, &credits, &runtime, &ends);
             // The session may have ended already, and then nothing receives the result.
             let _ = rollout_done_tx.send(result);
         }
@@ -156,7 +159,9 @@ pub(crate) async fn session(
         drain(&mut upload, session, options.drain).await;
     }
     upload.abort();
-    // Not earlier: until its first unroll arrives, the learner knows the session by its subscription alone.
+    abandon.trip();
+    // The subscription of an actor that stops ends last: until the first unroll arrives, the learner knows the session by
+    // its subscription alone.
     drop(sync);
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
     match joined {

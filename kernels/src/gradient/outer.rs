@@ -24,7 +24,7 @@ pub(super) fn add_products<K: Kernel>(
     let registers = outputs / K::LANES;
     for register in (0..registers).step_by(TILE_REGISTERS) {
         for (first, rows) in tiles::<K>(inputs) {
-            let tile = Tile {
+            let tile = SumTile {
                 a,
                 b,
                 input: first,
@@ -42,7 +42,7 @@ pub(super) fn add_products<K: Kernel>(
     }
 }
 
-struct Tile<'a, K: Kernel> {
+struct SumTile<'a, K: Kernel> {
     a: Side<'a, K>,
     b: Side<'a, K>,
     /// The first input.
@@ -59,7 +59,7 @@ struct Tile<'a, K: Kernel> {
 unsafe fn choose_rows<K: Kernel, const REGISTERS: usize>(
     kernel: K,
     rows: usize,
-    tile: &Tile<'_, K>,
+    tile: &SumTile<'_, K>,
     to: &mut [f32],
 ) {
     macro_rules! choose {
@@ -80,7 +80,7 @@ unsafe fn choose_rows<K: Kernel, const REGISTERS: usize>(
 /// their slices.
 unsafe fn run<K: Kernel, const INPUTS: usize, const REGISTERS: usize>(
     kernel: K,
-    tile: &Tile<'_, K>,
+    tile: &SumTile<'_, K>,
     to: &mut [f32],
 ) {
     if INPUTS > K::TILE_ROWS {

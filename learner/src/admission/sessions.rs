@@ -129,7 +129,7 @@ impl Session {
 
 /// Sessions by state.
 #[derive(Debug, Default)]
-struct State {
+struct SessionTable {
     open: HashMap<u64, Arc<Session>>,
     /// Ended sessions whose ledger lines are not written yet.
     ended: Vec<Arc<Session>>,
@@ -137,7 +137,7 @@ struct State {
     away: HashMap<u64, (Instant, Arc<Session>)>,
 }
 
-impl State {
+impl SessionTable {
     /// Ends an open session. Remembers only the last `most` actors that are away.
     fn end(&mut self, id: u64, most: usize) {
         if let Some(session) = self.open.remove(&id) {
@@ -160,7 +160,7 @@ impl State {
 /// Sessions of this learner process.
 #[derive(Debug)]
 pub struct Sessions {
-    state: Mutex<State>,
+    state: Mutex<SessionTable>,
     /// Number of sessions ever opened in this run, across restarts; seeds derive from it.
     joined: AtomicU64,
     run_seed: u64,
@@ -339,7 +339,7 @@ impl Sessions {
         self.joined.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         // A panic while the lock was held cannot leave the state half written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

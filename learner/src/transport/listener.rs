@@ -34,7 +34,7 @@ const HAND_OVER: usize = 1;
 pub fn accept(
     mut connections: Connections,
     tls: Option<Tls>,
-) -> ReceiverStream<io::Result<Connection>> {
+) -> ReceiverStream<io::Result<ReadyConnection>> {
     let (sender, stream) = mpsc::channel(HAND_OVER);
     tokio::spawn(async move {
         loop {
@@ -51,7 +51,7 @@ pub fn accept(
             tokio::spawn(async move {
                 let ends = accepted.connect_info();
                 let connection = tokio::select! {
-                    connection = Connection::open(accepted, tls) => connection,
+                    connection = ReadyConnection::open(accepted, tls) => connection,
                     () = sender.closed() => return,
                 };
                 match connection {
@@ -78,12 +78,12 @@ trait Transport: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
 
 /// A connection that is ready for HTTP/2, after the TLS handshake if there is one.
-pub struct Connection {
+pub struct ReadyConnection {
     stream: Pin<Box<dyn Transport>>,
     ends: TcpConnectInfo,
 }
 
-impl Connection {
+impl ReadyConnection {
     async fn open(
         accepted: connections::Connection,
         tls: Option<Arc<ServerConfig>>,
@@ -100,7 +100,7 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
+impl Connected for ReadyConnection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -108,7 +108,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for ReadyConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -118,7 +118,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for ReadyConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -60,7 +60,7 @@ pub trait RecurrentNetwork {
     }
 }
 
-/// Returns the parts of carries, each with `zH` before `zL`, in the order of one array `[2, N, ...]`: every `zH`, then
+/// Returns the halves of carries, each with `zH` before `zL`, in the order of one array `[2, N, ...]`: every `zH`, then
 /// every `zL`.
 pub fn stacked(carries: &[Vec<f32>]) -> impl Iterator<Item = &[f32]> {
     [0, 1].into_iter().flat_map(move |part| {

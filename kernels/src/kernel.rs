@@ -82,11 +82,11 @@ pub trait Kernel: sealed::Sealed + Copy + fmt::Debug + Send + Sync + 'static {
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Returns `a * b + c`.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// Returns the larger number of each lane.
+    /// Returns the larger number of each lane, and `b` where either is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Returns 2 to the power of each lane, for exponents in -126..=126.
     fn exp2(self, exponent: Self::Vector) -> Self::Vector;
-    /// Returns the smaller number of each lane.
+    /// Returns the smaller number of each lane, and `b` where either is NaN.
     fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Returns `1 / a`.
     fn reciprocal(self, a: Self::Vector) -> Self::Vector;
@@ -105,12 +105,12 @@ pub trait Kernel: sealed::Sealed + Copy + fmt::Debug + Send + Sync + 'static {
         sum
     }
 
-    /// Returns `exp(factor * a)`, bounded as [`Kernel::exp2`] needs it.
+    /// Returns `exp(factor * a)`, bounded as [`Kernel::exp2`] needs it. NaN stays NaN.
     #[inline(always)]
     fn exp_times(self, a: Self::Vector, factor: f32) -> Self::Vector {
         let scaled = self.mul(a, self.splat(factor * std::f32::consts::LOG2_E));
-        let scaled = self.max(scaled, self.splat(-126.0));
-        self.exp2(self.min(scaled, self.splat(126.0)))
+        let scaled = self.max(self.splat(-126.0), scaled);
+        self.exp2(self.min(self.splat(126.0), scaled))
     }
 
     /// Returns `exp(a)`; 0 or a large number where f32 would underflow or overflow.

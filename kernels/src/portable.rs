@@ -10,6 +10,7 @@ const LANES: usize = 8;
 pub(crate) struct Portable<const ROUNDED: bool>;
 
 /// Rounds to the nearest bfloat16, ties to even.
+#[inline(always)]
 pub(crate) fn round_to_bf16(value: f32) -> f32 {
     let bits = value.to_bits();
     if value.is_nan() {

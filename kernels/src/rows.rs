@@ -25,6 +25,11 @@ impl<K: Kernel> Rows<K> {
         }
     }
 
+    /// Numbers of a vector.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// The places of the vectors.
     pub fn layout(&self) -> Layout {
         self.layout
@@ -59,6 +64,32 @@ impl<K: Kernel> Rows<K> {
         let range = self.range(index);
         for (element, number) in self.elements_mut()[range].iter_mut().zip(numbers) {
             *element = K::narrow(number);
+        }
+    }
+
+    /// Rounds and writes the vectors at some indices of the layout, from their numbers one after another.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `numbers` are not those of all these vectors.
+    pub fn set_vectors(
+        &mut self,
+        kernel: K,
+        indices: impl Iterator<Item = usize> + Clone,
+        numbers: &[f32],
+    ) {
+        assert_eq!(numbers.len(), indices.clone().count() * self.width);
+        for (index, vector) in indices.zip(numbers.chunks_exact(self.width)) {
+            let range = self.range(index);
+            let elements = &mut self.elements_mut()[range];
+            kernel.vectorize(
+                #[inline(always)]
+                || {
+                    for (element, &number) in elements.iter_mut().zip(vector) {
+                        *element = K::narrow(number);
+                    }
+                },
+            );
         }
     }
 

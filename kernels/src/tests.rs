@@ -378,6 +378,61 @@ fn the_presets_shapes_agree_with_a_transcription() {
     });
 }
 
+/// Runs a case on a kernel and returns the vectors of its cells.
+struct Output<'a> {
+    case: &'a Case,
+    tensors: &'a Tensors,
+}
+
+impl Visitor for Output<'_> {
+    type Output = Vec<f32>;
+
+    fn visit<K: Kernel>(self, kernel: K) -> Vec<f32> {
+        let layout = self.case.layout();
+        let block = Block::<K>::new(layout, &self.case.weights(self.tensors));
+        let mut x = Rows::zeros(layout, self.case.hidden);
+        for (position, vector) in self.tensors.x.iter().enumerate() {
+            x.set_vector(layout.position(position), vector.iter().copied());
+        }
+        let mut out = x.clone();
+        block.forward(kernel, &x, &mut out, &mut block.scratch());
+        let cells = 0..layout.cells();
+        cells
+            .flat_map(|cell| out.vector(layout.cell(cell)).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+/// Nobody can act by such weights, and only the outputs say so.
+#[test]
+fn a_weight_that_is_no_number_makes_all_outputs_so() {
+    for mixer in [Mixer::Conv, Mixer::Unseen(2)] {
+        let case = Case {
+            mixer,
+            ..Case::SMALL
+        };
+        for_each_instructions(|instructions| {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let mut tensors = case.tensors(bf16);
+                let mixing = match mixer {
+                    Mixer::Conv => &mut tensors.conv,
+                    _ => &mut tensors.qkv,
+                };
+                mixing.fill(f32::NAN);
+                let visitor = Output {
+                    case: &case,
+                    tensors: &tensors,
+                };
+                let output = dispatch(instructions, precision, visitor);
+                assert!(
+                    output.iter().all(|x| x.is_nan()),
+                    "{instructions} {precision:?} {mixer:?}"
+                );
+            }
+        });
+    }
+}
+
 #[test]
 fn bfloat16_is_rounded_alike_by_every_kernel() {
     struct Rounded(Vec<f32>);

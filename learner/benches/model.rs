@@ -130,8 +130,6 @@ fn compare_gradients(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize
         &Case {
             name: format!("{}, gradient", case.name),
             operations: case.operations * (1.0 + gradient_share(&both.config)),
-            // What flows backward is f32.
-            bf16: false,
             ..case
         },
         &mut [("native", &mut native), ("libtorch", &mut libtorch)],

@@ -36,7 +36,7 @@ pub struct BackwardScratch<K: Kernel> {
     total: Aligned<f32>,
     rounded_total: Aligned<K::Element>,
     groups: RowGroups<K>,
-    places: Places,
+    places: GroupPlaces,
 }
 
 /// The operands of sums over rows.
@@ -53,50 +53,47 @@ struct RowGroups<K: Kernel> {
     total: Groups<K>,
 }
 
-/// Rows and groups in memory. All but the last two are first elements.
+/// Groups of rows in memory.
 #[derive(Debug, Clone)]
-struct Places {
-    /// Of each cell's vector in the layout.
-    cells: Vec<usize>,
-    /// Of each group of rows.
+struct GroupPlaces {
+    /// The first element of each group of rows.
     rows: Vec<usize>,
-    /// Of each group of rows of inner vectors.
+    /// The first element of each group of rows of inner vectors.
     inner: Vec<usize>,
-    /// Of each group of rows of gates and ups.
+    /// The first element of each group of rows of gates and ups.
     gates: Vec<usize>,
-    /// Of the group at every vector of the layout.
+    /// The first element of the group at every vector of the layout.
     vectors: Vec<usize>,
-    /// Of each group of cells in the layout.
-    cell_groups: Vec<usize>,
+    /// The first element of each group of cells in the layout.
+    cells: Vec<usize>,
     /// The index of the vector above and to the left of each group of cells.
     corners: Vec<usize>,
-    /// 0, 1, 2, ..., at least the number of groups.
+    /// The indices 0, 1, 2, ..., at least as many as there are groups.
     all: Vec<usize>,
 }
 
-impl Places {
+impl GroupPlaces {
     fn new<K: Kernel>(block: &DifferentiableConv<K>) -> Self {
         let (layout, stride, inner) = (block.layout, block.stride(), block.inner_stride());
         let starts = |stride: usize| {
             let first_rows = (0..layout.cells() + 1).step_by(K::STEP);
             first_rows.map(|row| row * stride).collect()
         };
-        // The index of every `step`-th cell of each row of the grid.
-        let cells = |step| {
+        // The index of the first cell of each group.
+        let cells = || {
             (0..layout.height()).flat_map(move |row| {
-                let columns = (0..layout.width()).step_by(step);
+                let columns = (0..layout.width()).step_by(K::STEP);
                 columns.map(move |column| layout.cell(row * layout.width() + column))
             })
         };
         let centre = taps(layout, 1)[TAPS / 2];
         Self {
-            cells: cells(1).map(|cell| cell * stride).collect(),
             rows: starts(stride),
             inner: starts(inner),
             gates: starts(2 * inner),
             vectors: (0..layout.vectors()).map(|at| at * stride).collect(),
-            cell_groups: cells(K::STEP).map(|cell| cell * stride).collect(),
-            corners: cells(K::STEP).map(|cell| cell - centre).collect(),
+            cells: cells().map(|cell| cell * stride).collect(),
+            corners: cells().map(|cell| cell - centre).collect(),
             all: (0..layout.cells() + 1).collect(),
         }
     }
@@ -107,7 +104,7 @@ impl<K: Kernel> DifferentiableConv<K> {
     pub fn backward_scratch(&self) -> BackwardScratch<K> {
         let (layout, stride, inner) = (self.layout, self.stride(), self.inner_stride());
         let rows = layout.cells() + 1;
-        let places = Places::new(self);
+        let places = GroupPlaces::new(self);
         BackwardScratch {
             added: Aligned::zeros(rows * stride),
             hidden: Aligned::zeros(rows * inner),
@@ -122,7 +119,7 @@ impl<K: Kernel> DifferentiableConv<K> {
                 normal: Groups::zeros(places.rows.len(), stride),
                 gates: Groups::zeros(places.rows.len(), 2 * inner),
                 x: Groups::zeros(places.vectors.len(), stride),
-                mixed: Groups::zeros(places.cell_groups.len(), stride),
+                mixed: Groups::zeros(places.cells.len(), stride),
                 total: Groups::zeros(1, stride),
             },
             places,
@@ -216,7 +213,7 @@ impl<K: Kernel> DifferentiableConv<K> {
         // The prefix token's mixture is the mean of the cells'.
         let (cells, prefix) = d.split_at(layout.cells() * stride);
         let share = 1.0 / layout.cells() as f32;
-        for (from, &start) in cells.chunks_exact(stride).zip(&places.cells) {
+        for (from, &start) in cells.chunks_exact(stride).zip(&self.starts) {
             add_share(kernel, from, prefix, share, &mut mixed[start..][..stride]);
         }
         total.copy_from_slice(prefix);
@@ -229,8 +226,8 @@ impl<K: Kernel> DifferentiableConv<K> {
         let (a, b) = (groups.x.at(&at_prefix), groups.total.at(&[0]));
         let sums = &mut gradient.prefix;
         add_products(kernel, a, b, self.width, stride, sums);
-        groups.mixed.set(kernel, mixed, &places.cell_groups);
-        let outputs = groups.mixed.at(&places.all[..places.cell_groups.len()]);
+        groups.mixed.set(kernel, mixed, &places.cells);
+        let outputs = groups.mixed.at(&places.all[..places.cells.len()]);
         let sums = gradient.kernel.chunks_exact_mut(self.width * stride);
         for (&shift, sums) in taps(layout, 1).iter().zip(sums) {
             let inputs = groups.x.at(&places.corners).shifted(shift);

@@ -17,12 +17,6 @@ pub(crate) struct Frames {
     pub(crate) envs: usize,
     /// u8 `[T * B, S]`.
     pub(crate) tokens: Tensor,
-    /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks. With `loss.prefix` = "cached", `[2, B, ...]`: before
-    /// the first tick.
-    pub(crate) carries: Tensor,
-    /// With `loss.prefix` = "cached", `[T * B, segments, 2, P, d]`: `zH` and `zL` before the last call of L and of H in each
-    /// trained segment.
-    pub(crate) prefixes: Option<Tensor>,
     /// bool `[T * B]`.
     pub(crate) ended: Tensor,
     pub(crate) targets: Targets,
@@ -64,7 +58,7 @@ impl LagZero {
 
 impl Frames {
     /// Computes V-trace's targets and flattens the batch with them. The tensors are on the batch's device.
-    pub(crate) fn new(batch: &Batch, recomputed: Recomputed, config: &LossConfig) -> Self {
+    pub(crate) fn new(batch: &Batch, recomputed: &Recomputed, config: &LossConfig) -> Self {
         let device = batch.tokens.device();
         let frames = batch.frames() as i64;
         let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
@@ -105,8 +99,6 @@ impl Frames {
         Self {
             envs: batch.envs,
             tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
-            carries: recomputed.carries.flatten(1, 2),
-            prefixes: recomputed.prefixes.map(|kept| kept.flatten(0, 1)),
             ended: Tensor::from_slice(&ended).to_device(device),
             targets: Targets {
                 actions: batch.actions.view(frames),
@@ -120,25 +112,15 @@ impl Frames {
         }
     }
 
-    /// Returns the tokens and the carries of the first tick.
-    pub(crate) fn first_tick(&self) -> (Tensor, Tensor) {
-        let envs = self.envs as i64;
-        (
-            self.tokens.narrow(0, 0, envs),
-            self.carries.narrow(1, 0, envs),
-        )
+    /// Returns the tokens of the first tick.
+    pub(crate) fn first_tick(&self) -> Tensor {
+        self.tokens.narrow(0, 0, self.envs as i64)
     }
 
-    /// Returns the same tensors for `threads` threads, without a copy.
-    pub(crate) fn shares(&self, threads: usize) -> Vec<Self> {
-        (0..threads).map(|_| self.share()).collect()
-    }
-
-    fn share(&self) -> Self {
+    /// Returns the same tensors for another thread, without a copy.
+    pub(crate) fn share(&self) -> Self {
         Self {
             tokens: self.tokens.shallow_clone(),
-            carries: self.carries.shallow_clone(),
-            prefixes: self.prefixes.as_ref().map(Tensor::shallow_clone),
             ended: self.ended.shallow_clone(),
             targets: Targets {
                 actions: self.targets.actions.shallow_clone(),
@@ -161,6 +143,7 @@ mod tests {
     use crate::training::{
         batch::log_softmax,
         loss::{FrameTargets, frame_loss},
+        states::{HostStates, States},
     };
 
     /// Four environments that take one action each, with the probabilities `mu` of the last segment, and an earlier segment
@@ -185,8 +168,10 @@ mod tests {
         };
         let zeros = || Tensor::zeros([1, envs], (Kind::Float, Device::Cpu));
         let recomputed = Recomputed {
-            carries: Tensor::zeros([2, 1, envs, 0], (Kind::Float, Device::Cpu)),
-            prefixes: None,
+            states: States::Host(HostStates {
+                carries: vec![vec![]; ACTIONS],
+                prefixes: None,
+            }),
             log_probs: Tensor::from_slice(&log_probs).view([1, envs, 2]),
             values: zeros(),
             next_values: zeros(),
@@ -209,7 +194,7 @@ mod tests {
             ..LossConfig::default()
         };
         let (batch, recomputed) = every_action(last, earlier);
-        let frames = Frames::new(&batch, recomputed, &config);
+        let frames = Frames::new(&batch, &recomputed, &config);
         let advantages = host(&frames.targets.advantages);
         let mu = log_softmax(&last).map(|log_prob| f64::from(log_prob).exp());
         let mut sum = [0.0; ACTIONS];

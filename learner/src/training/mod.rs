@@ -5,6 +5,7 @@
 //!   batch       stacks them to tensors [T, B]
 //!   backend     chooses between the kernels that act and libtorch; host copies tensors out of libtorch
 //!   recompute   runs the learner's own weights over time: values, log-probabilities, carries
+//!     states      the states that it keeps for the passes
 //!   frames      flattens the batch and adds its targets
 //!     vtrace      computes targets and advantages
 //!     advantage   normalises advantages and applies the importance weights
@@ -32,5 +33,6 @@ pub mod optimizer;
 pub mod recompute;
 mod rollback;
 pub(crate) mod schedule;
+pub mod states;
 pub mod update;
 pub mod vtrace;

@@ -10,10 +10,10 @@ use tch::{Tensor, no_grad};
 use crate::{
     storage::checkpoint::Moments,
     training::{
-        backend::Backend,
         host::{bytes, host},
-        model::{Gradient, Hrm, carries_of},
+        model::{Gradient, Hrm},
         optimizer::Adam,
+        states::States,
     },
 };
 
@@ -60,36 +60,29 @@ fn is_finite(model: &Hrm, optimizer: &Adam) -> bool {
 }
 
 /// Returns true when weights and optimiser state are finite and actors can use the weights, tested on the tokens and
-/// carries of one tick. Finite weights can still be useless, so their outputs are checked too: nothing has used the weights
+/// states of one tick. Finite weights can still be useless, so their outputs are checked too: nothing has used the weights
 /// of the last update yet, and the learner would reject all unrolls with invalid logits.
-pub(crate) fn is_usable(
-    backend: Backend,
-    model: &Hrm,
-    optimizer: &Adam,
-    tokens: &Tensor,
-    carry: &Tensor,
-) -> bool {
+pub(crate) fn is_usable(model: &Hrm, optimizer: &Adam, tokens: &Tensor, states: &States) -> bool {
     is_finite(model, optimizer)
-        && match backend {
-            Backend::Native => acts_natively(model, tokens, carry),
-            Backend::Libtorch => acts(model, tokens, carry),
+        && match states {
+            States::Host(states) => acts_natively(model, tokens, &states.carries),
+            States::Tensors(states) => acts(model, tokens, &states.carries.select(1, 0)),
         }
 }
 
 /// Returns true when the outputs of libtorch's model are valid.
 fn acts(model: &Hrm, tokens: &Tensor, carry: &Tensor) -> bool {
     let _no_grad = tch::no_grad_guard();
-    let decision = model.forward(tokens, &carry.to_kind(model.kind()), Gradient::None);
+    let decision = model.forward(tokens, carry, Gradient::None);
     let valid = |tensor: &Tensor, most: f32| host(tensor).iter().all(|x| x.abs() <= most);
     let mut segments = decision.segments.iter();
     segments.all(|heads| valid(&heads.logits, MAX_LOGIT) && valid(&heads.value, f32::MAX))
 }
 
 /// Returns true when the outputs of the kernels that act are valid.
-fn acts_natively(model: &Hrm, tokens: &Tensor, carry: &Tensor) -> bool {
-    let carries = carries_of(carry);
+fn acts_natively(model: &Hrm, tokens: &Tensor, carries: &[Vec<f32>]) -> bool {
     let mut lanes = Lanes::new(model.to_parameters(), carries.len());
-    lanes.set_carries(&carries);
+    lanes.set_carries(carries);
     let mut valid = true;
     lanes.decide_all(&bytes(tokens), |_, _, HeadOutputs { logits, value }| {
         valid &= logits.iter().all(|logit| logit.abs() <= MAX_LOGIT) && value.is_finite();

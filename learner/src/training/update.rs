@@ -147,8 +147,9 @@ impl Updater {
         clock.enter(LearnerStage::Recompute);
         let recomputed = self.recompute(batch);
         clock.enter(LearnerStage::Vtrace);
-        let frames = Frames::new(batch, recomputed, &self.loss);
-        let first_tick = frames.first_tick();
+        let frames = Frames::new(batch, &recomputed, &self.loss);
+        let states = recomputed.states;
+        let first_tick = (frames.first_tick(), states.first_tick(batch.envs));
         let mut report = UpdateReport {
             rho_clip: frames.rho_clipped.into(),
             c_clip: frames.c_clipped.into(),
@@ -160,8 +161,7 @@ impl Updater {
         let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
         let mut order: Vec<i64> = (0..(batch.frames() / self.loss.bptt_ticks) as i64).collect();
         let threads = self.pool.current_num_threads();
-        let mut trained =
-            TrainedFrames::new(self.backend, &self.model, frames, &self.loss, threads);
+        let mut trained = TrainedFrames::new(&self.model, &frames, states, &self.loss, threads);
         let (mut steps, mut sound) = (0, true);
         for _ in 0..self.loss.passes {
             order.shuffle(&mut self.rng);
@@ -188,8 +188,8 @@ impl Updater {
         self.updates_tried += steps + report.updates_skipped;
         report.updates_made = steps;
         let usable = || {
-            let (tokens, carry) = &first_tick;
-            rollback::is_usable(self.backend, &self.model, &self.optimizer, tokens, carry)
+            let (tokens, states) = &first_tick;
+            rollback::is_usable(&self.model, &self.optimizer, tokens, states)
         };
         if steps > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);

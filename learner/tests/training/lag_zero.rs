@@ -3,14 +3,14 @@
 //! episode it belongs to.
 
 use hrm_common::{
-    config::{LossConfig, OptimizerConfig},
+    config::{LossConfig, OptimizerConfig, Prefix},
     env::{EnvConfig, flag},
     model::{CarryMode, Dtype, ModelConfig},
 };
 use hrm_learner::training::{
     backend::Backend, batch::Batch, model::Hrm, recompute::Recomputed, update::Updater,
 };
-use tch::Device;
+use tch::{Device, Tensor};
 use test_support::mazes::{
     Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
 };
@@ -78,6 +78,10 @@ fn updater(model: &Hrm, threads: usize, deep_supervision: bool) -> Updater {
         deep_supervision,
         ..LossConfig::default()
     };
+    with_loss(model, loss, threads)
+}
+
+fn with_loss(model: &Hrm, loss: LossConfig, threads: usize) -> Updater {
     Updater::new(model.share(), loss, OptimizerConfig::default(), threads, 1).expect("threads")
 }
 
@@ -176,20 +180,36 @@ fn both_backends_recompute_the_same() {
             let model = opinionated(&form(carry), &env, 3);
             let mut actors = Actors::new(ACTORS, &model, &env, [TICKS, ENVS], Dtype::F32);
             let batch = Batch::stack(&actors.play(0), 0, Device::Cpu);
-            let [native, libtorch] = [Backend::Native, Backend::Libtorch].map(|backend| {
-                let updater = updater(&model, 2, true).with_backend(backend);
-                updater.recompute(&batch)
-            });
-            for (what, a, b) in [
-                ("carries", &native.carries, &libtorch.carries),
-                ("log-probabilities", &native.log_probs, &libtorch.log_probs),
-                ("values", &native.values, &libtorch.values),
-                ("next values", &native.next_values, &libtorch.next_values),
-            ] {
-                assert_eq!((a.size(), a.kind()), (b.size(), b.kind()), "{what}");
-                if a.numel() > 0 {
-                    let most = (a - b).abs().max().double_value(&[]);
-                    assert!(most < bound, "{what}, {carry:?}: {most:e}");
+            for (prefix, bptt_ticks) in
+                [(Prefix::Fresh, 1), (Prefix::Fresh, 2), (Prefix::Cached, 1)]
+            {
+                let loss = LossConfig {
+                    deep_supervision: true,
+                    prefix,
+                    bptt_ticks,
+                    ..LossConfig::default()
+                };
+                let numbers = [Backend::Native, Backend::Libtorch].map(|backend| {
+                    // The environments are not divisible by the threads.
+                    let updater = with_loss(&model, loss.clone(), 3).with_backend(backend);
+                    let recomputed = updater.recompute(&batch);
+                    let states = recomputed.states.into_tensors(&model, batch.envs);
+                    let empty = || Tensor::from_slice::<f32>(&[]);
+                    [
+                        ("carries", states.carries),
+                        ("prefixes", states.prefixes.unwrap_or_else(empty)),
+                        ("log-probabilities", recomputed.log_probs),
+                        ("values", recomputed.values),
+                        ("next values", recomputed.next_values),
+                    ]
+                });
+                let [native, libtorch] = &numbers;
+                for ((what, a), (_, b)) in native.iter().zip(libtorch) {
+                    assert_eq!((a.size(), a.kind()), (b.size(), b.kind()), "{what}");
+                    if a.numel() > 0 {
+                        let most = (a - b).abs().max().double_value(&[]);
+                        assert!(most < bound, "{what}, {carry:?}, {prefix:?}: {most:e}");
+                    }
                 }
             }
         }

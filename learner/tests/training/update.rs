@@ -599,10 +599,17 @@ fn a_batch_without_a_finite_gradient_changes_nothing() {
     assert!(!report.rolled_back, "there was nothing to undo");
 }
 
+/// Pairs each learning rate with each backend.
+fn on_both_backends(learning_rates: [f64; 2]) -> impl Iterator<Item = (f64, Backend)> {
+    let both = [Backend::Native, Backend::Libtorch];
+    let pairs = move |rate| both.map(|backend| (rate, backend));
+    learning_rates.into_iter().flat_map(pairs)
+}
+
 #[test]
 fn a_single_update_that_leaves_nothing_to_play_by_is_undone() {
     // What comes out is no number; what comes out is one, and beyond what an unroll may hold.
-    for learning_rate in [1e25, 1e4] {
+    for (learning_rate, backend) in on_both_backends([1e25, 1e4]) {
         let model = model(&conv(CarryMode::Full));
         let batch = stack(&unrolls(&model));
         let loss = LossConfig {
@@ -614,9 +621,10 @@ fn a_single_update_that_leaves_nothing_to_play_by_is_undone() {
             learning_rate,
             ..memoryless()
         };
-        let mut updater = Updater::new(model, loss, optimizer, 2, 1).expect("threads");
+        let updater = Updater::new(model, loss, optimizer, 2, 1).expect("threads");
+        let mut updater = updater.with_backend(backend);
         let bad = updater.update(&batch, 0.0, &mut learner_clock());
-        assert!(bad.rolled_back, "{learning_rate}");
+        assert!(bad.rolled_back, "{learning_rate} {backend:?}");
         assert_eq!((bad.updates_made, bad.updates_skipped), (0, 1));
     }
 }
@@ -628,11 +636,11 @@ fn updates_that_spoil_the_weights_are_undone() {
         ..memoryless()
     };
     // So large that the weights overflow at once; so large that what they compute does.
-    for learning_rate in [1e39, 1e25] {
+    for (learning_rate, backend) in on_both_backends([1e39, 1e25]) {
         let model = model(&conv(CarryMode::Full));
         let batch = stack(&unrolls(&model));
-        let mut updater =
-            Updater::new(model, as_in_a_run(), optimizer(1e-3), 2, 1).expect("threads");
+        let updater = Updater::new(model, as_in_a_run(), optimizer(1e-3), 2, 1).expect("threads");
+        let mut updater = updater.with_backend(backend);
         let good = updater.update(&batch, 0.0, &mut learner_clock());
         assert!(good.updates_made > 0 && !good.rolled_back);
         let state = |updater: &Updater| {
@@ -653,7 +661,7 @@ fn updates_that_spoil_the_weights_are_undone() {
         updater.optimizer = wild;
 
         let bad = updater.update(&batch, 0.0, &mut learner_clock());
-        assert!(bad.rolled_back, "{learning_rate}");
+        assert!(bad.rolled_back, "{learning_rate} {backend:?}");
         assert_eq!((bad.updates_made, bad.updates_skipped), (0, 2 * 4));
         assert_eq!(state(&updater), before, "as if the batch had not been");
         assert_eq!(

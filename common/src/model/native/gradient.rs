@@ -8,7 +8,8 @@
 //!   heads, last H, last L, embedding      backward
 //! ```
 //!
-//! One environment is computed at a time. The operands of products are in the model's precision, sums are f32.
+//! One environment is computed at a time. Blocks round the operands of products to the model's precision. Heads,
+//! embedding and all sums are f32.
 
 use std::fmt::Debug;
 
@@ -70,9 +71,9 @@ impl OneStepGradient {
     ///
     /// Panics as [`OneStepGradient::new`] does.
     pub fn with_instructions(parameters: &Parameters, instructions: Instructions) -> Self {
-        let start = Start(parameters);
+        let new = NewGradient(parameters);
         let precision = precision(parameters.config().dtype);
-        Self(dispatch(instructions, precision, start))
+        Self(dispatch(instructions, precision, new))
     }
 
     /// Makes a decision on an observation, u8 `[S]`, from a carry (`zH` and `zL`), and adds the gradient of the loss.
@@ -113,9 +114,9 @@ impl OneStepGradient {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Start<'a>(&'a Parameters);
+struct NewGradient<'a>(&'a Parameters);
 
-impl Visitor for Start<'_> {
+impl Visitor for NewGradient<'_> {
     type Output = Box<dyn AnyGradient>;
 
     fn visit<K: Kernel>(self, kernel: K) -> Self::Output {

@@ -38,7 +38,7 @@ trait AnyLanes: Debug + Send {
     fn decide(
         &mut self,
         tokens: &[u8],
-        prefixes: Option<(usize, &mut Vec<f32>)>,
+        prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     );
     fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>>;
@@ -63,11 +63,11 @@ impl Lanes {
         instructions: Instructions,
     ) -> Self {
         let precision = precision(parameters.config().dtype);
-        let start = Start {
+        let new = NewLanes {
             parameters: &parameters,
             envs,
         };
-        let lanes = dispatch(instructions, precision, start);
+        let lanes = dispatch(instructions, precision, new);
         Self { parameters, lanes }
     }
 
@@ -90,8 +90,9 @@ impl Lanes {
         self.lanes.decide(tokens, None, &mut outputs);
     }
 
-    /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` the state before the last call of L and of
-    /// H in each segment from `first` on: `zH` and `zL`, `[N, segments - first, 2, P, d]`.
+    /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` one vector for each environment, with the
+    /// state before the last call of L and of H in each segment from `first` on: `zH` and `zL`,
+    /// `[segments - first, 2, P, d]`.
     ///
     /// # Panics
     ///
@@ -100,7 +101,7 @@ impl Lanes {
         &mut self,
         tokens: &[u8],
         first: usize,
-        prefixes: &mut Vec<f32>,
+        prefixes: &mut Vec<Vec<f32>>,
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
         let prefixes = Some((first, prefixes));
@@ -166,12 +167,12 @@ impl RecurrentNetwork for Lanes {
 
 /// A number of environments at the start of an episode, with the packed parameters of their model.
 #[derive(Debug, Clone, Copy)]
-struct Start<'a> {
+struct NewLanes<'a> {
     parameters: &'a Parameters,
     envs: usize,
 }
 
-impl Visitor for Start<'_> {
+impl Visitor for NewLanes<'_> {
     type Output = Box<dyn AnyLanes>;
 
     fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
@@ -217,6 +218,7 @@ impl<K: Kernel> KernelLanes<K> {
 fn append_state<K: Kernel>(state: &State<K>, numbers: &mut Vec<f32>) {
     for rows in state.parts() {
         let layout = rows.layout();
+        numbers.reserve((layout.cells() + 1) * rows.width());
         for position in 0..=layout.cells() {
             numbers.extend(rows.vector(layout.position(position)));
         }
@@ -231,16 +233,22 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
     fn decide(
         &mut self,
         tokens: &[u8],
-        mut prefixes: Option<(usize, &mut Vec<f32>)>,
+        mut prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     ) {
         self.each(tokens, |network, work, env, tokens, state| {
-            let keep = |segment, state: &State<K>| match &mut prefixes {
-                Some((first, kept)) if segment >= *first => append_state(state, kept),
-                _ => {}
+            let mut prefix = Vec::new();
+            let first = prefixes.as_ref().map(|(first, _)| *first);
+            let keep = |segment, state: &State<K>| {
+                if first.is_some_and(|first| segment >= first) {
+                    append_state(state, &mut prefix);
+                }
             };
             let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
             network.decide(tokens, state, work, keep, outputs);
+            if let Some((_, prefixes)) = &mut prefixes {
+                prefixes.push(prefix);
+            }
         });
     }
 

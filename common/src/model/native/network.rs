@@ -183,13 +183,8 @@ impl<K: Kernel> Network<K> {
     ///
     /// Panics when the carry has another size.
     pub(super) fn set_carry(&self, state: &mut State<K>, carry: [&[f32]; 2]) {
-        let d = self.config.hidden;
-        let elements = self.carried().count() * d;
         for (rows, numbers) in state.parts_mut().into_iter().zip(carry) {
-            assert_eq!(numbers.len(), elements, "the carry's size");
-            for (index, vector) in self.carried().zip(numbers.chunks_exact(d)) {
-                rows.set_vector(index, vector.iter().copied());
-            }
+            rows.set_vectors(self.kernel, self.carried(), numbers);
         }
     }
 
@@ -199,14 +194,10 @@ impl<K: Kernel> Network<K> {
     ///
     /// Panics when `vectors` have another size.
     pub(super) fn set_state(&self, state: &mut State<K>, vectors: [&[f32]; 2]) {
-        let d = self.config.hidden;
-        let positions = self.layout.cells() + 1;
+        let indices = (0..=self.layout.cells()).map(|position| self.layout.position(position));
         for (rows, numbers) in state.parts_mut().into_iter().zip(vectors) {
-            assert_eq!(numbers.len(), positions * d, "the state's size");
-            for (position, vector) in numbers.chunks_exact(d).enumerate() {
-                let index = self.layout.position(position);
-                rows.set_vector(index, vector.iter().copied());
-            }
+            let indices = indices.clone();
+            rows.set_vectors(self.kernel, indices, numbers);
         }
     }
 

@@ -9,19 +9,40 @@ use crate::training::{
     frames::Frames,
     loss::{Loss, Targets, loss},
     model::{Gradient, Hrm},
+    states::TensorStates,
 };
+
+/// A share of a batch's frames in tensors.
+pub(crate) struct TensorFrames {
+    frames: Frames,
+    /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks; with prefixes, only before the first tick.
+    carries: Tensor,
+    /// `[T * B, segments, 2, P, d]`: `zH` and `zL` before the last call of L and of H in each trained segment.
+    prefixes: Option<Tensor>,
+}
+
+impl TensorFrames {
+    /// Returns the same tensors for another thread, without a copy.
+    pub(super) fn new(frames: &Frames, states: &TensorStates) -> Self {
+        Self {
+            frames: frames.share(),
+            carries: states.carries.flatten(1, 2),
+            prefixes: states.prefixes.as_ref().map(|kept| kept.flatten(0, 1)),
+        }
+    }
+}
 
 /// Returns the gradient of a minibatch's mean loss. Each thread of `pool` has one of `shares`.
 pub(super) fn minibatch(
     model: &Hrm,
-    shares: &mut [Frames],
+    shares: &mut [TensorFrames],
     units: &[i64],
     config: &LossConfig,
     pool: &rayon::ThreadPool,
 ) -> Gradients {
     let scale = 1.0 / (units.len() * config.bptt_ticks) as f64;
     let shard = units.len().div_ceil(shares.len());
-    let shards: Vec<(Hrm, &mut Frames, &[i64])> = shares
+    let shards: Vec<(Hrm, &mut TensorFrames, &[i64])> = shares
         .iter_mut()
         .zip(units.chunks(shard))
         .map(|(frames, units)| (model.share(), frames, units))
@@ -38,11 +59,16 @@ pub(super) fn minibatch(
 /// Computes loss and gradient over units of a minibatch. A unit is a chunk of `bptt_ticks` ticks of one environment.
 fn shard_gradients(
     model: &Hrm,
-    frames: &Frames,
+    shard: &TensorFrames,
     units: &[i64],
     config: &LossConfig,
     scale: f64,
 ) -> Gradients {
+    let TensorFrames {
+        frames,
+        carries,
+        prefixes,
+    } = shard;
     let device = model.device();
     let envs = frames.envs as i64;
     let ticks = config.bptt_ticks as i64;
@@ -54,8 +80,7 @@ fn shard_gradients(
     // The carry of the first tick is what the recomputation kept, and every tick makes that of the next one.
     let first_carry = || {
         let units = Tensor::from_slice(units).to_device(device);
-        let carry = frames.carries.index_select(1, &units);
-        carry.to_kind(model.kind()).detach()
+        carries.index_select(1, &units)
     };
     let mut carry = None;
     let first = config.first_trained_segment(model.config().segments);
@@ -74,10 +99,9 @@ fn shard_gradients(
             advantages: frames.targets.advantages.index_select(0, &rows),
             values: frames.targets.values.index_select(0, &rows),
         };
-        let trained = match &frames.prefixes {
+        let trained = match prefixes {
             Some(prefixes) => {
-                let prefixes = prefixes.index_select(0, &rows).to_kind(model.kind());
-                model.forward_from_prefixes(&tokens, &prefixes)
+                model.forward_from_prefixes(&tokens, &prefixes.index_select(0, &rows))
             }
             None => {
                 let before = carry.take().unwrap_or_else(first_carry);

@@ -12,32 +12,36 @@ mod parts;
 
 use hrm_common::config::LossConfig;
 
-use self::{native::HostFrames, parts::Gradients};
-use crate::training::{backend::Backend, frames::Frames, model::Hrm};
+use self::{libtorch::TensorFrames, native::HostFrames, parts::Gradients};
+use crate::training::{frames::Frames, model::Hrm, states::States};
 
 /// The frames of a batch, where the gradient of its minibatches is computed.
 pub(crate) enum TrainedFrames {
     /// In the form of the kernels.
     Native(HostFrames),
     /// One share for each thread.
-    Libtorch(Vec<Frames>),
+    Libtorch(Vec<TensorFrames>),
 }
 
 impl TrainedFrames {
-    /// Prepares frames for minibatches on `threads` threads. The kernels serve a one-step gradient of a model with
-    /// convolutions.
+    /// Prepares frames for minibatches on `threads` threads. From states of the kernels, these also compute a one-step
+    /// gradient of a model with convolutions.
     pub(crate) fn new(
-        backend: Backend,
         model: &Hrm,
-        frames: Frames,
+        frames: &Frames,
+        states: States,
         config: &LossConfig,
         threads: usize,
     ) -> Self {
-        match backend {
-            Backend::Native if native::supports(model, config) => {
-                Self::Native(HostFrames::new(&frames))
+        match states {
+            States::Host(states) if native::supports(model, config) => {
+                Self::Native(HostFrames::new(frames, states))
             }
-            _ => Self::Libtorch(frames.shares(threads)),
+            states => {
+                let states = states.into_tensors(model, frames.envs);
+                let share = |_| TensorFrames::new(frames, &states);
+                Self::Libtorch((0..threads).map(share).collect())
+            }
         }
     }
 

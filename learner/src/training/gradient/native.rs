@@ -16,6 +16,7 @@ use crate::training::{
     host::{bytes, host},
     loss::{FrameLoss, FrameTargets, frame_loss},
     model::Hrm,
+    states::HostStates,
 };
 
 /// True where the kernels compute the gradient.
@@ -27,7 +28,7 @@ pub(super) fn supports(model: &Hrm, config: &LossConfig) -> bool {
 pub(crate) struct HostFrames {
     /// `[frames, S]`.
     tokens: Vec<u8>,
-    starts: Starts,
+    states: HostStates,
     actions: Vec<f32>,
     /// `[frames, segments]`.
     start_log_probs: Vec<f32>,
@@ -36,23 +37,12 @@ pub(crate) struct HostFrames {
     values: Vec<f32>,
 }
 
-/// The start of each frame's forward pass.
-enum Starts {
-    /// The carry before each frame, `[2, frames, ...]`.
-    Carries(Vec<f32>),
-    /// The state before the last call of L and of H in each trained segment, `[frames, segments, 2, P, d]`.
-    Prefixes(Vec<f32>),
-}
-
 impl HostFrames {
-    pub(super) fn new(frames: &Frames) -> Self {
+    pub(super) fn new(frames: &Frames, states: HostStates) -> Self {
         let targets = &frames.targets;
         Self {
             tokens: bytes(&frames.tokens),
-            starts: match &frames.prefixes {
-                None => Starts::Carries(host(&frames.carries)),
-                Some(prefixes) => Starts::Prefixes(host(prefixes)),
-            },
+            states,
             actions: host(&targets.actions),
             start_log_probs: host(&targets.start_log_probs),
             advantages: host(&targets.advantages),
@@ -83,18 +73,15 @@ impl HostFrames {
         mut loss: impl FnMut(usize, HeadOutputs) -> Option<HeadGradients>,
     ) {
         let tokens = self.tokens(frame);
-        match &self.starts {
-            Starts::Carries(carries) => {
-                let carried = carries.len() / 2 / self.frames();
-                let carry = [frame, self.frames() + frame];
-                let carry = carry.map(|at| &carries[at * carried..][..carried]);
-                gradient.add(tokens, carry, loss);
+        match &self.states.prefixes {
+            None => {
+                let carry = &self.states.carries[frame];
+                gradient.add(tokens, carry.split_at(carry.len() / 2).into(), loss);
             }
-            Starts::Prefixes(prefixes) => {
-                let size = prefixes.len() / self.frames() / self.segments();
-                let prefixes = prefixes.chunks_exact(size);
-                let mine = prefixes.skip(frame * self.segments());
-                for (segment, prefix) in mine.take(self.segments()).enumerate() {
+            Some(prefixes) => {
+                let prefixes = &prefixes[frame];
+                let prefixes = prefixes.chunks_exact(prefixes.len() / self.segments());
+                for (segment, prefix) in prefixes.enumerate() {
                     gradient.add_from_prefix(tokens, first + segment, prefix, &mut loss);
                 }
             }

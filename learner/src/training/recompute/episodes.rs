@@ -3,7 +3,7 @@
 use hrm_common::config::{LossConfig, Prefix};
 use tch::Tensor;
 
-use crate::training::{batch::Batch, model::Hrm};
+use crate::training::{batch::Batch, model::Hrm, states::States};
 
 /// Input of the recomputation: a batch, or some of its environments.
 #[derive(Debug)]
@@ -25,12 +25,8 @@ pub(super) struct Episodes {
 /// Results of the current weights on a batch; gradients are detached.
 #[derive(Debug)]
 pub struct Recomputed {
-    /// The carry before the first tick of each chunk of `loss.bptt_ticks`, `[2, T / bptt_ticks, B, ...]`. With
-    /// `loss.prefix` = "cached", only before the first tick of all.
-    pub carries: Tensor,
-    /// With `loss.prefix` = "cached", the state before the last call of L and of H in each trained segment: `zH` and `zL`,
-    /// `[T, B, segments, 2, P, d]`.
-    pub prefixes: Option<Tensor>,
+    /// The states from which the passes start.
+    pub states: States,
     /// f32 `[T, B, segments]`: log pi(a|x) of each trained segment.
     pub log_probs: Tensor,
     /// f32 `[T, B]`: V of each tick's observation, from the last segment.
@@ -79,7 +75,7 @@ impl Episodes {
 
 impl Recomputed {
     /// Joins the pieces of [`Episodes::split`] again.
-    pub(super) fn join(pieces: &[Self]) -> Self {
+    pub(super) fn join(pieces: Vec<Self>) -> Self {
         let cat = |field: fn(&Self) -> &Tensor, axis: i64| {
             Tensor::cat(
                 &pieces
@@ -89,13 +85,14 @@ impl Recomputed {
                 axis,
             )
         };
-        let prefixes: Option<Vec<&Tensor>> = pieces.iter().map(|p| p.prefixes.as_ref()).collect();
         Self {
-            carries: cat(|p| &p.carries, 2),
-            prefixes: prefixes.map(|pieces| Tensor::cat(&pieces, 1)),
             log_probs: cat(|p| &p.log_probs, 1),
             values: cat(|p| &p.values, 1),
             next_values: cat(|p| &p.next_values, 1),
+            states: States::join(pieces.into_iter().map(|p| {
+                let envs = p.values.size()[1] as usize;
+                (p.states, envs)
+            })),
         }
     }
 }

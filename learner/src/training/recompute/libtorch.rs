@@ -7,7 +7,10 @@ use hrm_common::{
 use tch::{Kind, Tensor};
 
 use super::episodes::{Episodes, Recomputed, keeps_carry};
-use crate::training::model::{Gradient, Heads, Hrm};
+use crate::training::{
+    model::{Gradient, Heads, Hrm},
+    states::{States, TensorStates},
+};
 
 /// Runs the model over the ticks of `episodes`, and keeps what the passes start from.
 pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -> Recomputed {
@@ -99,8 +102,10 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
             .view_as(&values);
     }
     Recomputed {
-        carries: Tensor::stack(&carries, 1),
-        prefixes: (config.prefix == Prefix::Cached).then(|| Tensor::stack(&prefixes, 0)),
+        states: States::Tensors(TensorStates {
+            carries: Tensor::stack(&carries, 1),
+            prefixes: (config.prefix == Prefix::Cached).then(|| Tensor::stack(&prefixes, 0)),
+        }),
         log_probs: Tensor::stack(&log_probs, 0),
         values,
         next_values,

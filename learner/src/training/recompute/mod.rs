@@ -42,5 +42,5 @@ pub(crate) fn recompute_sharded(
             pool.install(|| shards.into_par_iter().map(recompute).collect())
         }
     };
-    Recomputed::join(&pieces)
+    Recomputed::join(pieces)
 }

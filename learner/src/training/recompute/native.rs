@@ -15,7 +15,8 @@ use super::episodes::{Episodes, Recomputed, keeps_carry};
 use crate::training::{
     batch::log_softmax,
     host::{bytes, host},
-    model::{carries_of, carry_tensor},
+    model::carries_of,
+    states::{HostStates, States},
 };
 
 /// Runs the model over the ticks of `episodes`, and keeps what the passes start from.
@@ -83,19 +84,13 @@ pub(super) fn recompute(
             next_values[episodes.truncated[row]] = heads.value;
         });
     }
-    let kept = (carries.len() / envs) as i64;
-    let carry_shape = [&[2, kept], &episodes.carry.size()[1..]].concat();
-    let positions = parameters.grid().len() as i64 + 1;
-    let hidden = parameters.config().hidden as i64;
     let shape = [ticks as i64, envs as i64];
     let matrix = |numbers: &[f32]| Tensor::from_slice(numbers).view(shape);
-    let prefixes = (config.prefix == Prefix::Cached).then(|| {
-        let shape = [shape[0], shape[1], trained as i64, 2, positions, hidden];
-        Tensor::from_slice(&prefixes).view(shape)
-    });
     Recomputed {
-        carries: carry_tensor(&carries, &carry_shape),
-        prefixes,
+        states: States::Host(HostStates {
+            carries,
+            prefixes: (config.prefix == Prefix::Cached).then_some(prefixes),
+        }),
         log_probs: Tensor::from_slice(&log_probs).view([shape[0], shape[1], trained as i64]),
         values: matrix(&values),
         next_values: matrix(&next_values),

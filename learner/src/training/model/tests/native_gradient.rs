@@ -70,11 +70,11 @@ fn both(
             lanes.set_carries(&tick.carries);
             let mut prefixes = vec![];
             lanes.decide_with_prefixes(&tick.codes, first, &mut prefixes, |_, _, _| {});
-            let states = 2 * (cells + 1) * case.config.hidden;
-            assert_eq!(prefixes.len(), ENVS * (segments - first) * states);
-            let mut prefixes = prefixes.chunks_exact(states);
-            for codes in codes {
-                for (segment, prefix) in (first..segments).zip(&mut prefixes) {
+            assert_eq!(prefixes.len(), ENVS);
+            let state = 2 * (cells + 1) * case.config.hidden;
+            for (codes, prefixes) in codes.zip(&prefixes) {
+                assert_eq!(prefixes.len(), (segments - first) * state);
+                for (segment, prefix) in (first..).zip(prefixes.chunks_exact(state)) {
                     native.add_from_prefix(codes, segment, prefix, loss);
                 }
             }

@@ -44,8 +44,8 @@ pub struct LearnerConfig {
     /// Time limit for the learner to finish when it is asked to stop, in seconds.
     pub drain_seconds: u64,
     /// Time that a complete run waits for lost actors, to tell them that it is complete, in seconds since the loss.
-    /// Without local actors it also waits for this time since its start. Must be longer than the actors'
-    /// `actor.backoff_max_ms`.
+    /// Without local actors, or if `learner.listen` is not a loopback address, it also waits for this time since its
+    /// start. Must be longer than the actors' `actor.backoff_max_ms`.
     pub farewell_seconds: u64,
     /// Address on which the learner serves `/metrics`; `""` switches it off.
     #[serde(with = "address::or_off")]

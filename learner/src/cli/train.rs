@@ -10,10 +10,7 @@ use hrm_common::{
 };
 
 use super::{report, settings::ConfigArgs};
-use crate::run::{
-    self, SERVE,
-    progress::{Progress, Screen},
-};
+use crate::run::{self, SERVE, progress::Progress};
 
 /// Flags of `train` and `serve`.
 #[derive(Debug, Args)]
@@ -87,8 +84,7 @@ pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Resul
     let resume = args.resume;
     let effective = args.load(local_actors)?;
     let config = &effective.config;
-    let screen = Screen::with_log(&config.telemetry)?;
-    let progress = Progress::new(&screen, &config.telemetry, config.learner.total_frames);
+    let progress = Progress::with_log(config)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;

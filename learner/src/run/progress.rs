@@ -16,7 +16,7 @@ use std::{
 };
 
 use hrm_common::{
-    config::{LogFormat, TelemetryConfig},
+    config::{Config, LogFormat, TelemetryConfig},
     output,
     telemetry::{self, LoggingError},
 };
@@ -121,6 +121,17 @@ enum Display {
 }
 
 impl Progress {
+    /// Creates the progress of a process with one run, and begins its log.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the log cannot begin.
+    pub(crate) fn with_log(config: &Config) -> Result<Self, LoggingError> {
+        let (telemetry, total_frames) = (&config.telemetry, config.learner.total_frames);
+        let screen = Screen::with_log(telemetry)?;
+        Ok(Self::new(&screen, telemetry, total_frames))
+    }
+
     /// Creates the progress of a run of `total_frames`: a bar if the screen has bars, log lines otherwise. Nothing is
     /// drawn before the first update.
     pub fn new(screen: &Screen, config: &TelemetryConfig, total_frames: u64) -> Self {

@@ -124,7 +124,8 @@ impl Running {
             return;
         }
         // Remote actors may have lost an earlier process of this learner.
-        let began = (learner.local_actors == 0).then_some(self.began);
+        let remote = learner.local_actors == 0 || !learner.listen.ip().is_loopback();
+        let began = remote.then_some(self.began);
         let mut told = false;
         while let Some(loss) = self.sessions.last_loss().max(began) {
             let until = loss + learner.farewell();

@@ -695,6 +695,30 @@ async fn an_actor_that_was_cut_off_when_the_run_ended_learns_of_it() {
     ended.abort();
 }
 
+/// Actors of other machines may have lost the process that completed the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_run_that_other_machines_reach_waits_for_their_actors() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = start(&tiny(folder.path(), &[]), false, &Shutdown::new()).await;
+    assert!(first.finish().await.expect("a run that ends").complete);
+
+    let reachable = tiny(
+        folder.path(),
+        &[
+            ("learner.listen", "0.0.0.0:0"),
+            ("learner.insecure", "true"),
+            ("learner.farewell_seconds", "86400"),
+        ],
+    );
+    let again = start(&reachable, true, &Shutdown::new()).await;
+    let url = format!("http://127.0.0.1:{}", again.address().port());
+    let ended = tokio::spawn(again.finish());
+    let returned = actor(&reachable.config, url, &Shutdown::new());
+    assert_eq!(returned.await.expect("no panic"), Ending::RunComplete);
+    assert!(!ended.is_finished(), "others may follow");
+    ended.abort();
+}
+
 /// A learner that lost nobody has nobody to wait for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_actors_know_of_its_end_waits_for_none() {

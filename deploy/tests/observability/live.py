@@ -196,8 +196,14 @@ def play(cluster: Cluster) -> None:
     cluster.until_alert("HrmUnrollsRefused", learner)
     cluster.learner.stop()
 
-    # The first update is so large that the next ones are not finite. The learner undoes all of them, repeatedly.
+    # The first update is so large that the next ones are not finite. The learner undoes all of them, repeatedly, and ends
+    # within a second. Actors come only once it has been scraped, so that it waits for a scrape of its last values.
+    for link in cluster.links:
+        link.cut()
     cluster.start_learner("diverging", optimizer__learning_rate="1e30", optimizer__warmup_updates="0")
+    cluster.until_returns("it is scraped", 'hrm_learner_run_info{run="diverging"}')
+    for link in cluster.links:
+        link.mend()
     cluster.until_alert("HrmLossNotFinite", learner, learner=False)
 
 

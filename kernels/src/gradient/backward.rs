@@ -56,29 +56,19 @@ struct RowGroups<K: Kernel> {
 /// Groups of rows in memory.
 #[derive(Debug, Clone)]
 struct GroupPlaces {
-    /// The first element of each group of rows.
+    /// The indices of the groups of rows: 0, 1, 2, ...
     rows: Vec<usize>,
-    /// The first element of each group of rows of inner vectors.
-    inner: Vec<usize>,
-    /// The first element of each group of rows of gates and ups.
-    gates: Vec<usize>,
-    /// The first element of the group at every vector of the layout.
-    vectors: Vec<usize>,
-    /// The first element of each group of cells in the layout.
+    /// The indices of the groups of cells: 0, 1, 2, ...
     cells: Vec<usize>,
+    /// The first element of each group of cells in the layout.
+    starts: Vec<usize>,
     /// The index of the vector above and to the left of each group of cells.
     corners: Vec<usize>,
-    /// The indices 0, 1, 2, ..., at least as many as there are groups.
-    all: Vec<usize>,
 }
 
 impl GroupPlaces {
     fn new<K: Kernel>(block: &DifferentiableConv<K>) -> Self {
-        let (layout, stride, inner) = (block.layout, block.stride(), block.inner_stride());
-        let starts = |stride: usize| {
-            let first_rows = (0..layout.cells() + 1).step_by(K::STEP);
-            first_rows.map(|row| row * stride).collect()
-        };
+        let (layout, stride) = (block.layout, block.stride());
         // The index of the first cell of each group.
         let cells = || {
             (0..layout.height()).flat_map(move |row| {
@@ -88,13 +78,10 @@ impl GroupPlaces {
         };
         let centre = taps(layout, 1)[TAPS / 2];
         Self {
-            rows: starts(stride),
-            inner: starts(inner),
-            gates: starts(2 * inner),
-            vectors: (0..layout.vectors()).map(|at| at * stride).collect(),
-            cells: cells().map(|cell| cell * stride).collect(),
+            rows: (0..(layout.cells() + 1).div_ceil(K::STEP)).collect(),
+            cells: (0..cells().count()).collect(),
+            starts: cells().map(|cell| cell * stride).collect(),
             corners: cells().map(|cell| cell - centre).collect(),
-            all: (0..layout.cells() + 1).collect(),
         }
     }
 }
@@ -118,7 +105,7 @@ impl<K: Kernel> DifferentiableConv<K> {
                 hidden: Groups::zeros(places.rows.len(), inner),
                 normal: Groups::zeros(places.rows.len(), stride),
                 gates: Groups::zeros(places.rows.len(), 2 * inner),
-                x: Groups::zeros(places.vectors.len(), stride),
+                x: Groups::zeros(layout.vectors(), stride),
                 mixed: Groups::zeros(places.cells.len(), stride),
                 total: Groups::zeros(1, stride),
             },
@@ -172,18 +159,18 @@ impl<K: Kernel> DifferentiableConv<K> {
             places,
             ..
         } = scratch;
-        let all = &places.all[..places.rows.len()];
+        let rows = &places.rows;
         round(kernel, d, added);
-        groups.added.set(kernel, added, &places.rows);
-        groups.hidden.set(kernel, &trace.hidden, &places.inner);
-        let (a, b) = (groups.hidden.at(all), groups.added.at(all));
+        groups.added.set_rows(kernel, added);
+        groups.hidden.set_rows(kernel, &trace.hidden);
+        let (a, b) = (groups.hidden.at(rows), groups.added.at(rows));
         add_products(kernel, a, b, self.inner, stride, &mut gradient.down);
 
         product(kernel, added, stride, &self.down_transposed, hidden);
         backward_gates(kernel, inner, &trace.gates, hidden, gates);
-        groups.gates.set(kernel, gates, &places.gates);
-        groups.normal.set(kernel, &trace.normal, &places.rows);
-        let (a, b) = (groups.normal.at(all), groups.gates.at(all));
+        groups.gates.set_rows(kernel, gates);
+        groups.normal.set_rows(kernel, &trace.normal);
+        let (a, b) = (groups.normal.at(rows), groups.gates.at(rows));
         let sums = &mut gradient.gate_up;
         add_products(kernel, a, b, self.width, 2 * inner, sums);
 
@@ -220,14 +207,16 @@ impl<K: Kernel> DifferentiableConv<K> {
         conv::add_rows(kernel, total, cells, layout.cells());
         round(kernel, total, rounded_total);
 
-        groups.x.set(kernel, trace.x.elements(), &places.vectors);
-        groups.total.set(kernel, rounded_total, &[0]);
+        let vectors = (0..layout.vectors()).map(|at| at * stride);
+        groups.x.set(kernel, trace.x.elements(), vectors);
+        groups.total.set_rows(kernel, rounded_total);
         let at_prefix = [layout.prefix()];
         let (a, b) = (groups.x.at(&at_prefix), groups.total.at(&[0]));
         let sums = &mut gradient.prefix;
         add_products(kernel, a, b, self.width, stride, sums);
-        groups.mixed.set(kernel, mixed, &places.cells);
-        let outputs = groups.mixed.at(&places.all[..places.cells.len()]);
+        let starts = places.starts.iter().copied();
+        groups.mixed.set(kernel, mixed, starts);
+        let outputs = groups.mixed.at(&places.cells);
         let sums = gradient.kernel.chunks_exact_mut(self.width * stride);
         for (&shift, sums) in taps(layout, 1).iter().zip(sums) {
             let inputs = groups.x.at(&places.corners).shifted(shift);

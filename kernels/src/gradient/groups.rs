@@ -23,13 +23,25 @@ impl<K: Kernel> Groups<K> {
         }
     }
 
+    /// Sets the groups to all rows of `from`, one after another.
+    pub(super) fn set_rows(&mut self, kernel: K, from: &[K::Element]) {
+        let group = self.stride * K::STEP;
+        let starts = (0..self.elements.len() / group).map(|index| index * group);
+        self.set(kernel, from, starts);
+    }
+
     /// Sets each group to the rows of `from` from the group's start on. Rows beyond the end of `from` are zero.
-    pub(super) fn set(&mut self, kernel: K, from: &[K::Element], starts: &[usize]) {
+    pub(super) fn set(
+        &mut self,
+        kernel: K,
+        from: &[K::Element],
+        starts: impl ExactSizeIterator<Item = usize>,
+    ) {
         const { assert!(K::STEP <= 2) };
         let stride = self.stride;
         let groups = self.elements.chunks_exact_mut(stride * K::STEP);
         assert_eq!(groups.len(), starts.len(), "a start for each group");
-        for (group, &start) in groups.zip(starts) {
+        for (group, start) in groups.zip(starts) {
             let row = |start: usize| from.get(start..start + stride).unwrap_or(&self.zeros);
             let (first, second) = (row(start), row(start + stride));
             kernel.vectorize(

@@ -1,3 +1,4 @@
+use hrm_kernels::Instructions;
 use serde::{Deserialize, Serialize};
 
 use crate::invalid_value::InvalidValue;
@@ -60,13 +61,12 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Returns the faster dtype on this processor: bfloat16 if it has AVX-512 BF16, otherwise f32.
+    /// Returns the faster dtype on this processor: bfloat16 if it multiplies that faster, otherwise f32.
     pub(crate) fn native() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx512bf16") {
-            return Self::Bf16;
+        match Instructions::fastest() {
+            Instructions::Avx512Bf16 => Self::Bf16,
+            Instructions::Portable | Instructions::Avx2 | Instructions::Avx512 => Self::F32,
         }
-        Self::F32
     }
 
     /// Returns the bytes of one element.

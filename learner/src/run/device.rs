@@ -109,7 +109,7 @@ pub(crate) struct ChosenDevice {
 
 impl ChosenDevice {
     /// Logs the choice and its reason: a warning when a CUDA libtorch remains unused.
-    pub(crate) fn log(&self) {
+    fn log(&self) {
         let device = &self.label;
         if self.falls_short {
             tracing::warn!(device, reason = self.reason, "device chosen");
@@ -119,12 +119,18 @@ impl ChosenDevice {
     }
 }
 
-/// Chooses the device of a configuration.
+/// Chooses the device of a configuration and logs the choice.
 ///
 /// # Errors
 ///
 /// Returns an error when a GPU is required and none can be used.
 pub(crate) fn choose(effective: &Effective) -> Result<ChosenDevice, DeviceError> {
+    let chosen = decide(effective)?;
+    chosen.log();
+    Ok(chosen)
+}
+
+fn decide(effective: &Effective) -> Result<ChosenDevice, DeviceError> {
     let choice = |device, reason: String, falls_short| ChosenDevice {
         device,
         reason,

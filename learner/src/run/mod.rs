@@ -30,7 +30,7 @@ pub(crate) mod training_clock;
 
 use std::{sync::Arc, time::Instant};
 
-use hrm_common::{config::Effective, shutdown::Shutdown, telemetry::names, wire::Expectation};
+use hrm_common::{config::Effective, shutdown::Shutdown, wire::Expectation};
 use hrm_kernels::Instructions;
 use tokio::sync::watch;
 
@@ -62,9 +62,13 @@ pub async fn start(
     shutdown: Shutdown,
 ) -> anyhow::Result<Running> {
     let config = &effective.config;
-    let chosen = device::choose(effective)?;
-    chosen.log();
-    let restored = Restored::open(effective, resume, &chosen)?;
+    let device = device::choose(effective)?;
+    let restored = Restored::open(effective, resume, &device)?;
+    let weights = restored.weights();
+    let (backend, fingerprint) = (
+        restored.updater.backend(),
+        restored.updater.model.fingerprint(),
+    );
     let sessions = Arc::new(Sessions::new(
         config.run.seed,
         restored.sessions_joined,
@@ -74,11 +78,9 @@ pub async fn start(
         restored.frames,
         restored.updater.updates_tried,
     ));
-    let (kernels, backend) = (Instructions::chosen(), restored.updater.backend());
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
-    let (newest_tx, newest) = watch::channel(restored.weights());
+    let (newest_tx, newest) = watch::channel(weights);
     let door = Door::new(&config.learner, server::max_connections(&config.learner)?)?;
-    let fingerprint = restored.updater.model.fingerprint();
     let service = LearnerService {
         run_id: restored.run_dir.identity.run_id.clone(),
         spec: config.spec().to_json()?,
@@ -95,23 +97,13 @@ pub async fn start(
     };
     let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
 
-    names::LEARNER_RUN_INFO
-        .with(effective.run_info(
-            chosen.label.clone(),
-            kernels.to_string(),
-            backend.to_string(),
-        ))
-        .set(1.0);
-    names::LEARNER_STARTS
-        .get()
-        .set((restored.run_dir.identity.restarts + 1) as f64);
     let (stop_tx, stop) = crossbeam::channel::bounded::<()>(0);
     let batcher = Batcher::new(
         queue_rx,
         stop,
         sessions.clone(),
         BatchLimits::new(config),
-        chosen.device,
+        device.device,
     );
     let mut trainer = Trainer::new(
         config.clone(),
@@ -134,9 +126,9 @@ pub async fn start(
     });
     tracing::info!(
         address = %serving.address,
-        device = chosen.label,
-        threads = chosen.threads,
-        %kernels,
+        device = device.label,
+        threads = device.threads,
+        kernels = %Instructions::chosen(),
         %backend,
         local_actors = config.learner.local_actors,
         run_dir = %config.run.dir.display(),

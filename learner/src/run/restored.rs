@@ -5,8 +5,10 @@ use hrm_common::{
     config::{Config, Effective},
     env::DistanceCurriculum,
     model::{Parameters, state},
+    telemetry::names,
     weights::Weights,
 };
+use hrm_kernels::Instructions;
 
 use crate::{
     evaluation::{evaluator::Evaluator, owed::OwedEvaluations},
@@ -89,7 +91,7 @@ impl Restored {
         let ledger = LedgerFile::open(run_dir.path(), frames)
             .with_context(|| format!("opening the ledger in {}", run_dir.path().display()))?;
         let (metrics, owed, evaluator) = evaluations::open(config, &run_dir, frames)?;
-        Ok(Self {
+        let restored = Self {
             saved_config,
             run_dir,
             updater,
@@ -101,7 +103,22 @@ impl Restored {
             ledger,
             owed,
             evaluator,
-        })
+        };
+        restored.set_gauges(effective, device);
+        Ok(restored)
+    }
+
+    fn set_gauges(&self, effective: &Effective, device: &ChosenDevice) {
+        names::LEARNER_RUN_INFO
+            .with(effective.run_info(
+                device.label.clone(),
+                Instructions::chosen().to_string(),
+                self.updater.backend().to_string(),
+            ))
+            .set(1.0);
+        names::LEARNER_STARTS
+            .get()
+            .set((self.run_dir.identity.restarts + 1) as f64);
     }
 
     /// Returns the weights for the first actor.

@@ -26,7 +26,7 @@ pub const SETTINGS: [(&str, &str); 6] = [
     ("model.carry", "last"),
     ("rollout.envs", "2"),
     ("rollout.unroll_length", "4"),
-    ("loss.minibatch", "8"),
+    ("loss.updates_per_batch", "4"),
 ];
 
 /// The configuration of [`SETTINGS`].

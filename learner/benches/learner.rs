@@ -31,7 +31,7 @@ fn model(config: &Config) -> Hrm {
 
 /// The unrolls of as many actors as a batch holds, played on the weights that it is then trained from.
 fn batch(config: &Config) -> Batch {
-    let unrolls: Vec<_> = (0..config.learner.batch_unrolls as u64)
+    let unrolls: Vec<_> = (0..config.learner.batch_range().least as u64)
         .map(|seed| {
             let (model, envs) = (model(config), config.rollout.envs);
             let (shape, fingerprint) = (config.spec().unroll_shape(), model.fingerprint());

@@ -24,7 +24,7 @@ async fn every_frame_that_an_actor_sent_is_booked() {
         &[
             ENDLESS,
             ("learner.local_actors", "0"),
-            ("learner.max_policy_lag", "0"),
+            ("learner.max_policy_lag_batches", "0"),
         ],
     );
     let shutdown = Shutdown::new();

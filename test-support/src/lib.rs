@@ -74,7 +74,7 @@ pub const TINY: [(&str, &str); 20] = [
     ("learner.farewell_seconds", "0"),
     ("learner.total_frames", "256"),
     ("loss.passes", "1"),
-    ("loss.minibatch", "16"),
+    ("loss.updates_per_batch", "2"),
     ("eval.interval_frames", "0"),
     ("eval.final_episodes", "8"),
     ("telemetry.log_format", "json"),

@@ -4,7 +4,8 @@ use toml::{Table, Value};
 
 use super::{Config, rules};
 
-/// The placeholder for a value from another key: the preset, the maze or the model's dtype.
+/// The placeholder for a value from another key: the preset, the maze or the model's dtype. For
+/// `learner.batch_unrolls` it is the value itself.
 pub(super) const AUTO: &str = "auto";
 /// The placeholder of `model.dtype` for the faster dtype on this processor.
 pub(super) const NATIVE: &str = "native";
@@ -68,6 +69,9 @@ fn can_be_auto(key: &str) -> bool {
 fn words(key: &str) -> Vec<&'static str> {
     let mut words = Vec::new();
     if can_be_auto(key) {
+        words.push(AUTO);
+    }
+    if key == "learner.batch_unrolls" {
         words.push(AUTO);
     }
     if key == "model.dtype" {
@@ -163,18 +167,31 @@ pub(super) fn parse(key: &str, text: &str) -> Value {
         .unwrap_or(string)
 }
 
-/// Renamed keys, each with its new name. An old name stays in this list, so that its error names the new one.
-const RENAMED: &[(&str, &str)] = &[];
+/// A key that another one replaced. It stays in the list, so that its error names the new key.
+struct Renamed {
+    old: &'static str,
+    new: &'static str,
+    /// The new value for an old one.
+    value: &'static str,
+}
+
+const RENAMED: &[Renamed] = &[
+    Renamed {
+        old: "loss.minibatch",
+        new: "loss.updates_per_batch",
+        value: "loss.passes times the frames of a batch, divided by the old value",
+    },
+    Renamed {
+        old: "learner.max_policy_lag",
+        new: "learner.max_policy_lag_batches",
+        value: "the old value divided by the updates of a batch",
+    },
+];
 
 /// Returns the remedy for an unknown key: the key that was probably meant, or the existing keys.
 pub(super) fn remedy(key: &str, known: &Table) -> String {
-    remedy_with(key, known, RENAMED)
-}
-
-/// As [`remedy`], with this list of renamed keys.
-fn remedy_with(key: &str, known: &Table, renamed: &[(&str, &str)]) -> String {
-    if let Some((_, new)) = renamed.iter().find(|(old, _)| *old == key) {
-        return format!("the key was renamed: set {new}");
+    if let Some(Renamed { new, value, .. }) = RENAMED.iter().find(|renamed| renamed.old == key) {
+        return format!("the key was replaced: set {new} to {value}");
     }
     /// Lowest similarity of two words, from 0 to 1, that counts as a typing error.
     const ALIKE: f64 = 0.6;
@@ -302,14 +319,13 @@ mod tests {
     #[test]
     fn the_error_for_a_renamed_key_gives_the_new_name() {
         let known = tree(&Config::default()).expect("a tree");
-        let renamed = [("learner.lag", "learner.max_policy_lag")];
-        let remedy = |key| remedy_with(key, &known, &renamed);
         assert_eq!(
-            remedy("learner.lag"),
-            "the key was renamed: set learner.max_policy_lag"
+            remedy("learner.max_policy_lag", &known),
+            "the key was replaced: set learner.max_policy_lag_batches to the old value divided by the updates of a \
+             batch"
         );
-        assert!(!remedy("learner.lags").contains("renamed"));
-        for (old, new) in RENAMED {
+        assert!(!remedy("learner.max_policy_lags", &known).contains("replaced"));
+        for Renamed { old, new, .. } in RENAMED {
             assert!(get(&known, new).is_some(), "{new} is a key");
             assert!(get(&known, old).is_none(), "{old} is no key any more");
         }

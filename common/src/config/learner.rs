@@ -1,6 +1,6 @@
 //! `[learner]`: the learner process, its queue and the length of the run.
 
-use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,52 @@ use super::{
     address, file,
     rules::{self, Checked},
 };
+
+/// `learner.batch_unrolls`: the unrolls of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BatchUnrolls {
+    /// Always this number.
+    Fixed(usize),
+    /// One of each joined actor, within limits.
+    Auto(AutoBatch),
+}
+
+impl fmt::Display for BatchUnrolls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(unrolls) => write!(f, "{unrolls}"),
+            Self::Auto(_) => write!(
+                f,
+                "\"auto\" (learner.min_batch_unrolls to learner.max_batch_unrolls)"
+            ),
+        }
+    }
+}
+
+/// The word for [`BatchUnrolls::Auto`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AutoBatch {
+    /// `"auto"`.
+    Auto,
+}
+
+/// The smallest and the largest number of unrolls in a full batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchRange {
+    /// The smallest number, at least 1.
+    pub least: usize,
+    /// The largest number, at least `least`.
+    pub most: usize,
+}
+
+impl BatchRange {
+    /// Returns the unrolls of a full batch while `actors` are joined.
+    pub fn for_actors(self, actors: usize) -> usize {
+        actors.max(self.least).min(self.most)
+    }
+}
 
 /// `[learner]`: the settings of the learner process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,8 +65,12 @@ pub struct LearnerConfig {
     pub local_actors: usize,
     /// Threads that share a minibatch; 0 for one per core.
     pub threads: usize,
-    /// Unrolls per batch.
-    pub batch_unrolls: usize,
+    /// Unrolls per batch; "auto" for as many as actors are joined, between `min_batch_unrolls` and `max_batch_unrolls`.
+    pub batch_unrolls: BatchUnrolls,
+    /// Fewest unrolls per batch, with `batch_unrolls` = "auto".
+    pub min_batch_unrolls: usize,
+    /// Most unrolls per batch, with `batch_unrolls` = "auto".
+    pub max_batch_unrolls: usize,
     /// Capacity of the queue before the batcher, in unrolls. It limits the learner's memory.
     pub queue_unrolls: usize,
     /// Largest number of joined actors.
@@ -30,8 +80,9 @@ pub struct LearnerConfig {
     /// Time after which the learner closes a session that sends no unroll although the trainer has taken all it sent,
     /// in seconds. In a synchronous run the other actors would wait for it.
     pub session_timeout_seconds: u64,
-    /// Largest policy lag of an unroll, in versions. The learner drops older unrolls.
-    pub max_policy_lag: u64,
+    /// Largest policy lag of an unroll, in batches, each of which makes one version of the weights. The learner drops
+    /// older unrolls.
+    pub max_policy_lag_batches: u64,
     /// Frames after which the run is complete.
     pub total_frames: u64,
     /// Minutes of training time after which the run is complete; 0 for no limit. Time counts from batch to batch while
@@ -82,12 +133,14 @@ impl Default for LearnerConfig {
             listen: address::loopback(50051),
             local_actors: 2,
             threads: 0,
-            batch_unrolls: 2,
+            batch_unrolls: BatchUnrolls::Fixed(2),
+            min_batch_unrolls: 2,
+            max_batch_unrolls: 16,
             queue_unrolls: 4,
             max_sessions: 1024,
             max_connections: 2048,
             session_timeout_seconds: 300,
-            max_policy_lag: 256,
+            max_policy_lag_batches: 8,
             total_frames: 250_000,
             max_minutes: 0.0,
             stay_when_complete: false,
@@ -121,6 +174,20 @@ impl LearnerConfig {
         Duration::from_secs(self.session_timeout_seconds)
     }
 
+    /// Returns the range of the unrolls in a full batch.
+    pub fn batch_range(&self) -> BatchRange {
+        match self.batch_unrolls {
+            BatchUnrolls::Fixed(unrolls) => BatchRange {
+                least: unrolls,
+                most: unrolls,
+            },
+            BatchUnrolls::Auto(_) => BatchRange {
+                least: self.min_batch_unrolls,
+                most: self.max_batch_unrolls,
+            },
+        }
+    }
+
     /// Returns the limit of the training time, if there is one.
     pub(crate) fn time_limit(&self) -> Option<Duration> {
         (self.max_minutes > 0.0).then(|| Duration::from_secs_f64(self.max_minutes * 60.0))
@@ -152,16 +219,22 @@ impl LearnerConfig {
         const MAX_PEERS: usize = 1_000_000;
         /// Each local actor uses a core and a thread.
         const MAX_LOCAL_ACTORS: usize = 4096;
-        rules::between("learner.batch_unrolls", self.batch_unrolls, 1, MAX_UNROLLS)?;
-        if self.queue_unrolls < self.batch_unrolls {
+        let (least, most, key) = match self.batch_unrolls {
+            BatchUnrolls::Fixed(unrolls) => (unrolls, unrolls, "learner.batch_unrolls"),
+            BatchUnrolls::Auto(_) => (
+                self.min_batch_unrolls,
+                self.max_batch_unrolls,
+                "learner.max_batch_unrolls",
+            ),
+        };
+        rules::between(key, most, 1, MAX_UNROLLS)?;
+        rules::between("learner.min_batch_unrolls", least, 1, most)?;
+        if self.queue_unrolls < most {
             return rules::conflict(
                 "learner.queue_unrolls",
                 self.queue_unrolls,
-                format!(
-                    "it is below learner.batch_unrolls = {}, so the queue could never hold a batch",
-                    self.batch_unrolls
-                ),
-                format!("set it to {} or more", self.batch_unrolls),
+                format!("it is below {key} = {most}, so the queue could never hold a batch"),
+                format!("set it to {most} or more"),
             );
         }
         rules::between("learner.queue_unrolls", self.queue_unrolls, 1, MAX_UNROLLS)?;

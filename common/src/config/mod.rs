@@ -6,7 +6,7 @@
 //!                  layers  │  one tree, and the source of each value
 //!                    keys  │  unknown keys and wrong types
 //!                 presets  │  `auto` takes its value from the preset or the maze
-//!                   saved  │  values that a checkpoint fixes, and changes since
+//!                   saved  │  values that a checkpoint fixes, and changes since; earlier reads those of older releases
 //!                   rules  │  ranges, and keys that must agree
 //!               effective  ▼
 //!                       Config ──spec──▶ the part that actors receive
@@ -18,6 +18,7 @@
 
 mod actor;
 mod address;
+mod earlier;
 mod effective;
 mod error;
 mod file;
@@ -38,11 +39,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     actor::{ActorConfig, RolloutConfig},
+    earlier::read_stored,
     effective::Effective,
     error::{ConfigError, EXIT_CONFIG},
     file::{FileError, read as read_file},
     layers::{ENVIRONMENT_PREFIX, Layers, Override},
-    learner::LearnerConfig,
+    learner::{AutoBatch, BatchRange, BatchUnrolls, LearnerConfig},
     presets::Preset,
     rules::{LARGEST_WHOLE, toml_remedy, whole_range},
     run::{CheckpointConfig, DeviceChoice, EvalConfig, RunConfig},
@@ -152,13 +154,6 @@ impl Config {
         self.check_synchronous()
     }
 
-    /// Returns the frames per batch.
-    pub(crate) fn batch_frames(&self) -> usize {
-        self.learner
-            .batch_unrolls
-            .saturating_mul(self.rollout.frames())
-    }
-
     /// Returns the part that the learner sends to its actors.
     pub fn spec(&self) -> Spec {
         Spec {
@@ -170,22 +165,7 @@ impl Config {
     }
 
     fn check_batch(&self) -> rules::Checked {
-        let (minibatch, bptt_ticks) = (self.loss.minibatch, self.loss.bptt_ticks);
-        if !self.batch_frames().is_multiple_of(minibatch) {
-            return rules::conflict(
-                "loss.minibatch",
-                minibatch,
-                format!(
-                    "it does not divide the frames of a batch: learner.batch_unrolls * rollout.envs * \
-                     rollout.unroll_length = {} * {} * {} = {} frames",
-                    self.learner.batch_unrolls,
-                    self.rollout.envs,
-                    self.rollout.unroll_length,
-                    self.batch_frames()
-                ),
-                "set it to a divisor of that number",
-            );
-        }
+        let (minibatches, bptt_ticks) = (self.loss.minibatches(), self.loss.bptt_ticks);
         if !self.rollout.unroll_length.is_multiple_of(bptt_ticks) {
             return rules::conflict(
                 "loss.bptt_ticks",
@@ -197,19 +177,34 @@ impl Config {
                 "set it to a divisor of that number",
             );
         }
+        let unrolls = self.learner.batch_range().least;
+        let sequences = unrolls.saturating_mul(self.rollout.frames()) / bptt_ticks;
+        if sequences < minibatches {
+            return rules::conflict(
+                "loss.updates_per_batch",
+                self.loss.updates_per_batch,
+                format!(
+                    "each of loss.passes = {} passes would have {minibatches} minibatches, but the smallest batch has \
+                     only {sequences} sequences of loss.bptt_ticks = {bptt_ticks} frames ({unrolls} unrolls of \
+                     rollout.envs * rollout.unroll_length = {} * {} frames)",
+                    self.loss.passes, self.rollout.envs, self.rollout.unroll_length,
+                ),
+                format!("set it to at most {}", self.loss.passes * sequences),
+            );
+        }
         Ok(())
     }
 
     /// Checks that a batch of a synchronous run has one unroll per actor, because each actor waits for the weights from
     /// its last unroll. With `local_actors` 0 the number of actors is unknown.
     fn check_synchronous(&self) -> rules::Checked {
-        let (local, batch) = (self.learner.local_actors, self.learner.batch_unrolls);
-        if !self.rollout.synchronous || local == 0 || local == batch {
+        let (local, range) = (self.learner.local_actors, self.learner.batch_range());
+        if !self.rollout.synchronous || local == 0 || local == range.for_actors(local) {
             return Ok(());
         }
         rules::conflict(
             "learner.batch_unrolls",
-            batch,
+            self.learner.batch_unrolls,
             format!(
                 "it differs from learner.local_actors = {local}, but with rollout.synchronous = true a \
                  batch has one unroll per actor"

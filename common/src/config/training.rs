@@ -19,8 +19,9 @@ pub struct LossConfig {
     pub c_bar: f64,
     /// Passes over one batch.
     pub passes: usize,
-    /// Frames per minibatch. A minibatch makes one update.
-    pub minibatch: usize,
+    /// Updates per batch, over all passes. Each pass splits the frames of the batch into so many minibatches of equal
+    /// size that the passes together make this number.
+    pub updates_per_batch: usize,
     /// Clip of the ratio to the policy at the batch's start: the largest distance from 1.
     pub clip: f64,
     /// Weight of the value loss. It is large because values are between 0 and 1, so their squared errors are small
@@ -58,7 +59,7 @@ impl Default for LossConfig {
             rho_bar: 1.0,
             c_bar: 1.0,
             passes: 2,
-            minibatch: 64,
+            updates_per_batch: 32,
             clip: 0.2,
             value_cost: 16.0,
             entropy_cost: 0.01,
@@ -71,6 +72,11 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
+    /// Returns the number of minibatches in a pass over a batch.
+    pub fn minibatches(&self) -> usize {
+        self.updates_per_batch / self.passes
+    }
+
     /// Returns the index of the first segment that is trained, of `segments` in a decision. All later ones are trained.
     pub fn first_trained_segment(&self, segments: usize) -> usize {
         if self.deep_supervision {
@@ -86,20 +92,17 @@ impl LossConfig {
         rules::positive("loss.rho_bar", self.rho_bar)?;
         rules::positive("loss.c_bar", self.c_bar)?;
         rules::at_least("loss.passes", self.passes, 1)?;
-        rules::at_least("loss.minibatch", self.minibatch, 1)?;
+        rules::at_least("loss.updates_per_batch", self.updates_per_batch, 1)?;
         rules::positive("loss.clip", self.clip)?;
         rules::not_negative("loss.value_cost", self.value_cost)?;
         rules::not_negative("loss.entropy_cost", self.entropy_cost)?;
         rules::at_least("loss.bptt_ticks", self.bptt_ticks, 1)?;
-        if !self.minibatch.is_multiple_of(self.bptt_ticks) {
+        if !self.updates_per_batch.is_multiple_of(self.passes) {
             return rules::conflict(
-                "loss.minibatch",
-                self.minibatch,
-                format!(
-                    "it is not a multiple of loss.bptt_ticks = {}",
-                    self.bptt_ticks
-                ),
-                "set it to a multiple, because a minibatch consists of sequences of bptt_ticks frames",
+                "loss.updates_per_batch",
+                self.updates_per_batch,
+                format!("it is not a multiple of loss.passes = {}", self.passes),
+                "set it to a multiple, because all passes have the same number of minibatches",
             );
         }
         if self.prefix == Prefix::Cached && self.bptt_ticks > 1 {

@@ -28,9 +28,9 @@ const STAGE_BUCKETS: [f64; 14] = [
     1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
 ];
 
-/// Upper bounds in versions. With the defaults a batch makes 32 versions, and `learner.max_policy_lag` is 256.
+/// Upper bounds in versions, one per batch. `learner.max_policy_lag_batches` is 8 by default.
 const LAG_BUCKETS: [f64; 12] = [
-    0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0, 128.0, 256.0, 512.0,
+    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0,
 ];
 
 /// Time between two drains of the histograms, which keep every sample until then.

@@ -95,7 +95,7 @@ label! {
 label! {
     /// The reason why training did not use a valid unroll.
     DropReason = "reason" {
-        /// Its policy lag was above `learner.max_policy_lag`.
+        /// Its policy lag was above `learner.max_policy_lag_batches`.
         Stale = "stale",
         /// Its session was fenced.
         Fenced = "fenced",

@@ -104,7 +104,7 @@ metrics! {
     LEARNER_UPDATES_SKIPPED: Counter<Unlabelled> = "hrm_learner_updates_skipped_total", Count;
     /// Batches whose updates were rolled back because the weights, or results computed with them, were not finite.
     LEARNER_ROLLBACKS: Counter<Unlabelled> = "hrm_learner_rollbacks_total", Count;
-    /// Policy lag of batched frames, in versions.
+    /// Policy lag of batched frames, in versions; each batch makes one.
     LEARNER_POLICY_LAG: Histogram<Unlabelled> = "hrm_learner_policy_lag_versions", Count;
     /// Policy lag above which an unroll is dropped, in versions.
     LEARNER_MAX_POLICY_LAG: Gauge<Unlabelled> = "hrm_learner_max_policy_lag_versions", Count;

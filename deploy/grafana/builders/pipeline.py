@@ -89,7 +89,7 @@ def health():
     )
     yield light(
         "Too old to train on",
-        "Share of unrolls dropped because their policy was more than learner.max_policy_lag versions old.",
+        "Share of unrolls dropped because their policy was more than learner.max_policy_lag_batches batches old.",
         Query("stale", f"max({learner('instance:hrm_learner_unrolls_stale:ratio_rate5m')} >= 0)"),
         "percentunit",
         rising(0.01, 0.05),
@@ -198,7 +198,7 @@ def losses():
     yield distribution(
         "Policy lag",
         "Versions that batched unrolls were behind the learner. Dark at the top: unrolls wait in the queue while the "
-        "weights change. Unrolls above learner.max_policy_lag are dropped and not shown here.",
+        "weights change. Unrolls above learner.max_policy_lag_batches are dropped and not shown here.",
         Query(
             "{{le}}", f"sum by (le) (increase({learner('hrm_learner_policy_lag_versions_bucket')}[$__rate_interval]))"
         ),

@@ -108,8 +108,8 @@ def health():
     )
     yield light(
         "Too old to train on",
-        "Share of unrolls dropped because their policy is more than learner.max_policy_lag versions old. Above 5% too"
-        " much of the actors' work is lost: raise learner.batch_unrolls or stop some actors.",
+        "Share of unrolls dropped because their policy is more than learner.max_policy_lag_batches batches old. Above"
+        " 5% too much of the actors' work is lost: raise learner.batch_unrolls or stop some actors.",
         Query("stale", f"max({learner('instance:hrm_learner_unrolls_stale:ratio_rate5m')} >= 0)"),
         "percentunit",
         rising(0.01, 0.05),
@@ -251,8 +251,7 @@ def learning():
     yield curve(
         "Policy lag",
         "Versions that the policies of batched unrolls were behind the learner, and the bound above which unrolls are "
-        "dropped. One batch makes loss.passes x frames / loss.minibatch versions; at seven batches nothing was "
-        "learnt. High: more learner.batch_unrolls, fewer actors, rollout.unrolls_in_flight = 1.",
+        "dropped. One batch makes one version; at seven batches nothing was learnt. High: more learner.batch_unrolls, fewer actors, rollout.unrolls_in_flight = 1.",
         Query("half are below", f"histogram_quantile(0.5, sum by (le) ({lag}))"),
         Query("95% are below", f"histogram_quantile(0.95, sum by (le) ({lag}))"),
         Query("bound", f"max({learner('hrm_learner_max_policy_lag_versions')})"),

@@ -3,7 +3,7 @@
 A document states a default as "`section.key` (V", "`section.key` (default V" or "`section.key`, V,". It states a value
 in a file as "`section.key` (V in `configs/FILE.toml`" or "`section.key` of `configs/FILE.toml`, V,". A number that
 follows from defaults stands after its formula, "`loss.passes × rollout.envs` = N", or in the next cell of a table. "A
-batch of the defaults makes N versions" is such a formula in words. "`section.key = V`" is a setting that the program
+batch of the defaults makes N updates" is such a formula in words. "`section.key = V`" is a setting that the program
 must accept.
 """
 
@@ -30,7 +30,7 @@ IN_BRACKETS = re.compile(rf"`([a-z]+\.[a-z0-9_]+)` \((?:default )?({VALUE})(?: i
 BETWEEN_COMMAS = re.compile(rf"`([a-z]+\.[a-z0-9_]+)`(?: of {FILE})?, ({VALUE}),")
 FORMULA = re.compile(rf"`([^`]*×[^`]*)`(?: = | \| )({NUMBER})")
 IN_WORDS = re.compile(rf"batch of the default(?:s| configuration) makes ({NUMBER})")
-VERSIONS = "loss.passes × learner.batch_unrolls × rollout.envs × rollout.unroll_length / loss.minibatch"
+UPDATES = "loss.updates_per_batch"
 KEY = re.compile(r"`([a-z]+)\.([a-z0-9_]+)`")
 # `run.json` is a file, and so is `loss.rs`.
 FILES = {"json", "jsonl", "md", "pem", "proto", "py", "rs", "sh", "svg", "toml", "yaml", "yml"}
@@ -92,7 +92,7 @@ def _of_paragraph(piece: Piece, program: Program) -> Iterator[str]:
     for key, value, file in _statements(piece.text):
         yield from _stated(key, value, file, program)
     formulas = [(formula, number) for formula, number in FORMULA.findall(piece.text) if _of_keys(formula, program)]
-    formulas += [(VERSIONS, number) for number in IN_WORDS.findall(piece.text)]
+    formulas += [(UPDATES, number) for number in IN_WORDS.findall(piece.text)]
     for formula, number in formulas:
         try:
             found = evaluate(formula, program.defaults)

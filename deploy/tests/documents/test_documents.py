@@ -38,7 +38,7 @@ class Statements(unittest.TestCase):
 
     def test_true_statements_pass(self) -> None:
         for text in (
-            "`learner.max_policy_lag` (256 versions) drops",
+            "`learner.max_policy_lag_batches` (8) drops",
             "`learner.queue_unrolls`, 4, must",
             "`learner.total_frames` (250,000)",
             "`learner.local_actors` (default 2)",
@@ -56,7 +56,7 @@ class Statements(unittest.TestCase):
 
     def test_false_statements_are_named(self) -> None:
         for text, said in (
-            ("`learner.max_policy_lag` (64 versions; a batch", "learner.max_policy_lag is 256 by default, not 64"),
+            ("`learner.max_policy_lag_batches` (4; a batch", "learner.max_policy_lag_batches is 8 by default, not 4"),
             ("`learner.queue_unrolls`, 8, must", "learner.queue_unrolls is 4 by default, not 8"),
             ("`learner.max_minutes` (8 in `configs/four-rooms.toml`)", "7"),
             ("`learner.max_minutes` of `configs/none.toml`, 7,", "none.toml"),

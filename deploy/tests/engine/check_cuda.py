@@ -50,7 +50,7 @@ SETTINGS = {
     "learner.batch_unrolls": "1",
     "learner.total_frames": "32",
     "loss.passes": "1",
-    "loss.minibatch": "16",
+    "loss.updates_per_batch": "2",
     "eval.interval_frames": "0",
     "eval.final_episodes": "1",
     "telemetry.log_format": "json",

@@ -36,18 +36,18 @@ CONFIG = REPOSITORY / "configs/four-rooms.toml"
 PROMETHEUS = DEPLOY / "prometheus"
 
 # Two actors that do not wait for the learner, with a model and batches small enough for two shared cores. A batch makes
-# eight versions. Episodes are short, so that the success rate settles after thousands of them.
+# eight updates. Episodes are short, so that the success rate settles after thousands of them.
 SMALL = {
     "rollout.synchronous": "false",
     "rollout.envs": "16",
     "rollout.unroll_length": "8",
     "learner.batch_unrolls": "1",
-    "learner.max_policy_lag": "64",
+    "learner.max_policy_lag_batches": "8",
     "learner.total_frames": "1000000000",
     "learner.max_minutes": "0",
     "learner.threads": "1",
     "learner.drain_seconds": "5",
-    "loss.minibatch": "32",
+    "loss.updates_per_batch": "8",
     "model.hidden": "16",
     "model.h_cycles": "1",
     "model.l_cycles": "1",
@@ -189,7 +189,7 @@ def play(cluster: Cluster) -> None:
     cluster.until_alert("HrmLearnerDown", learner, learner=False)
 
     # No lag is allowed, so of two actors that take turns one is always too old.
-    cluster.start_learner("strict", learner__max_policy_lag="0", checkpoint__interval_frames="1000")
+    cluster.start_learner("strict", learner__max_policy_lag_batches="0", checkpoint__interval_frames="1000")
     cluster.until_alert("HrmPolicyLagAboveBound", learner)
     cluster.until_returns("it saved", "hrm_learner_checkpoint_frames > 0")
     stranger.upload(cluster.grpc)

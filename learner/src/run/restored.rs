@@ -125,7 +125,7 @@ impl Restored {
     pub(crate) fn weights(&self) -> Weights {
         let parameters = self.updater.model.to_parameters();
         Weights::new(
-            self.run_dir.identity.version_base() + self.updater.updates_tried,
+            self.run_dir.identity.version_base(),
             state::encode(&parameters).into(),
             parameters.fingerprint(),
             self.curriculum.max_distance(),

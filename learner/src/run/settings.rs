@@ -68,7 +68,7 @@ fn check_new(config: &Config, folder: &Path) -> anyhow::Result<()> {
     let trained = ledger_file::trained_frames(folder)
         .with_context(|| format!("reading how long {} was trained", folder.display()))?;
     let spec = &config.rollout;
-    let batch = config.learner.batch_unrolls * spec.envs * spec.unroll_length;
+    let batch = config.learner.batch_range().most * spec.envs * spec.unroll_length;
     // A crash before the first checkpoint loses as many frames.
     if trained <= config.checkpoint.interval_frames + batch as u64 {
         return Ok(());

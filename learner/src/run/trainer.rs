@@ -104,6 +104,8 @@ pub struct Trainer {
     /// The source of batches.
     pub(super) batcher: Batcher,
     newest: watch::Sender<Weights>,
+    /// The version of the current weights: one more after each batch, even if its updates were undone.
+    version: u64,
     /// The folder of the run.
     pub(super) run_dir: RunDir,
     /// The sessions; checkpoints hold their count.
@@ -136,14 +138,13 @@ impl Trainer {
         counters: Arc<RunCounters>,
         progress: Progress,
     ) -> Self {
+        let version = newest.borrow().version;
         names::LEARNER_RUN_COMPLETE.get().set(0.0);
         names::LEARNER_RUN_FRAMES_GOAL
             .get()
             .set(config.learner.total_frames as f64);
         names::LEARNER_RUN_FRAMES.get().set(restored.frames as f64);
-        names::LEARNER_WEIGHTS_VERSION
-            .get()
-            .set(newest.borrow().version as f64);
+        names::LEARNER_WEIGHTS_VERSION.get().set(version as f64);
         names::LEARNER_CURRICULUM_DISTANCE
             .get()
             .set(f64::from(restored.curriculum.max_distance()));
@@ -159,6 +160,7 @@ impl Trainer {
             updater: restored.updater,
             batcher,
             newest,
+            version,
             run_dir: restored.run_dir,
             sessions,
             counters,
@@ -197,7 +199,7 @@ impl Trainer {
             self.book_sessions(&mut cohorts);
             self.time
                 .observe(Instant::now(), self.sessions.at_work() > 0);
-            let (batch, sessions) = match self.batcher.next(self.version(), PATIENCE, &mut clock) {
+            let (batch, sessions) = match self.batcher.next(self.version, PATIENCE, &mut clock) {
                 Next::Batch(batch, sessions) => (batch, sessions),
                 Next::Idle => {
                     clock.book();
@@ -244,6 +246,7 @@ impl Trainer {
             }
             self.curriculum.judge();
             // Publishes even without an update: a synchronous actor waits for a newer version.
+            self.version += 1;
             self.publish(false);
             self.time.batch(Instant::now());
             self.ledger.mark(self.frames).tolerate(RunFile::Ledger);
@@ -270,17 +273,12 @@ impl Trainer {
         self.publish(true);
     }
 
-    /// Returns the version of the current weights.
-    fn version(&self) -> u64 {
-        self.run_dir.identity.version_base() + self.updater.updates_tried
-    }
-
     fn position(&self) -> RunPosition {
         RunPosition {
             frames: self.frames,
             seconds: self.time.seconds(),
             updates: self.updater.updates_tried,
-            version: self.version(),
+            version: self.version,
             curriculum_distance: self.curriculum.max_distance(),
         }
     }
@@ -317,9 +315,9 @@ impl Trainer {
             .increment(body.len() as u64);
         names::LEARNER_WEIGHTS_VERSION
             .get()
-            .set(self.version() as f64);
+            .set(self.version as f64);
         self.newest.send_replace(Weights::new(
-            self.version(),
+            self.version,
             body.into(),
             parameters.fingerprint(),
             self.curriculum.max_distance(),

@@ -12,7 +12,7 @@ use std::{
 
 use hrm_common::{
     checksum::{FieldHasher, hex},
-    config::{Config, ConfigError, Saved, SavedUse},
+    config::{self, Config, ConfigError, Saved, SavedUse},
     env::CurriculumState,
     invalid_value::InvalidValue,
     model::{
@@ -250,7 +250,7 @@ impl Checkpoint {
             what: format!("{what} in its metadata: {e}"),
         };
         Ok(Self {
-            config: serde_json::from_str(part(CONFIG)?).map_err(|e| unreadable(CONFIG, e))?,
+            config: config::read_stored(part(CONFIG)?).map_err(|e| unreadable(CONFIG, e))?,
             state: serde_json::from_str(part(STATE)?).map_err(|e| unreadable(STATE, e))?,
             tensors: state::decode(&bytes).map_err(format)?,
             path: path.to_owned(),

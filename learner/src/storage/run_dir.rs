@@ -48,7 +48,7 @@ impl Identity {
         }
     }
 
-    /// Returns the version of zero updates in this start of the learner.
+    /// Returns the first version of this start of the learner.
     pub(crate) fn version_base(&self) -> u64 {
         self.restarts * VERSIONS_PER_START
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, select};
 use hrm_common::{
-    config::Config,
+    config::{BatchRange, Config},
     stage::{LearnerStage, StageClock},
     telemetry::names::{self, DropReason},
     trajectory::Unroll,
@@ -35,8 +35,8 @@ pub struct Batcher {
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
     /// Unrolls of a full batch.
-    pub unrolls: usize,
-    /// Largest policy lag of an unroll, in versions.
+    pub unrolls: BatchRange,
+    /// Largest policy lag of an unroll, in batches.
     pub max_policy_lag: u64,
     /// True when each actor waits for weights made from its last unroll. A batch then needs no more unrolls than actors
     /// at work. Otherwise the remaining actors would wait forever after one dies.
@@ -47,8 +47,8 @@ impl BatchLimits {
     /// Returns the limits of a configuration.
     pub fn new(config: &Config) -> Self {
         Self {
-            unrolls: config.learner.batch_unrolls,
-            max_policy_lag: config.learner.max_policy_lag,
+            unrolls: config.learner.batch_range(),
+            max_policy_lag: config.learner.max_policy_lag_batches,
             synchronous: config.rollout.synchronous,
         }
     }
@@ -77,9 +77,6 @@ impl Batcher {
         names::LEARNER_MAX_POLICY_LAG
             .get()
             .set(limits.max_policy_lag as f64);
-        names::LEARNER_BATCH_UNROLLS
-            .get()
-            .set(limits.unrolls as f64);
         Self {
             queue,
             stop,
@@ -146,9 +143,10 @@ impl Batcher {
     }
 
     fn is_full(&self) -> bool {
-        let waiting = self.pending.len();
-        waiting >= self.limits.unrolls
-            || (self.limits.synchronous && waiting > 0 && waiting >= self.sessions.at_work())
+        let (waiting, actors) = (self.pending.len(), self.sessions.at_work());
+        let full = self.limits.unrolls.for_actors(actors);
+        names::LEARNER_BATCH_UNROLLS.get().set(full as f64);
+        waiting >= full || (self.limits.synchronous && waiting > 0 && waiting >= actors)
     }
 
     /// Returns false, and counts a drop, for an unroll of a fenced session or with too large a policy lag.

@@ -40,14 +40,14 @@ pub struct Updater {
     pub optimizer: Adam,
     /// Shuffles the minibatches.
     pub rng: Xoshiro256PlusPlus,
-    /// Updates tried in this run, skipped ones included; versions count them.
+    /// Updates tried in this run, skipped ones included.
     pub updates_tried: u64,
     loss: LossConfig,
     backend: Backend,
     pool: rayon::ThreadPool,
 }
 
-/// The result of the updates on one batch; losses are means over frames and updates.
+/// The result of the updates on one batch; losses are means over the frames of all passes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UpdateReport {
     /// Clipped policy-gradient loss.
@@ -56,7 +56,7 @@ pub struct UpdateReport {
     pub loss_value: f64,
     /// Entropy of the policy in nats.
     pub entropy: f64,
-    /// Gradient norm before clipping.
+    /// Gradient norm before clipping, the mean over the updates, weighted by their frames.
     pub grad_norm: f64,
     /// Share of frames whose importance weight exceeds rho-bar by more than rounding.
     pub rho_clip: f64,
@@ -158,14 +158,13 @@ impl Updater {
         };
 
         clock.enter(LearnerStage::Passes);
-        let units_per_minibatch = self.loss.minibatch / self.loss.bptt_ticks;
         let mut order: Vec<i64> = (0..(batch.frames() / self.loss.bptt_ticks) as i64).collect();
         let threads = self.pool.current_num_threads();
         let mut trained = TrainedFrames::new(&self.model, &frames, states, &self.loss, threads);
-        let (mut steps, mut sound) = (0, true);
+        let (mut steps, mut units, mut sound) = (0, 0, true);
         for _ in 0..self.loss.passes {
             order.shuffle(&mut self.rng);
-            for minibatch in order.chunks(units_per_minibatch) {
+            for minibatch in parts(&order, self.loss.minibatches()) {
                 let gradients = trained.gradients(&self.model, minibatch, &self.loss, &self.pool);
                 report.learning_rate = self.optimizer.learning_rate(done);
                 let norm = self.optimizer.step(
@@ -176,10 +175,12 @@ impl Updater {
                 sound = norm.is_finite();
                 if sound {
                     steps += 1;
-                    report.grad_norm += norm;
-                    report.loss_policy += gradients.policy;
-                    report.loss_value += gradients.value;
-                    report.entropy += gradients.entropy;
+                    units += minibatch.len();
+                    let weight = minibatch.len() as f64;
+                    report.grad_norm += weight * norm;
+                    report.loss_policy += weight * gradients.policy;
+                    report.loss_value += weight * gradients.value;
+                    report.entropy += weight * gradients.entropy;
                 } else {
                     report.updates_skipped += 1;
                 }
@@ -196,7 +197,7 @@ impl Updater {
             report.rolled_back = true;
             report.updates_skipped += std::mem::take(&mut report.updates_made);
         }
-        let mean = |sum: &mut f64| *sum /= steps.max(1) as f64;
+        let mean = |sum: &mut f64| *sum /= units.max(1) as f64;
         mean(&mut report.grad_norm);
         mean(&mut report.loss_policy);
         mean(&mut report.loss_value);
@@ -207,5 +208,40 @@ impl Updater {
     /// Computes the outputs of the current weights on a batch.
     pub fn recompute(&self, batch: &Batch) -> Recomputed {
         recompute_sharded(self.backend, &self.model, batch, &self.loss, &self.pool)
+    }
+}
+
+/// Splits `items` into `count` parts whose lengths differ by at most 1. Parts without an item are left out.
+fn parts<T>(items: &[T], count: usize) -> impl Iterator<Item = &[T]> {
+    let bound = move |part: usize| items.len() * part / count;
+    let part = move |part| &items[bound(part)..bound(part + 1)];
+    (0..count).map(part).filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_item_is_in_one_part_of_about_equal_length(items in 0..3000_usize, count in 1..100_usize) {
+            let items: Vec<usize> = (0..items).collect();
+            let parts: Vec<&[usize]> = parts(&items, count).collect();
+            prop_assert_eq!(parts.concat(), items.clone());
+            prop_assert_eq!(parts.len(), count.min(items.len()));
+            let lengths = parts.iter().map(|part| part.len());
+            let (least, most) = (lengths.clone().min(), lengths.max());
+            prop_assert!(most.unwrap_or(0) - least.unwrap_or(0) <= 1);
+        }
+    }
+
+    /// The defaults train as they did when the size of a minibatch was a setting.
+    #[test]
+    fn sixteen_parts_of_1024_are_chunks_of_64() {
+        let items: Vec<usize> = (0..1024).collect();
+        let parts: Vec<&[usize]> = parts(&items, 16).collect();
+        assert_eq!(parts, items.chunks(64).collect::<Vec<_>>());
     }
 }

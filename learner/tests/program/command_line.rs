@@ -631,7 +631,7 @@ fn a_signal_saves_and_exits_0() {
             "\nhrm_learner_updates_total ",
             "\nhrm_learner_run_info{run=\"four-rooms\",maze=\"four-rooms\",preset=\"small\",carry=\"full\"",
             ",backend=\"native\",device=\"cpu\"} 1\n",
-            "\nhrm_learner_max_policy_lag_versions 256\n",
+            "\nhrm_learner_max_policy_lag_versions 8\n",
             "\nhrm_learner_starts 1\n",
             "\nprocess_cpu_seconds_total ",
             "\nprocess_resident_memory_bytes ",

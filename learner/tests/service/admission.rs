@@ -11,7 +11,7 @@ use std::{
 };
 
 use hrm_common::{
-    config::{Config, Spec},
+    config::{BatchRange, Config, Spec},
     model::{Parameters, state},
     refusal::Refusal,
     shutdown::Shutdown,
@@ -111,7 +111,7 @@ impl Trainer {
     /// Takes over the queue as the trainer does, one unroll per batch.
     fn batcher(self, max_policy_lag: u64) -> (Batcher, crossbeam::channel::Sender<()>) {
         self.batcher_within(BatchLimits {
-            unrolls: 1,
+            unrolls: BatchRange { least: 1, most: 1 },
             max_policy_lag,
             synchronous: false,
         })
@@ -635,7 +635,7 @@ async fn a_synchronous_batch_waits_for_every_session_at_work_and_for_no_other() 
 
     let sessions = trainer.sessions.clone();
     let (mut batcher, _stop) = trainer.batcher_within(BatchLimits {
-        unrolls: 3,
+        unrolls: BatchRange { least: 3, most: 3 },
         max_policy_lag: 4,
         synchronous: true,
     });

@@ -16,7 +16,7 @@ async fn trains(name: &str, maze: MazeKind) {
         ("learner.local_actors", "1"),
         ("learner.batch_unrolls", "1"),
         ("learner.total_frames", "8"),
-        ("loss.minibatch", "4"),
+        ("loss.updates_per_batch", "2"),
         ("eval.final_episodes", "2"),
     ];
     let effective = shipped(name, dir.path(), &few);

@@ -31,7 +31,7 @@ fn one_step() -> LossConfig {
         rho_bar: 1.2,
         c_bar: 1.0,
         passes: 1,
-        minibatch: FRAMES,
+        updates_per_batch: 1,
         clip: 1e6,
         value_cost: 0.5,
         entropy_cost: 0.1,
@@ -286,7 +286,7 @@ fn frames_without_weight_train_nothing() {
     assert_eq!(batch.envs % 2, 1);
     let unlikely = half_unlikely(&model, &mut batch);
     let loss = LossConfig {
-        minibatch: batch.frames(),
+        updates_per_batch: 1,
         ..policy_only()
     };
     let found = step(&model, &batch, &loss);
@@ -409,7 +409,7 @@ fn gradient_flows_back_through_ticks_and_stops_where_an_episode_began() {
 fn as_in_a_run() -> LossConfig {
     LossConfig {
         passes: 2,
-        minibatch: FRAMES / 4,
+        updates_per_batch: 2 * 4,
         clip: 0.2,
         normalize_advantages: true,
         ..one_step()
@@ -459,18 +459,40 @@ fn threads_share_the_work_and_change_nothing_but_rounding() {
     }
 }
 
-/// A run may join fewer unrolls to a batch than the minibatch divides.
+/// While the weights stay as they are, a pass over all frames has the same mean loss in any number of minibatches. A frame
+/// that is left out or trained on twice changes it, because no two frames have the same loss.
 #[test]
-fn the_last_smaller_minibatch_is_trained_on_too() {
-    for minibatch in [7, FRAMES - 1, FRAMES, FRAMES + 5] {
+fn every_frame_is_trained_on_once_a_pass() {
+    let model = model(&conv(CarryMode::Full));
+    let batch = stack(&unrolls(&model));
+    let still = OptimizerConfig {
+        learning_rate: 1e-30,
+        ..memoryless()
+    };
+    let report = |minibatches: usize| {
         let loss = LossConfig {
-            minibatch,
+            updates_per_batch: 2 * minibatches,
             ..as_in_a_run()
         };
-        let passes = loss.passes;
-        let (_, report, updates) = train(loss, 2);
-        assert_eq!(updates as usize, passes * FRAMES.div_ceil(minibatch));
-        assert_eq!((report.updates_made, report.updates_skipped), (updates, 0));
+        let copy = self::model(&conv(CarryMode::Full));
+        let mut updater = Updater::new(copy, loss, still.clone(), 2, 1).expect("threads");
+        updater.update(&batch, 0.0, &mut learner_clock())
+    };
+    let whole = report(1);
+    for minibatches in [2, 5, 7, FRAMES - 1, FRAMES, FRAMES + 5] {
+        let found = report(minibatches);
+        let updates = 2 * minibatches.min(FRAMES) as u64;
+        assert_eq!((found.updates_made, found.updates_skipped), (updates, 0));
+        for (name, found, whole) in [
+            ("policy", found.loss_policy, whole.loss_policy),
+            ("value", found.loss_value, whole.loss_value),
+            ("entropy", found.entropy, whole.entropy),
+        ] {
+            assert!(
+                (found - whole).abs() < 1e-6 * whole.abs().max(1.0),
+                "{name}: {found} in {minibatches} minibatches, {whole} in one"
+            );
+        }
     }
 }
 
@@ -614,7 +636,7 @@ fn a_single_update_that_leaves_nothing_to_play_by_is_undone() {
         let batch = stack(&unrolls(&model));
         let loss = LossConfig {
             passes: 1,
-            minibatch: batch.frames(),
+            updates_per_batch: 1,
             ..as_in_a_run()
         };
         let optimizer = OptimizerConfig {

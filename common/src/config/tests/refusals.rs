@@ -149,7 +149,7 @@ fn values_out_of_range_are_refused_under_their_key() {
         "loss.rho_bar=0",
         "loss.c_bar=0",
         "loss.passes=0",
-        "loss.minibatch=0",
+        "loss.updates_per_batch=0",
         "loss.clip=0",
         "loss.value_cost=-1",
         "loss.entropy_cost=-1",
@@ -178,35 +178,95 @@ fn values_out_of_range_are_refused_under_their_key() {
 }
 
 #[test]
-fn a_batch_is_whole_minibatches() {
-    let (key, value, _, message) = blamed(&flags(&["loss.minibatch=300"]));
-    assert_eq!((key.as_str(), value.as_str()), ("loss.minibatch", "300"));
-    assert!(message.contains("2 * 32 * 16 = 1024"), "{message}");
-    Config::load(&flags(&["loss.minibatch=512"])).unwrap();
-
+fn the_smallest_batch_has_a_sequence_for_each_minibatch() {
+    let few = ["rollout.envs=1", "rollout.unroll_length=4"];
+    let (key, value, origin, message) = blamed(&flags(&few));
     // The invalid key can have its default.
-    let (key, _, origin, _) = blamed(&flags(&["rollout.envs=33"]));
     assert_eq!(
-        (key.as_str(), origin.as_str()),
-        ("loss.minibatch", "default")
+        (key.as_str(), value.as_str(), origin.as_str()),
+        ("loss.updates_per_batch", "32", "default")
     );
+    assert!(message.contains("set it to at most 16"), "{message}");
+    Config::load(&flags(&[few[0], few[1], "loss.updates_per_batch=16"])).unwrap();
+
+    let auto = [
+        few[0],
+        few[1],
+        "learner.batch_unrolls=auto",
+        "learner.min_batch_unrolls=4",
+        "learner.queue_unrolls=16",
+    ];
+    Config::load(&flags(&auto)).unwrap();
+    let fewer = auto.map(|setting| setting.replace("unrolls=4", "unrolls=3"));
+    let fewer: Vec<&str> = fewer.iter().map(String::as_str).collect();
+    assert_eq!(blamed(&flags(&fewer)).0, "loss.updates_per_batch");
+}
+
+#[test]
+fn all_passes_have_the_same_number_of_minibatches() {
+    let (key, _, _, message) = blamed(&flags(&["loss.passes=3"]));
+    assert_eq!(key, "loss.updates_per_batch");
+    assert!(message.contains("loss.passes = 3"), "{message}");
+    let config = Config::load(&flags(&["loss.passes=4"])).unwrap().config;
+    assert_eq!(config.loss.minibatches(), 8);
 }
 
 #[test]
 fn stretches_of_back_propagation_are_whole() {
     Config::load(&flags(&["loss.bptt_ticks=4"])).unwrap();
-    assert_eq!(blamed(&flags(&["loss.bptt_ticks=3"])).0, "loss.minibatch");
-    let uneven = flags(&[
-        "loss.bptt_ticks=3",
-        "loss.minibatch=12",
-        "rollout.envs=3",
-        "learner.batch_unrolls=1",
-    ]);
-    assert_eq!(blamed(&uneven).0, "loss.bptt_ticks");
+    assert_eq!(blamed(&flags(&["loss.bptt_ticks=3"])).0, "loss.bptt_ticks");
     let cached = flags(&["loss.bptt_ticks=4", "loss.prefix=cached"]);
     let (key, value, ..) = blamed(&cached);
     assert_eq!((key.as_str(), value.as_str()), ("loss.prefix", "cached"));
     Config::load(&flags(&["loss.prefix=cached"])).unwrap();
+}
+
+#[test]
+fn the_unrolls_of_a_batch_are_a_number_or_follow_the_actors() {
+    let range = |settings: &[&str]| {
+        Config::load(&flags(settings))
+            .unwrap()
+            .config
+            .learner
+            .batch_range()
+    };
+    assert_eq!(
+        range(&["learner.batch_unrolls=3"]),
+        BatchRange { least: 3, most: 3 }
+    );
+    let auto = ["learner.batch_unrolls=auto", "learner.queue_unrolls=16"];
+    let found = range(&auto);
+    assert_eq!(found, BatchRange { least: 2, most: 16 });
+    assert_eq!(
+        [0, 2, 5, 16, 99].map(|actors| found.for_actors(actors)),
+        [2, 2, 5, 16, 16]
+    );
+
+    for word in ["many", "-1", "1.5", "[2]"] {
+        let (key, _, _, message) = blamed(&flags(&[&format!("learner.batch_unrolls={word}")]));
+        assert_eq!(key, "learner.batch_unrolls");
+        assert!(
+            message.contains("a whole number") && message.contains("\"auto\""),
+            "{message}"
+        );
+    }
+    for (settings, expected) in [
+        (vec![auto[0]], "learner.queue_unrolls"),
+        (
+            vec![auto[0], auto[1], "learner.min_batch_unrolls=17"],
+            "learner.min_batch_unrolls",
+        ),
+        (
+            vec![auto[0], auto[1], "learner.min_batch_unrolls=0"],
+            "learner.min_batch_unrolls",
+        ),
+        (
+            vec![auto[0], auto[1], "learner.max_batch_unrolls=0"],
+            "learner.max_batch_unrolls",
+        ),
+    ] {
+        assert_eq!(blamed(&flags(&settings)).0, expected, "{settings:?}");
+    }
 }
 
 #[test]

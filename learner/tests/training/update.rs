@@ -587,6 +587,7 @@ fn the_clipped_ratio_bounds_how_far_passes_go() {
         let (parameters, ..) = train(
             LossConfig {
                 passes: 15,
+                updates_per_batch: 15 * 4,
                 clip,
                 value_cost: 0.0,
                 entropy_cost: 0.0,

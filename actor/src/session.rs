@@ -23,7 +23,7 @@ use crate::{
     join::join,
     options::ActorOptions,
     rollout_thread::{RolloutEnds, rollout_thread},
-    upload::{Uploaded, upload},
+    upload::{FIRST, Uploaded, upload},
     weight_sync::{SyncEnd, weight_sync},
 };
 
@@ -85,7 +85,7 @@ pub(crate) async fn session(
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
     let in_flight = joined.spec.rollout.unrolls_in_flight;
-    let credits = Arc::new(Semaphore::new(in_flight));
+    let credits = Arc::new(Semaphore::new(FIRST as usize));
     let (stop, abandon) = (Shutdown::new(), Shutdown::new());
     let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
     let spawned = std::thread::Builder::new().name("rollout".into()).spawn({

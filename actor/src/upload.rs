@@ -18,6 +18,9 @@ use crate::{
     error::SessionError,
 };
 
+/// Unrolls that a session may play before the first acknowledgement: the first weights permit one.
+pub(crate) const FIRST: u64 = 1;
+
 /// The result of an upload that ended in order.
 pub(crate) struct Uploaded {
     /// Frames passed to the transport.
@@ -28,9 +31,9 @@ pub(crate) struct Uploaded {
 
 /// Sends the unrolls from `unrolls` until its sender is dropped, then waits for the learner's last acknowledgement.
 ///
-/// Every unroll that the trainer takes returns one permit to `credits`, and every new unroll costs one. An actor is
-/// therefore never more than `in_flight` unrolls ahead of the learner, whatever the learner acknowledges. HTTP/2 flow
-/// control stops the stream if the learner stops reading.
+/// The learner's acknowledgements count the unrolls that the actor may have begun. Each further one adds a permit to
+/// `credits`, and every new unroll costs one. No more than `in_flight` permits are kept, whatever the learner
+/// acknowledges. HTTP/2 flow control stops the stream if the learner stops reading.
 ///
 /// # Errors
 ///
@@ -57,10 +60,12 @@ pub(crate) async fn upload(
     });
     let mut acks = answered("Upload", answer, client.upload(messages)).await?;
     let mut newest = UploadAck::default();
+    let mut permitted = FIRST;
     while let Some(ack) = acks.message().await? {
-        let taken = ack.unrolls_taken.saturating_sub(newest.unrolls_taken);
+        let more = ack.unrolls_permitted.saturating_sub(permitted);
         let room = in_flight.saturating_sub(credits.available_permits());
-        credits.add_permits(room.min(taken as usize));
+        credits.add_permits(room.min(more as usize));
+        permitted = permitted.max(ack.unrolls_permitted);
         newest = ack;
     }
     Ok(Uploaded {

@@ -27,8 +27,9 @@ pub struct RolloutConfig {
     pub carry_dtype: Dtype,
     /// Makes an actor wait for the weights made from its last unroll (policy lag 0).
     pub synchronous: bool,
-    /// Credits of an actor: unrolls that it may play before the trainer takes them. With 1, an actor plays the next
+    /// Most credits of an actor: unrolls that it may play before the trainer takes them. With 1, an actor plays the next
     /// unroll while the learner trains on the last. Each further credit hides more network latency and adds policy lag.
+    /// A learner that is busy gives fewer.
     pub unrolls_in_flight: usize,
 }
 

@@ -110,6 +110,8 @@ metrics! {
     LEARNER_MAX_POLICY_LAG: Gauge<Unlabelled> = "hrm_learner_max_policy_lag_versions", Count;
     /// Unrolls per batch.
     LEARNER_BATCH_UNROLLS: Gauge<Unlabelled> = "hrm_learner_batch_unrolls", Count;
+    /// Unrolls that actors may have under way, in runs that are not synchronous. Further actors wait.
+    LEARNER_WINDOW_UNROLLS: Gauge<Unlabelled> = "hrm_learner_window_unrolls", Count;
     /// Time spent in each stage. The rate of the sum is the stage's share of the time.
     LEARNER_STAGE_SECONDS: Histogram<LearnerStage> = "hrm_learner_stage_seconds", Seconds;
 

@@ -186,12 +186,14 @@ def losses():
     """Waits and losses of unrolls."""
     yield curve(
         "Queue",
-        "Unrolls that wait for the batcher, the queue's capacity (learner.queue_unrolls), and the size of a batch. "
+        "Unrolls that wait for the batcher, the queue's capacity (learner.queue_unrolls), the size of a batch, and how "
+        "many unrolls all actors together may have under way (only in runs that are not synchronous). "
         "Full: actors wait, and the learner is the limit. Never half full while the learner waits: too few actors for "
         "learner.batch_unrolls.",
         Query("waiting {{instance}}", learner("hrm_learner_queue_unrolls")),
         Query("bound {{instance}}", learner("hrm_learner_queue_capacity_unrolls")),
         Query("batch {{instance}}", learner("hrm_learner_batch_unrolls")),
+        Query("window {{instance}}", learner("hrm_learner_window_unrolls")),
         unit=UNROLLS,
         low=0,
     )

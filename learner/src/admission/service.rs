@@ -184,7 +184,7 @@ impl Learner for LearnerService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let sessions = self.admission.sessions.clone();
         let session = sessions.find(request.into_inner().session)?;
-        session.open_subscription()?;
+        sessions.open_subscription(&session)?;
         let (chunks, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let newest = self.admission.newest.clone();
         let patience = self.admission.patience;
@@ -230,6 +230,15 @@ async fn send_weights(
     session: &Session,
     patience: Duration,
 ) {
+    // The first weights are the permission for the first unroll.
+    let mut permitted = session.watch_permitted();
+    let mut ending = newest.clone();
+    tokio::select! {
+        _ = permitted.wait_for(|unrolls| *unrolls > 0) => {}
+        _ = ending.wait_for(|weights| weights.run_complete) => {}
+        () = chunks.closed() => return,
+        () = session.ended() => return,
+    }
     newest.mark_changed();
     loop {
         tokio::select! {

@@ -13,7 +13,7 @@ use hrm_common::{env::env_seed, refusal::Refusal, shutdown::Shutdown, telemetry:
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
-    admission::{access::Caller, ledger::Ledger},
+    admission::{access::Caller, ledger::Ledger, window::Window},
     storage::ledger_file::Entry,
 };
 
@@ -47,7 +47,9 @@ pub struct Session {
     subscribed: AtomicBool,
     /// True when the actor need not return: it left in order, or knows that the run is complete.
     dismissed: AtomicBool,
-    taken: watch::Sender<u64>,
+    /// Unrolls that the trainer took, and unrolls that the actor may have begun.
+    taken: AtomicU64,
+    permitted: watch::Sender<u64>,
     /// Trips when the session is closed or fenced.
     ended: Shutdown,
 }
@@ -58,14 +60,14 @@ impl Session {
         self.fenced.load(Ordering::Acquire)
     }
 
-    /// Counts an unroll that the trainer took, so that the actor may play another.
-    pub fn take(&self) {
-        self.taken.send_modify(|taken| *taken += 1);
-    }
-
     /// Returns the number of unrolls that the trainer took.
     pub fn taken(&self) -> u64 {
-        *self.taken.borrow()
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Returns the number of unrolls that the actor may have begun.
+    pub fn permitted(&self) -> u64 {
+        *self.permitted.borrow()
     }
 
     /// Returns the session's line for `ledger.jsonl`.
@@ -73,9 +75,9 @@ impl Session {
         self.ledger.entry(self.id, &self.peer.name)
     }
 
-    /// Returns a receiver of the number of unrolls that the trainer took.
-    pub(crate) fn watch_taken(&self) -> watch::Receiver<u64> {
-        self.taken.subscribe()
+    /// Returns a receiver of the number of unrolls that the actor may have begun.
+    pub(crate) fn watch_permitted(&self) -> watch::Receiver<u64> {
+        self.permitted.subscribe()
     }
 
     /// Waits until the session is closed or fenced.
@@ -83,27 +85,9 @@ impl Session {
         self.ended.tripped().await;
     }
 
-    /// Records that the upload has begun; the session now lives as long as the upload.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Refusal::CallOpen`] when the session already has an upload.
-    pub fn open_upload(&self) -> Result<(), Refusal> {
-        self.open(&self.uploading, "upload")
-    }
-
     /// Records that the upload has ended: no more unrolls of the session are admitted.
     pub(crate) fn end_upload(&self) {
         self.uploading.store(false, Ordering::Release);
-    }
-
-    /// Records that the subscription has begun.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Refusal::CallOpen`] when the session already has a subscription.
-    pub(crate) fn open_subscription(&self) -> Result<(), Refusal> {
-        self.open(&self.subscribed, "subscription")
     }
 
     /// Records that the subscription has ended.
@@ -116,21 +100,17 @@ impl Session {
         self.dismissed.store(true, Ordering::Release);
     }
 
-    fn open(&self, flag: &AtomicBool, call: &'static str) -> Result<(), Refusal> {
-        if flag.swap(true, Ordering::AcqRel) {
-            let session = self.id;
-            return Err(Refusal::CallOpen { session, call });
-        }
-        // The actor opened a call of its own, so the session lives as long as that call.
-        self.claimed.store(true, Ordering::Release);
-        Ok(())
+    /// Returns the number of unrolls that the actor may have begun and the trainer has not taken.
+    fn under_way(&self) -> usize {
+        self.permitted().saturating_sub(self.taken()) as usize
     }
 }
 
 /// Sessions by state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SessionTable {
     open: HashMap<u64, Arc<Session>>,
+    window: Window,
     /// Ended sessions whose ledger lines are not written yet.
     ended: Vec<Arc<Session>>,
     /// The end of the last session of each actor that has not returned.
@@ -142,6 +122,8 @@ impl SessionTable {
     fn end(&mut self, id: u64, most: usize) {
         if let Some(session) = self.open.remove(&id) {
             session.ended.trip();
+            self.window.release(session.under_way());
+            self.permit();
             let now = Instant::now();
             self.away.insert(session.actor_id, (now, session.clone()));
             self.ended.push(session);
@@ -155,6 +137,16 @@ impl SessionTable {
         }
         names::LEARNER_ACTORS.get().set(self.open.len() as f64);
     }
+
+    /// Gives as many permissions as the window allows.
+    fn permit(&mut self) {
+        while let Some(id) = self.window.permit() {
+            match self.open.get(&id) {
+                Some(session) => session.permitted.send_modify(|permitted| *permitted += 1),
+                None => self.window.release(1),
+            }
+        }
+    }
 }
 
 /// Sessions of this learner process.
@@ -166,22 +158,37 @@ pub struct Sessions {
     run_seed: u64,
     /// Limit of open sessions.
     most: usize,
+    /// Unrolls that one session may have under way.
+    in_flight: usize,
     uploads: Arc<Semaphore>,
     changed: tokio::sync::Notify,
 }
 
 impl Sessions {
-    /// Starts without sessions and with a limit of `most`; `joined` sessions were opened earlier in this run.
+    /// Starts without sessions and with a limit of `most`; `joined` sessions were opened earlier in this run. Each may
+    /// have one unroll under way.
     pub fn new(run_seed: u64, joined: u64, most: usize) -> Self {
         names::LEARNER_ACTORS.get().set(0.0);
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(SessionTable {
+                open: HashMap::new(),
+                window: Window::unlimited(),
+                ended: Vec::new(),
+                away: HashMap::new(),
+            }),
+            in_flight: 1,
             joined: AtomicU64::new(joined),
             run_seed,
             most,
             uploads: Arc::new(Semaphore::new(most * UPLOADS_PER_SESSION)),
             changed: tokio::sync::Notify::new(),
         }
+    }
+
+    /// Permits each session `in_flight` unrolls under way, and all sessions together those of `window`.
+    pub fn with_flow(self, in_flight: usize, window: Window) -> Self {
+        self.lock().window = window;
+        Self { in_flight, ..self }
     }
 
     /// Opens a session for an actor and fences its older one. Returns the session and the seed of its environments. The
@@ -222,7 +229,8 @@ impl Sessions {
             uploading: AtomicBool::new(false),
             subscribed: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
-            taken: watch::Sender::new(0),
+            taken: AtomicU64::new(0),
+            permitted: watch::Sender::new(0),
             ended: Shutdown::new(),
         });
         state.away.remove(&actor_id);
@@ -251,6 +259,74 @@ impl Sessions {
     pub fn find(&self, id: u64) -> Result<Arc<Session>, Refusal> {
         let found = self.lock().open.get(&id).cloned();
         found.ok_or(Refusal::Session { session: id })
+    }
+
+    /// Records that the upload has begun; the session now lives as long as the upload.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::CallOpen`] when the session already has an upload.
+    pub fn open_upload(&self, session: &Session) -> Result<(), Refusal> {
+        self.open(session, &session.uploading, "upload")
+    }
+
+    /// Records that the subscription has begun.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::CallOpen`] when the session already has a subscription.
+    pub(crate) fn open_subscription(&self, session: &Session) -> Result<(), Refusal> {
+        self.open(session, &session.subscribed, "subscription")
+    }
+
+    fn open(
+        &self,
+        session: &Session,
+        flag: &AtomicBool,
+        call: &'static str,
+    ) -> Result<(), Refusal> {
+        if flag.swap(true, Ordering::AcqRel) {
+            let session = session.id;
+            return Err(Refusal::CallOpen { session, call });
+        }
+        // The actor opened a call of its own, so the session lives as long as that call, and may play.
+        if !session.claimed.swap(true, Ordering::AcqRel) {
+            let mut state = self.lock();
+            (0..self.in_flight).for_each(|_| state.window.ask(session.id));
+            state.permit();
+        }
+        Ok(())
+    }
+
+    /// Counts an unroll that the trainer took. Its session may play another one when its turn comes.
+    pub fn take(&self, session: &Session) {
+        let mut state = self.lock();
+        let taken = session.taken.fetch_add(1, Ordering::AcqRel) + 1;
+        if !state.open.contains_key(&session.id) {
+            return;
+        }
+        if taken > session.permitted() {
+            // The peer did not wait for its permission. HTTP/2 flow control bounds what it sends.
+            session.permitted.send_replace(taken);
+            return;
+        }
+        state.window.release(1);
+        state.window.ask(session.id);
+        state.permit();
+    }
+
+    /// Records that the trainer waits for an unroll of a batch of `batch`, and has waited for long if it is `stalled`.
+    pub(crate) fn starve(&self, batch: usize, stalled: bool) {
+        let mut state = self.lock();
+        state.window.widen(batch, stalled);
+        state.permit();
+    }
+
+    /// Records that a batch of `batch` unrolls is complete while `left` more are queued.
+    pub(crate) fn settle(&self, batch: usize, left: usize) {
+        let mut state = self.lock();
+        state.window.settle(batch, left);
+        state.permit();
     }
 
     /// Closes a session whose upload ended. Unrolls that it sent remain valid.
@@ -377,8 +453,8 @@ mod tests {
         let (died, _) = sessions.join(1, Peer::default()).expect("room");
         let (subscribed, _) = sessions.join(2, Peer::default()).expect("room");
         let (uploads, _) = sessions.join(3, Peer::default()).expect("room");
-        subscribed.open_subscription().expect("the first");
-        uploads.open_upload().expect("the first");
+        sessions.open_subscription(&subscribed).expect("the first");
+        sessions.open_upload(&uploads).expect("the first");
         let open = || [&died, &subscribed, &uploads].map(|s| sessions.find(s.id).is_ok());
         for session in [&died, &subscribed, &uploads] {
             sessions.close_unclaimed(session);
@@ -464,15 +540,20 @@ mod tests {
     fn a_session_has_one_upload_and_one_subscription() {
         let sessions = Sessions::new(1, 0, 9);
         let (session, _) = sessions.join(1, Peer::default()).expect("room");
-        session.open_upload().expect("the first");
-        session.open_subscription().expect("the first");
-        let again = [session.open_upload(), session.open_subscription()];
+        sessions.open_upload(&session).expect("the first");
+        sessions.open_subscription(&session).expect("the first");
+        let again = [
+            sessions.open_upload(&session),
+            sessions.open_subscription(&session),
+        ];
         for (again, call) in again.into_iter().zip(["upload", "subscription"]) {
             let session = session.id;
             assert_eq!(again, Err(Refusal::CallOpen { session, call }));
         }
         session.end_subscription();
-        session.open_subscription().expect("the first has ended");
+        sessions
+            .open_subscription(&session)
+            .expect("the first has ended");
     }
 
     #[test]
@@ -480,7 +561,7 @@ mod tests {
         let sessions = Sessions::new(1, 0, 9);
         let (session, _) = sessions.join(1, Peer::default()).expect("room");
         let settled = || sessions.settled().len();
-        session.open_upload().expect("the first");
+        sessions.open_upload(&session).expect("the first");
         session.ledger.admit(8);
         assert_eq!(settled(), 0, "it is open");
         // The same actor joins again; its old upload may still be admitting an unroll.
@@ -494,5 +575,44 @@ mod tests {
         assert_eq!((settled(), settled()), (1, 0), "once");
         assert_eq!(sessions.take_all().len(), 1, "the new one");
         assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn permissions_go_round_and_those_of_an_ended_session_go_on() {
+        let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::of_batches(1, 8));
+        let open = |actor| {
+            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
+            sessions.open_subscription(&session).expect("the first");
+            sessions.open_upload(&session).expect("the first");
+            session
+        };
+        let all = [1, 2, 3, 4].map(open);
+        let permitted = || [0, 1, 2, 3].map(|i| all[i].permitted());
+        assert_eq!(permitted(), [1, 1, 0, 0]);
+        sessions.take(&all[0]);
+        assert_eq!(permitted(), [1, 1, 1, 0], "the first waits its turn");
+        sessions.close(all[1].id);
+        assert_eq!(permitted(), [1, 1, 1, 1]);
+        // An unroll of the ended session, which may have been queued.
+        sessions.take(&all[1]);
+        assert_eq!(permitted(), [1, 1, 1, 1]);
+        sessions.starve(1, false);
+        assert_eq!(permitted(), [2, 1, 1, 1]);
+        assert_eq!(sessions.lock().window.permit(), None, "nobody waits");
+    }
+
+    #[test]
+    fn unrolls_without_permission_give_none_to_others() {
+        let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::of_batches(1, 8));
+        let open = |actor| {
+            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
+            sessions.open_upload(&session).expect("the first");
+            session
+        };
+        let [hasty, _, other] = [1, 2, 3].map(open);
+        (0..3).for_each(|_| sessions.take(&hasty));
+        assert_eq!((hasty.permitted(), other.permitted()), (3, 1));
+        sessions.starve(1, false);
+        assert_eq!(hasty.permitted(), 4, "one beyond what it sent");
     }
 }

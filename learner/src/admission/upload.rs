@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   messages --decode, check--> queue (waits while it is full and reads nothing)
-//!   acks <-- the session's count of unrolls that the trainer took
+//!   acks <-- the session's count of unrolls that its actor may have begun
 //! ```
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -123,7 +123,7 @@ impl Admission {
             Some(session) => session.clone(),
             None => {
                 let session = self.sessions.find(message.session)?;
-                session.open_upload()?;
+                self.sessions.open_upload(&session)?;
                 upload.session = Some(session.clone());
                 session
             }
@@ -179,15 +179,15 @@ impl Admission {
                 .map_err(|_| self.silent())?;
         };
         let mut message = pin!(messages.message());
-        let mut takes = session.watch_taken();
+        let mut permissions = session.watch_permitted();
         loop {
             match timeout(self.patience, acks.send(Ok(upload.ack()))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Status::cancelled("the actor is gone")),
                 Err(_) => return Err(self.silent()),
             }
-            // The actor owes nothing until the trainer has taken all its unrolls.
-            let taken = session.taken() >= upload.unrolls;
+            // The actor owes an unroll if it may have begun one.
+            let owing = session.permitted() > upload.unrolls;
             let mut newest = self.newest.clone();
             let owed = async {
                 // In a synchronous run, the actor also owes nothing until newer weights exist. Another actor delays
@@ -202,9 +202,9 @@ impl Admission {
             tokio::select! {
                 message = &mut message => return message,
                 // The session holds the sender, so this cannot fail.
-                _ = takes.changed() => {}
+                _ = permissions.changed() => {}
                 () = session.ended() => return Err(Refusal::Session { session: session.id }.into()),
-                () = owed, if taken => return Err(self.silent()),
+                () = owed, if owing => return Err(self.silent()),
             }
         }
     }
@@ -221,7 +221,10 @@ impl Admission {
 impl Upload {
     fn ack(&self) -> UploadAck {
         UploadAck {
-            unrolls_taken: self.session.as_ref().map_or(0, |session| session.taken()),
+            unrolls_permitted: self
+                .session
+                .as_ref()
+                .map_or(0, |session| session.permitted()),
             unrolls_admitted: self.unrolls,
             frames_admitted: self.frames,
         }

@@ -41,6 +41,7 @@ use crate::{
         service::{LearnerService, RunCounters},
         sessions::Sessions,
         upload::Admission,
+        window::Window,
     },
     run::{
         local_actors::LocalActors, progress::Progress, restored::Restored, serving::Serving,
@@ -69,11 +70,13 @@ pub async fn start(
         restored.updater.backend(),
         restored.updater.model.fingerprint(),
     );
-    let sessions = Arc::new(Sessions::new(
+    let sessions = Sessions::new(
         config.run.seed,
         restored.sessions_joined,
         config.learner.max_sessions,
-    ));
+    );
+    let sessions =
+        Arc::new(sessions.with_flow(config.rollout.unrolls_in_flight, Window::new(config)));
     let counters = Arc::new(RunCounters::new(
         restored.frames,
         restored.updater.updates_tried,

@@ -102,6 +102,9 @@ impl Batcher {
             .collect();
         while !self.is_full() {
             clock.enter(LearnerStage::Wait);
+            if self.queue.channel().is_empty() {
+                self.sessions.starve(self.full_batch(), false);
+            }
             let received = select! {
                 recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
                 recv(self.stop) -> _ => Err(RecvTimeoutError::Disconnected),
@@ -111,18 +114,23 @@ impl Batcher {
                 unroll, session, ..
             } = match received {
                 Ok(queued) => queued,
-                Err(RecvTimeoutError::Timeout) => return Next::Idle,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.sessions.starve(self.full_batch(), true);
+                    return Next::Idle;
+                }
                 Err(RecvTimeoutError::Disconnected) => return Next::Stop,
             };
             names::LEARNER_QUEUE_UNROLLS
                 .get()
                 .set(self.queue.channel().len() as f64);
-            session.take();
+            self.sessions.take(&session);
             if self.is_wanted(&unroll, &session, newest_version) {
                 self.pending.push((unroll, session));
             }
         }
         clock.enter(LearnerStage::Batch);
+        self.sessions
+            .settle(self.pending.len(), self.queue.channel().len());
         let (unrolls, sessions): (Vec<Unroll>, Vec<_>) = self.pending.drain(..).unzip();
         names::LEARNER_UNROLLS_BATCHED
             .get()
@@ -143,10 +151,15 @@ impl Batcher {
     }
 
     fn is_full(&self) -> bool {
-        let (waiting, actors) = (self.pending.len(), self.sessions.at_work());
-        let full = self.limits.unrolls.for_actors(actors);
+        let (waiting, full) = (self.pending.len(), self.full_batch());
+        let all_sent = || waiting > 0 && waiting >= self.sessions.at_work();
         names::LEARNER_BATCH_UNROLLS.get().set(full as f64);
-        waiting >= full || (self.limits.synchronous && waiting > 0 && waiting >= actors)
+        waiting >= full || (self.limits.synchronous && all_sent())
+    }
+
+    /// Returns the unrolls of a full batch with the present actors.
+    fn full_batch(&self) -> usize {
+        self.limits.unrolls.for_actors(self.sessions.at_work())
     }
 
     /// Returns false, and counts a drop, for an unroll of a fenced session or with too large a policy lag.

@@ -27,6 +27,7 @@ use hrm_learner::{
         service::{LearnerService, RunCounters},
         sessions::Sessions,
         upload::Admission,
+        window::Window,
     },
     training::batcher::{BatchLimits, Batcher, Next},
 };
@@ -95,6 +96,10 @@ async fn listen() -> (SocketAddr, Trainer) {
 
 async fn listen_with(patience: Duration, synchronous: bool) -> (SocketAddr, Trainer) {
     let (service, trainer) = service(patience, synchronous);
+    (serve(service).await, trainer)
+}
+
+async fn serve(service: LearnerService) -> SocketAddr {
     let listener = TcpListener::bind(test_support::ANY_PORT)
         .await
         .expect("a free port");
@@ -104,7 +109,7 @@ async fn listen_with(patience: Duration, synchronous: bool) -> (SocketAddr, Trai
             .add_service(LearnerServer::new(service))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
-    (address, trainer)
+    address
 }
 
 impl Trainer {
@@ -397,7 +402,7 @@ async fn a_session_that_owes_an_unroll_is_closed_and_one_that_waits_is_not() {
         [first.session.id, second.session.id],
         [waits.session, owes.session]
     );
-    second.session.take();
+    trainer.sessions.take(&second.session);
     let status = refusal(&mut owing_acks).await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(
@@ -409,9 +414,55 @@ async fn a_session_that_owes_an_unroll_is_closed_and_one_that_waits_is_not() {
         trainer.sessions.find(waits.session).is_ok(),
         "its unroll was not taken"
     );
-    first.session.take();
+    trainer.sessions.take(&first.session);
     let status = refusal(&mut waiting_acks).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "now it owes one");
+}
+
+/// A busy learner needs two unrolls at a time here. The third actor gets weights once it may play on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_surplus_actor_waits_for_its_turn_and_then_has_the_newest_weights() {
+    let (mut service, mut trainer) = service(test_support::PATIENCE, false);
+    let sessions = Sessions::new(1, 0, 8).with_flow(1, Window::new(&trainer.config));
+    trainer.sessions = Arc::new(sessions);
+    service.admission.sessions = trainer.sessions.clone();
+    let mut client = client(serve(service).await).await;
+
+    let mut actors = Vec::new();
+    for actor in 1..=3 {
+        let joined = join(&mut client, actor).await.expect("room");
+        let request = SubscribeRequest {
+            session: joined.session,
+        };
+        let chunks = client.subscribe(request).await.expect("open").into_inner();
+        actors.push((joined, chunks));
+    }
+    let fingerprint = trainer.model.fingerprint();
+    let first = async |chunks: &mut Streaming<WeightsChunk>| {
+        let mut assembler = Assembler::new(fingerprint);
+        loop {
+            let chunk = chunks.message().await.expect("open").expect("a chunk");
+            if let Some(weights) = assembler.push(chunk).expect("whole") {
+                return weights.version;
+            }
+        }
+    };
+    for (_, chunks) in &mut actors[..2] {
+        assert_eq!(first(chunks).await, 1);
+    }
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    let unroll = Player::new(&actors[0].0).unroll(1);
+    unrolls.send(unroll).await.expect("open");
+    let acked = ack(&mut acks, |ack| ack.unrolls_admitted == 1).await;
+    assert_eq!(acked.unrolls_permitted, 1, "two are under way");
+    let third = trainer.sessions.find(actors[2].0.session).expect("open");
+    assert_eq!(third.permitted(), 0);
+
+    trainer.newest.send_replace(version_of(&trainer.model, 2));
+    let queued = trainer.queue.channel().recv().expect("one");
+    trainer.sessions.take(&queued.session);
+    assert_eq!(first(&mut actors[2].1).await, 2);
+    assert_eq!(queued.session.permitted(), 1, "it waits its turn");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -424,8 +475,8 @@ async fn in_a_synchronous_run_nobody_owes_what_cannot_be_played_yet() {
     let (unrolls, mut acks) = open_upload(&mut client).await;
     unrolls.send(unroll).await.expect("open");
     let queued = trainer.queue.channel().recv().expect("one");
-    queued.session.take();
-    ack(&mut acks, |ack| ack.unrolls_taken == 1).await;
+    trainer.sessions.take(&queued.session);
+    ack(&mut acks, |ack| ack.unrolls_permitted == 2).await;
     // The trainer waits for somebody else, far longer than anyone may owe something.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(trainer.sessions.find(joined.session).is_ok());
@@ -568,7 +619,7 @@ async fn a_full_queue_is_a_stream_that_is_not_read() {
     let mut acks = client.upload(stream).await.expect("open").into_inner();
 
     let full = ack(&mut acks, |ack| ack.unrolls_admitted == 2).await;
-    assert_eq!((full.unrolls_taken, full.frames_admitted), (0, 64));
+    assert_eq!((full.unrolls_permitted, full.frames_admitted), (1, 64));
     // The server has had every opportunity to read on by the time it has answered all of these. They come over another
     // connection: what is not read may fill the window of the first.
     let mut observer = self::client(address).await;
@@ -583,10 +634,10 @@ async fn a_full_queue_is_a_stream_that_is_not_read() {
 
     for taken in 1..=3 {
         let queued = trainer.queue.channel().recv().expect("it is full");
-        queued.session.take();
+        trainer.sessions.take(&queued.session);
         drop(queued);
         let acked = ack(&mut acks, |ack| ack.unrolls_admitted == 2 + taken).await;
-        assert_eq!(acked.unrolls_taken, taken, "one taken, one let in");
+        assert_eq!(acked.unrolls_permitted, 1 + taken, "one taken, one let in");
         assert_eq!(trainer.queue.channel().len(), CAPACITY);
     }
 }
@@ -613,7 +664,7 @@ async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_may_go_on() {
     assert_eq!(dropped, 1.0);
     let frames = metric("hrm_learner_frames_dropped_total{reason=\"stale\"}");
     assert_eq!(frames, 32.0);
-    ack(&mut acks, |ack| ack.unrolls_taken == 2).await;
+    ack(&mut acks, |ack| ack.unrolls_permitted == 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Frames per second of the learner: one batch of the default configuration (two unrolls of the small model, two passes of
 //! minibatches), recomputed and trained on by the native kernels, by these with a cached prefix, and by libtorch side by
-//! side, with one thread and with two. A frame counts once whatever the number of passes.
+//! side, with one thread and with two. A frame counts once whatever the number of passes. On four rooms, the same batch is
+//! then trained on in minibatches of several sizes: what a minibatch costs beside its frames.
 
 #![allow(clippy::print_stdout, reason = "the measurements are the output")]
 
@@ -11,7 +12,7 @@ use std::{hint::black_box, time::Duration};
 use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::{Config, LossConfig, Prefix},
-    env::{EnvConfig, VecEnv},
+    env::{EnvConfig, MazeKind, VecEnv},
     model::{Dtype, native::Lanes},
     policy::{Policy, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
@@ -110,6 +111,36 @@ fn compare(name: &str, config: &Config, batch: &Batch, threads: usize) {
     );
 }
 
+/// Trains on the same batch in minibatches of several sizes.
+fn minibatches(config: &Config, batch: &Batch, threads: usize) {
+    let passes = config.loss.passes;
+    let named = [16, 32, 64, 128, 256, 512].map(|frames| {
+        let mut config = config.clone();
+        config.loss.updates_per_batch = passes * (batch.frames() / frames);
+        let updater = updater(&config, threads, Backend::Native, Prefix::Fresh);
+        (format!("minibatches of {frames}"), updater)
+    });
+    let mut runs = named.map(|(name, mut updater)| (name, move || update(&mut updater, batch)));
+    let mut cases: Vec<(&str, &mut dyn FnMut())> = runs
+        .iter_mut()
+        .map(|(name, run)| (name.as_str(), run as &mut dyn FnMut()))
+        .collect();
+    let dtype = format!("{:?}", config.model.dtype).to_lowercase();
+    let forward = operations(&config.model, config.env.grid());
+    let per_pass = 1.0 + gradient_share(&config.model);
+    let case = Case {
+        name: format!("learner/minibatches/{dtype}, update, threads {threads}"),
+        unit: "frames",
+        units: batch.frames(),
+        operations: forward * (1.0 + passes as f64 * per_pass),
+        bf16: config.model.dtype == Dtype::Bf16,
+        cores: threads,
+        rounds: 7,
+        round: Duration::from_millis(500),
+    };
+    support::compare(&case, &mut cases);
+}
+
 fn main() {
     // As `hrm-learner` does: its threads are its own.
     tch::set_num_threads(1);
@@ -131,6 +162,9 @@ fn main() {
             let batch = batch(&config);
             for threads in [1, 2] {
                 compare(name, &config, &batch, threads);
+                if env.maze == MazeKind::FourRooms {
+                    minibatches(&config, &batch, threads);
+                }
             }
         }
     }

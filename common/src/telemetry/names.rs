@@ -142,6 +142,8 @@ metrics! {
     LEARNER_LOSS: Gauge<LossTerm> = "hrm_learner_loss", Count;
     /// Norm of the gradient before clipping, averaged over the last batch.
     LEARNER_GRADIENT_NORM: Gauge<Unlabelled> = "hrm_learner_gradient_norm", Count;
+    /// Gradient noise scale (McCandlish et al. 2018) in frames; absent if one thread computes a minibatch.
+    LEARNER_NOISE_SCALE: Gauge<Unlabelled> = "hrm_learner_gradient_noise_scale_frames", Count;
     /// Learning rate of the last update.
     LEARNER_LEARNING_RATE: Gauge<Unlabelled> = "hrm_learner_learning_rate", Count;
     /// Share of the last batch's importance weights that V-trace clipped by more than rounding.

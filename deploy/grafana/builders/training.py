@@ -249,6 +249,14 @@ def learning():
         low=0,
     )
     yield curve(
+        "Gradient noise scale",
+        "In frames. Minibatches much smaller than it gain from more actors and larger batches; above it, more frames "
+        "change little. Absent with one update thread.",
+        Query("{{instance}}", learner("hrm_learner_gradient_noise_scale_frames")),
+        unit="short",
+        low=0,
+    )
+    yield curve(
         "Policy lag",
         "Versions that the policies of batched unrolls were behind the learner, and the bound above which unrolls are "
         "dropped. One batch makes one version; at seven batches nothing was learnt. High: more learner.batch_unrolls, fewer actors, rollout.unrolls_in_flight = 1.",

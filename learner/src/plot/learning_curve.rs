@@ -287,6 +287,7 @@ mod tests {
                 loss_value: 0.0,
                 entropy: 0.0,
                 grad_norm: 0.0,
+                noise_scale: None,
                 rho_clip: 0.0,
                 c_clip: 0.0,
                 learning_rate: 0.0,

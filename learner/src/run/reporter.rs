@@ -123,6 +123,9 @@ impl Reporter {
             names::LEARNER_LOSS.with(term).set(value);
         }
         names::LEARNER_GRADIENT_NORM.get().set(update.grad_norm);
+        if let Some(frames) = update.noise_scale {
+            names::LEARNER_NOISE_SCALE.get().set(frames);
+        }
         names::LEARNER_LEARNING_RATE.get().set(update.learning_rate);
         names::LEARNER_CLIPPED.with(Clip::Rho).set(update.rho_clip);
         names::LEARNER_CLIPPED.with(Clip::C).set(update.c_clip);
@@ -186,6 +189,7 @@ fn record(
         loss_value: update.loss_value,
         entropy: update.entropy,
         grad_norm: update.grad_norm,
+        noise_scale: update.noise_scale,
         rho_clip: update.rho_clip,
         c_clip: update.c_clip,
         learning_rate: update.learning_rate,

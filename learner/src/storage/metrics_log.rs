@@ -116,6 +116,7 @@ mod tests {
             loss_value: 0.02,
             entropy: 1.2,
             grad_norm: 0.7,
+            noise_scale: None,
             rho_clip: 0.25,
             c_clip: 0.25,
             learning_rate: 2e-3,

@@ -67,6 +67,9 @@ pub struct TrainRecord {
     /// Gradient norm before clipping.
     #[serde(deserialize_with = "null_as_nan")]
     pub grad_norm: f64,
+    /// Gradient noise scale in frames; absent while there is no estimate, and in logs that lack this field.
+    #[serde(default)]
+    pub noise_scale: Option<f64>,
     /// Share of the importance weights clipped at rho-bar.
     #[serde(deserialize_with = "null_as_nan")]
     pub rho_clip: f64,

@@ -13,6 +13,7 @@
 //!     gradient    one shard: forward pass, loss, backward pass, by the kernels or by libtorch
 //!     model       the model with gradients
 //!     loss        policy gradient, value, entropy
+//!     noise_scale estimates how large a minibatch is useful
 //!     optimizer   Adam; schedule sets its learning rate
 //!     rollback    undoes updates that spoil the weights
 //!   cohorts     follows episodes from their beginning; episode_window holds the settled ones
@@ -29,6 +30,7 @@ mod gradient;
 mod host;
 pub mod loss;
 pub mod model;
+mod noise_scale;
 pub mod optimizer;
 pub mod recompute;
 mod rollback;

@@ -25,6 +25,7 @@ use crate::{
         frames::{Frames, LagZero},
         gradient::TrainedFrames,
         model::Hrm,
+        noise_scale::NoiseScale,
         optimizer::Adam,
         recompute::{Recomputed, recompute_sharded},
         rollback::{self, WeightsBackup},
@@ -42,6 +43,7 @@ pub struct Updater {
     pub rng: Xoshiro256PlusPlus,
     /// Updates tried in this run, skipped ones included.
     pub updates_tried: u64,
+    noise_scale: NoiseScale,
     loss: LossConfig,
     backend: Backend,
     pool: rayon::ThreadPool,
@@ -64,6 +66,8 @@ pub struct UpdateReport {
     pub c_clip: f64,
     /// Importance weights at policy lag 0, if the batch has any.
     pub lag_zero: Option<LagZero>,
+    /// Gradient noise scale in frames, if threads share the minibatches.
+    pub noise_scale: Option<f64>,
     /// Learning rate of the last update.
     pub learning_rate: f64,
     /// Updates made.
@@ -108,6 +112,7 @@ impl Updater {
             optimizer,
             rng,
             updates_tried: 0,
+            noise_scale: NoiseScale::default(),
             loss,
             pool,
         })
@@ -165,7 +170,8 @@ impl Updater {
         for _ in 0..self.loss.passes {
             order.shuffle(&mut self.rng);
             for minibatch in parts(&order, self.loss.minibatches()) {
-                let gradients = trained.gradients(&self.model, minibatch, &self.loss, &self.pool);
+                let (gradients, norms) =
+                    trained.gradients(&self.model, minibatch, &self.loss, &self.pool);
                 report.learning_rate = self.optimizer.learning_rate(done);
                 let norm = self.optimizer.step(
                     self.model.flat_parameters(),
@@ -175,6 +181,9 @@ impl Updater {
                 sound = norm.is_finite();
                 if sound {
                     steps += 1;
+                    norms
+                        .into_iter()
+                        .for_each(|norms| self.noise_scale.add(norms));
                     units += minibatch.len();
                     let weight = minibatch.len() as f64;
                     report.grad_norm += weight * norm;
@@ -188,6 +197,7 @@ impl Updater {
         }
         self.updates_tried += steps + report.updates_skipped;
         report.updates_made = steps;
+        report.noise_scale = self.noise_scale.frames();
         let usable = || {
             let (tokens, states) = &first_tick;
             rollback::is_usable(&self.model, &self.optimizer, tokens, states)

@@ -32,14 +32,14 @@ impl TensorFrames {
     }
 }
 
-/// Returns the gradient of a minibatch's mean loss. Each thread of `pool` has one of `shares`.
+/// Returns the parts of the gradient of a minibatch's mean loss, one per shard. Each thread of `pool` has one of `shares`.
 pub(super) fn minibatch(
     model: &Hrm,
     shares: &mut [TensorFrames],
     units: &[i64],
     config: &LossConfig,
     pool: &rayon::ThreadPool,
-) -> Gradients {
+) -> Vec<Gradients> {
     let scale = 1.0 / (units.len() * config.bptt_ticks) as f64;
     let shard = units.len().div_ceil(shares.len());
     let shards: Vec<(Hrm, &mut TensorFrames, &[i64])> = shares
@@ -47,13 +47,12 @@ pub(super) fn minibatch(
         .zip(units.chunks(shard))
         .map(|(frames, units)| (model.share(), frames, units))
         .collect();
-    let parts: Vec<Gradients> = pool.install(|| {
+    pool.install(|| {
         shards
             .into_par_iter()
             .map(|(model, frames, units)| shard_gradients(&model, frames, units, config, scale))
             .collect()
-    });
-    Gradients::sum(&parts)
+    })
 }
 
 /// Computes loss and gradient over units of a minibatch. A unit is a chunk of `bptt_ticks` ticks of one environment.
@@ -124,6 +123,7 @@ fn shard_gradients(
             * scale
     };
     Gradients {
+        frames: units.len() * config.bptt_ticks,
         flat: model.gradient(&total),
         policy: sum(|l| &l.policy),
         value: sum(|l| &l.value),

@@ -13,7 +13,7 @@ mod parts;
 use hrm_common::config::LossConfig;
 
 use self::{libtorch::TensorFrames, native::HostFrames, parts::Gradients};
-use crate::training::{frames::Frames, model::Hrm, states::States};
+use crate::training::{frames::Frames, model::Hrm, noise_scale::SquaredNorms, states::States};
 
 /// The frames of a batch, where the gradient of its minibatches is computed.
 pub(crate) enum TrainedFrames {
@@ -45,18 +45,21 @@ impl TrainedFrames {
         }
     }
 
-    /// Returns the gradient of a minibatch's mean loss, summed over the threads of `pool`. `units` are chunks of
-    /// `bptt_ticks` ticks of one environment.
+    /// Returns the gradient of a minibatch's mean loss, summed over the threads of `pool`, and its norms if there are
+    /// several. `units` are chunks of `bptt_ticks` ticks of one environment.
     pub(crate) fn gradients(
         &mut self,
         model: &Hrm,
         units: &[i64],
         config: &LossConfig,
         pool: &rayon::ThreadPool,
-    ) -> Gradients {
-        match self {
+    ) -> (Gradients, Option<SquaredNorms>) {
+        let parts = match self {
             Self::Native(frames) => native::minibatch(model, frames, units, config, pool),
             Self::Libtorch(shares) => libtorch::minibatch(model, shares, units, config, pool),
-        }
+        };
+        let sum = Gradients::sum(&parts);
+        let norms = sum.norms(&parts);
+        (sum, norms)
     }
 }

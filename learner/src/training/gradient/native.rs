@@ -100,24 +100,23 @@ impl HostFrames {
     }
 }
 
-/// Returns the gradient of a minibatch's mean loss.
+/// Returns the parts of the gradient of a minibatch's mean loss, one per shard.
 pub(super) fn minibatch(
     model: &Hrm,
     frames: &HostFrames,
     units: &[i64],
     config: &LossConfig,
     pool: &rayon::ThreadPool,
-) -> Gradients {
+) -> Vec<Gradients> {
     let parameters = model.to_parameters();
     let scale = 1.0 / units.len() as f64;
     let shard = units.len().div_ceil(pool.current_num_threads());
-    let parts: Vec<Gradients> = pool.install(|| {
+    pool.install(|| {
         units
             .par_chunks(shard)
             .map(|units| shard_gradients(&parameters, frames, units, config, scale))
             .collect()
-    });
-    Gradients::sum(&parts)
+    })
 }
 
 fn shard_gradients(
@@ -141,6 +140,7 @@ fn shard_gradients(
         });
     }
     Gradients {
+        frames: units.len(),
         flat: Tensor::from_slice(&gradient.finish()),
         policy: sums.policy * scale,
         value: sums.value * scale,

@@ -7,7 +7,7 @@
 use std::{fmt, path::Path};
 
 use crate::{
-    checksum::{self, Checksum},
+    checksum::{self, Digest},
     config::{FileError, read_file},
 };
 
@@ -38,7 +38,7 @@ impl Token {
     }
 
     /// Returns the SHA-256 that the learner stores and compares instead of the token.
-    pub fn digest(&self) -> Checksum {
+    pub fn digest(&self) -> Digest {
         checksum::digest(self.0.as_bytes())
     }
 }

@@ -9,7 +9,7 @@ use hrm_proto::v1 as proto;
 use thiserror::Error;
 
 use crate::{
-    checksum::{self, Checksum, FieldHasher},
+    checksum::{MessageChecksum, MessageHasher},
     model::{
         LoadError, Parameters,
         state::{self, StateError},
@@ -30,8 +30,8 @@ pub struct Weights {
     pub version: u64,
     /// The model's tensors as safetensors.
     pub body: Bytes,
-    /// SHA-256 of `body`.
-    pub checksum: Checksum,
+    /// Checksum of `body`.
+    pub checksum: MessageChecksum,
     /// Fingerprint of the model's shape.
     pub model_fingerprint: u64,
     /// The curriculum's current distance limit, in steps; 0 when every episode is uniform.
@@ -91,7 +91,7 @@ impl Weights {
         curriculum_distance: u32,
         run_complete: bool,
     ) -> Self {
-        let checksum = checksum::digest(&body);
+        let checksum = MessageHasher::new().bytes(&body).finish();
         Self {
             version,
             body,
@@ -123,9 +123,9 @@ impl Weights {
     }
 }
 
-/// Returns the SHA-256 of a header without its checksum: numbers little-endian, in the order of the fields.
-fn header_checksum(header: &proto::WeightsHeader) -> Checksum {
-    FieldHasher::new()
+/// Returns the checksum of a header without its checksum: numbers little-endian, in the order of the fields.
+fn header_checksum(header: &proto::WeightsHeader) -> MessageChecksum {
+    MessageHasher::new()
         .fixed(header.version.to_le_bytes())
         .fixed(header.size.to_le_bytes())
         .bytes(&header.body_checksum)
@@ -407,14 +407,14 @@ mod tests {
     fn a_checksum_of_another_length_is_none() {
         let mut chunk = pieces(3).remove(0);
         if let Some(header) = &mut chunk.header {
-            header.body_checksum.truncate(31);
+            header.body_checksum.truncate(15);
             header.checksum = header_checksum(header).to_vec().into();
         }
         assert!(matches!(
             refused(vec![chunk]),
             WeightsError::Checksum { .. }
         ));
-        for length in [0, 31] {
+        for length in [0, 15] {
             let mut chunk = pieces(3).remove(0);
             let header = chunk.header.as_mut().expect("the first piece");
             header.checksum.truncate(length);

@@ -3,7 +3,7 @@
 use hrm_proto::v1 as proto;
 
 use crate::{
-    checksum::{Checksum, FieldHasher},
+    checksum::{MessageChecksum, MessageHasher},
     refusal::Refusal,
 };
 
@@ -41,8 +41,8 @@ pub fn is_whole(joined: &proto::JoinResponse) -> bool {
 }
 
 /// Returns the checksum of the answer to a handshake, in the form of [`unroll_checksum`].
-fn join_checksum(joined: &proto::JoinResponse) -> Checksum {
-    FieldHasher::new()
+fn join_checksum(joined: &proto::JoinResponse) -> MessageChecksum {
+    MessageHasher::new()
         .fixed(joined.session.to_le_bytes())
         .bytes(joined.run_id.as_bytes())
         .bytes(joined.spec.as_bytes())
@@ -53,10 +53,10 @@ fn join_checksum(joined: &proto::JoinResponse) -> Checksum {
         .finish()
 }
 
-/// Returns the SHA-256 of an unroll without its checksum, in the order of the fields. Numbers are little-endian. Byte
+/// Returns the checksum of an unroll without its checksum, in the order of the fields. Numbers are little-endian. Byte
 /// arrays and the list of versions follow their length (u64).
-fn unroll_checksum(message: &proto::UnrollBatch) -> Checksum {
-    let mut hasher = FieldHasher::new()
+fn unroll_checksum(message: &proto::UnrollBatch) -> MessageChecksum {
+    let mut hasher = MessageHasher::new()
         .fixed(message.session.to_le_bytes())
         .fixed(message.model_fingerprint.to_le_bytes())
         .fixed(message.sequence.to_le_bytes())

@@ -66,7 +66,7 @@ class Ended:
 
     def refuses(self, cause: str) -> None:
         """Requires the error of `run.device = "cuda"` with this cause and a remedy."""
-        error = f'hrm-learner: run.device = "cuda" (from --set): {cause}'
+        error = f'hrm-learner: invalid run.device = "cuda" (from --set): {cause}'
         if self.status != 1 or error not in self.log or "\n  remedy: " not in self.log:
             raise Failure(f"expected exit status 1 and {error!r}, found {self.status} and\n{self.log}")
         print(next(line for line in self.log.splitlines() if line.startswith("hrm-learner: ")), flush=True)

@@ -18,7 +18,7 @@ use axum::{
     response::Response,
 };
 use hrm_common::{
-    checksum::{self, Checksum},
+    checksum::{self, Digest},
     config::{FileError, LearnerConfig},
     refusal::Refusal,
     reload::{Refresh, Reloaded},
@@ -85,7 +85,7 @@ impl Call {
 
 /// The caller, identified by the digest of its token, if it sent one.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Caller(Option<Checksum>);
+pub struct Caller(Option<Digest>);
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,7 +218,7 @@ pub(crate) async fn guard(
 }
 
 /// SHA-256 of the tokens in a reloadable file. The learner keeps and compares digests, not tokens.
-type TokenFile = Arc<Reloaded<Vec<Checksum>>>;
+type TokenFile = Arc<Reloaded<Vec<Digest>>>;
 
 fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
     let file = path.to_owned();
@@ -229,7 +229,7 @@ fn open(key: &'static str, path: &Path) -> Result<TokenFile, FileError> {
 }
 
 /// Returns true when a token with this digest is in the file. The time taken does not depend on the match.
-fn contains(file: &TokenFile, digest: &Checksum) -> bool {
+fn contains(file: &TokenFile, digest: &Digest) -> bool {
     let nowhere = Choice::from(0);
     let known = file.get();
     known

@@ -84,7 +84,7 @@ impl NoCuda {
 /// `run.device = "cuda"`, but no CUDA device can be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "run.device = \"cuda\" (from {origin}): {cause}\n  remedy: {}; or set run.device = \"cpu\"",
+    "invalid run.device = \"cuda\" (from {origin}): {cause}\n  remedy: {}; or set run.device = \"cpu\"",
     cause.remedy()
 )]
 pub(crate) struct DeviceError {
@@ -294,7 +294,9 @@ mod tests {
             .to_string();
             let said = cause.to_string();
             assert!(
-                text.starts_with(&format!("run.device = \"cuda\" (from --set): {said}\n")),
+                text.starts_with(&format!(
+                    "invalid run.device = \"cuda\" (from --set): {said}\n"
+                )),
                 "{text}"
             );
             assert!(text.contains(cause.remedy()), "{text}");

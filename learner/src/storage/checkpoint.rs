@@ -11,7 +11,7 @@ use std::{
 };
 
 use hrm_common::{
-    checksum::{FieldHasher, hex},
+    checksum::{FileHasher, hex},
     config::{self, Config, ConfigError, Saved, SavedUse},
     env::CurriculumState,
     invalid_value::InvalidValue,
@@ -201,7 +201,7 @@ pub(super) fn write(
 
 /// Returns the SHA-256 of configuration, state, and each tensor's name, shape, kind and bytes, in hexadecimal.
 pub(super) fn checksum(metadata: &HashMap<String, String>, tensors: &SafeTensors) -> String {
-    let mut hasher = FieldHasher::new();
+    let mut hasher = FileHasher::new();
     for key in [CONFIG, STATE] {
         hasher = hasher.bytes(metadata.get(key).map_or(&[], |text| text.as_bytes()));
     }

@@ -121,7 +121,7 @@ impl Trained {
     /// Asserts that it ended with this error, said once, and its remedy.
     fn refused(&self, cause: &str, remedy: &str) {
         assert_eq!(self.code, Some(1), "{}", self.log);
-        let error = format!("hrm-learner: run.device = \"cuda\" (from --set): {cause}");
+        let error = format!("hrm-learner: invalid run.device = \"cuda\" (from --set): {cause}");
         assert!(self.log.contains(&error), "{error} in {}", self.log);
         assert_eq!(self.log.matches(cause).count(), 1, "{}", self.log);
         assert!(self.log.contains("\n  remedy: "), "{}", self.log);

@@ -36,7 +36,8 @@ CONFIG = REPOSITORY / "configs/four-rooms.toml"
 PROMETHEUS = DEPLOY / "prometheus"
 
 # Two actors that do not wait for the learner, with a model and batches small enough for two shared cores. A batch makes
-# eight updates. Episodes are short, so that the success rate settles after thousands of them.
+# eight updates, and two threads share each, so that there is a noise scale. Episodes are short, so that the success
+# rate settles after thousands of them.
 SMALL = {
     "rollout.synchronous": "false",
     "rollout.envs": "16",
@@ -45,7 +46,7 @@ SMALL = {
     "learner.max_policy_lag_batches": "8",
     "learner.total_frames": "1000000000",
     "learner.max_minutes": "0",
-    "learner.threads": "1",
+    "learner.threads": "2",
     "learner.drain_seconds": "5",
     "loss.updates_per_batch": "8",
     "model.hidden": "16",

@@ -68,10 +68,7 @@ fn can_be_auto(key: &str) -> bool {
 /// Returns the placeholders that a key accepts besides values of its type.
 fn words(key: &str) -> Vec<&'static str> {
     let mut words = Vec::new();
-    if can_be_auto(key) {
-        words.push(AUTO);
-    }
-    if key == "learner.batch_unrolls" {
+    if can_be_auto(key) || key == "learner.batch_unrolls" {
         words.push(AUTO);
     }
     if key == "model.dtype" {

@@ -219,13 +219,10 @@ impl LearnerConfig {
         const MAX_PEERS: usize = 1_000_000;
         /// Each local actor uses a core and a thread.
         const MAX_LOCAL_ACTORS: usize = 4096;
-        let (least, most, key) = match self.batch_unrolls {
-            BatchUnrolls::Fixed(unrolls) => (unrolls, unrolls, "learner.batch_unrolls"),
-            BatchUnrolls::Auto(_) => (
-                self.min_batch_unrolls,
-                self.max_batch_unrolls,
-                "learner.max_batch_unrolls",
-            ),
+        let BatchRange { least, most } = self.batch_range();
+        let key = match self.batch_unrolls {
+            BatchUnrolls::Fixed(_) => "learner.batch_unrolls",
+            BatchUnrolls::Auto(_) => "learner.max_batch_unrolls",
         };
         rules::between(key, most, 1, MAX_UNROLLS)?;
         rules::between("learner.min_batch_unrolls", least, 1, most)?;

@@ -577,16 +577,20 @@ mod tests {
         assert!(sessions.is_empty());
     }
 
+    /// Joins as an actor, and opens its upload.
+    fn uploading(sessions: &Sessions, actor: u64) -> Arc<Session> {
+        let (session, _) = sessions.join(actor, Peer::default()).expect("room");
+        sessions.open_upload(&session).expect("the first");
+        session
+    }
+
     #[test]
     fn permissions_go_round_and_those_of_an_ended_session_go_on() {
         let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::of_batches(1, 8));
-        let open = |actor| {
-            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
-            sessions.open_subscription(&session).expect("the first");
-            sessions.open_upload(&session).expect("the first");
-            session
-        };
-        let all = [1, 2, 3, 4].map(open);
+        let all = [1, 2, 3, 4].map(|actor| uploading(&sessions, actor));
+        for session in &all {
+            sessions.open_subscription(session).expect("the first");
+        }
         let permitted = || [0, 1, 2, 3].map(|i| all[i].permitted());
         assert_eq!(permitted(), [1, 1, 0, 0]);
         sessions.take(&all[0]);
@@ -604,12 +608,7 @@ mod tests {
     #[test]
     fn unrolls_without_permission_give_none_to_others() {
         let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::of_batches(1, 8));
-        let open = |actor| {
-            let (session, _) = sessions.join(actor, Peer::default()).expect("room");
-            sessions.open_upload(&session).expect("the first");
-            session
-        };
-        let [hasty, _, other] = [1, 2, 3].map(open);
+        let [hasty, _, other] = [1, 2, 3].map(|actor| uploading(&sessions, actor));
         (0..3).for_each(|_| sessions.take(&hasty));
         assert_eq!((hasty.permitted(), other.permitted()), (3, 1));
         sessions.starve(1, false);

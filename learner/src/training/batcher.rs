@@ -100,10 +100,16 @@ impl Batcher {
             .into_iter()
             .filter(|(unroll, session)| self.is_wanted(unroll, session, newest_version))
             .collect();
-        while !self.is_full() {
+        loop {
+            let actors = self.sessions.at_work();
+            let full = self.limits.unrolls.for_actors(actors);
+            names::LEARNER_BATCH_UNROLLS.get().set(full as f64);
+            if self.is_complete(full, actors) {
+                break;
+            }
             clock.enter(LearnerStage::Wait);
             if self.queue.channel().is_empty() {
-                self.sessions.starve(self.full_batch(), false);
+                self.sessions.starve(full, false);
             }
             let received = select! {
                 recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
@@ -115,7 +121,7 @@ impl Batcher {
             } = match received {
                 Ok(queued) => queued,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.sessions.starve(self.full_batch(), true);
+                    self.sessions.starve(full, true);
                     return Next::Idle;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Next::Stop,
@@ -150,16 +156,10 @@ impl Batcher {
         }
     }
 
-    fn is_full(&self) -> bool {
-        let (waiting, full) = (self.pending.len(), self.full_batch());
-        let all_sent = || waiting > 0 && waiting >= self.sessions.at_work();
-        names::LEARNER_BATCH_UNROLLS.get().set(full as f64);
-        waiting >= full || (self.limits.synchronous && all_sent())
-    }
-
-    /// Returns the unrolls of a full batch with the present actors.
-    fn full_batch(&self) -> usize {
-        self.limits.unrolls.for_actors(self.sessions.at_work())
+    /// True when `full` unrolls are pending, or in a synchronous run one of each of the `actors` at work.
+    fn is_complete(&self, full: usize, actors: usize) -> bool {
+        let pending = self.pending.len();
+        pending >= full || (self.limits.synchronous && pending > 0 && pending >= actors)
     }
 
     /// Returns false, and counts a drop, for an unroll of a fenced session or with too large a policy lag.

@@ -181,9 +181,9 @@ impl Updater {
                 sound = norm.is_finite();
                 if sound {
                     steps += 1;
-                    norms
-                        .into_iter()
-                        .for_each(|norms| self.noise_scale.add(norms));
+                    if let Some(norms) = norms {
+                        self.noise_scale.add(norms);
+                    }
                     units += minibatch.len();
                     let weight = minibatch.len() as f64;
                     report.grad_norm += weight * norm;

@@ -125,7 +125,13 @@ fn values(sources: &str, kind: &str) -> String {
     };
     let body = body.split("\n}\n").next().expect("its end");
     let lines = body.lines().map(|line| line.trim().trim_end_matches(','));
-    let names = lines.filter(|line| !line.is_empty() && line.chars().all(char::is_alphanumeric));
+    let names: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && line.chars().all(char::is_alphanumeric))
+        .collect();
+    if names.is_empty() {
+        // Its values are not words.
+        return String::new();
+    }
     let kebab = |name: &str| {
         let mut text = String::new();
         for letter in name.chars() {
@@ -138,7 +144,7 @@ fn values(sources: &str, kind: &str) -> String {
     };
     format!(
         " Values: {}.",
-        names.map(kebab).collect::<Vec<_>>().join(", ")
+        names.into_iter().map(kebab).collect::<Vec<_>>().join(", ")
     )
 }
 

@@ -13,6 +13,7 @@ use hrm_common::{
     policy::{Policy, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
+    trajectory::RolloutId,
     weights::{self, Assembler},
     wire,
 };
@@ -30,6 +31,7 @@ async fn main() -> anyhow::Result<()> {
         wire_major: WIRE_MAJOR,
         wire_minor: WIRE_MINOR,
         name: "example".into(),
+        threads: 1,
     };
     let joined = learner.join(request).await?.into_inner();
     anyhow::ensure!(wire::is_whole(&joined), "the answer was damaged");
@@ -56,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
         action_rng(joined.seed),
         spec.unroll_shape(),
         spec.rollout.carry_dtype,
-        session,
+        RolloutId { session, thread: 0 },
         fingerprint,
     );
     let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);

@@ -18,6 +18,7 @@ use hrm_common::{
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
+    trajectory::RolloutId,
     weights::WeightsError,
 };
 
@@ -68,7 +69,10 @@ fn rollout(config: &Config, spent: Rc<Cell<Duration>>) -> Rollout<VecEnv, Timed>
         action_rng(seed),
         shape,
         config.rollout.carry_dtype,
-        1,
+        RolloutId {
+            session: 1,
+            thread: 0,
+        },
         fingerprint,
     )
 }

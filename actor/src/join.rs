@@ -35,6 +35,7 @@ pub(crate) async fn join(
         wire_major: WIRE_MAJOR,
         wire_minor: WIRE_MINOR,
         name: options.name.clone(),
+        threads: options.threads,
     };
     let answer = answered("Join", options.answer, client.join(request)).await?;
     if !wire::is_whole(&answer) {

@@ -8,18 +8,21 @@
 //!     connect        TCP, TLS, the token for every call
 //!     join           handshake: specification and model
 //!     weight_sync    subscription -> newest verified weights    (tokio task)
-//!     rollout_thread loads new weights, plays unrolls           (thread)
-//!     rollout        T ticks of N environments -> one unroll    (thread)
+//!     loaded_weights loads them once for all rollout threads
+//!     rollout_thread takes over new weights, plays unrolls      (threads)
+//!     rollout        T ticks of N environments -> one unroll    (threads)
 //!     upload         unrolls -> client-streaming call           (tokio task)
 //! ```
 //!
-//! The rollout thread and the tasks share a watch with the newest weights, and a channel of capacity 1 with the next
-//! unroll to send. Start with [`run`] and [`ActorOptions`]. [`options`] holds the settings of a process, [`connect`] its
+//! The rollout threads and the tasks share a watch with the newest weights, and a channel of capacity 1 with the next
+//! unroll to send. [`load`] replays recorded unrolls instead, to find out what a learner can admit. Start with [`run`] and [`ActorOptions`]. [`options`] holds the settings of a process, [`connect`] its
 //! credentials, [`rollout`] the loop over ticks, and [`error`] the reasons why a session ends.
 
 pub mod connect;
 pub mod error;
 mod join;
+pub mod load;
+mod loaded_weights;
 pub mod options;
 pub mod rollout;
 mod rollout_thread;

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use hrm_actor::{ActorOptions, Ending, SessionError};
+use hrm_actor::{
+    ActorOptions, Ending, SessionError,
+    load::{self, LoadOptions},
+};
 use hrm_common::{
     config::{Config, ConfigError, Effective, Layers, Override},
     health::{self, Health, HealthEndpoint},
@@ -36,6 +39,16 @@ enum Command {
     ///   hrm-actor run --learner http://127.0.0.1:50051
     #[command(verbatim_doc_comment)]
     Run(RunArgs),
+    /// Replay recorded unrolls to a learner that does not train, to find out how many it can admit.
+    ///
+    /// Plays a few unrolls of the learner's mazes once, and sends them again and again from many sessions, each on a
+    /// connection of its own. Prints the rates, the time until an unroll is acknowledged, and the time until new weights
+    /// have reached every session. The exit status is 0 if every session lasted and every frame was admitted. Example:
+    ///
+    ///   hrm-learner serve --config configs/four-rooms.toml --run-dir runs/load --set learner.train=false
+    ///   hrm-actor load --learner http://127.0.0.1:50051 --sessions 100 --frames-per-second 20000
+    #[command(verbatim_doc_comment)]
+    Load(LoadArgs),
     /// Check the health of the actor that runs on this machine with the same configuration.
     ///
     /// Needs actor.health_listen in that configuration. The exit status is 0 when the actor is healthy. Example:
@@ -63,6 +76,40 @@ struct ConfigArgs {
     print: bool,
     #[command(flatten)]
     run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct LoadArgs {
+    /// Number of sessions.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sessions: u32,
+    /// Frames per second of all sessions together; without it, as many as the learner permits.
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    frames_per_second: Option<f64>,
+    /// Duration of the test.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = positive)]
+    seconds: f64,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// URL of the learner; the same as --set actor.learner=URL.
+    #[arg(long, value_name = "URL")]
+    learner: Option<String>,
+    /// Configuration file; the test uses its sections [actor] and [telemetry].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set a key of the configuration; can be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Reads a positive number of at most a billion.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|&number| number > 0.0 && number <= 1e9);
+    number.ok_or_else(|| "it must be a number above 0, at most 1000000000".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +151,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run(&args.load()?.config),
+        Command::Load(args) => load(args),
         Command::Health(args) => health(&args.run.load()?.config, &args.service),
         Command::Config(args) => {
             debug_assert!(args.print, "clap requires it");
@@ -134,6 +182,39 @@ fn run(config: &Config) -> anyhow::Result<()> {
         Ending::RunComplete => tracing::info!("the run is complete"),
         Ending::Stopped => tracing::info!("stopped"),
     }
+    Ok(())
+}
+
+fn load(args: LoadArgs) -> anyhow::Result<()> {
+    let run = RunArgs {
+        learner: args.learner,
+        metrics_listen: None,
+        config: args.config,
+        set: args.set,
+    };
+    let config = run.load()?.config;
+    telemetry::init_logging(&config.telemetry, std::io::stderr)?;
+    let options = LoadOptions {
+        actor: ActorOptions::new(&config, process_name()),
+        sessions: args.sessions as usize,
+        frames_per_second: args.frames_per_second,
+        duration: Duration::from_secs_f64(args.seconds),
+        log_interval: config.telemetry.log_interval(),
+    };
+    let runtime = tokio::runtime::Runtime::new()?;
+    let report = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        anyhow::Ok(load::load(options, shutdown).await?)
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match args.json {
+        true => output::print_line(serde_json::to_string_pretty(&report)?)?,
+        false => output::print_line(&report)?,
+    }
+    anyhow::ensure!(
+        report.is_complete(),
+        "a session failed, or the learner did not admit every frame"
+    );
     Ok(())
 }
 

@@ -21,6 +21,8 @@ pub struct ActorOptions {
     pub name: String,
     /// A random number, one per process. The learner fences an older session with the same number.
     pub actor_id: u64,
+    /// Rollout threads, at least 1. All of them share one session and one copy of the weights.
+    pub threads: u32,
     /// Shortest wait before the next attempt to connect.
     pub backoff_min: Duration,
     /// Longest wait before the next attempt to connect.
@@ -42,6 +44,7 @@ impl ActorOptions {
             credentials: Credentials::new(actor),
             name,
             actor_id: rand::random(),
+            threads: actor.resolved_threads(),
             backoff_min: actor.backoff_min(),
             backoff_max: actor.backoff_max(),
             answer: ANSWER,

@@ -12,7 +12,7 @@ use hrm_common::{
     model::Dtype,
     policy::{Choice, Policy, RecurrentNetwork},
     stage::{ActorStage, StageClock},
-    trajectory::{Unroll, UnrollShape},
+    trajectory::{RolloutId, Unroll, UnrollShape},
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -70,7 +70,7 @@ pub struct Rollout<E, N> {
     rng: [Xoshiro256PlusPlus; 1],
     shape: UnrollShape,
     carry_dtype: Dtype,
-    session: u64,
+    id: RolloutId,
     model_fingerprint: u64,
     sequence: u64,
 }
@@ -83,7 +83,7 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
         rng: Xoshiro256PlusPlus,
         shape: UnrollShape,
         carry_dtype: Dtype,
-        session: u64,
+        id: RolloutId,
         model_fingerprint: u64,
     ) -> Self {
         let (rng, sequence) = ([rng], 0);
@@ -93,7 +93,7 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
             rng,
             shape,
             carry_dtype,
-            session,
+            id,
             model_fingerprint,
             sequence,
         }
@@ -176,7 +176,8 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
         let sequence = self.sequence;
         self.sequence += 1;
         Some(Unroll {
-            session: self.session,
+            session: self.id.session,
+            thread: self.id.thread,
             model_fingerprint: self.model_fingerprint,
             sequence,
             shape: self.shape.clone(),

@@ -22,8 +22,9 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// certificate, key or token is an error at the start only, because later the file may be about to be replaced.
 pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Ending, SessionError> {
     options.credentials.read()?;
-    // Exports the gauge as 0 until the actor joins.
+    // Exports the gauges as 0 until the actor joins.
     names::ACTOR_CONNECTED.get().increment(0.0);
+    names::ACTOR_ROLLOUT_THREADS.get().increment(0.0);
     let mut backoff = Backoff::new(options.backoff_min, options.backoff_max, options.actor_id);
     loop {
         let mut joined = None;

@@ -3,7 +3,7 @@
 //! ```text
 //!   Join --spec, seed--> build environments and model
 //!     |-- task   weight_sync --newest weights (watch)--> |
-//!     |-- thread rollout     <---------------------------|
+//!     |-- threads rollout    <---------------------------|
 //!     |                 `--unrolls (channel of 1)--> task upload
 //!     `-- ends when one of them ends, or on shutdown
 //! ```
@@ -21,13 +21,14 @@ use crate::{
     connect::connect,
     error::{SessionError, Stream},
     join::join,
+    loaded_weights::LoadedWeights,
     options::ActorOptions,
-    rollout_thread::{RolloutEnds, rollout_thread},
+    rollout_thread::{RolloutEnds, Rollouts, Shared},
     upload::{FIRST, Uploaded, upload},
     weight_sync::{SyncEnd, weight_sync},
 };
 
-/// Capacity of the channel from the rollout thread to the upload. It only hands unrolls over: the credits limit the
+/// Capacity of the channel from the rollout threads to the upload. It only hands unrolls over: the credits limit the
 /// unrolls in flight.
 const HAND_OVER: usize = 1;
 
@@ -41,20 +42,24 @@ pub enum Ending {
 }
 
 /// Counts an actor as joined until it is dropped.
-struct Connected<'a>(&'a watch::Sender<bool>);
+struct Connected<'a>(&'a ActorOptions);
 
 impl<'a> Connected<'a> {
-    fn new(joined: &'a watch::Sender<bool>) -> Self {
+    fn new(options: &'a ActorOptions) -> Self {
         names::ACTOR_CONNECTED.get().increment(1.0);
-        joined.send_replace(true);
-        Self(joined)
+        names::ACTOR_ROLLOUT_THREADS
+            .get()
+            .increment(options.threads);
+        options.joined.send_replace(true);
+        Self(options)
     }
 }
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
         names::ACTOR_CONNECTED.get().decrement(1.0);
-        self.0.send_replace(false);
+        names::ACTOR_ROLLOUT_THREADS.get().decrement(self.0.threads);
+        self.0.joined.send_replace(false);
     }
 }
 
@@ -78,29 +83,28 @@ pub(crate) async fn session(
     tracing::info!(
         session = format_args!("{session:016x}"),
         learner = options.learner,
+        threads = options.threads,
         "joined"
     );
-    let _connected = Connected::new(&options.joined);
+    let _connected = Connected::new(options);
 
     let (newest_tx, newest_rx) = watch::channel(None);
     let (unroll_tx, unroll_rx) = mpsc::channel(HAND_OVER);
-    let in_flight = joined.spec.rollout.unrolls_in_flight;
+    let in_flight = joined.spec.rollout.unrolls_in_flight * options.threads as usize;
     let credits = Arc::new(Semaphore::new(FIRST as usize));
-    let (stop, abandon) = (Shutdown::new(), Shutdown::new());
-    let (rollout_done_tx, mut rollout_done) = tokio::sync::oneshot::channel();
-    let spawned = std::thread::Builder::new().name("rollout".into()).spawn({
-        let ends = RolloutEnds {
-            stop: stop.clone(),
-            abandon: abandon.clone(),
-        };
-        let (credits, runtime) = (credits.clone(), tokio::runtime::Handle::current());
-        move || {
-            let result = rollout_thread(joined, newest_rx, unroll_tx, &credits, &runtime, &ends);
-            // The session may have ended already, and then nothing receives the result.
-            let _ = rollout_done_tx.send(result);
-        }
-    });
-    let thread = spawned.map_err(SessionError::Thread)?;
+    let ends = RolloutEnds::default();
+    let mut rollouts = Rollouts::start(
+        options.threads,
+        Shared {
+            spec: Arc::new(joined.spec),
+            session,
+            seed: joined.seed,
+            weights: Arc::new(LoadedWeights::new(joined.parameters, newest_rx)),
+            credits: credits.clone(),
+            unrolls: unroll_tx,
+            ends: ends.clone(),
+        },
+    )?;
     let answer = options.answer;
     let mut sync = Box::pin(weight_sync(
         client.clone(),
@@ -136,10 +140,9 @@ pub(crate) async fn session(
                 Err(_) => Err(SessionError::Panicked),
             }
         }
-        done = &mut rollout_done => match done {
-            Ok(Ok(())) => Err(SessionError::Closed(Stream::Upload)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(SessionError::Panicked),
+        ended = rollouts.ended() => match ended {
+            Ok(()) => Err(SessionError::Closed(Stream::Upload)),
+            Err(error) => Err(error),
         },
         () = shutdown.tripped() => Ok(Ending::Stopped),
     };
@@ -153,20 +156,19 @@ pub(crate) async fn session(
         result = Ok(Ending::RunComplete);
     }
 
-    // The rollout abandons its unroll within a tick. It then drops its sender, which ends the upload in order.
-    stop.trip();
+    // Each rollout abandons its unroll within a tick, and drops its sender. The last one ends the upload in order.
+    ends.stop.trip();
     if uploading && result.is_ok() {
         drain(&mut upload, session, options.drain).await;
     }
     upload.abort();
-    abandon.trip();
+    ends.abandon.trip();
     // The subscription of an actor that stops ends last: until the first unroll arrives, the learner knows the session by
     // its subscription alone.
     drop(sync);
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-    match joined {
-        Ok(Ok(())) => result,
-        Ok(Err(_)) | Err(_) => Err(SessionError::Panicked),
+    match rollouts.join().await {
+        true => result,
+        false => Err(SessionError::Panicked),
     }
 }
 

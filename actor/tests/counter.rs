@@ -14,7 +14,7 @@ use hrm_common::{
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
-    trajectory::{Unroll, UnrollShape, floats},
+    trajectory::{RolloutId, Unroll, UnrollShape, floats},
     weights::WeightsError,
 };
 use proptest::prelude::*;
@@ -236,7 +236,10 @@ fn rollout(ticks: usize, envs: usize, dtype: Dtype, stride: f32) -> CounterRollo
         action_rng(5),
         shape,
         dtype,
-        SESSION,
+        RolloutId {
+            session: SESSION,
+            thread: 0,
+        },
         FINGERPRINT,
     )
 }

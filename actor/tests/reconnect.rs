@@ -21,6 +21,7 @@ fn actor(
     let address = learner.local_addr().expect("bound");
     let mut options = ActorOptions {
         learner: format!("http://{address}"),
+        threads: 1,
         backoff_min: Duration::from_secs(1),
         backoff_max: Duration::from_secs(1000),
         ..ActorOptions::new(&Config::default(), "test".into())

@@ -72,6 +72,7 @@ fn unroll(env: &EnvConfig, expected: &Expectation) -> Unroll {
     let wave = |elements: usize| (0..elements).map(|i| (i as f32).sin());
     Unroll {
         session: 1,
+        thread: 0,
         model_fingerprint: expected.model_fingerprint,
         sequence: 0,
         shape: expected.shape.clone(),

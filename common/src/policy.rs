@@ -172,8 +172,14 @@ fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
 
 /// Returns the random generator for actions, which is independent of the environments' generator.
 pub fn action_rng(seed: u64) -> Xoshiro256PlusPlus {
+    thread_action_rng(seed, 0)
+}
+
+/// Returns the random generator for the actions of one of several threads that share `seed`. It is independent of the
+/// environments' generators and of the other threads'.
+pub fn thread_action_rng(seed: u64, thread: u32) -> Xoshiro256PlusPlus {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    rng.long_jump();
+    (0..=thread).for_each(|_| rng.long_jump());
     rng
 }
 

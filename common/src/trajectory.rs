@@ -27,14 +27,25 @@ impl UnrollShape {
     }
 }
 
-/// T ticks of N environments, played by one actor with the weights of one version.
+/// A rollout thread of an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RolloutId {
+    /// The session of the actor.
+    pub session: u64,
+    /// The thread's number in its session, from 0.
+    pub thread: u32,
+}
+
+/// T ticks of N environments, played by one rollout thread with the weights of one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unroll {
     /// The session of the actor.
     pub session: u64,
+    /// The rollout thread of the session.
+    pub thread: u32,
     /// The fingerprint of the model that acted.
     pub model_fingerprint: u64,
-    /// The number of earlier unrolls of the session.
+    /// The number of earlier unrolls of the thread.
     pub sequence: u64,
     /// The sizes of the arrays below.
     pub shape: UnrollShape,
@@ -65,6 +76,14 @@ pub struct Unroll {
 }
 
 impl Unroll {
+    /// Returns the rollout thread that played it.
+    pub fn rollout(&self) -> RolloutId {
+        RolloutId {
+            session: self.session,
+            thread: self.thread,
+        }
+    }
+
     /// Returns the oldest version of the weights that acted in the unroll.
     pub fn oldest_version(&self) -> u64 {
         self.policy_versions.iter().copied().min().unwrap_or(0)

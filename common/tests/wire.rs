@@ -104,6 +104,7 @@ fn valid(expected: &Expectation, newest: u64, rng: &mut Xoshiro256PlusPlus) -> U
     policy_versions.sort_unstable();
     Unroll {
         session: rng.random(),
+        thread: rng.random(),
         model_fingerprint: expected.model_fingerprint,
         sequence: rng.random(),
         tokens: (0..frames + shape.envs)
@@ -282,6 +283,7 @@ fn sample(carry_dtype: Dtype) -> (Expectation, proto::UnrollBatch) {
     let carry = 12 * carry_dtype.size();
     let unroll = Unroll {
         session: 1,
+        thread: 0,
         model_fingerprint: FINGERPRINT,
         sequence: 0,
         shape: expected.shape.clone(),

@@ -17,6 +17,7 @@ use hrm_common::{
     policy::{Policy, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
+    trajectory::RolloutId,
 };
 use hrm_kernels::Instructions;
 use hrm_learner::training::{backend::Backend, batch::Batch, model::Hrm, update::Updater};
@@ -42,7 +43,10 @@ fn batch(config: &Config) -> Batch {
                 action_rng(seed),
                 shape,
                 config.rollout.carry_dtype,
-                seed,
+                RolloutId {
+                    session: seed,
+                    thread: 0,
+                },
                 fingerprint,
             );
             let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Encode);

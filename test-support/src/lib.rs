@@ -20,13 +20,14 @@ use hrm_common::{
     config::{Config, Effective, Layers, Override, Spec},
     env::VecEnv,
     model::{Parameters, native::Lanes},
-    policy::{Policy, action_rng},
+    policy::{Policy, thread_action_rng},
     shutdown::Shutdown,
     stage::{ActorStage, StageClock},
     telemetry::{
         self,
         names::{self, Role},
     },
+    trajectory::RolloutId,
     wire,
 };
 use hrm_learner::{
@@ -57,11 +58,12 @@ pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 pub const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
 
 /// A run that takes a moment: a model of a few hundred parameters, 32 frames per batch.
-pub const TINY: [(&str, &str); 20] = [
+pub const TINY: [(&str, &str); 21] = [
     ("model.hidden", "8"),
     ("model.inter_multiple", "8"),
     ("rollout.envs", "4"),
     ("rollout.unroll_length", "8"),
+    ("actor.threads", "1"),
     ("actor.backoff_min_ms", "5"),
     ("actor.backoff_max_ms", "50"),
     ("actor.metrics_listen", ""),
@@ -209,11 +211,21 @@ pub async fn join(
     client: &mut LearnerClient<Channel>,
     actor_id: u64,
 ) -> Result<JoinResponse, Status> {
+    join_with_threads(client, actor_id, 1).await
+}
+
+/// Joins as an actor process of that id with so many rollout threads.
+pub async fn join_with_threads(
+    client: &mut LearnerClient<Channel>,
+    actor_id: u64,
+    threads: u32,
+) -> Result<JoinResponse, Status> {
     let request = JoinRequest {
         actor_id,
         wire_major: WIRE_MAJOR,
         wire_minor: WIRE_MINOR,
         name: format!("test-{actor_id}"),
+        threads,
     };
     Ok(client.join(request).await?.into_inner())
 }
@@ -237,20 +249,28 @@ pub struct Player {
 }
 
 impl Player {
-    /// A player of what the learner asked this session to run.
+    /// A player of what the learner asked this session to run, in its first thread.
     pub fn new(joined: &JoinResponse) -> Self {
+        Self::of_thread(joined, 0)
+    }
+
+    /// A player in one of the session's threads.
+    pub fn of_thread(joined: &JoinResponse, thread: u32) -> Self {
         let spec = Spec::from_json(&joined.spec).expect("a spec");
         let grid = spec.env.grid();
         let parameters = Parameters::new(&spec.model, grid, 0).expect("a model");
         let fingerprint = parameters.fingerprint();
         let lanes = Lanes::new(parameters, spec.rollout.envs);
         let rollout = Rollout::new(
-            VecEnv::new(&spec.env, spec.rollout.envs, joined.seed).expect("mazes"),
+            VecEnv::of_thread(&spec.env, spec.rollout.envs, joined.seed, thread).expect("mazes"),
             Policy::new(lanes),
-            action_rng(joined.seed),
+            thread_action_rng(joined.seed, thread),
             spec.unroll_shape(),
             spec.rollout.carry_dtype,
-            joined.session,
+            RolloutId {
+                session: joined.session,
+                thread,
+            },
             fingerprint,
         );
         Self {

@@ -13,7 +13,7 @@ use hrm_common::{
     policy::{Policy, RecurrentNetwork as _, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
-    trajectory::{Unroll, UnrollShape, floats},
+    trajectory::{RolloutId, Unroll, UnrollShape, floats},
     wire::{self, Expectation},
 };
 use hrm_learner::training::model::{Hrm, kind};
@@ -113,7 +113,10 @@ impl Actors {
                 action_rng(seed),
                 shape.clone(),
                 carry_dtype,
-                seed,
+                RolloutId {
+                    session: seed,
+                    thread: 0,
+                },
                 model.fingerprint(),
             )
         };

@@ -15,10 +15,13 @@ use super::{
 };
 use crate::model::Dtype;
 
+/// Most rollout threads of one actor process. It limits what an actor can make a learner remember.
+pub const MAX_THREADS: u32 = 256;
+
 /// `[rollout]`: the settings of all actors of a run. The learner sends them to the actors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutConfig {
-    /// Environments per actor: N.
+    /// Environments per rollout thread of an actor: N.
     pub envs: usize,
     /// Ticks per unroll: T.
     pub unroll_length: usize,
@@ -27,7 +30,7 @@ pub struct RolloutConfig {
     pub carry_dtype: Dtype,
     /// Makes an actor wait for the weights made from its last unroll (policy lag 0).
     pub synchronous: bool,
-    /// Most credits of an actor: unrolls that it may play before the trainer takes them. With 1, an actor plays the next
+    /// Most credits of a rollout thread: unrolls that it may play before the trainer takes them. With 1, it plays the next
     /// unroll while the learner trains on the last. Each further credit hides more network latency and adds policy lag.
     /// A learner that is busy gives fewer.
     pub unrolls_in_flight: usize,
@@ -46,7 +49,7 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
-    /// Largest number of environments per actor, which limits what a learner can make an actor allocate.
+    /// Largest number of environments per rollout thread, which limits what a learner can make an actor allocate.
     const MAX_ENVS: usize = 4096;
     /// Largest number of ticks per unroll, for the same reason.
     const MAX_UNROLL_LENGTH: usize = 1024;
@@ -82,6 +85,9 @@ impl RolloutConfig {
 pub struct ActorConfig {
     /// The learner's URL: `http://host:port`, or `https://host:port` for TLS.
     pub learner: String,
+    /// Rollout threads, each with `rollout.envs` environments; 0 for one per core that the process may use. They share
+    /// one connection and one copy of the weights.
+    pub threads: u32,
     /// Address on which an actor process serves `/metrics`; `""` switches it off.
     #[serde(with = "address::or_off")]
     pub metrics_listen: Option<SocketAddr>,
@@ -113,6 +119,7 @@ impl Default for ActorConfig {
     fn default() -> Self {
         Self {
             learner: "http://127.0.0.1:50051".to_owned(),
+            threads: 0,
             metrics_listen: Some(address::loopback(9101)),
             health_listen: None,
             backoff_min_ms: 100,
@@ -127,6 +134,11 @@ impl Default for ActorConfig {
 }
 
 impl ActorConfig {
+    /// Returns the number of rollout threads, with 0 resolved to the number of cores.
+    pub fn resolved_threads(&self) -> u32 {
+        rules::threads_or_cores(self.threads as usize).min(MAX_THREADS as usize) as u32
+    }
+
     /// Returns the shortest wait before the next attempt to connect to the learner.
     pub fn backoff_min(&self) -> Duration {
         Duration::from_millis(self.backoff_min_ms)
@@ -144,6 +156,7 @@ impl ActorConfig {
 
     pub(super) fn check(&self) -> Checked {
         self.check_connection()?;
+        rules::between("actor.threads", self.threads, 0, MAX_THREADS)?;
         rules::between("actor.drain_seconds", self.drain_seconds, 0, rules::DAY)?;
         rules::at_least("actor.backoff_min_ms", self.backoff_min_ms, 1)?;
         if self.backoff_max_ms < self.backoff_min_ms {

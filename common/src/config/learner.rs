@@ -1,6 +1,6 @@
 //! `[learner]`: the learner process, its queue and the length of the run.
 
-use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use super::{
 pub enum BatchUnrolls {
     /// Always this number.
     Fixed(usize),
-    /// One of each joined actor, within limits.
+    /// One of each rollout thread of the joined actors, within limits.
     Auto(AutoBatch),
 }
 
@@ -49,9 +49,9 @@ pub struct BatchRange {
 }
 
 impl BatchRange {
-    /// Returns the unrolls of a full batch while `actors` are joined.
-    pub fn for_actors(self, actors: usize) -> usize {
-        actors.max(self.least).min(self.most)
+    /// Returns the unrolls of a full batch while `rollouts` rollout threads are joined.
+    pub fn for_rollouts(self, rollouts: usize) -> usize {
+        rollouts.max(self.least).min(self.most)
     }
 }
 
@@ -61,11 +61,15 @@ impl BatchRange {
 pub struct LearnerConfig {
     /// Address of the gRPC service; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Trains on the unrolls. With `false`, the learner admits, counts and drops them, and publishes the same weights as a
+    /// new version every `telemetry.log_interval_seconds`. `hrm-actor load` then measures what it can admit.
+    pub train: bool,
     /// Actors that `hrm-learner train` starts in its own process; 0 if all run elsewhere.
     pub local_actors: usize,
     /// Threads that share a minibatch; 0 for one per core.
     pub threads: usize,
-    /// Unrolls per batch; "auto" for as many as actors are joined, between `min_batch_unrolls` and `max_batch_unrolls`.
+    /// Unrolls per batch; "auto" for as many as the joined actors have rollout threads, between `min_batch_unrolls` and
+    /// `max_batch_unrolls`.
     pub batch_unrolls: BatchUnrolls,
     /// Fewest unrolls per batch, with `batch_unrolls` = "auto".
     pub min_batch_unrolls: usize,
@@ -131,6 +135,7 @@ impl Default for LearnerConfig {
     fn default() -> Self {
         Self {
             listen: address::loopback(50051),
+            train: true,
             local_actors: 2,
             threads: 0,
             batch_unrolls: BatchUnrolls::Fixed(2),
@@ -205,10 +210,7 @@ impl LearnerConfig {
 
     /// Returns the threads that share a minibatch, with 0 resolved to the number of cores.
     pub fn resolved_threads(&self) -> usize {
-        match self.threads {
-            0 => thread::available_parallelism().map_or(1, NonZero::get),
-            threads => threads,
-        }
+        rules::threads_or_cores(self.threads)
     }
 
     pub(super) fn check(&self) -> Checked {

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    actor::{ActorConfig, RolloutConfig},
+    actor::{ActorConfig, MAX_THREADS, RolloutConfig},
     earlier::read_stored,
     effective::Effective,
     error::{ConfigError, EXIT_CONFIG},
@@ -199,7 +199,7 @@ impl Config {
     /// its last unroll. With `local_actors` 0 the number of actors is unknown.
     fn check_synchronous(&self) -> rules::Checked {
         let (local, range) = (self.learner.local_actors, self.learner.batch_range());
-        if !self.rollout.synchronous || local == 0 || local == range.for_actors(local) {
+        if !self.rollout.synchronous || local == 0 || local == range.for_rollouts(local) {
             return Ok(());
         }
         rules::conflict(

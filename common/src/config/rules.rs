@@ -1,6 +1,6 @@
 //! The checks of values: ranges, and keys that must agree.
 
-use std::{fmt::Display, path::PathBuf};
+use std::{fmt::Display, num::NonZero, path::PathBuf, thread};
 
 use crate::invalid_value::InvalidValue;
 
@@ -34,6 +34,15 @@ pub fn toml_remedy(text: &str, error: &toml::de::Error) -> String {
     match number {
         true => format!("set it to {}", whole_range()),
         false => "correct the line named above".to_owned(),
+    }
+}
+
+/// Returns a number of threads, with 0 resolved to the number of cores that this process may use. An affinity mask or a
+/// quota of its cgroup lowers that number.
+pub(super) fn threads_or_cores(threads: usize) -> usize {
+    match threads {
+        0 => thread::available_parallelism().map_or(1, NonZero::get),
+        threads => threads,
     }
 }
 

@@ -44,11 +44,26 @@ impl VecEnv {
     ///
     /// Fails when the configuration is invalid, see [`EnvConfig::validate`].
     pub fn new(config: &EnvConfig, n: usize, seed: u64) -> Result<Self, InvalidValue> {
+        Self::of_thread(config, n, seed, 0)
+    }
+
+    /// Returns the environments of one of several threads that share `seed`: those from `thread * n` on.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`VecEnv::new`] does.
+    pub fn of_thread(
+        config: &EnvConfig,
+        n: usize,
+        seed: u64,
+        thread: u32,
+    ) -> Result<Self, InvalidValue> {
+        let first = u64::from(thread) * n as u64;
         let rules = Rules::new(config)?;
         let size = rules.map.grid.len();
         let mut search = Search::default();
         let mut observations = vec![token::UNKNOWN; n * size];
-        let episodes = (0..)
+        let episodes = (first..)
             .zip(observations.chunks_exact_mut(size))
             .map(|(index, tokens)| {
                 Episode::first(&rules, &mut search, tokens, env_seed(seed, index))

@@ -103,6 +103,8 @@ label! {
         NotFinite = "not_finite",
         /// The learner stopped before it was trained on.
         Stopped = "stopped",
+        /// The learner does not train (`learner.train` = false).
+        Untrained = "untrained",
     }
 }
 

@@ -65,9 +65,11 @@ metrics! {
     ACTOR_WEIGHTS_VERSION: Gauge<Unlabelled> = "hrm_actor_weights_version", Count;
     /// Actors of this process that are joined to their learner.
     ACTOR_CONNECTED: Gauge<Unlabelled> = "hrm_actor_connected", Count;
+    /// Rollout threads of the joined actors of this process.
+    ACTOR_ROLLOUT_THREADS: Gauge<Unlabelled> = "hrm_actor_rollout_threads", Count;
     /// Attempts to reconnect to the learner.
     ACTOR_RECONNECTS: Counter<Unlabelled> = "hrm_actor_reconnects_total", Count;
-    /// Time spent in each stage. The rate of the sum is the stage's share of the time.
+    /// Time that rollout threads spent in each stage. The rate of the sum per thread is the stage's share of the time.
     ACTOR_STAGE_SECONDS: Histogram<ActorStage> = "hrm_actor_stage_seconds", Seconds;
 
     /// Unrolls received, valid or not.

@@ -58,6 +58,7 @@ fn join_checksum(joined: &proto::JoinResponse) -> MessageChecksum {
 fn unroll_checksum(message: &proto::UnrollBatch) -> MessageChecksum {
     let mut hasher = MessageHasher::new()
         .fixed(message.session.to_le_bytes())
+        .fixed(message.thread.to_le_bytes())
         .fixed(message.model_fingerprint.to_le_bytes())
         .fixed(message.sequence.to_le_bytes())
         .fixed(message.ticks.to_le_bytes())

@@ -27,6 +27,7 @@ use crate::{env::EpisodeSummary, model::Dtype, refusal::Refusal, trajectory::Unr
 pub fn encode(unroll: &Unroll) -> proto::UnrollBatch {
     seal_unroll(proto::UnrollBatch {
         session: unroll.session,
+        thread: unroll.thread,
         model_fingerprint: unroll.model_fingerprint,
         sequence: unroll.sequence,
         ticks: unroll.shape.ticks as u32,
@@ -62,7 +63,7 @@ fn encode_episode(episode: &EpisodeSummary) -> proto::EpisodeSummary {
 /// Checks a message completely and converts it to an unroll.
 ///
 /// `newest_version` is the newest version of the weights that the learner has published. The caller checks that the
-/// session is open.
+/// session is open and has this thread.
 ///
 /// # Errors
 ///
@@ -88,6 +89,7 @@ pub fn decode(
 
     Ok(Unroll {
         session: message.session,
+        thread: message.thread,
         model_fingerprint: message.model_fingerprint,
         sequence: message.sequence,
         shape: shape.clone(),

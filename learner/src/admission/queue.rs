@@ -140,6 +140,7 @@ mod tests {
     fn unroll(sequence: u64) -> Unroll {
         Unroll {
             session: 1,
+            thread: 0,
             model_fingerprint: 2,
             sequence,
             shape: UnrollShape {

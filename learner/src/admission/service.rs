@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use hrm_common::{
+    config::MAX_THREADS,
     refusal::Refusal,
     telemetry::names::{self, CallRefused},
     weights::Weights,
@@ -81,6 +82,8 @@ pub struct LearnerService {
     pub admission: Admission,
     /// The progress of the run.
     pub counters: Arc<RunCounters>,
+    /// False if the learner drops what it admits.
+    pub trains: bool,
 }
 
 #[tonic::async_trait]
@@ -92,6 +95,7 @@ impl Learner for LearnerService {
             actor_id,
             wire_major,
             name,
+            threads,
             ..
         } = request.into_inner();
         if wire_major != WIRE_MAJOR {
@@ -99,6 +103,12 @@ impl Learner for LearnerService {
                 found: wire_major,
                 expected: WIRE_MAJOR,
             };
+            count_refused(&refusal);
+            return Err(refusal.into());
+        }
+        if !(1..=MAX_THREADS).contains(&threads) {
+            let detail = format!("{threads}, but it must be from 1 to {MAX_THREADS}");
+            let refusal = Refusal::field("threads", detail);
             count_refused(&refusal);
             return Err(refusal.into());
         }
@@ -120,12 +130,17 @@ impl Learner for LearnerService {
             .filter(|c| !c.is_control())
             .take(MAX_NAME)
             .collect();
-        let peer = Peer { name, caller };
+        let peer = Peer {
+            name,
+            threads,
+            caller,
+        };
         let (session, seed) = sessions
             .join(actor_id, peer)
             .inspect_err(|refusal| count_call_refused(refusal, CallRefused::Sessions))?;
         tracing::info!(
             actor = session.peer.name,
+            threads,
             session = format_args!("{:016x}", session.id),
             peer = address.map(tracing::field::display),
             "actor joined"
@@ -212,6 +227,7 @@ impl Learner for LearnerService {
             sessions: self.admission.sessions.len() as u32,
             queued_unrolls: self.admission.queue.len() as u32,
             curriculum_distance,
+            trains: self.trains,
         }))
     }
 }

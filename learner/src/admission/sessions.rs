@@ -21,13 +21,25 @@ use crate::{
 /// dead.
 const UPLOADS_PER_SESSION: usize = 2;
 
-/// An actor's name and token, known when it joins.
-#[derive(Debug, Clone, Default)]
+/// An actor's name, size and token, known when it joins.
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// The name that the actor gives itself.
     pub name: String,
+    /// Its rollout threads.
+    pub threads: u32,
     /// The caller that joined, identified by its token.
     pub caller: Caller,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            threads: 1,
+            caller: Caller::default(),
+        }
+    }
 }
 
 /// One connection of one actor process.
@@ -158,15 +170,15 @@ pub struct Sessions {
     run_seed: u64,
     /// Limit of open sessions.
     most: usize,
-    /// Unrolls that one session may have under way.
+    /// Unrolls that one rollout thread may have under way.
     in_flight: usize,
     uploads: Arc<Semaphore>,
     changed: tokio::sync::Notify,
 }
 
 impl Sessions {
-    /// Starts without sessions and with a limit of `most`; `joined` sessions were opened earlier in this run. Each may
-    /// have one unroll under way.
+    /// Starts without sessions and with a limit of `most`; `joined` sessions were opened earlier in this run. Each of
+    /// their rollout threads may have one unroll under way.
     pub fn new(run_seed: u64, joined: u64, most: usize) -> Self {
         names::LEARNER_ACTORS.get().set(0.0);
         Self {
@@ -185,7 +197,7 @@ impl Sessions {
         }
     }
 
-    /// Permits each session `in_flight` unrolls under way, and all sessions together those of `window`.
+    /// Permits each rollout thread `in_flight` unrolls under way, and all sessions together those of `window`.
     pub fn with_flow(self, in_flight: usize, window: Window) -> Self {
         self.lock().window = window;
         Self { in_flight, ..self }
@@ -292,7 +304,8 @@ impl Sessions {
         // The actor opened a call of its own, so the session lives as long as that call, and may play.
         if !session.claimed.swap(true, Ordering::AcqRel) {
             let mut state = self.lock();
-            (0..self.in_flight).for_each(|_| state.window.ask(session.id));
+            let unrolls = self.in_flight * session.peer.threads as usize;
+            (0..unrolls).for_each(|_| state.window.ask(session.id));
             state.permit();
         }
         Ok(())
@@ -387,11 +400,13 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// Returns the number of open sessions whose actor has opened a call: only these can owe an unroll.
-    pub(crate) fn at_work(&self) -> usize {
+    /// Returns the number of rollout threads of the open sessions whose actor has opened a call: only these can owe an
+    /// unroll.
+    pub(crate) fn rollouts_at_work(&self) -> usize {
         let state = self.lock();
         let at_work = |session: &&Arc<Session>| session.claimed.load(Ordering::Acquire);
-        state.open.values().filter(at_work).count()
+        let rollouts = state.open.values().filter(at_work);
+        rollouts.map(|session| session.peer.threads as usize).sum()
     }
 
     /// Returns the time of the last loss of an actor that may still return.
@@ -460,14 +475,14 @@ mod tests {
             sessions.close_unclaimed(session);
         }
         assert_eq!(open(), [false, true, true]);
-        assert_eq!(sessions.at_work(), 2);
+        assert_eq!(sessions.rollouts_at_work(), 2);
         sessions.close_idle(&subscribed);
         sessions.close_idle(&uploads);
         assert_eq!(open(), [false, false, true]);
         sessions.close(uploads.id);
         assert!(sessions.is_empty());
         sessions.join(4, Peer::default()).expect("room");
-        assert_eq!((sessions.at_work(), sessions.len()), (0, 1));
+        assert_eq!((sessions.rollouts_at_work(), sessions.len()), (0, 1));
     }
 
     #[test]

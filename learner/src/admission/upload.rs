@@ -51,8 +51,16 @@ struct Upload {
     session: Option<Arc<Session>>,
     unrolls: u64,
     frames: u64,
-    /// The weights' version of the last unroll.
-    version: u64,
+    /// What each rollout thread of the session has sent.
+    threads: Vec<Sent>,
+}
+
+/// The unrolls of one rollout thread.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    unrolls: u64,
+    /// The weights' version of the last unroll; `None` before the first.
+    version: Option<u64>,
 }
 
 impl Admission {
@@ -102,13 +110,11 @@ impl Admission {
             names::LEARNER_RECEIVED_BYTES
                 .get()
                 .increment(prost::Message::encoded_len(&message) as u64);
-            let version = message.policy_versions.last().copied().unwrap_or(0);
             self.admit(message, frames, upload)
                 .await
                 .inspect_err(count_refused)?;
             upload.unrolls += 1;
             upload.frames += frames;
-            upload.version = version;
         }
     }
 
@@ -124,13 +130,14 @@ impl Admission {
             None => {
                 let session = self.sessions.find(message.session)?;
                 self.sessions.open_upload(&session)?;
+                upload.threads = vec![Sent::default(); session.peer.threads as usize];
                 upload.session = Some(session.clone());
                 session
             }
         };
         session.ledger.receive(frames);
         let admitted = self
-            .check_and_queue(message, &session, upload.unrolls)
+            .check_and_queue(message, &session, &mut upload.threads)
             .await;
         match admitted {
             Ok(()) => session.ledger.admit(frames),
@@ -143,7 +150,7 @@ impl Admission {
         &self,
         message: UnrollBatch,
         session: &Arc<Session>,
-        next: u64,
+        threads: &mut [Sent],
     ) -> Result<(), Refusal> {
         if session.id != message.session {
             let detail = "differs from the session of the upload's first unroll";
@@ -153,16 +160,26 @@ impl Admission {
         // A removed token also ends the sessions that joined with it.
         self.access
             .let_in(&session.peer.caller, AccessRole::Actor)?;
-        // A session has one upload, and a rejection ends it. So all admitted unrolls precede this one.
+        let joined = threads.len();
+        let Some(sent) = threads.get_mut(message.thread as usize) else {
+            let detail = format!("{}, but the actor joined with {joined}", message.thread);
+            return Err(Refusal::field("thread", detail));
+        };
+        // A session has one upload, and a rejection ends it. So all admitted unrolls of the thread precede this one.
+        let next = sent.unrolls;
         if message.sequence != next {
             let detail = format!(
-                "{}, but the session's next unroll is {next}",
+                "{}, but the rollout thread's next unroll is {next}",
                 message.sequence
             );
             return Err(Refusal::field("sequence", detail));
         }
         let newest = self.newest.borrow().version;
         let unroll = wire::decode(message, &self.expectation, newest)?;
+        *sent = Sent {
+            unrolls: next + 1,
+            version: unroll.policy_versions.last().copied(),
+        };
         self.queue.send(unroll, session.clone()).await
     }
 
@@ -190,9 +207,12 @@ impl Admission {
             let owing = session.permitted() > upload.unrolls;
             let mut newest = self.newest.clone();
             let owed = async {
-                // In a synchronous run, the actor also owes nothing until newer weights exist. Another actor delays
-                // them.
-                let newer = newest.wait_for(|w| !self.synchronous || w.version > upload.version);
+                // In a synchronous run, the actor also owes nothing until one of its threads can play newer weights.
+                // Another actor delays them.
+                let newer = newest.wait_for(|weights| {
+                    let may_play = |sent: &Sent| sent.version.is_none_or(|v| v < weights.version);
+                    !self.synchronous || upload.threads.iter().any(may_play)
+                });
                 if newer.await.is_err() {
                     // No newer weights will follow: the run ends, and so does the session.
                     std::future::pending::<()>().await;

@@ -24,7 +24,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Permits every unroll at once, as synchronous runs need: there the weights set the pace.
+    /// Permits every unroll at once. In a synchronous run the weights set the pace, and a learner that does not train
+    /// takes all that arrives.
     pub fn unlimited() -> Self {
         Self::with_size(None, 0)
     }
@@ -32,7 +33,7 @@ impl Window {
     /// Returns the window of a configuration.
     pub fn new(config: &Config) -> Self {
         let learner = &config.learner;
-        match config.rollout.synchronous {
+        match config.rollout.synchronous || !learner.train {
             true => Self::unlimited(),
             false => Self::of_batches(learner.batch_range().least, learner.max_policy_lag_batches),
         }

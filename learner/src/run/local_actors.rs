@@ -59,6 +59,7 @@ impl LocalActors {
                 let options = ActorOptions {
                     learner: format!("http://{address}"),
                     credentials: Credentials::from_token(token.clone()),
+                    threads: 1,
                     ..ActorOptions::new(config, format!("local-{index}"))
                 };
                 tasks.spawn(hrm_actor::run(options, stop.clone()));

@@ -97,6 +97,7 @@ pub async fn start(
             synchronous: config.rollout.synchronous,
         },
         counters: counters.clone(),
+        trains: config.learner.train,
     };
     let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
 
@@ -135,7 +136,7 @@ pub async fn start(
         %backend,
         local_actors = config.learner.local_actors,
         run_dir = %config.run.dir.display(),
-        "training"
+        "{}", if config.learner.train { "training" } else { "admitting without training" }
     );
     Ok(Running {
         config: config.clone(),

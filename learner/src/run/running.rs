@@ -152,7 +152,7 @@ impl Running {
     async fn sessions_left(&self, complete: bool, deadline: Instant) -> bool {
         let waited_for = || match complete {
             true => !self.sessions.is_empty(),
-            false => self.sessions.at_work() > 0,
+            false => self.sessions.rollouts_at_work() > 0,
         };
         let empty = async {
             while waited_for() {

@@ -51,9 +51,10 @@ fn note_changes(effective: &Effective, checkpoint: &Checkpoint) -> Result<(), Co
 }
 
 /// Returns the configuration for the checkpoints of a run. `serve` sets `learner.local_actors` for its own process
-/// only; the checkpoint keeps the run's value.
+/// only; the checkpoint keeps the run's value. `learner.train` = false is never kept: who resumes a run wants to train it.
 fn saved_config(effective: &Effective, checkpoint: Option<&Checkpoint>) -> Config {
     let mut config = effective.config.clone();
+    config.learner.train = true;
     if effective.origin("learner.local_actors") == SERVE
         && let Some(checkpoint) = checkpoint
     {

@@ -184,6 +184,16 @@ impl Trainer {
     /// earlier checkpoint or a log line cannot be written, the failure is logged and counted, and the next one tries
     /// again.
     pub fn run(&mut self) -> Result<End, TrainError> {
+        let end = match self.config.learner.train {
+            true => self.train()?,
+            false => self.admit_only(),
+        };
+        self.collect_evaluations();
+        self.save()?;
+        Ok(end)
+    }
+
+    fn train(&mut self) -> Result<End, TrainError> {
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
         let mut window = EpisodeWindow::default();
         let mut cohorts = Cohorts::new(self.config.env.max_steps);
@@ -191,21 +201,21 @@ impl Trainer {
         let mut withdrawn = false;
         let mut evaluation = FrameMark::new(self.frames, self.config.eval.interval_frames);
         let mut checkpoint = FrameMark::new(self.frames, self.config.checkpoint.interval_frames);
-        let end = loop {
+        loop {
             if let Some(end) = self.finished() {
-                break end;
+                return Ok(end);
             }
             self.collect_evaluations();
             self.book_sessions(&mut cohorts);
             self.time
-                .observe(Instant::now(), self.sessions.at_work() > 0);
+                .observe(Instant::now(), self.sessions.rollouts_at_work() > 0);
             let (batch, sessions) = match self.batcher.next(self.version, PATIENCE, &mut clock) {
                 Next::Batch(batch, sessions) => (batch, sessions),
                 Next::Idle => {
                     clock.book();
                     continue;
                 }
-                Next::Stop => break End::Stopped,
+                Next::Stop => return Ok(End::Stopped),
             };
             // An actor may have joined since the last observation; this batch is its work.
             self.time.observe(Instant::now(), true);
@@ -262,10 +272,31 @@ impl Trainer {
                     checkpoint.sooner(self.frames, RETRIES_AN_INTERVAL);
                 }
             }
-        };
-        self.collect_evaluations();
-        self.save()?;
-        Ok(end)
+        }
+    }
+
+    /// Drops what is admitted, and publishes the weights again as a new version at intervals, until `stop` disconnects.
+    fn admit_only(&mut self) -> End {
+        let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+        let mut cohorts = Cohorts::new(self.config.env.max_steps);
+        loop {
+            let began = Instant::now();
+            let interval = self.config.telemetry.log_interval();
+            let Some(frames) = self.batcher.discard(interval, &mut clock) else {
+                return End::Stopped;
+            };
+            self.book_sessions(&mut cohorts);
+            clock.enter(LearnerStage::Publish);
+            self.version += 1;
+            self.publish(false);
+            tracing::info!(
+                sessions = self.sessions.len(),
+                frames,
+                frames_per_second = (frames as f64 / began.elapsed().as_secs_f64()).round(),
+                version = self.version,
+                "admitted without training"
+            );
+        }
     }
 
     /// Publishes the last weights, marked as the end of the run.

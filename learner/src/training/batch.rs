@@ -173,6 +173,7 @@ mod tests {
         let carry = (0..envs * CARRY).map(|i| (60 * u + i) as f32);
         Unroll {
             session: u as u64,
+            thread: 0,
             model_fingerprint: 0,
             sequence: 0,
             shape: UnrollShape {

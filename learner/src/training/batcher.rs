@@ -38,8 +38,8 @@ pub struct BatchLimits {
     pub unrolls: BatchRange,
     /// Largest policy lag of an unroll, in batches.
     pub max_policy_lag: u64,
-    /// True when each actor waits for weights made from its last unroll. A batch then needs no more unrolls than actors
-    /// at work. Otherwise the remaining actors would wait forever after one dies.
+    /// True when each rollout thread waits for weights made from its last unroll. A batch then needs no more unrolls than
+    /// threads at work. Otherwise the remaining ones would wait forever after one dies.
     pub synchronous: bool,
 }
 
@@ -101,10 +101,10 @@ impl Batcher {
             .filter(|(unroll, session)| self.is_wanted(unroll, session, newest_version))
             .collect();
         loop {
-            let actors = self.sessions.at_work();
-            let full = self.limits.unrolls.for_actors(actors);
+            let rollouts = self.sessions.rollouts_at_work();
+            let full = self.limits.unrolls.for_rollouts(rollouts);
             names::LEARNER_BATCH_UNROLLS.get().set(full as f64);
-            if self.is_complete(full, actors) {
+            if self.is_complete(full, rollouts) {
                 break;
             }
             clock.enter(LearnerStage::Wait);
@@ -147,6 +147,29 @@ impl Batcher {
         Next::Batch(Box::new(batch), sessions)
     }
 
+    /// Takes and drops unrolls for a time. Returns the number of their frames, or `None` when the run must stop.
+    pub(crate) fn discard(
+        &mut self,
+        time: Duration,
+        clock: &mut StageClock<LearnerStage>,
+    ) -> Option<u64> {
+        clock.enter(LearnerStage::Wait);
+        let end = crossbeam::channel::after(time);
+        let mut frames = 0;
+        loop {
+            let Queued {
+                unroll, session, ..
+            } = select! {
+                recv(self.queue.channel()) -> queued => queued.ok()?,
+                recv(self.stop) -> _ => return None,
+                recv(end) -> _ => return Some(frames),
+            };
+            self.sessions.take(&session);
+            session.ledger.drop(DropReason::Untrained, &unroll);
+            frames += unroll.shape.frames() as u64;
+        }
+    }
+
     /// Stops taking unrolls. Drops and counts the pending and the queued ones.
     pub fn close(&mut self) {
         let queued = self.queue.close().into_iter();
@@ -156,10 +179,10 @@ impl Batcher {
         }
     }
 
-    /// True when `full` unrolls are pending, or in a synchronous run one of each of the `actors` at work.
-    fn is_complete(&self, full: usize, actors: usize) -> bool {
+    /// True when `full` unrolls are pending, or in a synchronous run one of each of the `rollouts` at work.
+    fn is_complete(&self, full: usize, rollouts: usize) -> bool {
         let pending = self.pending.len();
-        pending >= full || (self.limits.synchronous && pending > 0 && pending >= actors)
+        pending >= full || (self.limits.synchronous && pending > 0 && pending >= rollouts)
     }
 
     /// Returns false, and counts a drop, for an unroll of a fenced session or with too large a policy lag.

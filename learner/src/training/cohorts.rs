@@ -2,7 +2,7 @@
 //!
 //! Of the episodes that environments play side by side, those that reach the goal end first. A statistic over the
 //! episodes that have *ended* is therefore too high. The error grows with the number of environments, after each
-//! restart, and whenever an actor joins. [`Cohorts`] follows each session's episodes from their beginning. An episode
+//! restart, and whenever an actor joins. [`Cohorts`] follows each rollout thread's episodes from their beginning. An episode
 //! is *settled* once every episode begun at the same tick must have ended. An episode is *lost* if that cannot be
 //! known, because its actor left or an unroll was dropped. This holds whether or not it has ended.
 //!
@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use hrm_common::{
     env::{DistanceCurriculum, EpisodeSummary},
-    trajectory::Unroll,
+    trajectory::{RolloutId, Unroll},
 };
 
 use crate::training::episode_window::EpisodeWindow;
@@ -24,7 +24,7 @@ use crate::training::episode_window::EpisodeWindow;
 /// The episodes of an unroll, as the unroll reports them.
 #[derive(Debug, Clone)]
 pub struct Played {
-    session: u64,
+    rollout: RolloutId,
     sequence: u64,
     ticks: usize,
     envs: usize,
@@ -37,7 +37,7 @@ impl Played {
     /// Takes the episodes of `unroll`; shares its arrays without a copy.
     pub fn new(unroll: &Unroll) -> Self {
         Self {
-            session: unroll.session,
+            rollout: unroll.rollout(),
             sequence: unroll.sequence,
             ticks: unroll.shape.ticks,
             envs: unroll.shape.envs,
@@ -76,14 +76,14 @@ impl Played {
 #[derive(Debug)]
 struct Unsettled {
     id: u64,
-    /// The session's tick, from 0, at which the episode began.
+    /// The rollout thread's tick, from 0, at which the episode began.
     began: u64,
     ended: Option<EpisodeSummary>,
 }
 
-/// The episodes of one session.
+/// The episodes of one rollout thread.
 #[derive(Debug, Default)]
-struct SessionEpisodes {
+struct RolloutEpisodes {
     /// Ticks played so far.
     ticks: u64,
     /// Unsettled episodes in the order in which they began.
@@ -92,7 +92,7 @@ struct SessionEpisodes {
     running: Vec<Option<u64>>,
 }
 
-/// The unsettled episodes of all sessions.
+/// The unsettled episodes of all rollout threads.
 #[derive(Debug)]
 pub(crate) struct Cohorts {
     /// Longest episode, in ticks.
@@ -100,7 +100,7 @@ pub(crate) struct Cohorts {
     /// The last episode number. It follows the order in which the learner receives beginnings, which outcomes do not
     /// affect.
     last_id: u64,
-    sessions: HashMap<u64, SessionEpisodes>,
+    rollouts: HashMap<RolloutId, RolloutEpisodes>,
 }
 
 impl Cohorts {
@@ -109,11 +109,11 @@ impl Cohorts {
         Self {
             max_steps: max_steps.into(),
             last_id: 0,
-            sessions: HashMap::new(),
+            rollouts: HashMap::new(),
         }
     }
 
-    /// Follows the episodes of one unroll and passes them to `curriculum` and `window`. A session's unrolls arrive in
+    /// Follows the episodes of one unroll and passes them to `curriculum` and `window`. A thread's unrolls arrive in
     /// order. If one is missing, the episodes that it may have ended are lost.
     pub(crate) fn play(
         &mut self,
@@ -123,37 +123,38 @@ impl Cohorts {
     ) {
         let from = played.sequence * played.ticks as u64;
         let begins = played.sequence == 0;
-        let session = self.sessions.entry(played.session).or_default();
-        if begins || from != session.ticks {
-            session.lose(curriculum);
-            session.running = vec![None; played.envs];
+        let rollout = self.rollouts.entry(played.rollout).or_default();
+        if begins || from != rollout.ticks {
+            rollout.lose(curriculum);
+            rollout.running = vec![None; played.envs];
         }
         let ended = played.ended();
         let (first, following) = played.distances(&ended);
         if begins {
             for (env, &distance) in first.iter().enumerate() {
                 self.last_id += 1;
-                session.begin(self.last_id, env, 0, distance, curriculum);
+                rollout.begin(self.last_id, env, 0, distance, curriculum);
             }
         }
         for ((tick, env, episode), distance) in ended.into_iter().zip(following) {
-            session.end(env, episode, curriculum);
+            rollout.end(env, episode, curriculum);
             self.last_id += 1;
-            session.begin(self.last_id, env, from + tick + 1, distance, curriculum);
+            rollout.begin(self.last_id, env, from + tick + 1, distance, curriculum);
         }
-        session.ticks = from + played.ticks as u64;
-        session.settle(self.max_steps, curriculum, window);
+        rollout.ticks = from + played.ticks as u64;
+        rollout.settle(self.max_steps, curriculum, window);
     }
 
     /// Marks the unsettled episodes of an ended session as lost.
     pub(crate) fn forget(&mut self, session: u64, curriculum: &mut DistanceCurriculum) {
-        if let Some(mut session) = self.sessions.remove(&session) {
-            session.lose(curriculum);
+        let of_session = |id: &RolloutId, _: &mut _| id.session == session;
+        for (_, mut rollout) in self.rollouts.extract_if(of_session) {
+            rollout.lose(curriculum);
         }
     }
 }
 
-impl SessionEpisodes {
+impl RolloutEpisodes {
     fn begin(
         &mut self,
         id: u64,
@@ -221,6 +222,10 @@ mod tests {
 
     const MAX_STEPS: u32 = 80;
     const TICKS: usize = 16;
+    const ROLLOUT: RolloutId = RolloutId {
+        session: 1,
+        thread: 0,
+    };
     const LEVEL: u32 = 3;
 
     fn curriculum() -> DistanceCurriculum {
@@ -301,7 +306,7 @@ mod tests {
             }
             self.sequence += 1;
             Played {
-                session: 1,
+                rollout: ROLLOUT,
                 sequence: self.sequence - 1,
                 ticks: TICKS,
                 envs,
@@ -323,7 +328,7 @@ mod tests {
         let settled = |cohorts: &Cohorts| {
             cohorts.last_id
                 - cohorts
-                    .sessions
+                    .rollouts
                     .values()
                     .map(|s| s.unsettled.len() as u64)
                     .sum::<u64>()
@@ -419,7 +424,7 @@ mod tests {
                 }
             }
             let played = Played {
-                session: 9,
+                rollout: ROLLOUT,
                 sequence: sequence as u64,
                 ticks,
                 envs,
@@ -456,9 +461,9 @@ mod tests {
         cohorts.play(&gamblers.unroll(), &mut it, &mut window);
         assert!(it.clone().judge(), "many have succeeded");
         let mut left = it.clone();
-        cohorts.forget(1, &mut left);
+        cohorts.forget(ROLLOUT.session, &mut left);
         assert!(!left.judge() && left.state().outcomes.is_empty());
-        assert!(cohorts.sessions.is_empty());
+        assert!(cohorts.rollouts.is_empty());
 
         // A missing unroll may have ended any of the running episodes.
         let mut cohorts = Cohorts::new(MAX_STEPS);
@@ -469,8 +474,8 @@ mod tests {
         let after = gamblers.unroll();
         cohorts.play(&after, &mut it, &mut window);
         let begun_after = after.episodes.len();
-        let session = &cohorts.sessions[&1];
-        assert_eq!(session.unsettled.len(), begun_after);
-        assert!(session.unsettled.iter().all(|u| u.began > 2 * TICKS as u64));
+        let rollout = &cohorts.rollouts[&ROLLOUT];
+        assert_eq!(rollout.unsettled.len(), begun_after);
+        assert!(rollout.unsettled.iter().all(|u| u.began > 2 * TICKS as u64));
     }
 }

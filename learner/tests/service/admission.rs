@@ -11,7 +11,7 @@ use std::{
 };
 
 use hrm_common::{
-    config::{BatchRange, Config, Spec},
+    config::{BatchRange, Config, MAX_THREADS, Spec},
     model::{Parameters, state},
     refusal::Refusal,
     shutdown::Shutdown,
@@ -38,7 +38,9 @@ use hrm_proto::{
         learner_server::LearnerServer,
     },
 };
-use test_support::{Player, client, join, metric, open_upload, status, until, until_status};
+use test_support::{
+    Player, client, join, join_with_threads, metric, open_upload, status, until, until_status,
+};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Code, Streaming, transport::Server};
@@ -78,6 +80,7 @@ fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
             synchronous,
         },
         counters: counters.clone(),
+        trains: true,
     };
     let trainer = Trainer {
         config,
@@ -204,6 +207,7 @@ async fn another_wire_version_is_refused_with_what_to_upgrade() {
         let request = JoinRequest {
             actor_id: 1,
             wire_major,
+            threads: 1,
             ..JoinRequest::default()
         };
         let status = client.join(request).await.expect_err("another version");
@@ -215,6 +219,7 @@ async fn another_wire_version_is_refused_with_what_to_upgrade() {
     let request = JoinRequest {
         wire_major: WIRE_MAJOR,
         wire_minor: 99,
+        threads: 1,
         ..JoinRequest::default()
     };
     assert!(client.join(request).await.is_ok());
@@ -276,6 +281,41 @@ async fn unrolls_of_a_session_come_once_and_in_order() {
         let queued: Vec<u64> = queued.map(|queued| queued.unroll.sequence).collect();
         assert_eq!(queued, (0..sound as u64).collect::<Vec<_>>(), "{order:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actors_threads_upload_on_one_session_and_are_counted_one_by_one() {
+    test_support::scrape();
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    for none_or_too_many in [0, MAX_THREADS + 1] {
+        let joined = join_with_threads(&mut client, 1, none_or_too_many).await;
+        let status = joined.expect_err("not a number of threads");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("`threads`"), "{status}");
+    }
+    let joined = join_with_threads(&mut client, 1, 2).await.expect("room");
+    let mut players = [0, 1].map(|thread| Player::of_thread(&joined, thread));
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    for (thread, sequence) in [(1, 0), (0, 0), (1, 1)] {
+        let unroll = players[thread].unroll(1);
+        assert_eq!((unroll.thread, unroll.sequence), (thread as u32, sequence));
+        unrolls.send(unroll).await.expect("open");
+        if let Ok(queued) = trainer.queue.channel().recv_timeout(test_support::PATIENCE) {
+            assert_eq!(queued.unroll.thread as usize, thread);
+            trainer.sessions.take(&queued.session);
+        }
+    }
+    // Two may be under way from the start, and each one that is taken lets another one in.
+    ack(&mut acks, |ack| ack.unrolls_permitted == 2 + 3).await;
+
+    unrolls
+        .send(Player::of_thread(&joined, 2).unroll(1))
+        .await
+        .expect("open");
+    let status = refusal(&mut acks).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("`thread`"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -486,6 +526,20 @@ async fn in_a_synchronous_run_nobody_owes_what_cannot_be_played_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_a_synchronous_run_each_thread_owes_an_unroll() {
+    let (address, trainer) = listen_with(Duration::from_millis(200), true).await;
+    let mut client = client(address).await;
+    let joined = join_with_threads(&mut client, 1, 2).await.expect("room");
+    let unroll = Player::new(&joined).unroll(1);
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    unrolls.send(unroll).await.expect("open");
+    let queued = trainer.queue.channel().recv().expect("one");
+    trainer.sessions.take(&queued.session);
+    let status = refusal(&mut acks).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "the other thread's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_actor_that_floods_gets_no_more_than_its_turn() {
     const TURNS: usize = 60;
     let (address, trainer) = listen().await;
@@ -558,6 +612,7 @@ async fn an_unroll_without_a_checksum_is_refused_whatever_the_minor_version() {
             actor_id: wire_minor.into(),
             wire_major: WIRE_MAJOR,
             wire_minor,
+            threads: 1,
             ..JoinRequest::default()
         };
         let joined = client.join(request).await.expect("room").into_inner();
@@ -709,6 +764,34 @@ async fn a_synchronous_batch_waits_for_every_session_at_work_and_for_no_other() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_synchronous_batch_has_an_unroll_of_every_thread() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join_with_threads(&mut client, 1, 2).await.expect("room");
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    let mut send = async |thread, admitted| {
+        let unroll = Player::of_thread(&joined, thread).unroll(1);
+        unrolls.send(unroll).await.expect("open");
+        ack(&mut acks, |ack| ack.unrolls_admitted == admitted).await;
+    };
+    send(0, 1).await;
+    let (mut batcher, _stop) = trainer.batcher_within(BatchLimits {
+        unrolls: BatchRange { least: 3, most: 3 },
+        max_policy_lag: 4,
+        synchronous: true,
+    });
+    assert!(
+        matches!(next(&mut batcher, 1), Next::Idle),
+        "the other thread owes one"
+    );
+    send(1, 2).await;
+    let Next::Batch(batch, _) = next(&mut batcher, 1) else {
+        panic!("nobody else is at work");
+    };
+    assert_eq!(batch.lags.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn weights_that_nobody_has_yet_cannot_have_acted() {
     let (address, _trainer) = listen().await;
     let mut client = client(address).await;
@@ -828,6 +911,7 @@ async fn the_status_says_how_far_the_run_is() {
         sessions: 1,
         queued_unrolls: 1,
         curriculum_distance: 3,
+        trains: true,
     };
     assert_eq!(status(&mut client).await, expected);
 }

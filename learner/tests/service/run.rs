@@ -782,6 +782,38 @@ async fn the_minutes_end_a_run() {
 }
 
 /// Time in which nobody acts is not training time, before the first actor as between two.
+/// One actor process with three rollout threads does what three actors do, in one session.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_threads_of_one_actor_fill_a_batch() {
+    for synchronous in ["false", "true"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = tiny(
+            folder.path(),
+            &[
+                ("learner.local_actors", "0"),
+                ("learner.batch_unrolls", "3"),
+                ("learner.queue_unrolls", "3"),
+                ("loss.updates_per_batch", "3"),
+                ("learner.total_frames", "768"),
+                ("rollout.synchronous", synchronous),
+                ("actor.threads", "3"),
+            ],
+        );
+        let running = start(&config, false, &Shutdown::new()).await;
+        let url = format!("http://{}", running.address());
+        let acting = actor(&config.config, url, &Shutdown::new());
+        let summary = running.finish().await.expect("a run that ends");
+        assert_eq!((summary.complete, summary.frames), (true, 768));
+        assert_eq!(acting.await.expect("no panic"), Ending::RunComplete);
+        let ledger = fs::read_to_string(folder.path().join("ledger.jsonl")).expect("a ledger");
+        let lines = ledger
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"));
+        let sessions = lines.filter(|line: &Value| line["kind"] == "session");
+        assert_eq!(sessions.count(), 1, "{ledger}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_minutes_wait_for_actors() {
     const LIMIT: f64 = 1.2;

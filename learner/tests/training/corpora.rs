@@ -16,6 +16,7 @@ use hrm_common::{
     policy::{Policy, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
+    trajectory::RolloutId,
     weights::Weights,
     wire,
 };
@@ -93,7 +94,10 @@ fn seed() {
         action_rng(1),
         spec.unroll_shape(),
         spec.rollout.carry_dtype,
-        1,
+        RolloutId {
+            session: 1,
+            thread: 0,
+        },
         model.fingerprint(),
     );
     let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);

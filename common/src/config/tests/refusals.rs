@@ -238,7 +238,7 @@ fn the_unrolls_of_a_batch_are_a_number_or_follow_the_actors() {
     let found = range(&auto);
     assert_eq!(found, BatchRange { least: 2, most: 16 });
     assert_eq!(
-        [0, 2, 5, 16, 99].map(|actors| found.for_actors(actors)),
+        [0, 2, 5, 16, 99].map(|rollouts| found.for_rollouts(rollouts)),
         [2, 2, 5, 16, 16]
     );
 

@@ -1,6 +1,6 @@
 //! Environments with their carry.
 
-use std::fmt::Debug;
+use std::{any::Any, fmt::Debug, sync::Arc};
 
 use hrm_kernels::{Instructions, Kernel, Visitor, dispatch};
 
@@ -18,7 +18,7 @@ use crate::{
 /// Environments with the carry of each, and the model that acts in them.
 #[derive(Debug)]
 pub struct Lanes {
-    parameters: Parameters,
+    parameters: Arc<Parameters>,
     lanes: Box<dyn AnyLanes>,
 }
 
@@ -44,10 +44,15 @@ trait AnyLanes: Debug + Send {
     fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>>;
     fn reset(&mut self, env: usize);
     fn retain(&mut self, envs: &[usize]);
+    /// Becomes `envs` environments at the start of an episode.
+    fn restart(&mut self, envs: usize);
     fn carry(&self, env: usize) -> Vec<f32>;
     fn set_carries(&mut self, carries: &[Vec<f32>]);
     fn boxed(&self) -> Box<dyn AnyLanes>;
     fn repack(&mut self, parameters: &Parameters);
+    /// The packed parameters, a `Network` of the kernel.
+    fn network(&self) -> Arc<dyn Any + Send + Sync>;
+    fn set_network(&mut self, network: Arc<dyn Any + Send + Sync>);
 }
 
 impl Lanes {
@@ -68,12 +73,34 @@ impl Lanes {
             envs,
         };
         let lanes = dispatch(instructions, precision, new);
-        Self { parameters, lanes }
+        Self {
+            parameters: Arc::new(parameters),
+            lanes,
+        }
     }
 
     /// The model.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// Returns `envs` environments at the start of an episode, which share this model's memory.
+    pub fn with_envs(&self, envs: usize) -> Self {
+        let mut lanes = self.clone();
+        lanes.lanes.restart(envs);
+        lanes
+    }
+
+    /// Acts with the model of `other` from now on, and shares its memory. Keeps the carry.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `other` is of another kernel or of another model.
+    pub fn share_model(&mut self, other: &Self) {
+        let form = |lanes: &Self| (lanes.parameters.config().clone(), lanes.parameters.grid());
+        assert_eq!(form(self), form(other), "the same model");
+        self.parameters = other.parameters.clone();
+        self.lanes.set_network(other.lanes.network());
     }
 
     /// Makes one decision in each environment, with tokens u8 `[N, S]`, and advances the carry. Calls `outputs` with the
@@ -159,7 +186,7 @@ impl RecurrentNetwork for Lanes {
     }
 
     fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
-        weights::load(&mut self.parameters, body)?;
+        weights::load(Arc::make_mut(&mut self.parameters), body)?;
         self.lanes.repack(&self.parameters);
         Ok(())
     }
@@ -183,14 +210,14 @@ impl Visitor for NewLanes<'_> {
 /// [`Lanes`] of one kernel.
 #[derive(Debug, Clone)]
 struct KernelLanes<K: Kernel> {
-    network: Network<K>,
+    network: Arc<Network<K>>,
     work: Workspace<K>,
     states: Vec<State<K>>,
 }
 
 impl<K: Kernel> KernelLanes<K> {
     fn new(kernel: K, parameters: &Parameters, envs: usize) -> Self {
-        let network = Network::new(kernel, parameters);
+        let network = Arc::new(Network::new(kernel, parameters));
         Self {
             work: network.workspace(),
             states: vec![network.initial().clone(); envs],
@@ -278,6 +305,10 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
         self.states = envs.iter().map(|&env| self.states[env].clone()).collect();
     }
 
+    fn restart(&mut self, envs: usize) {
+        self.states = vec![self.network.initial().clone(); envs];
+    }
+
     fn carry(&self, env: usize) -> Vec<f32> {
         let carried = self.network.carried();
         let numbers = 2 * carried.clone().count() * self.network.config().hidden;
@@ -304,6 +335,14 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
     }
 
     fn repack(&mut self, parameters: &Parameters) {
-        self.network = Network::new(self.network.kernel, parameters);
+        self.network = Arc::new(Network::new(self.network.kernel, parameters));
+    }
+
+    fn network(&self) -> Arc<dyn Any + Send + Sync> {
+        self.network.clone()
+    }
+
+    fn set_network(&mut self, network: Arc<dyn Any + Send + Sync>) {
+        self.network = network.downcast().expect("the same kernel");
     }
 }

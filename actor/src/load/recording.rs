@@ -1,0 +1,104 @@
+//! A few real unrolls, played once and sent by every session.
+
+use hrm_common::{
+    env::VecEnv,
+    model::native::Lanes,
+    policy::{Policy, action_rng},
+    stage::{ActorStage, StageClock},
+    telemetry::names,
+    trajectory::{RolloutId, Unroll},
+    weights::{self, Assembler, Weights},
+    wire,
+};
+use hrm_proto::v1::{SubscribeRequest, UnrollBatch};
+
+use crate::{
+    connect::{answered, connect},
+    error::{SessionError, Stream},
+    join::{Joined, join},
+    options::ActorOptions,
+    rollout::Rollout,
+};
+
+/// Unrolls of a recording: enough for episodes to end in some and not in others.
+const UNROLLS: usize = 8;
+
+/// Recorded unrolls of the learner's mazes and weights.
+#[derive(Debug)]
+pub(super) struct Recording {
+    unrolls: Vec<Unroll>,
+}
+
+impl Recording {
+    /// Joins as an actor, plays unrolls with the learner's weights, and leaves.
+    pub(super) async fn make(options: &ActorOptions) -> Result<Self, SessionError> {
+        let mut client = connect(&options.learner, &options.credentials).await?;
+        let joined = join(&mut client, options).await?;
+        let session = joined.session;
+        let subscribing = client.subscribe(SubscribeRequest { session });
+        let mut chunks = answered("Subscribe", options.answer, subscribing).await?;
+        let mut assembler = Assembler::new(joined.parameters.fingerprint());
+        let newest = loop {
+            let chunk = chunks.message().await?;
+            let chunk = chunk.ok_or(SessionError::Closed(Stream::Weights))?;
+            if let Some(weights) = assembler.push(chunk).map_err(SessionError::Weights)? {
+                break weights;
+            }
+        };
+        let played = tokio::task::spawn_blocking(move || play(joined, &newest)).await;
+        played.map_err(|_| SessionError::Panicked)?
+    }
+
+    /// Number of unrolls.
+    pub(super) fn len(&self) -> usize {
+        self.unrolls.len()
+    }
+
+    /// Frames per unroll.
+    pub(super) fn frames(&self) -> u64 {
+        self.unrolls[0].shape.frames() as u64
+    }
+
+    /// Size of an encoded unroll.
+    pub(super) fn bytes(&self) -> usize {
+        prost::Message::encoded_len(&wire::encode(&self.unrolls[0]))
+    }
+
+    /// Returns the next unroll of a session that has sent `sequence`, as if played with the weights of `version`.
+    pub(super) fn message(&self, session: u64, sequence: u64, version: u64) -> UnrollBatch {
+        let recorded = &self.unrolls[(sequence % self.unrolls.len() as u64) as usize];
+        wire::encode(&Unroll {
+            session,
+            sequence,
+            policy_versions: vec![version; recorded.shape.ticks],
+            // The arrays are shared, not copied.
+            ..recorded.clone()
+        })
+    }
+}
+
+fn play(joined: Joined, newest: &Weights) -> Result<Recording, SessionError> {
+    let Joined {
+        session,
+        seed,
+        spec,
+        mut parameters,
+    } = joined;
+    weights::load(&mut parameters, &newest.body).map_err(SessionError::Weights)?;
+    let fingerprint = parameters.fingerprint();
+    let envs = spec.rollout.envs;
+    let mut rollout = Rollout::new(
+        VecEnv::new(&spec.env, envs, seed).map_err(SessionError::Env)?,
+        Policy::new(Lanes::new(parameters, envs)),
+        action_rng(seed),
+        spec.unroll_shape(),
+        spec.rollout.carry_dtype,
+        RolloutId { session, thread: 0 },
+        fingerprint,
+    );
+    let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
+    let unrolls = (0..UNROLLS).filter_map(|_| rollout.unroll(newest.version, &mut clock, || false));
+    Ok(Recording {
+        unrolls: unrolls.collect(),
+    })
+}

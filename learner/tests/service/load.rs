@@ -1,0 +1,138 @@
+//! `hrm-actor load` against a real learner.
+
+use std::{fs, path::Path, time::Duration};
+
+use hrm_actor::{
+    ActorOptions,
+    load::{LoadError, LoadOptions, load},
+};
+use hrm_common::{config::Config, shutdown::Shutdown};
+use hrm_learner::storage::ledger_file::Entry;
+use test_support::{ENDLESS, newest, start, tiny};
+
+const SESSIONS: usize = 6;
+
+fn options(config: &Config, url: String) -> LoadOptions {
+    LoadOptions {
+        actor: ActorOptions {
+            learner: url,
+            ..ActorOptions::new(config, "load".into())
+        },
+        sessions: SESSIONS,
+        frames_per_second: None,
+        duration: Duration::from_secs(3),
+        log_interval: Duration::from_secs(1),
+    }
+}
+
+/// The sessions of a ledger: frames received, admitted, trained on, and dropped because the learner does not train.
+fn ledger(dir: &Path) -> Vec<[u64; 4]> {
+    let ledger = fs::read_to_string(dir.join("ledger.jsonl")).expect("a ledger");
+    let entries = ledger
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an entry"));
+    let session = |entry| match entry {
+        Entry::Session {
+            received,
+            admitted,
+            trained,
+            dropped,
+            ..
+        } => Some([received, admitted, trained, dropped["untrained"]]),
+        _ => None,
+    };
+    entries.filter_map(session).collect()
+}
+
+/// All that is sent is admitted and accounted for, new versions reach every session, and nothing is trained on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_that_does_not_train_admits_a_load_and_books_every_frame() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(
+        folder.path(),
+        &[
+            ENDLESS,
+            ("learner.local_actors", "0"),
+            ("learner.train", "false"),
+            ("telemetry.log_interval_seconds", "1"),
+        ],
+    );
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let url = format!("http://{}", running.address());
+    let report = load(options(&config.config, url), Shutdown::new()).await;
+    let report = report.expect("a learner that does not train");
+    assert!(report.is_complete(), "{report}");
+    assert!(report.frames_sent >= 32 * SESSIONS as u64, "{report}");
+    assert!(report.versions_received_by_all >= 1, "{report}");
+    assert!(report.admission.median > 0.0, "{report}");
+    shutdown.trip();
+    let summary = running.finish().await.expect("it stops");
+    assert_eq!((summary.frames, summary.complete), (0, false));
+
+    let sessions = ledger(folder.path());
+    // The one that recorded sent nothing.
+    assert_eq!(sessions.len(), SESSIONS + 1);
+    let mut frames = 0;
+    for [received, admitted, trained, dropped] in sessions {
+        assert_eq!([received, trained, dropped], [admitted, 0, admitted]);
+        frames += admitted;
+    }
+    assert_eq!(frames, report.frames_admitted);
+    let saved = newest(folder.path()).config;
+    assert!(saved.learner.train, "who resumes the run trains");
+}
+
+/// The frames of all sessions together come at the rate that was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_keeps_its_rate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = [
+        ENDLESS,
+        ("learner.local_actors", "0"),
+        ("learner.train", "false"),
+    ];
+    let config = tiny(folder.path(), &more);
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let url = format!("http://{}", running.address());
+    // Ten unrolls of 32 frames per second.
+    let options = LoadOptions {
+        frames_per_second: Some(320.0),
+        ..options(&config.config, url)
+    };
+    let report = load(options, Shutdown::new()).await.expect("a learner");
+    assert!(report.is_complete(), "{report}");
+    // The first unroll is due at 0 s, and the last one at 3 s.
+    assert!((1..=31 * 32).contains(&report.frames_sent), "{report}");
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_that_trains_is_spared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let url = format!("http://{}", running.address());
+    let refused = load(options(&config.config, url), Shutdown::new()).await;
+    let error = refused.expect_err("it trains");
+    assert!(matches!(error, LoadError::Trains));
+    assert!(error.to_string().contains("learner.train"), "{error}");
+    shutdown.trip();
+    running.finish().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sessions_than_open_files_are_refused_with_the_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(folder.path(), &[]);
+    let options = LoadOptions {
+        sessions: usize::MAX,
+        ..options(&config.config, "http://127.0.0.1:9".into())
+    };
+    let error = load(options, Shutdown::new()).await.expect_err("too many");
+    assert!(matches!(error, LoadError::Sessions(_)));
+    assert!(error.to_string().contains("ulimit -n"), "{error}");
+}

@@ -42,7 +42,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor train study test verify cluster-check cuda-check cuda-image-check images cluster-test chaos soak fuzz generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor train study test verify cluster-check cuda-check cuda-image-check images cluster-test chaos soak fleet fuzz generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -134,6 +134,9 @@ chaos: libtorch ## Kill, freeze and disconnect processes, then check frame accou
 soak: libtorch ## Inject faults for half an hour; memory, threads and files must stay level (SOAK_MINUTES=; target/soak/)
 	cargo build --workspace --bins --locked
 	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package hrm-learner --locked --test program soak:: -- --ignored --nocapture
+
+fleet: build ## Measure the frames that a learner on one core admits from 1,000 sessions (4 minutes; ARGS=; docs/results/fleet/)
+	python3 scripts/fleet.py --results docs/results/fleet $(ARGS)
 
 # No sanitizer: sanitizers need a nightly compiler, and the targets run no unsafe code of this project.
 fuzz: libtorch $(CARGO_FUZZ) ## Fuzz all external input, a minute per target (TARGETS=, FUZZ_SECONDS=)

@@ -5,7 +5,7 @@
     python3 scripts/imports.py --list     # every import, one per line
 
 Four rules: no circle of files import each other, a room of the learner imports no room above it, the learner uses the
-actor's library for local actors only, and the comment that opens a `mod.rs` names every module of the folder, so that
+actor's library for local and simulated actors only, and the comment that opens a `mod.rs` names every module of the folder, so that
 its flow is complete. Test modules are left out. A re-export counts as an import of the file that
 defines the item.
 """
@@ -38,8 +38,8 @@ ROOMS = (
     ("evaluation",),
     ("storage",),
 )
-# The only file of the learner that may start an actor.
-LOCAL_ACTORS = "learner/src/run/local_actors.rs"
+# The files of the learner that may use the actor's library: one starts actors, the other simulates them.
+USES_ACTOR = ("learner/src/run/local_actors.rs", "learner/src/run/virtual_time.rs")
 
 COMMENT_OR_STRING = re.compile(
     r'//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?\'(?:\\.[^\']*|[^\'\\])\'', re.DOTALL
@@ -241,8 +241,8 @@ def upwards(graph: dict[Path, list[Path]]) -> Iterator[str]:
                     yield f"{path}: no place among the rooms for {here} or {there}; see ROOMS"
                 elif level[here] >= level[there]:
                     yield f"{path}: imports {target}, and {there} is not below {here}"
-            if path.parts[0] == "learner" and target.parts[0] == "actor" and str(path) != LOCAL_ACTORS:
-                yield f"{path}: imports {target}; the learner uses the actor's library in {LOCAL_ACTORS} only"
+            if path.parts[0] == "learner" and target.parts[0] == "actor" and str(path) not in USES_ACTOR:
+                yield f"{path}: imports {target}; the learner uses the actor's library in {' and '.join(USES_ACTOR)} only"
 
 
 def unnamed(all_of: dict[Module, Source]) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Imports(unittest.TestCase):
     def test_the_actor_is_for_local_actors(self) -> None:
         actor = {"actor/src/lib.rs": "pub fn run() {}\n", "learner/src/run/trainer.rs": "use hrm_actor::run;\n"}
         self.assertTrue(any("uses the actor's library" in fault for fault in self.faults(actor)))
-        allowed = {"actor/src/lib.rs": "pub fn run() {}\n", imports.LOCAL_ACTORS: "use hrm_actor::run;\n"}
+        allowed = {"actor/src/lib.rs": "pub fn run() {}\n", imports.USES_ACTOR[0]: "use hrm_actor::run;\n"}
         self.assertEqual(self.faults(allowed), [])
 
 

@@ -23,6 +23,8 @@ pub struct ActorOptions {
     pub actor_id: u64,
     /// Rollout threads, at least 1. All of them share one session and one copy of the weights.
     pub threads: u32,
+    /// Most frames per second of a rollout thread; 0 for no limit.
+    pub max_frames_per_second: f64,
     /// Shortest wait before the next attempt to connect.
     pub backoff_min: Duration,
     /// Longest wait before the next attempt to connect.
@@ -45,11 +47,23 @@ impl ActorOptions {
             name,
             actor_id: rand::random(),
             threads: actor.resolved_threads(),
+            max_frames_per_second: actor.max_frames_per_second,
             backoff_min: actor.backoff_min(),
             backoff_max: actor.backoff_max(),
             answer: ANSWER,
             drain: actor.drain(),
             joined: watch::Sender::new(false),
+        }
+    }
+
+    /// Returns the shortest time of an unroll of `frames` frames.
+    pub(crate) fn least_unroll_time(&self, frames: usize) -> Duration {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        match self.max_frames_per_second {
+            0.0 => Duration::ZERO,
+            rate => {
+                Duration::try_from_secs_f64(frames as f64 / rate).map_or(DAY, |time| time.min(DAY))
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use hrm_common::{
@@ -15,7 +16,10 @@ use hrm_common::{
     telemetry::names,
     trajectory::{RolloutId, Unroll},
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep_until},
+};
 
 use crate::{error::SessionError, loaded_weights::LoadedWeights, rollout::Rollout};
 
@@ -27,6 +31,8 @@ pub(crate) struct Shared {
     /// The session and the seed of its environments.
     pub(crate) session: u64,
     pub(crate) seed: u64,
+    /// The shortest time of an unroll.
+    pub(crate) least_time: Duration,
     /// The newest weights.
     pub(crate) weights: Arc<LoadedWeights>,
     /// Permissions to play an unroll.
@@ -121,6 +127,7 @@ pub(crate) fn rollout_thread(
         spec,
         session,
         seed,
+        least_time,
         weights,
         credits,
         unrolls,
@@ -177,6 +184,7 @@ pub(crate) fn rollout_thread(
                 .set(newest.version as f64);
             version = Some(newest.version);
         }
+        let began = Instant::now();
         let unroll = rollout.unroll(newest.version, &mut clock, || stop.is_tripped());
         let Some(unroll) = unroll else {
             names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
@@ -185,6 +193,11 @@ pub(crate) fn rollout_thread(
         names::ACTOR_FRAMES.get().increment(frames);
         names::ACTOR_UNROLLS_PRODUCED.get().increment(1);
         clock.enter(ActorStage::Wait);
+        let rest = async { sleep_until(began + least_time).await };
+        if runtime.block_on(until(&stop, rest)).is_none() {
+            names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
+            return Ok(());
+        }
         let Some(Ok(())) = runtime.block_on(until(&abandon, unrolls.send(unroll))) else {
             names::ACTOR_UNROLLS_ABANDONED.get().increment(1);
             return Ok(());
@@ -251,6 +264,7 @@ mod tests {
             spec: Arc::new(spec()),
             session: 1,
             seed: 2,
+            least_time: Duration::ZERO,
             weights: Arc::new(LoadedWeights::new(model(0), newest)),
             credits: Arc::new(Semaphore::new(credits)),
             unrolls,
@@ -345,6 +359,7 @@ mod tests {
             spec: Arc::new(mazes),
             session: 1,
             seed: 2,
+            least_time: Duration::ZERO,
             weights: Arc::new(LoadedWeights::new(model(0), newest)),
             credits: Arc::new(Semaphore::new(1)),
             unrolls,

@@ -93,12 +93,14 @@ pub(crate) async fn session(
     let in_flight = joined.spec.rollout.unrolls_in_flight * options.threads as usize;
     let credits = Arc::new(Semaphore::new(FIRST as usize));
     let ends = RolloutEnds::default();
+    let least_time = options.least_unroll_time(joined.spec.rollout.frames());
     let mut rollouts = Rollouts::start(
         options.threads,
         Shared {
             spec: Arc::new(joined.spec),
             session,
             seed: joined.seed,
+            least_time,
             weights: Arc::new(LoadedWeights::new(joined.parameters, newest_rx)),
             credits: credits.clone(),
             unrolls: unroll_tx,

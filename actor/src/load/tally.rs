@@ -60,13 +60,12 @@ struct Arrivals {
 
 impl Default for Tally {
     fn default() -> Self {
-        let latency = Histogram::new(3).expect("three digits are a valid precision");
         Self {
             sessions: watch::Sender::default(),
             unrolls_sent: AtomicU64::default(),
             frames_sent: AtomicU64::default(),
             frames_admitted: AtomicU64::default(),
-            latency: Mutex::new(latency),
+            latency: Mutex::new(micros()),
             weights: Mutex::default(),
         }
     }
@@ -165,7 +164,7 @@ impl Tally {
         let weights = lock(&self.weights);
         let joined = self.joined();
         let by_all = |arrivals: &&Arrivals| arrivals.sessions >= joined;
-        let mut fan_out: Histogram<u64> = Histogram::new(3).expect("as above");
+        let mut fan_out = micros();
         for arrivals in weights.versions.values().filter(by_all) {
             let spread = (arrivals.last - arrivals.first).as_micros();
             fan_out.saturating_record(u64::try_from(spread).unwrap_or(u64::MAX));
@@ -188,6 +187,12 @@ impl Tally {
             fan_out: Milliseconds::from_micros(&fan_out),
         }
     }
+}
+
+/// Returns an empty histogram of microseconds. Times above an hour count as an hour.
+fn micros() -> Histogram<u64> {
+    const HOUR: u64 = 3_600_000_000;
+    Histogram::new_with_bounds(1, HOUR, 3).expect("valid bounds and digits")
 }
 
 /// Locks a value whose parts are always consistent, even after a panic.

@@ -80,7 +80,7 @@ impl RolloutConfig {
 }
 
 /// `[actor]`: the settings of one actor process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ActorConfig {
     /// The learner's URL: `http://host:port`, or `https://host:port` for TLS.
@@ -88,6 +88,9 @@ pub struct ActorConfig {
     /// Rollout threads, each with `rollout.envs` environments; 0 for one per core that the process may use. They share
     /// one connection and one copy of the weights.
     pub threads: u32,
+    /// Most frames per second of a rollout thread, which rests after an unroll that took less time; 0 for no limit. It
+    /// leaves the cores to other processes, and imitates slower machines in studies.
+    pub max_frames_per_second: f64,
     /// Address on which an actor process serves `/metrics`; `""` switches it off.
     #[serde(with = "address::or_off")]
     pub metrics_listen: Option<SocketAddr>,
@@ -120,6 +123,7 @@ impl Default for ActorConfig {
         Self {
             learner: "http://127.0.0.1:50051".to_owned(),
             threads: 0,
+            max_frames_per_second: 0.0,
             metrics_listen: Some(address::loopback(9101)),
             health_listen: None,
             backoff_min_ms: 100,
@@ -157,6 +161,8 @@ impl ActorConfig {
     pub(super) fn check(&self) -> Checked {
         self.check_connection()?;
         rules::between("actor.threads", self.threads, 0, MAX_THREADS)?;
+        let rate = self.max_frames_per_second;
+        rules::between("actor.max_frames_per_second", rate, 0.0, 1e9)?;
         rules::between("actor.drain_seconds", self.drain_seconds, 0, rules::DAY)?;
         rules::at_least("actor.backoff_min_ms", self.backoff_min_ms, 1)?;
         if self.backoff_max_ms < self.backoff_min_ms {

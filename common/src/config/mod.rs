@@ -12,7 +12,7 @@
 //!                       Config ──spec──▶ the part that actors receive
 //! ```
 //!
-//! `run`, `actor`, `learner`, `training` and `telemetry` contain the sections; `address` and `file` are types of their
+//! `run`, `actor`, `learner`, `training`, `telemetry` and `virtual_time` contain the sections; `address` and `file` are types of their
 //! values. `error` has the errors, each with a remedy. The structs of `[env]`, `[curriculum]`
 //! and `[model]` are in [`crate::env`] and [`crate::model`].
 
@@ -32,6 +32,7 @@ mod saved;
 mod spec;
 mod telemetry;
 mod training;
+mod virtual_time;
 
 use std::path::PathBuf;
 
@@ -52,6 +53,7 @@ pub use self::{
     spec::{Spec, SpecError},
     telemetry::{LogFormat, LogLevel, TelemetryConfig},
     training::{LossConfig, OptimizerConfig, Prefix},
+    virtual_time::VirtualTimeConfig,
 };
 use crate::{
     env::{CurriculumConfig, EnvConfig},
@@ -89,6 +91,9 @@ pub struct Config {
     pub eval: EvalConfig,
     /// Logging.
     pub telemetry: TelemetryConfig,
+    /// Simulated actors.
+    #[serde(default)]
+    pub virtual_time: VirtualTimeConfig,
 }
 
 /// The small model on four rooms.
@@ -108,6 +113,7 @@ impl Default for Config {
             checkpoint: CheckpointConfig::default(),
             eval: EvalConfig::default(),
             telemetry: TelemetryConfig::default(),
+            virtual_time: VirtualTimeConfig::default(),
         }
     }
 }
@@ -150,8 +156,10 @@ impl Config {
         self.checkpoint.check()?;
         self.eval.check()?;
         self.telemetry.check()?;
+        self.virtual_time.check()?;
         self.check_batch()?;
-        self.check_synchronous()
+        self.check_synchronous()?;
+        self.check_virtual_time()
     }
 
     /// Returns the part that the learner sends to its actors.
@@ -211,6 +219,29 @@ impl Config {
             ),
             format!("set it to {local}, or change learner.local_actors to match"),
         )
+    }
+
+    /// Checks that simulated actors are the only ones, and that they act while the learner trains.
+    fn check_virtual_time(&self) -> rules::Checked {
+        let actors = self.virtual_time.actors;
+        let conflict =
+            |reason, remedy| rules::conflict("virtual_time.actors", actors, reason, remedy);
+        if actors == 0 {
+            return Ok(());
+        }
+        if self.rollout.synchronous {
+            return conflict(
+                "with rollout.synchronous = true, acting and training take turns, which is not simulated",
+                "set rollout.synchronous to false",
+            );
+        }
+        if self.learner.local_actors > 0 {
+            return conflict(
+                "real actors cannot act in virtual time, and learner.local_actors is not 0",
+                "set learner.local_actors to 0",
+            );
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@
 //! the reading of all streams, and HTTP/2 flow control stops their actors. The learner holds at most `capacity`
 //! unrolls, and one more per connected actor.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hrm_common::{refusal::Refusal, telemetry::names, trajectory::Unroll};
@@ -87,6 +87,21 @@ impl QueueSender {
             .get()
             .set(self.sender.len() as f64);
         Ok(())
+    }
+
+    /// Puts unrolls from the front of `waiting` into slots while one is free.
+    pub(crate) fn fill(&self, waiting: &mut VecDeque<(Unroll, Arc<Session>)>) {
+        while !waiting.is_empty()
+            && let Ok(slot) = self.slots.clone().try_acquire_owned()
+            && let Some((unroll, session)) = waiting.pop_front()
+        {
+            // A slot is a place in the channel, so this fails only without a trainer.
+            let _ = self.sender.try_send(Queued {
+                unroll,
+                session,
+                _slot: slot,
+            });
+        }
     }
 
     /// Returns the number of waiting unrolls.

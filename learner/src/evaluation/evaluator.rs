@@ -1,6 +1,7 @@
 //! Evaluates published weights on a separate thread, so that training never waits for an evaluation.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -44,7 +45,12 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) struct Evaluator {
     jobs: Option<Sender<Job>>,
-    done: Receiver<EvalRecord>,
+    /// The result of each job; `None` for one that failed.
+    done: Receiver<Option<EvalRecord>>,
+    /// Results that arrived, but were not returned yet.
+    arrived: VecDeque<EvalRecord>,
+    /// Jobs whose result has not arrived.
+    pending: usize,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,16 +69,19 @@ impl Evaluator {
         let (done_tx, done) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let pending = owed.len();
         let work = move || {
             for job in owed.into_iter().chain(jobs) {
-                match evaluation.evaluate(&job, &stopped) {
-                    Ok(Some(record)) => {
-                        if done_tx.send(record).is_err() {
-                            return;
-                        }
-                    }
+                let record = match evaluation.evaluate(&job, &stopped) {
+                    Ok(Some(record)) => Some(record),
                     Ok(None) => return,
-                    Err(error) => tracing::error!(%error, "evaluation failed"),
+                    Err(error) => {
+                        tracing::error!(%error, "evaluation failed");
+                        None
+                    }
+                };
+                if done_tx.send(record).is_err() {
+                    return;
                 }
             }
         };
@@ -84,6 +93,8 @@ impl Evaluator {
         Ok(Self {
             jobs: Some(jobs_tx),
             done,
+            arrived: VecDeque::new(),
+            pending,
             stop,
             thread,
         })
@@ -91,12 +102,15 @@ impl Evaluator {
 
     /// Requests an evaluation. Returns false, and logs the reason, when it is skipped: an older one still waits, or the
     /// thread does not exist.
-    pub(crate) fn request(&self, job: Job) -> bool {
+    pub(crate) fn request(&mut self, job: Job) -> bool {
         let Some(jobs) = &self.jobs else {
             return false;
         };
         match jobs.try_send(job) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.pending += 1;
+                true
+            }
             Err(TrySendError::Full(job)) => {
                 tracing::info!(
                     frames = job.frames,
@@ -109,8 +123,25 @@ impl Evaluator {
     }
 
     /// Returns the next finished evaluation.
-    pub(crate) fn finished(&self) -> Option<EvalRecord> {
-        self.done.try_recv().ok()
+    pub(crate) fn finished(&mut self) -> Option<EvalRecord> {
+        while let Ok(result) = self.done.try_recv() {
+            self.keep(result);
+        }
+        self.arrived.pop_front()
+    }
+
+    /// Waits until no job is pending.
+    pub(crate) fn wait(&mut self) {
+        while self.pending > 0
+            && let Ok(result) = self.done.recv()
+        {
+            self.keep(result);
+        }
+    }
+
+    fn keep(&mut self, result: Option<EvalRecord>) {
+        self.pending = self.pending.saturating_sub(1);
+        self.arrived.extend(result);
     }
 }
 
@@ -238,14 +269,33 @@ mod tests {
         }
     }
 
+    /// Returns the next result of the thread; `None` for a job that failed.
+    fn result(evaluator: &Evaluator) -> Option<EvalRecord> {
+        evaluator.done.recv_timeout(PATIENCE).expect("a result")
+    }
+
+    #[test]
+    fn after_a_wait_nothing_is_pending() {
+        let config = config(4);
+        let good = weights(&model(&config, 1));
+        let bad = good.slice(..good.len() / 2);
+        let owed = vec![job(bad, 1), job(good.clone(), 2)];
+        let mut evaluator = Evaluator::start(&config, owed).expect("a model");
+        evaluator.wait();
+        assert!(evaluator.request(job(good, 3)));
+        evaluator.wait();
+        let done: Vec<u64> = std::iter::from_fn(|| Some(evaluator.finished()?.frames)).collect();
+        assert_eq!(done, [2, 3]);
+    }
+
     #[test]
     fn it_evaluates_the_weights_it_was_given() {
         let config = config(10);
-        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        let mut evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
         for seed in [1, 2] {
             let model = model(&config, seed);
             assert!(evaluator.request(job(weights(&model), 100 * seed)));
-            let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
+            let done = result(&evaluator).expect("it succeeds");
             assert_eq!(
                 (done.frames, done.seconds, done.updates),
                 (100 * seed, 1.5, 200 * seed)
@@ -282,10 +332,7 @@ mod tests {
         let evaluator = Evaluator::start(&config, owed.into()).expect("a model");
         let jobs = evaluator.jobs.as_ref().expect("it runs");
         jobs.send(job(weights, 4)).expect("it runs");
-        let done = [(); 4].map(|()| {
-            let done = evaluator.done.recv_timeout(PATIENCE);
-            done.expect("a result").frames
-        });
+        let done = [(); 4].map(|()| result(&evaluator).expect("it succeeds").frames);
         assert_eq!(done, [1, 2, 3, 4]);
     }
 
@@ -299,16 +346,16 @@ mod tests {
         for (weights, frames) in [(bad, 1), (good, 2)] {
             jobs.send(job(weights, frames)).expect("it runs");
         }
-        let done = evaluator.done.recv_timeout(PATIENCE).expect("a result");
-        assert_eq!(done.frames, 2);
+        assert_eq!(result(&evaluator), None);
+        assert_eq!(result(&evaluator).map(|done| done.frames), Some(2));
     }
 
     #[test]
     fn it_skips_what_it_has_no_time_for_and_ends_in_the_middle() {
         let config = config(usize::MAX / 2);
-        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        let mut evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
         let weights = weights(&model(&config, 1));
-        let jobs = evaluator.jobs.as_ref().expect("it runs");
+        let jobs = evaluator.jobs.clone().expect("it runs");
         // The second job enters the channel after the first was taken, and then waits forever.
         for frames in [1, 2] {
             jobs.send(job(weights.clone(), frames)).expect("it runs");

@@ -8,6 +8,7 @@
 //!   trainer        trains on its own thread; training_clock counts its time, frame_mark says when an evaluation or
 //!                  a checkpoint is due, reporter reports on each batch to metrics, metrics.jsonl and progress,
 //!                  tolerate counts files that cannot be written
+//!   virtual_time   simulates actors and their time instead, for studies
 //!   running        waits for the end of training, drains actors and ports
 //!   conclude       final evaluations, summary.json, learning curve
 //! ```
@@ -27,10 +28,15 @@ mod shared_library;
 mod tolerate;
 pub mod trainer;
 pub(crate) mod training_clock;
+mod virtual_time;
 
 use std::{sync::Arc, time::Instant};
 
-use hrm_common::{config::Effective, shutdown::Shutdown, wire::Expectation};
+use hrm_common::{
+    config::{Config, Effective},
+    shutdown::Shutdown,
+    wire::Expectation,
+};
 use hrm_kernels::Instructions;
 use tokio::sync::watch;
 
@@ -45,7 +51,7 @@ use crate::{
     },
     run::{
         local_actors::LocalActors, progress::Progress, restored::Restored, serving::Serving,
-        trainer::Trainer,
+        trainer::Trainer, virtual_time::VirtualFleet,
     },
     training::batcher::{BatchLimits, Batcher},
     transport::server::{self, Door},
@@ -70,19 +76,13 @@ pub async fn start(
         restored.updater.backend(),
         restored.updater.model.fingerprint(),
     );
-    let sessions = Sessions::new(
-        config.run.seed,
-        restored.sessions_joined,
-        config.learner.max_sessions,
-    );
-    let sessions =
-        Arc::new(sessions.with_flow(config.rollout.unrolls_in_flight, Window::new(config)));
+    let sessions = Arc::new(sessions(config, restored.sessions_joined));
     let counters = Arc::new(RunCounters::new(
         restored.frames,
         restored.updater.updates_tried,
     ));
     let (queue_tx, queue_rx) = queue(config.learner.queue_unrolls);
-    let (newest_tx, newest) = watch::channel(weights);
+    let (newest_tx, newest) = watch::channel(weights.clone());
     let door = Door::new(&config.learner, server::max_connections(&config.learner)?)?;
     let service = LearnerService {
         run_id: restored.run_dir.identity.run_id.clone(),
@@ -91,7 +91,7 @@ pub async fn start(
             access: door.access.clone(),
             expectation: Arc::new(Expectation::new(config, fingerprint)),
             sessions: sessions.clone(),
-            queue: queue_tx,
+            queue: queue_tx.clone(),
             newest,
             patience: config.learner.session_timeout(),
             synchronous: config.rollout.synchronous,
@@ -118,7 +118,22 @@ pub async fn start(
         counters,
         progress,
     );
-    let trainer = tokio::task::spawn_blocking(move || (trainer.run(), trainer));
+    let mut fleet = match config.virtual_time.actors {
+        0 => None,
+        _ => Some(VirtualFleet::new(
+            config,
+            sessions.clone(),
+            queue_tx,
+            weights,
+        )?),
+    };
+    let trainer = tokio::task::spawn_blocking(move || {
+        let end = match &mut fleet {
+            None => trainer.run(),
+            Some(fleet) => trainer.run_with(|trainer| fleet.run(trainer)),
+        };
+        (end, trainer)
+    });
     let actors = LocalActors::start(config, local_door);
     tokio::spawn({
         let (shutdown, actors_stop) = (shutdown.clone(), actors.stop().clone());
@@ -147,4 +162,15 @@ pub async fn start(
         sessions,
         began: Instant::now(),
     })
+}
+
+/// Returns the sessions of a run in which `joined` were opened earlier.
+fn sessions(config: &Config, joined: u64) -> Sessions {
+    // Real actors have no place beside simulated ones.
+    let most = match config.virtual_time.actors as usize {
+        0 => config.learner.max_sessions,
+        simulated => simulated,
+    };
+    let sessions = Sessions::new(config.run.seed, joined, most);
+    sessions.with_flow(config.rollout.unrolls_in_flight, Window::new(config))
 }

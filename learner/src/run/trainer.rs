@@ -25,7 +25,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::{
-    admission::{service::RunCounters, sessions::Sessions},
+    admission::{
+        service::RunCounters,
+        sessions::{Session, Sessions},
+    },
     evaluation::{
         evaluator::{self, Evaluator, Job},
         owed::OwedEvaluations,
@@ -48,6 +51,7 @@ use crate::{
         summary,
     },
     training::{
+        batch::Batch,
         batcher::{Batcher, Next},
         cohorts::Cohorts,
         episode_window::EpisodeWindow,
@@ -56,7 +60,7 @@ use crate::{
 };
 
 /// Longest wait for an unroll before the trainer checks the clock and the finished evaluations.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Reason why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +125,16 @@ pub struct Trainer {
     /// `ledger.jsonl`.
     pub(super) ledger: LedgerFile,
     reporter: Reporter,
+    /// Episodes settled last.
+    window: EpisodeWindow,
+    /// Episodes not settled yet.
+    cohorts: Cohorts,
+    next_evaluation: FrameMark,
+    next_checkpoint: FrameMark,
+    /// Batches in a row without an update.
+    not_finite: u32,
+    /// True once the result of an earlier start is removed.
+    withdrawn: bool,
     /// Environment steps trained on.
     pub(super) frames: u64,
     /// The run's training time.
@@ -154,7 +168,14 @@ impl Trainer {
             restored.frames,
             restored.updater.updates_tried,
         );
+        let next = |interval| FrameMark::new(restored.frames, interval);
         Self {
+            window: EpisodeWindow::default(),
+            cohorts: Cohorts::new(config.env.max_steps),
+            next_evaluation: next(config.eval.interval_frames),
+            next_checkpoint: next(config.checkpoint.interval_frames),
+            not_finite: 0,
+            withdrawn: false,
             config,
             saved_config: restored.saved_config,
             updater: restored.updater,
@@ -184,10 +205,22 @@ impl Trainer {
     /// earlier checkpoint or a log line cannot be written, the failure is logged and counted, and the next one tries
     /// again.
     pub fn run(&mut self) -> Result<End, TrainError> {
-        let end = match self.config.learner.train {
-            true => self.train()?,
-            false => self.admit_only(),
-        };
+        self.run_with(|trainer| match trainer.config.learner.train {
+            true => trainer.train(),
+            false => Ok(trainer.admit_only()),
+        })
+    }
+
+    /// Trains with `train` in place of the usual loop, and ends as [`Trainer::run`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::run`].
+    pub(super) fn run_with(
+        &mut self,
+        train: impl FnOnce(&mut Self) -> Result<End, TrainError>,
+    ) -> Result<End, TrainError> {
+        let end = train(self)?;
         self.collect_evaluations();
         self.save()?;
         Ok(end)
@@ -195,97 +228,132 @@ impl Trainer {
 
     fn train(&mut self) -> Result<End, TrainError> {
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
-        let mut window = EpisodeWindow::default();
-        let mut cohorts = Cohorts::new(self.config.env.max_steps);
-        let mut not_finite = 0;
-        let mut withdrawn = false;
-        let mut evaluation = FrameMark::new(self.frames, self.config.eval.interval_frames);
-        let mut checkpoint = FrameMark::new(self.frames, self.config.checkpoint.interval_frames);
         loop {
             if let Some(end) = self.finished() {
                 return Ok(end);
             }
             self.collect_evaluations();
-            self.book_sessions(&mut cohorts);
+            self.book_sessions();
             self.time
                 .observe(Instant::now(), self.sessions.rollouts_at_work() > 0);
-            let (batch, sessions) = match self.batcher.next(self.version, PATIENCE, &mut clock) {
-                Next::Batch(batch, sessions) => (batch, sessions),
-                Next::Idle => {
-                    clock.book();
-                    continue;
+            match self.batcher.next(self.version, PATIENCE, &mut clock) {
+                Next::Batch(batch, sessions) => {
+                    self.train_on(&batch, &sessions, Instant::now, &mut clock)?;
                 }
+                Next::Idle => clock.book(),
                 Next::Stop => return Ok(End::Stopped),
-            };
-            // An actor may have joined since the last observation; this batch is its work.
-            self.time.observe(Instant::now(), true);
-            if !withdrawn {
-                // From here the run exceeds the result that an earlier start may have written.
-                withdrawn = summary::withdraw(self.run_dir.path()).tolerate(RunFile::Evaluation);
-            }
-            let report = self.updater.update(&batch, self.done(), &mut clock);
-            // First, because skipped updates may end training below.
-            names::LEARNER_UPDATES_SKIPPED
-                .get()
-                .increment(report.updates_skipped);
-            if report.rolled_back {
-                names::LEARNER_ROLLBACKS.get().increment(1);
-                tracing::error!(
-                    frames = self.frames,
-                    "the updates left weights that are not finite: they are rolled back, and the last good weights remain"
-                );
-            }
-            let trained = report.updates_made > 0;
-            let frames = (batch.frames() / sessions.len()) as u64;
-            for session in &sessions {
-                match trained {
-                    true => session.ledger.train(frames),
-                    false => session.ledger.drop_frames(DropReason::NotFinite, frames),
-                }
-            }
-            not_finite = if trained { 0 } else { not_finite + 1 };
-            if not_finite == NOT_FINITE_LIMIT {
-                return Err(TrainError::NotFinite(not_finite));
-            }
-            clock.enter(LearnerStage::Publish);
-            if trained {
-                self.frames += batch.frames() as u64;
-            }
-            for played in &batch.played {
-                cohorts.play(played, &mut self.curriculum, &mut window);
-            }
-            self.curriculum.judge();
-            // Publishes even without an update: a synchronous actor waits for a newer version.
-            self.version += 1;
-            self.publish(false);
-            self.time.batch(Instant::now());
-            self.ledger.mark(self.frames).tolerate(RunFile::Ledger);
-            let position = self.position();
-            self.reporter
-                .report(position, &batch, &report, &window, &mut self.metrics);
-            if evaluation.reached(self.frames) {
-                self.request_evaluation();
-            }
-            if checkpoint.reached(self.frames) {
-                clock.enter(LearnerStage::Checkpoint);
-                if !self.save().tolerate(RunFile::Checkpoint) {
-                    checkpoint.sooner(self.frames, RETRIES_AN_INTERVAL);
-                }
             }
         }
+    }
+
+    /// Trains on a batch with the unrolls of `sessions`, publishes the weights, and evaluates and saves at intervals.
+    /// Training time passes as `now` says.
+    pub(super) fn train_on(
+        &mut self,
+        batch: &Batch,
+        sessions: &[Arc<Session>],
+        now: impl Fn() -> Instant,
+        clock: &mut StageClock<LearnerStage>,
+    ) -> Result<(), TrainError> {
+        // An actor may have joined since the last observation; this batch is its work.
+        self.time.observe(now(), true);
+        if !self.withdrawn {
+            // From here the run exceeds the result that an earlier start may have written.
+            self.withdrawn = summary::withdraw(self.run_dir.path()).tolerate(RunFile::Evaluation);
+        }
+        let report = self.updater.update(batch, self.done(), clock);
+        // First, because skipped updates may end training below.
+        names::LEARNER_UPDATES_SKIPPED
+            .get()
+            .increment(report.updates_skipped);
+        if report.rolled_back {
+            names::LEARNER_ROLLBACKS.get().increment(1);
+            tracing::error!(
+                frames = self.frames,
+                "the updates left weights that are not finite: they are rolled back, and the last good weights remain"
+            );
+        }
+        let trained = report.updates_made > 0;
+        let frames = (batch.frames() / sessions.len()) as u64;
+        for session in sessions {
+            match trained {
+                true => session.ledger.train(frames),
+                false => session.ledger.drop_frames(DropReason::NotFinite, frames),
+            }
+        }
+        self.not_finite = if trained { 0 } else { self.not_finite + 1 };
+        if self.not_finite == NOT_FINITE_LIMIT {
+            return Err(TrainError::NotFinite(self.not_finite));
+        }
+        clock.enter(LearnerStage::Publish);
+        if trained {
+            self.frames += batch.frames() as u64;
+        }
+        for played in &batch.played {
+            self.cohorts
+                .play(played, &mut self.curriculum, &mut self.window);
+        }
+        self.curriculum.judge();
+        // Publishes even without an update: a synchronous actor waits for a newer version.
+        self.version += 1;
+        self.publish(false);
+        self.time.batch(now());
+        self.ledger.mark(self.frames).tolerate(RunFile::Ledger);
+        let position = self.position();
+        self.reporter
+            .report(position, batch, &report, &self.window, &mut self.metrics);
+        if self.next_evaluation.reached(self.frames) {
+            self.request_evaluation();
+        }
+        if self.next_checkpoint.reached(self.frames) {
+            clock.enter(LearnerStage::Checkpoint);
+            if !self.save().tolerate(RunFile::Checkpoint) {
+                self.next_checkpoint
+                    .sooner(self.frames, RETRIES_AN_INTERVAL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns a batch if the queue completes one, without waiting, unless the run must stop.
+    pub(super) fn poll(&mut self, clock: &mut StageClock<LearnerStage>) -> Next {
+        match self.batcher.is_stopped() {
+            true => Next::Stop,
+            false => self.batcher.poll(self.version, clock),
+        }
+    }
+
+    /// Records that the trainer has waited for long.
+    pub(super) fn stall(&mut self) {
+        self.batcher.stall();
+    }
+
+    /// Records that actors work from `now` on.
+    pub(super) fn observe(&mut self, now: Instant) {
+        self.time.observe(now, true);
+    }
+
+    /// Returns the published weights.
+    pub(super) fn newest(&self) -> Weights {
+        self.newest.borrow().clone()
+    }
+
+    /// Waits until no evaluation is under way, and records the results.
+    pub(super) fn wait_for_evaluations(&mut self) {
+        self.evaluator.wait();
+        self.collect_evaluations();
     }
 
     /// Drops what is admitted, and publishes the weights again as a new version at intervals, until `stop` disconnects.
     fn admit_only(&mut self) -> End {
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
-        let mut cohorts = Cohorts::new(self.config.env.max_steps);
         loop {
             let began = Instant::now();
             let interval = self.config.telemetry.log_interval();
             let Some(frames) = self.batcher.discard(interval, &mut clock) else {
                 return End::Stopped;
             };
-            self.book_sessions(&mut cohorts);
+            self.book_sessions();
             clock.enter(LearnerStage::Publish);
             self.version += 1;
             self.publish(false);
@@ -320,7 +388,7 @@ impl Trainer {
         learner.share_done(self.frames, self.time.seconds())
     }
 
-    fn finished(&self) -> Option<End> {
+    pub(super) fn finished(&self) -> Option<End> {
         if self.done() < 1.0 {
             return None;
         }
@@ -362,7 +430,7 @@ impl Trainer {
 
     /// Requests an evaluation of the published weights. The weights are kept until the result is recorded, so a stop or
     /// a crash does not lose the evaluation.
-    fn request_evaluation(&self) {
+    fn request_evaluation(&mut self) {
         let job = Job {
             weights: self.newest.borrow().body.clone(),
             frames: self.frames,
@@ -395,10 +463,10 @@ impl Trainer {
     }
 
     /// Writes the ledger lines of ended sessions whose frames all have a known fate.
-    fn book_sessions(&mut self, cohorts: &mut Cohorts) {
+    fn book_sessions(&mut self) {
         let mut settled = self.sessions.settled().into_iter();
         while let Some(session) = settled.next() {
-            cohorts.forget(session.id, &mut self.curriculum);
+            self.cohorts.forget(session.id, &mut self.curriculum);
             let written = self.ledger.append(&session.entry());
             if !written.tolerate(RunFile::Ledger) {
                 // The other lines would fail too.

@@ -96,9 +96,13 @@ fn effective(
         command_line,
         ..Layers::default()
     })?;
-    let local_actors = effective.config.learner.local_actors;
-    if local_actors == 0 {
-        let reason = "a study has no actors other than its local actors";
+    let Config {
+        learner,
+        virtual_time,
+        ..
+    } = &effective.config;
+    if learner.local_actors == 0 && virtual_time.actors == 0 {
+        let reason = "a study has no actors other than its local or its simulated actors";
         return Err(impossible(&file, "learner.local_actors", "0", reason).into());
     }
     Ok(effective)

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, select};
+use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 use hrm_common::{
     config::{BatchRange, Config},
     stage::{LearnerStage, StageClock},
@@ -94,6 +94,33 @@ impl Batcher {
         patience: Duration,
         clock: &mut StageClock<LearnerStage>,
     ) -> Next {
+        loop {
+            match self.poll(newest_version, clock) {
+                Next::Idle => {}
+                other => return other,
+            }
+            let received = select! {
+                recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
+                recv(self.stop) -> _ => Err(RecvTimeoutError::Disconnected),
+                default(patience) => Err(RecvTimeoutError::Timeout),
+            };
+            match received {
+                Ok(queued) => self.take(queued, newest_version),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.stall();
+                    return Next::Idle;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Next::Stop,
+            }
+        }
+    }
+
+    /// Takes unrolls from the queue without waiting, until they complete a batch.
+    pub(crate) fn poll(
+        &mut self,
+        newest_version: u64,
+        clock: &mut StageClock<LearnerStage>,
+    ) -> Next {
         // Pending unrolls may have become stale since the weights changed.
         let waited = std::mem::take(&mut self.pending);
         self.pending = waited
@@ -105,36 +132,49 @@ impl Batcher {
             let full = self.limits.unrolls.for_rollouts(rollouts);
             names::LEARNER_BATCH_UNROLLS.get().set(full as f64);
             if self.is_complete(full, rollouts) {
-                break;
+                clock.enter(LearnerStage::Batch);
+                return self.complete(newest_version);
             }
             clock.enter(LearnerStage::Wait);
-            if self.queue.channel().is_empty() {
-                self.sessions.starve(full, false);
-            }
-            let received = select! {
-                recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
-                recv(self.stop) -> _ => Err(RecvTimeoutError::Disconnected),
-                default(patience) => Err(RecvTimeoutError::Timeout),
-            };
-            let Queued {
-                unroll, session, ..
-            } = match received {
-                Ok(queued) => queued,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.sessions.starve(full, true);
+            match self.queue.channel().try_recv() {
+                Ok(queued) => self.take(queued, newest_version),
+                Err(TryRecvError::Empty) => {
+                    self.sessions.starve(full, false);
                     return Next::Idle;
                 }
-                Err(RecvTimeoutError::Disconnected) => return Next::Stop,
-            };
-            names::LEARNER_QUEUE_UNROLLS
-                .get()
-                .set(self.queue.channel().len() as f64);
-            self.sessions.take(&session);
-            if self.is_wanted(&unroll, &session, newest_version) {
-                self.pending.push((unroll, session));
+                Err(TryRecvError::Disconnected) => return Next::Stop,
             }
         }
-        clock.enter(LearnerStage::Batch);
+    }
+
+    /// True when the run must stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Records that no unroll has come for long: actors that were permitted to play may hang.
+    pub(crate) fn stall(&mut self) {
+        let rollouts = self.sessions.rollouts_at_work();
+        let full = self.limits.unrolls.for_rollouts(rollouts);
+        self.sessions.starve(full, true);
+    }
+
+    /// Adds an unroll from the queue to the pending ones, or drops it.
+    fn take(&mut self, queued: Queued, newest_version: u64) {
+        let Queued {
+            unroll, session, ..
+        } = queued;
+        names::LEARNER_QUEUE_UNROLLS
+            .get()
+            .set(self.queue.channel().len() as f64);
+        self.sessions.take(&session);
+        if self.is_wanted(&unroll, &session, newest_version) {
+            self.pending.push((unroll, session));
+        }
+    }
+
+    /// Makes a batch of the pending unrolls.
+    fn complete(&mut self, newest_version: u64) -> Next {
         self.sessions
             .settle(self.pending.len(), self.queue.channel().len());
         let (unrolls, sessions): (Vec<Unroll>, Vec<_>) = self.pending.drain(..).unzip();

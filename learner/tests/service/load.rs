@@ -65,7 +65,7 @@ async fn a_learner_that_does_not_train_admits_a_load_and_books_every_frame() {
     assert!(report.is_complete(), "{report}");
     assert!(report.frames_sent >= 32 * SESSIONS as u64, "{report}");
     assert!(report.versions_received_by_all >= 1, "{report}");
-    assert!(report.admission.median > 0.0, "{report}");
+    assert!(report.admission.max > report.admission.median, "{report}");
     shutdown.trip();
     let summary = running.finish().await.expect("it stops");
     assert_eq!((summary.frames, summary.complete), (0, false));

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{error::SessionError, loaded_weights::LoadedWeights, rollout::Rollout};
 
-/// What the rollout threads of a session share.
+/// The data that the rollout threads of a session share.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     /// The mazes, the model and the length of an unroll.

@@ -5,7 +5,7 @@
 //!   recording   joins as an actor does, and plays a few unrolls once
 //!   replay      one session on its own connection: sends an unroll when one is due and permitted
 //!     pace        the times at which a session's unrolls are due
-//!   tally       what all sessions have sent and received so far
+//!   tally       counts what all sessions have sent and received
 //!   report      the result, as text and as JSON
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! What all sessions of a load test have sent and received so far.
+//! The counts of a load test: all that its sessions have sent and received so far.
 
 use std::{
     collections::BTreeMap,

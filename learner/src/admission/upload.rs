@@ -51,7 +51,7 @@ struct Upload {
     session: Option<Arc<Session>>,
     unrolls: u64,
     frames: u64,
-    /// What each rollout thread of the session has sent.
+    /// The unrolls of each rollout thread of the session.
     threads: Vec<Sent>,
 }
 

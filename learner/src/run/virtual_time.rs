@@ -41,7 +41,7 @@ use crate::{
     training::batcher::Next,
 };
 
-/// What happens at a virtual time.
+/// An occurrence at a virtual time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// An actor may begin an unroll: a permission has reached it.

@@ -80,6 +80,7 @@ class Learner:
         deadline = time.monotonic() + START_SECONDS
         while not self.metrics():
             if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
                 raise Failed(f"the learner did not start: see {self.log.name}")
             time.sleep(0.05)
 
@@ -148,7 +149,7 @@ def load(programs: Path, learner: Learner, core: int, sessions: int, seconds: fl
     began, samples, ended = time.monotonic(), [], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(1.0):
+        while not ended.wait(1.0) and learner.process.poll() is None:
             samples.append(learner.sample(began))
 
     watcher = threading.Thread(target=watch)
@@ -161,6 +162,8 @@ def load(programs: Path, learner: Learner, core: int, sessions: int, seconds: fl
     report = json.loads(output)
     # Without the time in which sessions join and leave.
     report["samples"] = [s for s in samples if report["join_seconds"] + 2 < s.seconds < report["join_seconds"] + seconds]
+    if len(report["samples"]) < 4:
+        raise Failed(f"{seconds} s are too short: the learner was sampled {len(report['samples'])} times, once a second")
     return report
 
 

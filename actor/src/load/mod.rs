@@ -55,7 +55,7 @@ pub enum LoadError {
          false and use its address"
     )]
     Trains,
-    /// The limit for open files is below the number of sessions.
+    /// More sessions than open files are allowed, or a rate too low for them.
     #[error(transparent)]
     Sessions(#[from] InvalidValue),
     /// The operating system does not list this process's descriptors.
@@ -78,6 +78,7 @@ pub async fn load(options: LoadOptions, shutdown: Shutdown) -> Result<LoadReport
     } = &options;
     refuse_trainer(actor).await?;
     let recording = Arc::new(Recording::make(actor).await?);
+    check_rate(&options, recording.frames())?;
     tracing::info!(
         unrolls = recording.len(),
         frames_per_unroll = recording.frames(),
@@ -146,6 +147,22 @@ fn check_descriptors(sessions: usize) -> Result<(), LoadError> {
         format!("the limit for open files, {limit}, allows {possible}"),
         format!("set it to at most {possible}, or raise the limit with `ulimit -n`"),
     )))
+}
+
+/// Checks that no session waits so long for its turn that the learner takes it for silent.
+fn check_rate(options: &LoadOptions, frames: u64) -> Result<(), LoadError> {
+    /// Longest time between two unrolls of a session, in seconds.
+    const LONGEST: f64 = 60.0;
+    let least = options.sessions as f64 * frames as f64 / LONGEST;
+    match options.frames_per_second {
+        Some(rate) if rate < least => Err(LoadError::Sessions(InvalidValue::new(
+            "--frames-per-second",
+            rate,
+            format!("each session would send less than one unroll of {frames} frames per minute"),
+            format!("set it to {} or more, or lower --sessions", least.ceil()),
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Fails if the learner trains.

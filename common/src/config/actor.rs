@@ -54,7 +54,7 @@ impl RolloutConfig {
     /// Largest number of ticks per unroll, for the same reason.
     const MAX_UNROLL_LENGTH: usize = 1024;
 
-    /// Largest number of credits per actor.
+    /// Largest number of credits per rollout thread.
     const MAX_IN_FLIGHT: usize = 64;
 
     /// Returns the frames per unroll, N times T.
@@ -89,7 +89,8 @@ pub struct ActorConfig {
     /// one connection and one copy of the weights.
     pub threads: u32,
     /// Most frames per second of a rollout thread, which rests after an unroll that took less time; 0 for no limit. It
-    /// leaves the cores to other processes, and imitates slower machines in studies.
+    /// leaves the cores to other processes, and imitates slower machines in studies. An unroll must take less than
+    /// `learner.session_timeout_seconds`.
     pub max_frames_per_second: f64,
     /// Address on which an actor process serves `/metrics`; `""` switches it off.
     #[serde(with = "address::or_off")]

@@ -203,7 +203,7 @@ impl Config {
         Ok(())
     }
 
-    /// Checks that a batch of a synchronous run has one unroll per actor, because each actor waits for the weights from
+    /// Checks that a batch of a synchronous run has one unroll per local actor, because each waits for the weights from
     /// its last unroll. With `local_actors` 0 the number of actors is unknown.
     fn check_synchronous(&self) -> rules::Checked {
         let (local, range) = (self.learner.local_actors, self.learner.batch_range());
@@ -215,7 +215,7 @@ impl Config {
             self.learner.batch_unrolls,
             format!(
                 "it differs from learner.local_actors = {local}, but with rollout.synchronous = true a \
-                 batch has one unroll per actor"
+                 batch has one unroll per local actor"
             ),
             format!("set it to {local}, or change learner.local_actors to match"),
         )
@@ -239,6 +239,24 @@ impl Config {
             return conflict(
                 "real actors cannot act in virtual time, and learner.local_actors is not 0",
                 "set learner.local_actors to 0",
+            );
+        }
+        if !self.learner.train {
+            return conflict(
+                "simulated actors play for a learner that trains, and learner.train is false",
+                "set learner.train to true",
+            );
+        }
+        if self.rollout.unrolls_in_flight != 1 {
+            return conflict(
+                "a simulated actor has one unroll under way, and rollout.unrolls_in_flight is not 1",
+                "set rollout.unrolls_in_flight to 1",
+            );
+        }
+        if self.learner.queue_unrolls < actors as usize {
+            return conflict(
+                "the queue needs a place for an unroll of each, and learner.queue_unrolls is lower",
+                "raise learner.queue_unrolls to this number",
             );
         }
         Ok(())

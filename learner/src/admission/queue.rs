@@ -8,7 +8,7 @@
 //! the reading of all streams, and HTTP/2 flow control stops their actors. The learner holds at most `capacity`
 //! unrolls, and one more per connected actor.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hrm_common::{refusal::Refusal, telemetry::names, trajectory::Unroll};
@@ -76,6 +76,15 @@ impl QueueSender {
             .acquire_owned()
             .await
             .map_err(|_| Refusal::ShuttingDown)?;
+        self.put(unroll, session, slot)
+    }
+
+    fn put(
+        &self,
+        unroll: Unroll,
+        session: Arc<Session>,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(), Refusal> {
         self.sender
             .try_send(Queued {
                 unroll,
@@ -89,19 +98,15 @@ impl QueueSender {
         Ok(())
     }
 
-    /// Puts unrolls from the front of `waiting` into slots while one is free.
-    pub(crate) fn fill(&self, waiting: &mut VecDeque<(Unroll, Arc<Session>)>) {
-        while !waiting.is_empty()
-            && let Ok(slot) = self.slots.clone().try_acquire_owned()
-            && let Some((unroll, session)) = waiting.pop_front()
-        {
-            // A slot is a place in the channel, so this fails only without a trainer.
-            let _ = self.sender.try_send(Queued {
-                unroll,
-                session,
-                _slot: slot,
-            });
-        }
+    /// Puts an unroll into a free slot.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::ShuttingDown`] when no slot is free or the trainer has ended.
+    pub(crate) fn send_now(&self, unroll: Unroll, session: Arc<Session>) -> Result<(), Refusal> {
+        let slot = self.slots.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| Refusal::ShuttingDown)?;
+        self.put(unroll, session, slot)
     }
 
     /// Returns the number of waiting unrolls.

@@ -204,7 +204,7 @@ impl Sessions {
     }
 
     /// Opens a session for an actor and fences its older one. Returns the session and the seed of its environments. The
-    /// seed derives from the run's seed and the session count. So a run with one actor is reproducible, and no two
+    /// seed derives from the run's seed and the session count. So a run with one rollout thread is reproducible, and no two
     /// sessions play the same episodes.
     ///
     /// # Errors

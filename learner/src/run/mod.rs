@@ -99,6 +99,16 @@ pub async fn start(
         counters: counters.clone(),
         trains: config.learner.train,
     };
+    // Before anybody else can join.
+    let mut fleet = match config.virtual_time.actors {
+        0 => None,
+        _ => Some(VirtualFleet::new(
+            config,
+            sessions.clone(),
+            queue_tx,
+            weights,
+        )?),
+    };
     let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
 
     let (stop_tx, stop) = crossbeam::channel::bounded::<()>(0);
@@ -118,15 +128,6 @@ pub async fn start(
         counters,
         progress,
     );
-    let mut fleet = match config.virtual_time.actors {
-        0 => None,
-        _ => Some(VirtualFleet::new(
-            config,
-            sessions.clone(),
-            queue_tx,
-            weights,
-        )?),
-    };
     let trainer = tokio::task::spawn_blocking(move || {
         let end = match &mut fleet {
             None => trainer.run(),

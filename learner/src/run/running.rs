@@ -124,7 +124,8 @@ impl Running {
             return;
         }
         // Remote actors may have lost an earlier process of this learner.
-        let remote = learner.local_actors == 0 || !learner.listen.ip().is_loopback();
+        let remote = self.config.virtual_time.actors == 0
+            && (learner.local_actors == 0 || !learner.listen.ip().is_loopback());
         let began = remote.then_some(self.began);
         let mut told = false;
         while let Some(loss) = self.sessions.last_loss().max(began) {

@@ -315,12 +315,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// Returns a batch if the queue completes one, without waiting, unless the run must stop.
+    /// Returns a batch if the queue completes one, without waiting.
     pub(super) fn poll(&mut self, clock: &mut StageClock<LearnerStage>) -> Next {
-        match self.batcher.is_stopped() {
-            true => Next::Stop,
-            false => self.batcher.poll(self.version, clock),
-        }
+        self.batcher.poll(self.version, clock)
     }
 
     /// Records that the trainer has waited for long.
@@ -347,6 +344,10 @@ impl Trainer {
     /// Drops what is admitted, and publishes the weights again as a new version at intervals, until `stop` disconnects.
     fn admit_only(&mut self) -> End {
         let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+        // The result of a complete run stays.
+        if let Some(end) = self.finished() {
+            return end;
+        }
         loop {
             let began = Instant::now();
             let interval = self.config.telemetry.log_interval();

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Window, batcher, updates, curriculum and evaluations are those of a real run, and so are the actors' rollouts. The
-//! times are samples of measured distributions (`[virtual_time]`). An unroll is therefore played on the version that
+//! times are drawn from log-normal distributions with the means and the spread of `[virtual_time]`. An unroll is therefore played on the version that
 //! the actor would hold at that time, and the policy lag is the one that so many actors would have. Not simulated are
 //! lost connections, and evaluations that compete with training for the cores.
 
@@ -81,8 +81,6 @@ pub(crate) struct VirtualFleet {
     sessions: Arc<Sessions>,
     queue: QueueSender,
     actors: Vec<VirtualActor>,
-    /// Unrolls that have arrived and wait for a place in the queue.
-    arrived: VecDeque<(Unroll, Arc<Session>)>,
     /// Published weights with the time at which actors have them, oldest first.
     published: VecDeque<(Duration, Weights)>,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
@@ -113,7 +111,7 @@ impl VirtualFleet {
                 name: format!("virtual-{index}"),
                 ..Peer::default()
             };
-            let (session, seed) = sessions.join(u64::from(index), peer)?;
+            let (session, seed) = sessions.join(rand::random(), peer)?;
             sessions.open_upload(&session)?;
             let rollout = Rollout::new(
                 VecEnv::new(&config.env, envs, seed)?,
@@ -144,7 +142,6 @@ impl VirtualFleet {
             config: config.clone(),
             sessions,
             queue,
-            arrived: VecDeque::new(),
             published: VecDeque::from([(Duration::ZERO, newest)]),
             events: BinaryHeap::new(),
             scheduled: 0,
@@ -206,7 +203,7 @@ impl VirtualFleet {
                 if let Some(end) = trainer.finished() {
                     return Ok(end);
                 }
-                match self.poll(trainer, &mut clock) {
+                match trainer.poll(&mut clock) {
                     Next::Batch(batch, sessions) => {
                         let end = now + self.batch_time(batch.frames());
                         trainer.train_on(&batch, &sessions, || began + end, &mut clock)?;
@@ -219,17 +216,6 @@ impl VirtualFleet {
                 }
             }
             self.permit();
-        }
-    }
-
-    /// Takes unrolls into a batch. Unrolls that found no place in the queue follow as places become free.
-    fn poll(&mut self, trainer: &mut Trainer, clock: &mut StageClock<LearnerStage>) -> Next {
-        loop {
-            self.queue.fill(&mut self.arrived);
-            let next = trainer.poll(clock);
-            if !matches!(next, Next::Idle) || self.arrived.is_empty() {
-                return next;
-            }
         }
     }
 
@@ -342,8 +328,13 @@ impl VirtualFleet {
         let Played { rollout, unroll } = *played;
         actor.rollout = Some(rollout);
         let frames = unroll.shape.frames() as u64;
-        actor.session.ledger.receive(frames);
-        actor.session.ledger.admit(frames);
-        self.arrived.push_back((unroll, actor.session.clone()));
+        names::LEARNER_UNROLLS_RECEIVED.get().increment(1);
+        names::LEARNER_FRAMES_RECEIVED.get().increment(frames);
+        let ledger = &actor.session.ledger;
+        ledger.receive(frames);
+        match self.queue.send_now(unroll, actor.session.clone()) {
+            Ok(()) => ledger.admit(frames),
+            Err(_) => ledger.refuse(frames),
+        }
     }
 }

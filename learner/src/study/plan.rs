@@ -101,6 +101,10 @@ fn effective(
         virtual_time,
         ..
     } = &effective.config;
+    if !learner.train {
+        let reason = "a study trains";
+        return Err(impossible(&file, "learner.train", "false", reason).into());
+    }
     if learner.local_actors == 0 && virtual_time.actors == 0 {
         let reason = "a study has no actors other than its local or its simulated actors";
         return Err(impossible(&file, "learner.local_actors", "0", reason).into());

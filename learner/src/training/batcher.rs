@@ -29,6 +29,8 @@ pub struct Batcher {
     limits: BatchLimits,
     device: Device,
     pending: Vec<(Unroll, Arc<Session>)>,
+    /// True once the log says that there are too many rollout threads.
+    warned: bool,
 }
 
 /// Size of a full batch, and conditions for its unrolls.
@@ -84,6 +86,7 @@ impl Batcher {
             limits,
             device,
             pending: Vec::new(),
+            warned: false,
         }
     }
 
@@ -127,10 +130,15 @@ impl Batcher {
             .into_iter()
             .filter(|(unroll, session)| self.is_wanted(unroll, session, newest_version))
             .collect();
+        // Looked at before the queue, which actors of a busy trainer never leave empty.
+        if self.stop.try_recv() == Err(TryRecvError::Disconnected) {
+            return Next::Stop;
+        }
         loop {
             let rollouts = self.sessions.rollouts_at_work();
             let full = self.limits.unrolls.for_rollouts(rollouts);
             names::LEARNER_BATCH_UNROLLS.get().set(full as f64);
+            self.warn_of_surplus(full, rollouts);
             if self.is_complete(full, rollouts) {
                 clock.enter(LearnerStage::Batch);
                 return self.complete(newest_version);
@@ -145,11 +153,6 @@ impl Batcher {
                 Err(TryRecvError::Disconnected) => return Next::Stop,
             }
         }
-    }
-
-    /// True when the run must stop.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.try_recv() == Err(TryRecvError::Disconnected)
     }
 
     /// Records that no unroll has come for long: actors that were permitted to play may hang.
@@ -170,6 +173,20 @@ impl Batcher {
         self.sessions.take(&session);
         if self.is_wanted(&unroll, &session, newest_version) {
             self.pending.push((unroll, session));
+        }
+    }
+
+    /// Warns once if a synchronous run has more rollout threads than a batch has unrolls: their unrolls wait for later
+    /// batches and grow old.
+    fn warn_of_surplus(&mut self, full: usize, rollouts: usize) {
+        if self.limits.synchronous && rollouts > full && !self.warned {
+            self.warned = true;
+            tracing::warn!(
+                rollouts,
+                full,
+                "more rollout threads than unrolls per batch: in a synchronous run, set actor.threads and the number of \
+                 actors to match learner.batch_unrolls, or set rollout.synchronous to false"
+            );
         }
     }
 

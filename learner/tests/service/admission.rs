@@ -763,6 +763,24 @@ async fn a_synchronous_batch_waits_for_every_session_at_work_and_for_no_other() 
     assert_eq!(batch.lags.len(), 1);
 }
 
+/// Actors that are faster than the trainer never leave the queue empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_heeded_while_unrolls_wait() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let joined = join(&mut client, 1).await.expect("room");
+    let mut player = Player::new(&joined);
+    let (unrolls, mut acks) = open_upload(&mut client).await;
+    for _ in 0..CAPACITY {
+        unrolls.send(player.unroll(1)).await.expect("open");
+    }
+    ack(&mut acks, |ack| ack.unrolls_admitted == CAPACITY as u64).await;
+    let (mut batcher, stop) = trainer.batcher(4);
+    assert!(matches!(next(&mut batcher, 1), Next::Batch(..)));
+    drop(stop);
+    assert!(matches!(next(&mut batcher, 1), Next::Stop));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_synchronous_batch_has_an_unroll_of_every_thread() {
     let (address, trainer) = listen().await;

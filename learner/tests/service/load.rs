@@ -104,7 +104,7 @@ async fn a_load_keeps_its_rate() {
     let report = load(options, Shutdown::new()).await.expect("a learner");
     assert!(report.is_complete(), "{report}");
     // The first unroll is due at 0 s, and the last one at 3 s.
-    assert!((1..=31 * 32).contains(&report.frames_sent), "{report}");
+    assert!((3 * 32..=31 * 32).contains(&report.frames_sent), "{report}");
     shutdown.trip();
     running.finish().await.expect("it stops");
 }
@@ -135,4 +135,28 @@ async fn more_sessions_than_open_files_are_refused_with_the_limit() {
     let error = load(options, Shutdown::new()).await.expect_err("too many");
     assert!(matches!(error, LoadError::Sessions(_)));
     assert!(error.to_string().contains("ulimit -n"), "{error}");
+}
+
+/// A session that sends nothing for minutes would be closed as silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_too_low_for_its_sessions_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = [
+        ENDLESS,
+        ("learner.local_actors", "0"),
+        ("learner.train", "false"),
+    ];
+    let config = tiny(folder.path(), &more);
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let url = format!("http://{}", running.address());
+    let options = LoadOptions {
+        // An unroll of 32 frames per session and minute would be 3.2.
+        frames_per_second: Some(3.0),
+        ..options(&config.config, url)
+    };
+    let error = load(options, Shutdown::new()).await.expect_err("too low");
+    assert!(error.to_string().contains("set it to 4 or more"), "{error}");
+    shutdown.trip();
+    running.finish().await.expect("it stops");
 }

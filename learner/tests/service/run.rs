@@ -781,7 +781,6 @@ async fn the_minutes_end_a_run() {
     }
 }
 
-/// Time in which nobody acts is not training time, before the first actor as between two.
 /// One actor process with three rollout threads does what three actors do, in one session.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_threads_of_one_actor_fill_a_batch() {
@@ -803,7 +802,12 @@ async fn the_threads_of_one_actor_fill_a_batch() {
         let url = format!("http://{}", running.address());
         let acting = actor(&config.config, url, &Shutdown::new());
         let summary = running.finish().await.expect("a run that ends");
-        assert_eq!((summary.complete, summary.frames), (true, 768));
+        // Eight batches of three unrolls, with three updates each.
+        let expected = (true, 768, 8 * 3);
+        assert_eq!(
+            (summary.complete, summary.frames, summary.updates),
+            expected
+        );
         assert_eq!(acting.await.expect("no panic"), Ending::RunComplete);
         let ledger = fs::read_to_string(folder.path().join("ledger.jsonl")).expect("a ledger");
         let lines = ledger
@@ -814,6 +818,7 @@ async fn the_threads_of_one_actor_fill_a_batch() {
     }
 }
 
+/// Time in which nobody acts is not training time, before the first actor as between two.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_minutes_wait_for_actors() {
     const LIMIT: f64 = 1.2;

@@ -15,8 +15,9 @@
 //! ```
 //!
 //! The rollout threads and the tasks share a watch with the newest weights, and a channel of capacity 1 with the next
-//! unroll to send. [`load`] replays recorded unrolls instead, to find out what a learner can admit. Start with [`run`] and [`ActorOptions`]. [`options`] holds the settings of a process, [`connect`] its
-//! credentials, [`rollout`] the loop over ticks, and [`error`] the reasons why a session ends.
+//! unroll to send. [`load`] replays recorded unrolls instead, to find out what a learner can admit. Start with [`run`]
+//! and [`ActorOptions`]. [`options`] holds the settings of a process, [`connect`] its credentials, [`rollout`] the loop
+//! over ticks, and [`error`] the reasons why a session ends.
 
 pub mod connect;
 pub mod error;

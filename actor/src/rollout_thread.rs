@@ -257,22 +257,32 @@ mod tests {
         Weights::new(version, body, fingerprint, 0, false)
     }
 
-    /// Plays one unroll per credit with `threads` threads on `published`, and returns them.
-    fn play(threads: u32, credits: usize, published: &Parameters) -> Vec<Unroll> {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let (_newest, newest) = watch::channel(Some(weights(5, published)));
-        let (unrolls, mut made) = mpsc::channel(1);
-        let ends = RolloutEnds::default();
+    /// The parts of a session that plays `spec` on `published` with so many credits. Returns the receiver of its unrolls.
+    fn shared(
+        spec: Spec,
+        published: &Parameters,
+        credits: usize,
+    ) -> (Shared, mpsc::Receiver<Unroll>) {
+        let (_, newest) = watch::channel(Some(weights(5, published)));
+        let (unrolls, made) = mpsc::channel(1);
         let shared = Shared {
-            spec: Arc::new(spec()),
+            spec: Arc::new(spec),
             session: 1,
             seed: 2,
             least_time: Duration::ZERO,
             weights: Arc::new(LoadedWeights::new(model(0), newest)),
             credits: Arc::new(Semaphore::new(credits)),
             unrolls,
-            ends: ends.clone(),
+            ends: RolloutEnds::default(),
         };
+        (shared, made)
+    }
+
+    /// Plays one unroll per credit with `threads` threads on `published`, and returns them.
+    fn play(threads: u32, credits: usize, published: &Parameters) -> Vec<Unroll> {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (shared, mut made) = shared(spec(), published, credits);
+        let ends = shared.ends.clone();
         runtime.block_on(async {
             let rollouts = Rollouts::start(threads, shared).expect("threads");
             let mut played = Vec::new();
@@ -352,22 +362,11 @@ mod tests {
     #[test]
     fn a_panic_of_one_thread_is_reported() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let (_newest, newest) = watch::channel(Some(weights(5, &model(7))));
-        let (unrolls, _made) = mpsc::channel(1);
         let mut mazes = spec();
         // The model's grid no longer fits the mazes.
         mazes.env = EnvConfig::random_maze();
-        let ends = RolloutEnds::default();
-        let shared = Shared {
-            spec: Arc::new(mazes),
-            session: 1,
-            seed: 2,
-            least_time: Duration::ZERO,
-            weights: Arc::new(LoadedWeights::new(model(0), newest)),
-            credits: Arc::new(Semaphore::new(1)),
-            unrolls,
-            ends: ends.clone(),
-        };
+        let (shared, _made) = shared(mazes, &model(7), 1);
+        let ends = shared.ends.clone();
         runtime.block_on(async {
             let mut rollouts = Rollouts::start(2, shared).expect("threads");
             let ended = rollouts.ended().await;

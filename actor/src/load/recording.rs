@@ -1,5 +1,7 @@
 //! A few real unrolls, played once and sent by every session.
 
+use std::ops::ControlFlow;
+
 use hrm_common::{
     env::VecEnv,
     model::native::Lanes,
@@ -7,17 +9,18 @@ use hrm_common::{
     stage::{ActorStage, StageClock},
     telemetry::names,
     trajectory::{RolloutId, Unroll},
-    weights::{self, Assembler, Weights},
+    weights::{self, Weights},
     wire,
 };
-use hrm_proto::v1::{SubscribeRequest, UnrollBatch};
+use hrm_proto::v1::UnrollBatch;
 
 use crate::{
-    connect::{answered, connect},
+    connect::connect,
     error::{SessionError, Stream},
     join::{Joined, join},
     options::ActorOptions,
     rollout::Rollout,
+    weight_sync::subscribe,
 };
 
 /// Unrolls of a recording: enough for episodes to end in some and not in others.
@@ -34,17 +37,10 @@ impl Recording {
     pub(super) async fn make(options: &ActorOptions) -> Result<Self, SessionError> {
         let mut client = connect(&options.learner, &options.credentials).await?;
         let joined = join(&mut client, options).await?;
-        let session = joined.session;
-        let subscribing = client.subscribe(SubscribeRequest { session });
-        let mut chunks = answered("Subscribe", options.answer, subscribing).await?;
-        let mut assembler = Assembler::new(joined.parameters.fingerprint());
-        let newest = loop {
-            let chunk = chunks.message().await?;
-            let chunk = chunk.ok_or(SessionError::Closed(Stream::Weights))?;
-            if let Some(weights) = assembler.push(chunk).map_err(SessionError::Weights)? {
-                break weights;
-            }
-        };
+        let (session, fingerprint) = (joined.session, joined.parameters.fingerprint());
+        let first = ControlFlow::Break;
+        let newest = subscribe(client, options.answer, session, fingerprint, first).await?;
+        let newest = newest.ok_or(SessionError::Closed(Stream::Weights))?;
         let played = tokio::task::spawn_blocking(move || play(joined, &newest)).await;
         played.map_err(|_| SessionError::Panicked)?
     }

@@ -1,9 +1,9 @@
 //! One session of a load test.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::ControlFlow, time::Duration};
 
-use hrm_common::{shutdown::Shutdown, weights::Assembler};
-use hrm_proto::v1::{SubscribeRequest, UploadAck};
+use hrm_common::{shutdown::Shutdown, weights::Weights};
+use hrm_proto::v1::UploadAck;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::{Instant, sleep_until},
@@ -13,11 +13,12 @@ use tonic::Streaming;
 
 use super::{pace::Pace, recording::Recording, tally::Tally};
 use crate::{
-    connect::{Client, answered, connect},
+    connect::{answered, connect},
     error::{SessionError, Stream},
     join::join,
     options::ActorOptions,
     upload::FIRST,
+    weight_sync::subscribe,
 };
 
 /// Joins on a connection of its own, waits for the start, and sends recorded unrolls until `stop` trips.
@@ -39,14 +40,16 @@ pub(super) async fn replay(
     let joined = join(&mut client, options).await?;
     let (session, fingerprint) = (joined.session, joined.parameters.fingerprint());
     let (version_tx, mut version) = watch::channel(None);
-    let mut subscription = Box::pin(subscribe(
-        client.clone(),
-        options.answer,
-        session,
-        fingerprint,
-        version_tx,
-        tally,
-    ));
+    let (subscriber, answer) = (client.clone(), options.answer);
+    let mut subscription = Box::pin(async move {
+        let take = |weights: Weights| {
+            tally.receive_weights(weights.version, weights.body.len() as u64);
+            version_tx.send_replace(Some(weights.version));
+            ControlFlow::<()>::Continue(())
+        };
+        subscribe(subscriber, answer, session, fingerprint, take).await?;
+        Err(SessionError::Closed(Stream::Weights))
+    });
     tokio::select! {
         ended = &mut subscription => return ended,
         _ = version.wait_for(Option::is_some) => {}
@@ -89,27 +92,6 @@ pub(super) async fn replay(
         Some(sender) => sender.drain(options.drain).await,
         None => Ok(()),
     }
-}
-
-/// Receives weights, checks them, and keeps the version of the newest.
-async fn subscribe(
-    mut client: Client,
-    answer: Duration,
-    session: u64,
-    fingerprint: u64,
-    version: watch::Sender<Option<u64>>,
-    tally: &Tally,
-) -> Result<(), SessionError> {
-    let subscribing = client.subscribe(SubscribeRequest { session });
-    let mut chunks = answered("Subscribe", answer, subscribing).await?;
-    let mut assembler = Assembler::new(fingerprint);
-    while let Some(chunk) = chunks.message().await? {
-        if let Some(weights) = assembler.push(chunk).map_err(SessionError::Weights)? {
-            tally.receive_weights(weights.version, weights.body.len() as u64);
-            version.send_replace(Some(weights.version));
-        }
-    }
-    Err(SessionError::Closed(Stream::Weights))
 }
 
 /// The unrolls of an upload that were sent, and the acknowledgements of them.

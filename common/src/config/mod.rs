@@ -12,9 +12,9 @@
 //!                       Config ──spec──▶ the part that actors receive
 //! ```
 //!
-//! `run`, `actor`, `learner`, `training`, `telemetry` and `virtual_time` contain the sections; `address` and `file` are types of their
-//! values. `error` has the errors, each with a remedy. The structs of `[env]`, `[curriculum]`
-//! and `[model]` are in [`crate::env`] and [`crate::model`].
+//! `run`, `actor`, `learner`, `training`, `telemetry` and `virtual_time` contain the sections; `address` and `file` are
+//! types of their values. `error` has the errors, each with a remedy. The structs of `[env]`, `[curriculum]` and
+//! `[model]` are in [`crate::env`] and [`crate::model`].
 
 mod actor;
 mod address;

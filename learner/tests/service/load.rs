@@ -7,7 +7,7 @@ use hrm_actor::{
     load::{LoadError, LoadOptions, load},
 };
 use hrm_common::{config::Config, shutdown::Shutdown};
-use hrm_learner::storage::ledger_file::Entry;
+use hrm_learner::{run::Running, storage::ledger_file::Entry};
 use test_support::{ENDLESS, newest, start, tiny};
 
 const SESSIONS: usize = 6;
@@ -23,6 +23,21 @@ fn options(config: &Config, url: String) -> LoadOptions {
         duration: Duration::from_secs(3),
         log_interval: Duration::from_secs(1),
     }
+}
+
+/// A learner in `dir` that does not train, and the settings of a load test of it.
+async fn admitting(dir: &Path) -> (LoadOptions, Running, Shutdown) {
+    let more = [
+        ENDLESS,
+        ("learner.local_actors", "0"),
+        ("learner.train", "false"),
+        ("telemetry.log_interval_seconds", "1"),
+    ];
+    let config = tiny(dir, &more);
+    let shutdown = Shutdown::new();
+    let running = start(&config, false, &shutdown).await;
+    let url = format!("http://{}", running.address());
+    (options(&config.config, url), running, shutdown)
 }
 
 /// The sessions of a ledger: frames received, admitted, trained on, and dropped because the learner does not train.
@@ -48,19 +63,8 @@ fn ledger(dir: &Path) -> Vec<[u64; 4]> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_learner_that_does_not_train_admits_a_load_and_books_every_frame() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = tiny(
-        folder.path(),
-        &[
-            ENDLESS,
-            ("learner.local_actors", "0"),
-            ("learner.train", "false"),
-            ("telemetry.log_interval_seconds", "1"),
-        ],
-    );
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let url = format!("http://{}", running.address());
-    let report = load(options(&config.config, url), Shutdown::new()).await;
+    let (options, running, shutdown) = admitting(folder.path()).await;
+    let report = load(options, Shutdown::new()).await;
     let report = report.expect("a learner that does not train");
     assert!(report.is_complete(), "{report}");
     assert!(report.frames_sent >= 32 * SESSIONS as u64, "{report}");
@@ -87,19 +91,11 @@ async fn a_learner_that_does_not_train_admits_a_load_and_books_every_frame() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_keeps_its_rate() {
     let folder = tempfile::tempdir().expect("a folder");
-    let more = [
-        ENDLESS,
-        ("learner.local_actors", "0"),
-        ("learner.train", "false"),
-    ];
-    let config = tiny(folder.path(), &more);
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let url = format!("http://{}", running.address());
+    let (options, running, shutdown) = admitting(folder.path()).await;
     // Ten unrolls of 32 frames per second.
     let options = LoadOptions {
         frames_per_second: Some(320.0),
-        ..options(&config.config, url)
+        ..options
     };
     let report = load(options, Shutdown::new()).await.expect("a learner");
     assert!(report.is_complete(), "{report}");
@@ -141,19 +137,11 @@ async fn more_sessions_than_open_files_are_refused_with_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_too_low_for_its_sessions_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let more = [
-        ENDLESS,
-        ("learner.local_actors", "0"),
-        ("learner.train", "false"),
-    ];
-    let config = tiny(folder.path(), &more);
-    let shutdown = Shutdown::new();
-    let running = start(&config, false, &shutdown).await;
-    let url = format!("http://{}", running.address());
+    let (options, running, shutdown) = admitting(folder.path()).await;
     let options = LoadOptions {
         // An unroll of 32 frames per session and minute would be 3.2.
         frames_per_second: Some(3.0),
-        ..options(&config.config, url)
+        ..options
     };
     let error = load(options, Shutdown::new()).await.expect_err("too low");
     assert!(error.to_string().contains("set it to 4 or more"), "{error}");

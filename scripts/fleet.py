@@ -16,34 +16,23 @@ import argparse
 import csv
 import json
 import os
-import platform
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from measured_learner import ROOT, Failed, MeasuredLearner, machine
+
 MB = 1e6
 # The memory may differ by this between the last two quarters of the steady test.
 SLACK_MB = 8.0
-# Longest time until the learner serves its metrics.
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
 WINDOWS_PER_CONNECTION = 4 << 20
 PIECE_OF_WEIGHTS = 1 << 20
-
-
-class Failed(Exception):
-    """A check that failed, or a program that did."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +46,10 @@ class Sample:
     cpu_seconds: float
 
 
-class Learner:
+class Learner(MeasuredLearner):
     """A learner on one core that admits without training."""
 
     def __init__(self, programs: Path, folder: Path, core: int, sessions: int) -> None:
-        self.folder = folder
-        self.port, self.metrics_port = free_port(), free_port()
-        self.log = (folder / "learner.log").open("w")
         settings = {
             "learner.train": "false",
             "learner.max_sessions": sessions + 24,
@@ -71,28 +57,8 @@ class Learner:
             "rollout.carry_dtype": "bf16",
             "telemetry.log_interval_seconds": 10,
         }
-        command = [programs / "hrm-learner", "serve", "--config", ROOT / "configs/four-rooms.toml"]
-        command += ["--run-dir", folder / "run", "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--metrics-listen", f"127.0.0.1:{self.metrics_port}"]
-        for key, value in settings.items():
-            command += ["--set", f"{key}={value}"]
-        self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, preexec_fn=pinned(core))
-        deadline = time.monotonic() + START_SECONDS
-        while not self.metrics():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.process.kill()
-                raise Failed(f"the learner did not start: see {self.log.name}")
-            time.sleep(0.05)
-
-    def metrics(self) -> dict[str, float]:
-        """Returns the samples of /metrics by name with labels, or none while nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as page:
-                lines = page.read().decode().splitlines()
-        except (urllib.error.URLError, OSError):
-            return {}
-        samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
-        return {name: float(value) for name, value in samples}
+        config = ROOT / "configs/four-rooms.toml"
+        super().__init__(programs / "hrm-learner", "serve", config, folder, settings, pinned(core))
 
     def sample(self, began: float) -> Sample:
         proc = Path("/proc") / str(self.process.pid)
@@ -106,12 +72,6 @@ class Learner:
             files=len(list((proc / "fd").iterdir())),
             cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"),
         )
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(STOP_SECONDS)
-        if status != 0:
-            raise Failed(f"the learner ended with status {status}: see {self.log.name}")
 
     def ledger(self) -> dict[str, int]:
         """Returns the frames of all ended sessions."""
@@ -131,12 +91,6 @@ class Learner:
 def pinned(core: int) -> Any:
     """Returns what a child runs to stay on one core."""
     return lambda: os.sched_setaffinity(0, {core})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def load(programs: Path, learner: Learner, core: int, sessions: int, seconds: float, rate: float | None) -> dict[str, Any]:
@@ -247,12 +201,6 @@ def check(result: dict[str, Any]) -> None:
         raise Failed(f"the learner's memory rose from {third:.1f} to {last:.1f} MB in the last quarter")
     if last - memory["before_mb"] > memory["bound_mb"]:
         raise Failed(f"the learner's memory, {last:.1f} MB, exceeds the bound of {memory['bound_mb']:.0f} MB")
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{os.cpu_count()} cores, {model}"
 
 
 def table(result: dict[str, Any]) -> str:

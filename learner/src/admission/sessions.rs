@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use crossbeam::channel::{Receiver, Sender, bounded};
 use hrm_common::{env::env_seed, refusal::Refusal, shutdown::Shutdown, telemetry::names};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -127,6 +128,8 @@ struct SessionTable {
     ended: Vec<Arc<Session>>,
     /// The end of the last session of each actor that has not returned.
     away: HashMap<u64, (Instant, Arc<Session>)>,
+    /// Has a notice for the batcher once a session has ended.
+    left: Sender<()>,
 }
 
 impl SessionTable {
@@ -139,6 +142,8 @@ impl SessionTable {
             let now = Instant::now();
             self.away.insert(session.actor_id, (now, session.clone()));
             self.ended.push(session);
+            // A full channel holds a notice already.
+            let _ = self.left.try_send(());
         }
         while self.away.len() > most {
             let oldest = self.away.iter().min_by_key(|(_, (since, _))| *since);
@@ -174,6 +179,7 @@ pub struct Sessions {
     in_flight: usize,
     uploads: Arc<Semaphore>,
     changed: tokio::sync::Notify,
+    left: Receiver<()>,
 }
 
 impl Sessions {
@@ -181,13 +187,16 @@ impl Sessions {
     /// their rollout threads may have one unroll under way.
     pub fn new(run_seed: u64, joined: u64, most: usize) -> Self {
         names::LEARNER_ACTORS.get().set(0.0);
+        let (sender, left) = bounded(1);
         Self {
             state: Mutex::new(SessionTable {
                 open: HashMap::new(),
                 window: Window::unlimited(),
                 ended: Vec::new(),
                 away: HashMap::new(),
+                left: sender,
             }),
+            left,
             in_flight: 1,
             joined: AtomicU64::new(joined),
             run_seed,
@@ -388,6 +397,14 @@ impl Sessions {
     /// Waits until a session has closed since the last call. Supports one waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Returns a channel with a notice whenever a session has ended since the last receipt. Supports one receiver.
+    ///
+    /// The batcher of a synchronous run waits for every session at work. It must see that one has left before its actor,
+    /// which may return within 0.1 s, is at work again: otherwise the batch waits for that one, too.
+    pub(crate) fn left(&self) -> &Receiver<()> {
+        &self.left
     }
 
     /// Returns the number of open sessions.

@@ -59,7 +59,7 @@ fn trained(config: &Config) -> (Parameters, Adam) {
     let n = parameters.numel() as i64;
     let gradient = Tensor::arange(n, (Kind::Float, Device::Cpu)).sin();
     for _ in 0..2 {
-        adam.step(parameters, &gradient, 0.01);
+        adam.step_once(parameters, &gradient);
     }
     (model.to_parameters(), adam)
 }

@@ -90,7 +90,7 @@ impl Batcher {
         }
     }
 
-    /// Waits for the next batch. Returns after `patience` without an unroll.
+    /// Waits for the next batch. Returns after `patience` in which no unroll came and no session ended.
     pub fn next(
         &mut self,
         newest_version: u64,
@@ -103,12 +103,18 @@ impl Batcher {
                 other => return other,
             }
             let received = select! {
-                recv(self.queue.channel()) -> queued => queued.map_err(|_| RecvTimeoutError::Disconnected),
+                recv(self.queue.channel()) -> queued => match queued {
+                    Ok(queued) => Ok(Some(queued)),
+                    Err(_) => Err(RecvTimeoutError::Disconnected),
+                },
+                recv(self.sessions.left()) -> _ => Ok(None),
                 recv(self.stop) -> _ => Err(RecvTimeoutError::Disconnected),
                 default(patience) => Err(RecvTimeoutError::Timeout),
             };
             match received {
-                Ok(queued) => self.take(queued, newest_version),
+                Ok(Some(queued)) => self.take(queued, newest_version),
+                // The batch may be complete without the session that has left.
+                Ok(None) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.stall();
                     return Next::Idle;

@@ -30,6 +30,9 @@ const FROZEN: Duration = Duration::from_secs(120);
 const INTERVAL: u64 = 128;
 const BATCH: u64 = 32;
 
+/// Frames of a batch of two actors on four rooms.
+const FOUR_ROOMS_BATCH: u64 = 1_024;
+
 struct Learner<'a> {
     dir: &'a Path,
     address: SocketAddr,
@@ -577,7 +580,8 @@ fn a_bad_day_does_not_keep_it_from_learning() {
     for (fault, at) in [(Fault::Corrupt(50_000), 30_000), (Fault::Cut, 40_000)] {
         reaches(at);
         relay.set(fault);
-        reaches(at + 2_000);
+        // Each batch can wait for a session that hangs until the learner ends it after a minute's silence.
+        (1..=2).for_each(|batch| reaches(at + batch * FOUR_ROOMS_BATCH));
         relay.set(Fault::None);
     }
     reaches(50_000);

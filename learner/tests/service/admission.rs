@@ -763,6 +763,49 @@ async fn a_synchronous_batch_waits_for_every_session_at_work_and_for_no_other() 
     assert_eq!(batch.lags.len(), 1);
 }
 
+/// Its actor may be back at once, and then the batch would wait for what it owes now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_synchronous_batch_is_complete_as_soon_as_the_session_that_it_waits_for_ends() {
+    let (address, trainer) = listen().await;
+    let mut client = client(address).await;
+    let stays = join(&mut client, 1).await.expect("room");
+    let sessions = trainer.sessions.clone();
+    let staying = sessions.find(stays.session).expect("it is open");
+    let mut owe = Vec::new();
+    for actor in [2, 3] {
+        let joined = join(&mut client, actor).await.expect("room");
+        let session = sessions.find(joined.session).expect("it is open");
+        sessions.open_upload(&session).expect("the first");
+        owe.push(session.id);
+    }
+    let (mut batcher, _stop) = trainer.batcher_within(BatchLimits {
+        unrolls: BatchRange { least: 4, most: 4 },
+        max_policy_lag: 4,
+        synchronous: true,
+    });
+    let (batches, batch) = crossbeam::channel::bounded(1);
+    std::thread::spawn(move || {
+        let mut clock = StageClock::new(names::LEARNER_STAGE_SECONDS, LearnerStage::Wait);
+        // Its patience is longer than the test's.
+        batches.send(batcher.next(1, 2 * test_support::PATIENCE, &mut clock))
+    });
+    let (unrolls, _acks) = open_upload(&mut client).await;
+    let mut player = Player::new(&stays);
+    for taken in 1..=2 {
+        unrolls.send(player.unroll(1)).await.expect("open");
+        until("the batcher has it", async || {
+            (staying.taken() == taken).then_some(())
+        })
+        .await;
+    }
+    assert!(batch.is_empty(), "two more owe an unroll");
+    sessions.close(owe[0]);
+    let Ok(Next::Batch(batch, _)) = batch.recv_timeout(test_support::PATIENCE) else {
+        panic!("no more than two are at work");
+    };
+    assert_eq!(batch.lags.len(), 2);
+}
+
 /// Actors that are faster than the trainer never leave the queue empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_heeded_while_unrolls_wait() {

@@ -1,4 +1,8 @@
+//! Reads numbers out of tensors. Each call waits for all work that a device has been given.
+
 use tch::{Device, Kind, Tensor};
+
+use crate::training::queued::Queued;
 
 /// Returns a tensor's numbers, row by row.
 pub(crate) fn host(tensor: &Tensor) -> Vec<f32> {
@@ -11,6 +15,22 @@ pub(crate) fn host(tensor: &Tensor) -> Vec<f32> {
     let mut values = vec![0.0; elements];
     flat.copy_data(&mut values, elements);
     values
+}
+
+/// Returns the numbers of several tensors in one transfer, a vector for each.
+pub(crate) fn read(queued: &[Queued]) -> Vec<Vec<f64>> {
+    if queued.is_empty() {
+        return Vec::new();
+    }
+    let all = Queued::cat(queued).into_read().to_device(Device::Cpu);
+    let mut values = vec![0.0; all.numel()];
+    let elements = values.len();
+    all.copy_data(&mut values, elements);
+    let mut rest = values.as_slice();
+    let lengths = queued.iter().map(Queued::elements);
+    lengths
+        .map(|length| rest.split_off(..length).unwrap_or_default().to_vec())
+        .collect()
 }
 
 /// Returns the bytes of a u8 tensor, row by row.

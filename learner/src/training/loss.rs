@@ -39,6 +39,14 @@ pub struct Loss {
     pub entropy: Tensor,
 }
 
+impl Loss {
+    /// Returns the policy loss, the value loss and the entropy, f64 `[3]` without a graph.
+    pub(crate) fn numbers(&self) -> Tensor {
+        let parts = [&self.policy, &self.value, &self.entropy];
+        Tensor::stack(&parts.map(Tensor::detach), 0).to_kind(Kind::Double)
+    }
+}
+
 /// Computes the loss of the given segments of a decision: all of them under deep supervision, otherwise the last.
 ///
 /// The policy term is `-min(r A, clip(r, 1 - clip, 1 + clip) A)` (Schulman et al. 2017, equation 7). `r` is the ratio

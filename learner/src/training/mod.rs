@@ -15,6 +15,7 @@
 //!     loss        policy gradient, value, entropy
 //!     noise_scale estimates how large a minibatch is useful
 //!     optimizer   Adam; schedule sets its learning rate
+//!     queued      numbers that a GPU may still be computing, so that the passes never wait for it
 //!     rollback    undoes updates that spoil the weights
 //!   cohorts     follows episodes from their beginning; episode_window holds the settled ones
 //! ```
@@ -32,6 +33,7 @@ pub mod loss;
 pub mod model;
 mod noise_scale;
 pub mod optimizer;
+mod queued;
 pub mod recompute;
 mod rollback;
 pub(crate) mod schedule;

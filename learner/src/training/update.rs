@@ -9,6 +9,8 @@
 //! operations are too small to split, and a shard's whole graph stays in one core's cache. The gradients of the shards
 //! are summed in order, so a run with the same seed and thread count is reproducible.
 
+use std::ops::Range;
+
 use hrm_common::{
     config::{LossConfig, OptimizerConfig},
     stage::{LearnerStage, StageClock},
@@ -23,7 +25,7 @@ use crate::{
         backend::Backend,
         batch::Batch,
         frames::{Frames, LagZero},
-        gradient::TrainedFrames,
+        gradient::{Kept, TrainedFrames},
         model::Hrm,
         noise_scale::NoiseScale,
         optimizer::Adam,
@@ -163,51 +165,64 @@ impl Updater {
         };
 
         clock.enter(LearnerStage::Passes);
-        let mut order: Vec<i64> = (0..(batch.frames() / self.loss.bptt_ticks) as i64).collect();
-        let threads = self.pool.current_num_threads();
-        let mut trained = TrainedFrames::new(&self.model, &frames, states, &self.loss, threads);
-        let (mut steps, mut units, mut sound) = (0, 0, true);
+        let units = batch.frames() / self.loss.bptt_ticks;
+        let mut order: Vec<i64> = (0..units as i64).collect();
+        let mut orders = Vec::with_capacity(units * self.loss.passes);
         for _ in 0..self.loss.passes {
             order.shuffle(&mut self.rng);
-            for minibatch in parts(&order, self.loss.minibatches()) {
-                let (gradients, norms) =
-                    trained.gradients(&self.model, minibatch, &self.loss, &self.pool);
-                report.learning_rate = self.optimizer.learning_rate(done);
-                let norm = self.optimizer.step(
-                    self.model.flat_parameters(),
-                    &gradients.flat,
-                    report.learning_rate,
-                );
-                sound = norm.is_finite();
-                if sound {
-                    steps += 1;
-                    if let Some(norms) = norms {
-                        self.noise_scale.add(norms);
-                    }
-                    units += minibatch.len();
-                    let weight = minibatch.len() as f64;
-                    report.grad_norm += weight * norm;
-                    report.loss_policy += weight * gradients.policy;
-                    report.loss_value += weight * gradients.value;
-                    report.entropy += weight * gradients.entropy;
-                } else {
-                    report.updates_skipped += 1;
-                }
-            }
+            orders.extend(&order);
         }
-        self.updates_tried += steps + report.updates_skipped;
-        report.updates_made = steps;
+        let threads = self.pool.current_num_threads();
+        let mut trained =
+            TrainedFrames::new(&self.model, &frames, states, orders, &self.loss, threads);
+        let minibatches: Vec<Range<usize>> = (0..self.loss.passes)
+            .flat_map(|pass| {
+                let parts = parts(units, self.loss.minibatches());
+                parts.map(move |part| pass * units + part.start..pass * units + part.end)
+            })
+            .collect();
+        let mut steps = self.optimizer.begin(minibatches.len(), done);
+        let mut kept = Vec::with_capacity(minibatches.len());
+        for minibatch in &minibatches {
+            let gradient = trained.gradient(&self.model, minibatch.clone(), &self.loss, &self.pool);
+            let parameters = self.model.flat_parameters();
+            let norm = self.optimizer.step(parameters, &gradient.flat, &mut steps);
+            kept.push((gradient.kept, norm));
+        }
+        // The device is waited for here, once.
+        let (mut made, mut trained_units, mut sound) = (0, 0, true);
+        for (minibatch, numbers) in minibatches.iter().zip(Kept::read(kept)) {
+            report.learning_rate = self.optimizer.learning_rate_after(made, done);
+            sound = numbers.norm.is_finite();
+            if !sound {
+                report.updates_skipped += 1;
+                continue;
+            }
+            made += 1;
+            if let Some(norms) = numbers.squared_norms {
+                self.noise_scale.add(norms);
+            }
+            trained_units += minibatch.len();
+            let weight = minibatch.len() as f64;
+            report.grad_norm += weight * numbers.norm;
+            report.loss_policy += weight * numbers.policy;
+            report.loss_value += weight * numbers.value;
+            report.entropy += weight * numbers.entropy;
+        }
+        self.optimizer.end(made);
+        self.updates_tried += made + report.updates_skipped;
+        report.updates_made = made;
         report.noise_scale = self.noise_scale.frames();
         let usable = || {
             let (tokens, states) = &first_tick;
             rollback::is_usable(&self.model, &self.optimizer, tokens, states)
         };
-        if steps > 0 && !(sound && usable()) {
+        if made > 0 && !(sound && usable()) {
             before.restore(&self.model, &mut self.optimizer);
             report.rolled_back = true;
             report.updates_skipped += std::mem::take(&mut report.updates_made);
         }
-        let mean = |sum: &mut f64| *sum /= units.max(1) as f64;
+        let mean = |sum: &mut f64| *sum /= trained_units.max(1) as f64;
         mean(&mut report.grad_norm);
         mean(&mut report.loss_policy);
         mean(&mut report.loss_value);
@@ -221,10 +236,10 @@ impl Updater {
     }
 }
 
-/// Splits `items` into `count` parts whose lengths differ by at most 1. Parts without an item are left out.
-fn parts<T>(items: &[T], count: usize) -> impl Iterator<Item = &[T]> {
-    let bound = move |part: usize| items.len() * part / count;
-    let part = move |part| &items[bound(part)..bound(part + 1)];
+/// Splits so many items into `count` parts whose lengths differ by at most 1. Parts without an item are left out.
+fn parts(items: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+    let bound = move |part: usize| items * part / count;
+    let part = move |part| bound(part)..bound(part + 1);
     (0..count).map(part).filter(|part| !part.is_empty())
 }
 
@@ -237,10 +252,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_item_is_in_one_part_of_about_equal_length(items in 0..3000_usize, count in 1..100_usize) {
-            let items: Vec<usize> = (0..items).collect();
-            let parts: Vec<&[usize]> = parts(&items, count).collect();
-            prop_assert_eq!(parts.concat(), items.clone());
-            prop_assert_eq!(parts.len(), count.min(items.len()));
+            let parts: Vec<Range<usize>> = parts(items, count).collect();
+            let all: Vec<usize> = parts.iter().cloned().flatten().collect();
+            prop_assert_eq!(all, (0..items).collect::<Vec<usize>>());
+            prop_assert_eq!(parts.len(), count.min(items));
             let lengths = parts.iter().map(|part| part.len());
             let (least, most) = (lengths.clone().min(), lengths.max());
             prop_assert!(most.unwrap_or(0) - least.unwrap_or(0) <= 1);
@@ -250,8 +265,8 @@ mod tests {
     /// The defaults train as they did when the size of a minibatch was a setting.
     #[test]
     fn sixteen_parts_of_1024_are_chunks_of_64() {
-        let items: Vec<usize> = (0..1024).collect();
-        let parts: Vec<&[usize]> = parts(&items, 16).collect();
-        assert_eq!(parts, items.chunks(64).collect::<Vec<_>>());
+        let parts: Vec<Range<usize>> = parts(1024, 16).collect();
+        let chunks = (0..1024).step_by(64).map(|first| first..first + 64);
+        assert_eq!(parts, chunks.collect::<Vec<_>>());
     }
 }

@@ -1,13 +1,15 @@
 //! The gradient by libtorch's autograd: for GPUs, attention, and chunks of several ticks.
 
+use std::ops::Range;
+
 use hrm_common::config::LossConfig;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use tch::Tensor;
 
-use super::parts::Gradients;
+use super::parts::Part;
 use crate::training::{
     frames::Frames,
-    loss::{Loss, Targets, loss},
+    loss::{Targets, loss},
     model::{Gradient, Hrm},
     states::TensorStates,
 };
@@ -19,15 +21,38 @@ pub(crate) struct TensorFrames {
     carries: Tensor,
     /// `[T * B, segments, 2, P, d]`: `zH` and `zL` before the last call of L and of H in each trained segment.
     prefixes: Option<Tensor>,
+    /// i64 `[passes * units]`: the units of all passes, and the frame of each unit's first tick. They are on the device
+    /// for the whole batch, because every transfer from the host makes it wait.
+    units: Tensor,
+    first_frames: Tensor,
 }
 
 impl TensorFrames {
-    /// Returns the same tensors for another thread, without a copy.
-    pub(super) fn new(frames: &Frames, states: &TensorStates) -> Self {
+    /// Prepares the frames for chunks of `ticks` ticks in this order.
+    pub(super) fn new(frames: &Frames, states: &TensorStates, order: &[i64], ticks: usize) -> Self {
+        let (envs, ticks) = (frames.envs as i64, ticks as i64);
+        // Unit u is chunk u / B of environment u % B.
+        let first: Vec<i64> = (order.iter())
+            .map(|unit| unit / envs * ticks * envs + unit % envs)
+            .collect();
+        let device = frames.tokens.device();
         Self {
             frames: frames.share(),
             carries: states.carries.flatten(1, 2),
             prefixes: states.prefixes.as_ref().map(|kept| kept.flatten(0, 1)),
+            units: Tensor::from_slice(order).to_device(device),
+            first_frames: Tensor::from_slice(&first).to_device(device),
+        }
+    }
+
+    /// Returns the same tensors for another thread, without a copy.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            frames: self.frames.share(),
+            carries: self.carries.shallow_clone(),
+            prefixes: self.prefixes.as_ref().map(Tensor::shallow_clone),
+            units: self.units.shallow_clone(),
+            first_frames: self.first_frames.shallow_clone(),
         }
     }
 }
@@ -36,40 +61,45 @@ impl TensorFrames {
 pub(super) fn minibatch(
     model: &Hrm,
     shares: &mut [TensorFrames],
-    units: &[i64],
+    units: Range<usize>,
     config: &LossConfig,
     pool: &rayon::ThreadPool,
-) -> Vec<Gradients> {
+) -> Vec<Part> {
     let scale = 1.0 / (units.len() * config.bptt_ticks) as f64;
     let shard = units.len().div_ceil(shares.len());
-    let shards: Vec<(Hrm, &mut TensorFrames, &[i64])> = shares
+    let shards: Vec<(Hrm, &mut TensorFrames, Range<usize>)> = shares
         .iter_mut()
-        .zip(units.chunks(shard))
-        .map(|(frames, units)| (model.share(), frames, units))
+        .zip(units.clone().step_by(shard))
+        .map(|(frames, first)| {
+            let units = first..(first + shard).min(units.end);
+            (model.share(), frames, units)
+        })
         .collect();
     pool.install(|| {
         shards
             .into_par_iter()
-            .map(|(model, frames, units)| shard_gradients(&model, frames, units, config, scale))
+            .map(|(model, frames, units)| shard_gradient(&model, frames, units, config, scale))
             .collect()
     })
 }
 
-/// Computes loss and gradient over units of a minibatch. A unit is a chunk of `bptt_ticks` ticks of one environment.
-fn shard_gradients(
+/// Computes loss and gradient over units of a minibatch. Reads nothing from the device.
+fn shard_gradient(
     model: &Hrm,
     shard: &TensorFrames,
-    units: &[i64],
+    units: Range<usize>,
     config: &LossConfig,
     scale: f64,
-) -> Gradients {
+) -> Part {
     let TensorFrames {
         frames,
         carries,
         prefixes,
+        units: order,
+        first_frames,
     } = shard;
-    let device = model.device();
-    let envs = frames.envs as i64;
+    let count = units.len();
+    let part = |order: &Tensor| order.narrow(0, units.start as i64, count as i64);
     let ticks = config.bptt_ticks as i64;
     let gradient = match (ticks, config.deep_supervision) {
         (1, true) => Gradient::OneStep,
@@ -77,20 +107,13 @@ fn shard_gradients(
         _ => Gradient::Full,
     };
     // The carry of the first tick is what the recomputation kept, and every tick makes that of the next one.
-    let first_carry = || {
-        let units = Tensor::from_slice(units).to_device(device);
-        carries.index_select(1, &units)
-    };
+    let first_carry = || carries.index_select(1, &part(order));
+    let first_rows = part(first_frames);
     let mut carry = None;
     let first = config.first_trained_segment(model.config().segments);
     let mut parts = Vec::with_capacity(config.bptt_ticks);
     for tick in 0..ticks {
-        // Unit u is chunk u / B of environment u % B.
-        let rows: Vec<i64> = units
-            .iter()
-            .map(|u| (u / envs * ticks + tick) * envs + u % envs)
-            .collect();
-        let rows = Tensor::from_slice(&rows).to_device(device);
+        let rows = &first_rows + tick * frames.envs as i64;
         let tokens = frames.tokens.index_select(0, &rows);
         let targets = Targets {
             actions: frames.targets.actions.index_select(0, &rows),
@@ -115,18 +138,10 @@ fn shard_gradients(
         parts.push(loss(&trained, &targets, config));
     }
     let total: Tensor = parts.iter().map(|part| &part.total).sum::<Tensor>() * scale;
-    let sum = |field: fn(&Loss) -> &Tensor| {
-        parts
-            .iter()
-            .map(|part| field(part).double_value(&[]))
-            .sum::<f64>()
-            * scale
-    };
-    Gradients {
-        frames: units.len() * config.bptt_ticks,
-        flat: model.gradient(&total),
-        policy: sum(|l| &l.policy),
-        value: sum(|l| &l.value),
-        entropy: sum(|l| &l.entropy),
-    }
+    let losses = parts.iter().map(|part| part.numbers() * scale);
+    Part::new(
+        count * config.bptt_ticks,
+        model.gradient(&total),
+        losses.sum(),
+    )
 }

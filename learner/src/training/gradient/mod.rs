@@ -10,10 +10,14 @@ mod libtorch;
 mod native;
 mod parts;
 
+use std::ops::Range;
+
 use hrm_common::config::LossConfig;
 
-use self::{libtorch::TensorFrames, native::HostFrames, parts::Gradients};
-use crate::training::{frames::Frames, model::Hrm, noise_scale::SquaredNorms, states::States};
+use self::{libtorch::TensorFrames, native::HostFrames, parts::MinibatchGradient};
+use crate::training::{frames::Frames, model::Hrm, states::States};
+
+pub(crate) use self::parts::Kept;
 
 /// The frames of a batch, where the gradient of its minibatches is computed.
 pub(crate) enum TrainedFrames {
@@ -25,41 +29,40 @@ pub(crate) enum TrainedFrames {
 
 impl TrainedFrames {
     /// Prepares frames for minibatches on `threads` threads. From states of the kernels, these also compute a one-step
-    /// gradient of a model with convolutions.
+    /// gradient of a model with convolutions. `order` has the units of all passes one after the other. A unit is a chunk
+    /// of `bptt_ticks` ticks of one environment.
     pub(crate) fn new(
         model: &Hrm,
         frames: &Frames,
         states: States,
+        order: Vec<i64>,
         config: &LossConfig,
         threads: usize,
     ) -> Self {
         match states {
             States::Host(states) if native::supports(model, config) => {
-                Self::Native(HostFrames::new(frames, states))
+                Self::Native(HostFrames::new(frames, states, order))
             }
             states => {
                 let states = states.into_tensors(model, frames.envs);
-                let share = |_| TensorFrames::new(frames, &states);
-                Self::Libtorch((0..threads).map(share).collect())
+                let frames = TensorFrames::new(frames, &states, &order, config.bptt_ticks);
+                Self::Libtorch((0..threads).map(|_| frames.share()).collect())
             }
         }
     }
 
-    /// Returns the gradient of a minibatch's mean loss, summed over the threads of `pool`, and its norms if there are
-    /// several. `units` are chunks of `bptt_ticks` ticks of one environment.
-    pub(crate) fn gradients(
+    /// Returns the gradient of a minibatch's mean loss, summed over the threads of `pool`. `units` is its place in the
+    /// order of all passes.
+    pub(crate) fn gradient(
         &mut self,
         model: &Hrm,
-        units: &[i64],
+        units: Range<usize>,
         config: &LossConfig,
         pool: &rayon::ThreadPool,
-    ) -> (Gradients, Option<SquaredNorms>) {
-        let parts = match self {
+    ) -> MinibatchGradient {
+        MinibatchGradient::sum(&match self {
             Self::Native(frames) => native::minibatch(model, frames, units, config, pool),
             Self::Libtorch(shares) => libtorch::minibatch(model, shares, units, config, pool),
-        };
-        let sum = Gradients::sum(&parts);
-        let norms = sum.norms(&parts);
-        (sum, norms)
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! The gradient by the kernels that act, for CPUs.
 
+use std::ops::Range;
+
 use hrm_common::{
     config::LossConfig,
     model::{
@@ -10,7 +12,7 @@ use hrm_common::{
 use rayon::{iter::ParallelIterator as _, slice::ParallelSlice as _};
 use tch::Tensor;
 
-use super::parts::Gradients;
+use super::parts::Part;
 use crate::training::{
     frames::Frames,
     host::{bytes, host},
@@ -35,10 +37,12 @@ pub(crate) struct HostFrames {
     /// `[frames, segments]`.
     advantages: Vec<f32>,
     values: Vec<f32>,
+    /// The frames of all passes, one after the other.
+    order: Vec<i64>,
 }
 
 impl HostFrames {
-    pub(super) fn new(frames: &Frames, states: HostStates) -> Self {
+    pub(super) fn new(frames: &Frames, states: HostStates, order: Vec<i64>) -> Self {
         let targets = &frames.targets;
         Self {
             tokens: bytes(&frames.tokens),
@@ -47,6 +51,7 @@ impl HostFrames {
             start_log_probs: host(&targets.start_log_probs),
             advantages: host(&targets.advantages),
             values: host(&targets.values),
+            order,
         }
     }
 
@@ -104,11 +109,12 @@ impl HostFrames {
 pub(super) fn minibatch(
     model: &Hrm,
     frames: &HostFrames,
-    units: &[i64],
+    units: Range<usize>,
     config: &LossConfig,
     pool: &rayon::ThreadPool,
-) -> Vec<Gradients> {
+) -> Vec<Part> {
     let parameters = model.to_parameters();
+    let units = &frames.order[units];
     let scale = 1.0 / units.len() as f64;
     let shard = units.len().div_ceil(pool.current_num_threads());
     pool.install(|| {
@@ -125,7 +131,7 @@ fn shard_gradients(
     units: &[i64],
     config: &LossConfig,
     scale: f64,
-) -> Gradients {
+) -> Part {
     let first = config.first_trained_segment(parameters.config().segments);
     let scale = scale / frames.segments() as f64;
     let mut gradient = OneStepGradient::new(parameters);
@@ -139,11 +145,10 @@ fn shard_gradients(
             Some(gradients)
         });
     }
-    Gradients {
-        frames: units.len(),
-        flat: Tensor::from_slice(&gradient.finish()),
-        policy: sums.policy * scale,
-        value: sums.value * scale,
-        entropy: sums.entropy * scale,
-    }
+    let losses = [sums.policy, sums.value, sums.entropy].map(|sum| sum * scale);
+    Part::new(
+        units.len(),
+        Tensor::from_slice(&gradient.finish()),
+        Tensor::from_slice(&losses),
+    )
 }

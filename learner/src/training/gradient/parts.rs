@@ -1,51 +1,119 @@
 //! The parts of a minibatch's gradient that shards compute, and their sum.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::training::noise_scale::SquaredNorms;
+use crate::training::{host::read, noise_scale::SquaredNorms, queued::Queued};
 
-/// The gradient of a minibatch, or one shard's part of it.
-pub(crate) struct Gradients {
+/// A shard's part of the gradient of a minibatch's mean loss.
+pub(super) struct Part {
     /// Frames of this part.
-    pub(crate) frames: usize,
+    frames: usize,
     /// f32 `[n]`, in the order of the flat parameters.
-    pub(crate) flat: Tensor,
+    flat: Queued,
+    /// f64 `[3]`: policy loss, value loss and entropy.
+    losses: Queued,
+}
+
+impl Part {
+    /// Creates the part of so many frames; `losses` are the policy's, the value's and the entropy.
+    pub(super) fn new(frames: usize, flat: Tensor, losses: Tensor) -> Self {
+        Self {
+            frames,
+            flat: Queued::new(flat),
+            losses: Queued::new(losses),
+        }
+    }
+}
+
+/// The gradient of a minibatch's mean loss.
+pub(crate) struct MinibatchGradient {
+    /// f32 `[n]`, in the order of the flat parameters.
+    pub(crate) flat: Queued,
+    /// What the report of the batch needs of it.
+    pub(crate) kept: Kept,
+}
+
+/// What is kept of a minibatch until the batch is over.
+pub(crate) struct Kept {
+    /// The frames of each part.
+    frames: Vec<usize>,
+    /// f64: the three losses, then the squared norm of the whole gradient and of each part, if there are several.
+    numbers: Queued,
+}
+
+/// A minibatch's mean losses, and what its gradient says about the noise scale.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MinibatchNumbers {
     pub(crate) policy: f64,
     pub(crate) value: f64,
     pub(crate) entropy: f64,
+    /// Norm of the gradient before clipping.
+    pub(crate) norm: f64,
+    /// `None` for a single part.
+    pub(crate) squared_norms: Option<SquaredNorms>,
 }
 
-impl Gradients {
+impl MinibatchGradient {
     /// Sums the parts in order, so that the result is reproducible.
-    pub(super) fn sum(parts: &[Self]) -> Self {
-        let flat: Vec<_> = parts.iter().map(|part| part.flat.shallow_clone()).collect();
-        let sum = |field: fn(&Self) -> f64| parts.iter().map(field).sum::<f64>();
+    pub(super) fn sum(parts: &[Part]) -> Self {
+        let sum =
+            |field: fn(&Part) -> &Queued| Queued::sum(&parts.iter().map(field).collect::<Vec<_>>());
+        let flat = sum(|part| &part.flat);
+        let mut numbers = vec![sum(|part| &part.losses)];
+        if parts.len() > 1 {
+            numbers.push(flat.squared_norm());
+            numbers.extend(parts.iter().map(|part| part.flat.squared_norm()));
+        }
         Self {
-            frames: parts.iter().map(|part| part.frames).sum(),
-            flat: Tensor::stack(&flat, 0).sum_dim_intlist(0, false, Kind::Float),
-            policy: sum(|part| part.policy),
-            value: sum(|part| part.value),
-            entropy: sum(|part| part.entropy),
+            flat,
+            kept: Kept {
+                frames: parts.iter().map(|part| part.frames).collect(),
+                numbers: Queued::cat(&numbers),
+            },
         }
     }
+}
 
-    /// Returns the norms of the sum of `parts`, `self`, and of the parts; `None` for a single part. A part holds its
-    /// share of the minibatch's mean.
-    pub(super) fn norms(&self, parts: &[Self]) -> Option<SquaredNorms> {
-        if parts.len() < 2 {
-            return None;
-        }
-        let square = |flat: &Tensor| flat.square().sum(Kind::Double).double_value(&[]);
-        let mean =
-            |of: &dyn Fn(&Self) -> f64| parts.iter().map(of).sum::<f64>() / parts.len() as f64;
-        let frames = self.frames as f64;
-        Some(SquaredNorms {
-            whole: square(&self.flat),
-            inverse_frames: 1.0 / frames,
-            shard: mean(&|part| square(&part.flat) * (frames / part.frames as f64).powi(2)),
-            inverse_shard_frames: mean(&|part| 1.0 / part.frames as f64),
-        })
+impl Kept {
+    /// Reads what was kept of several minibatches, each with the norm of its gradient, in one transfer.
+    pub(crate) fn read(minibatches: Vec<(Self, Queued)>) -> Vec<MinibatchNumbers> {
+        let mut queued = Vec::new();
+        let frames: Vec<Vec<usize>> = minibatches
+            .into_iter()
+            .map(|(kept, norm)| {
+                queued.extend([kept.numbers, norm]);
+                kept.frames
+            })
+            .collect();
+        let numbers = read(&queued);
+        let minibatches = numbers.chunks_exact(2).zip(frames);
+        minibatches
+            .map(|(numbers, frames)| MinibatchNumbers {
+                policy: numbers[0][0],
+                value: numbers[0][1],
+                entropy: numbers[0][2],
+                norm: numbers[1][0],
+                squared_norms: squared_norms(&numbers[0][3..], &frames),
+            })
+            .collect()
     }
+}
+
+/// Returns the norms of mean gradients from those of a minibatch's gradient and of its parts, of so many frames each. A
+/// part holds its share of the minibatch's mean.
+fn squared_norms(squares: &[f64], frames: &[usize]) -> Option<SquaredNorms> {
+    let (&whole, parts) = squares.split_first()?;
+    let all = frames.iter().sum::<usize>() as f64;
+    let count = frames.len() as f64;
+    let shard = parts.iter().zip(frames);
+    let shard = shard.map(|(square, &frames)| square * (all / frames as f64).powi(2));
+    let inverse = frames.iter().map(|&frames| 1.0 / frames as f64);
+    Some(SquaredNorms {
+        whole,
+        inverse_frames: 1.0 / all,
+        shard: shard.sum::<f64>() / count,
+        inverse_shard_frames: inverse.sum::<f64>() / count,
+    })
 }
 
 #[cfg(test)]
@@ -55,23 +123,40 @@ mod tests {
     #[test]
     fn the_norms_are_those_of_mean_gradients() {
         // Mean gradients (3, 4) of one frame and (1, 0) of three, each as its share of four frames.
-        let part = |frames, flat: [f32; 2]| Gradients {
-            frames,
-            flat: Tensor::from_slice(&flat),
-            policy: 0.0,
-            value: 0.0,
-            entropy: 0.0,
+        let part = |frames, flat: [f32; 2], losses: [f64; 3]| {
+            Part::new(
+                frames,
+                Tensor::from_slice(&flat),
+                Tensor::from_slice(&losses),
+            )
         };
-        let parts = [part(1, [0.75, 1.0]), part(3, [0.75, 0.0])];
-        let sum = Gradients::sum(&parts);
-        assert_eq!(sum.frames, 4);
-        let expected = SquaredNorms {
-            whole: 1.5 * 1.5 + 1.0,
-            inverse_frames: 0.25,
-            shard: f64::midpoint(25.0, 1.0),
-            inverse_shard_frames: f64::midpoint(1.0, 1.0 / 3.0),
+        let parts = [
+            part(1, [0.75, 1.0], [0.5, 1.0, 1.5]),
+            part(3, [0.75, 0.0], [0.25, 1.0, -0.5]),
+        ];
+        let norm = || Queued::new(Tensor::from_slice(&[1.8_f64]));
+        let both = MinibatchGradient::sum(&parts).kept;
+        let one = MinibatchGradient::sum(&parts[..1]).kept;
+        let read = Kept::read(vec![(both, norm()), (one, norm())]);
+        let expected = MinibatchNumbers {
+            policy: 0.75,
+            value: 2.0,
+            entropy: 1.0,
+            norm: 1.8,
+            squared_norms: Some(SquaredNorms {
+                whole: 1.5 * 1.5 + 1.0,
+                inverse_frames: 0.25,
+                shard: f64::midpoint(25.0, 1.0),
+                inverse_shard_frames: f64::midpoint(1.0, 1.0 / 3.0),
+            }),
         };
-        assert_eq!(sum.norms(&parts), Some(expected));
-        assert_eq!(sum.norms(&parts[..1]), None);
+        let of_one = MinibatchNumbers {
+            policy: 0.5,
+            value: 1.0,
+            entropy: 1.5,
+            norm: 1.8,
+            squared_norms: None,
+        };
+        assert_eq!(read, [expected, of_one]);
     }
 }

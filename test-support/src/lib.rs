@@ -3,6 +3,7 @@
 pub mod fleet;
 pub mod ledger;
 pub mod mazes;
+pub mod native_library;
 pub mod relay;
 
 use std::{

@@ -1,6 +1,6 @@
 //! The loss of one minibatch: policy gradient on V-trace advantages, value regression, entropy.
 
-use std::ops::AddAssign;
+use std::ops::{Add, AddAssign};
 
 use hrm_common::{
     config::LossConfig,
@@ -47,28 +47,62 @@ impl Loss {
     }
 }
 
+impl Targets {
+    /// Returns the targets of some frames, i64 `[m]`.
+    pub(crate) fn select(&self, frames: &Tensor) -> Self {
+        Self {
+            actions: self.actions.index_select(0, frames),
+            start_log_probs: self.start_log_probs.index_select(0, frames),
+            advantages: self.advantages.index_select(0, frames),
+            values: self.values.index_select(0, frames),
+        }
+    }
+}
+
+impl Add for Loss {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            policy: self.policy + other.policy,
+            value: self.value + other.value,
+            entropy: self.entropy + other.entropy,
+        }
+    }
+}
+
 /// Computes the loss of the given segments of a decision: all of them under deep supervision, otherwise the last.
+///
+/// # Panics
+///
+/// Panics without a segment.
+pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss {
+    let of_segment = |(segment, heads)| segment_loss(segment, heads, targets, config);
+    let losses = segments.iter().enumerate().map(of_segment);
+    losses.reduce(Loss::add).expect("a segment is trained")
+}
+
+/// Computes the summand of [`loss`] of one trained segment.
 ///
 /// The policy term is `-min(r A, clip(r, 1 - clip, 1 + clip) A)` (Schulman et al. 2017, equation 7). `r` is the ratio
 /// of the current policy to the policy before the batch's updates, and `A` is V-trace's advantage. On the first pass
 /// `r` is 1, and the gradient is that of IMPALA's policy gradient.
-pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss {
-    let share = 1.0 / segments.len() as f64;
-    let actions = targets.actions.unsqueeze(1);
-    let (mut policy, mut value, mut entropy) = (vec![], vec![], vec![]);
-    for (s, heads) in segments.iter().enumerate() {
-        let log_probs = heads.logits.log_softmax(-1, Kind::Float);
-        let taken = log_probs.gather(1, &actions, false).squeeze_dim(1);
-        let ratio = (taken - targets.start_log_probs.select(1, s as i64)).exp();
-        let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
-        let advantages = targets.advantages.select(1, s as i64);
-        let surrogate = (ratio * &advantages).minimum(&(clipped * &advantages));
-        policy.push(-surrogate.sum(Kind::Float));
-        value.push((&heads.value - &targets.values).square().sum(Kind::Float) * 0.5);
-        entropy.push(-(log_probs.exp() * &log_probs).sum(Kind::Float));
-    }
-    let mean = |parts: Vec<Tensor>| Tensor::stack(&parts, 0).sum(Kind::Float) * share;
-    let (policy, value, entropy) = (mean(policy), mean(value), mean(entropy));
+pub fn segment_loss(segment: usize, heads: &Heads, targets: &Targets, config: &LossConfig) -> Loss {
+    let share = 1.0 / targets.advantages.size()[1] as f64;
+    let of_segment = |tensor: &Tensor| tensor.select(1, segment as i64);
+    let log_probs = heads.logits.log_softmax(-1, Kind::Float);
+    let taken = log_probs
+        .gather(1, &targets.actions.unsqueeze(1), false)
+        .squeeze_dim(1);
+    let ratio = (taken - of_segment(&targets.start_log_probs)).exp();
+    let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
+    let advantages = of_segment(&targets.advantages);
+    let surrogate = (ratio * &advantages).minimum(&(clipped * &advantages));
+    let policy = -surrogate.sum(Kind::Float) * share;
+    let errors = &heads.value - &targets.values;
+    let value = errors.square().sum(Kind::Float) * (0.5 * share);
+    let entropy = -(log_probs.exp() * &log_probs).sum(Kind::Float) * share;
     let total = &policy + &value * config.value_cost - &entropy * config.entropy_cost;
     Loss {
         total,

@@ -5,13 +5,17 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
     sync::OnceLock,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::{TINY, tiny_args};
+use test_support::{
+    TINY,
+    native_library::{compile, libtorch},
+    tiny_args,
+};
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 const DRIVER: &str = "libcuda.so.1";
@@ -134,12 +138,6 @@ impl Trained {
     }
 }
 
-fn libtorch() -> PathBuf {
-    // Cargo sets it from .cargo/config.toml where the environment does not.
-    let libtorch = std::env::var_os("LIBTORCH").expect("cargo or the environment sets LIBTORCH");
-    fs::canonicalize(libtorch).expect("a folder")
-}
-
 /// Compiles stand-ins, once for all tests.
 struct Stubs {
     folder: TempDir,
@@ -190,21 +188,6 @@ impl Stubs {
 
 fn path(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn compile(arguments: &[&str], library: &Path) {
-    let soname = library.file_name().expect("a name").display();
-    let compiled = Command::new("c++")
-        .args(["-std=c++17", "-shared", "-fPIC"])
-        .arg("-D_GLIBCXX_USE_CXX11_ABI=1")
-        .arg(format!("-Wl,-soname,{soname}"))
-        .args(arguments)
-        .arg("-o")
-        .arg(library)
-        .output()
-        .expect("a C++ compiler, which the build needs too");
-    let said = String::from_utf8_lossy(&compiled.stderr);
-    assert!(compiled.status.success(), "{said}");
 }
 
 #[test]

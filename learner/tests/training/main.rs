@@ -7,5 +7,6 @@ mod golden;
 mod greedy;
 mod lag_zero;
 mod learning;
+mod operations;
 mod paper;
 mod update;

@@ -9,8 +9,8 @@ use tch::Tensor;
 use super::parts::Part;
 use crate::training::{
     frames::Frames,
-    loss::{Targets, loss},
-    model::{Gradient, Hrm},
+    loss::{Loss, loss, segment_loss},
+    model::{Gradient, Hrm, Start},
     states::TensorStates,
 };
 
@@ -100,48 +100,45 @@ fn shard_gradient(
     } = shard;
     let count = units.len();
     let part = |order: &Tensor| order.narrow(0, units.start as i64, count as i64);
-    let ticks = config.bptt_ticks as i64;
-    let gradient = match (ticks, config.deep_supervision) {
-        (1, true) => Gradient::OneStep,
-        (1, false) => Gradient::LastStep,
-        _ => Gradient::Full,
-    };
+    let first_rows = part(first_frames);
+    let rows = |tick: usize| &first_rows + (tick * frames.envs) as i64;
     // The carry of the first tick is what the recomputation kept, and every tick makes that of the next one.
     let first_carry = || carries.index_select(1, &part(order));
-    let first_rows = part(first_frames);
-    let mut carry = None;
     let first = config.first_trained_segment(model.config().segments);
-    let mut parts = Vec::with_capacity(config.bptt_ticks);
-    for tick in 0..ticks {
-        let rows = &first_rows + tick * frames.envs as i64;
+    let mut losses = Vec::new();
+    let mut summand = |loss: Loss| {
+        losses.push(loss.numbers() * scale);
+        loss.total * scale
+    };
+    let flat = if config.bptt_ticks == 1 {
+        let rows = rows(0);
         let tokens = frames.tokens.index_select(0, &rows);
-        let targets = Targets {
-            actions: frames.targets.actions.index_select(0, &rows),
-            start_log_probs: frames.targets.start_log_probs.index_select(0, &rows),
-            advantages: frames.targets.advantages.index_select(0, &rows),
-            values: frames.targets.values.index_select(0, &rows),
+        let targets = frames.targets.select(&rows);
+        let state = match prefixes {
+            Some(prefixes) => prefixes.index_select(0, &rows),
+            None => first_carry(),
         };
-        let trained = match prefixes {
-            Some(prefixes) => {
-                model.forward_from_prefixes(&tokens, &prefixes.index_select(0, &rows))
-            }
-            None => {
-                let before = carry.take().unwrap_or_else(first_carry);
-                let mut decision = model.forward(&tokens, &before, gradient);
-                if tick + 1 < ticks {
-                    let ended = frames.ended.index_select(0, &rows);
-                    carry = Some(model.reset_carry(&decision.carry, &ended));
-                }
-                decision.segments.split_off(first)
-            }
+        let start = match prefixes {
+            Some(_) => Start::Prefixes(&state),
+            None => Start::Carry(&state),
         };
-        parts.push(loss(&trained, &targets, config));
-    }
-    let total: Tensor = parts.iter().map(|part| &part.total).sum::<Tensor>() * scale;
-    let losses = parts.iter().map(|part| part.numbers() * scale);
-    Part::new(
-        count * config.bptt_ticks,
-        model.gradient(&total),
-        losses.sum(),
-    )
+        model.one_step_gradient(&tokens, start, first, |segment, heads| {
+            summand(segment_loss(segment, heads, &targets, config))
+        })
+    } else {
+        let mut carry = first_carry();
+        let mut totals = Vec::with_capacity(config.bptt_ticks);
+        for tick in 0..config.bptt_ticks {
+            let rows = rows(tick);
+            let tokens = frames.tokens.index_select(0, &rows);
+            let prepared = model.prepare(Gradient::Full);
+            let decision = model.forward_prepared(&prepared, &tokens, &carry, Gradient::Full);
+            let ended = frames.ended.index_select(0, &rows);
+            carry = model.reset_carry(&prepared, &decision.carry, &ended);
+            let targets = frames.targets.select(&rows);
+            totals.push(summand(loss(&decision.segments[first..], &targets, config)));
+        }
+        model.gradient(&totals.into_iter().sum())
+    };
+    Part::new(count * config.bptt_ticks, flat, losses.into_iter().sum())
 }

@@ -29,11 +29,11 @@ impl Part {
 pub(crate) struct MinibatchGradient {
     /// f32 `[n]`, in the order of the flat parameters.
     pub(crate) flat: Queued,
-    /// What the report of the batch needs of it.
+    /// The numbers for the report of the batch.
     pub(crate) kept: Kept,
 }
 
-/// What is kept of a minibatch until the batch is over.
+/// The numbers of a minibatch that are kept until the batch is over.
 pub(crate) struct Kept {
     /// The frames of each part.
     frames: Vec<usize>,

@@ -3,9 +3,8 @@
 use hrm_common::model::TensorIndex;
 use tch::Tensor;
 
+use super::context::Context;
 use super::linear::linear;
-use super::places::Places;
-use super::rows::Rows;
 
 /// Multi-head self-attention over the whole sequence: not causal, no biases.
 #[derive(Debug, Clone)]
@@ -17,13 +16,13 @@ pub(super) struct Attention {
 
 impl Attention {
     /// Maps rows `[B * P, d]`, sequence after sequence, to rows of the same shape.
-    pub(super) fn forward(
-        &self,
-        weights: &[Tensor],
-        rows: &Rows,
-        places: &Places,
-        x: &Tensor,
-    ) -> Tensor {
+    pub(super) fn forward(&self, context: Context<'_>, x: &Tensor) -> Tensor {
+        let Context {
+            weights,
+            rows,
+            places,
+            bias,
+        } = context;
         let d = x.size()[1];
         // [3, B, heads, P, d / heads]
         let qkv = linear(rows, x, self.qkv.of(weights))
@@ -34,7 +33,7 @@ impl Attention {
             &query,
             &key,
             &qkv.get(2),
-            places.bias(query.kind()),
+            bias,
             0.0,
             false,
             None,

@@ -5,6 +5,10 @@ use tch::{Kind, Tensor};
 
 use super::rows::Rows;
 
+/// A GPU may not multiply float32 numbers with a mantissa of 10 bits. libtorch allows it by default for convolutions, but not
+/// for matrix products. V-trace compares these outputs with the actors', which CPUs computed.
+const ALLOW_TF32: bool = false;
+
 /// A 3 x 3 convolution over the grid with zero padding and without a bias. Every cell also gets the same linear map of
 /// the prefix token. The prefix token gets the mean of the result. It passes information between cells that are many
 /// convolutions apart.
@@ -25,7 +29,20 @@ impl Conv {
             .grids(x)
             .view([rows.batch, rows.height, rows.width, d])
             .permute([0, 3, 1, 2])
-            .conv2d(self.kernel.of(weights), None::<Tensor>, 1, 1, 1, 1)
+            .internal_convolution(
+                self.kernel.of(weights),
+                None::<&Tensor>,
+                [1, 1],
+                [1, 1],
+                [1, 1],
+                false,
+                [0, 0],
+                1,
+                false,
+                false,
+                true,
+                ALLOW_TF32,
+            )
             .permute([0, 2, 3, 1])
             .reshape([rows.batch, rows.cells(), d]);
         let mixed = near + everywhere.unsqueeze(1);

@@ -8,6 +8,7 @@ use hrm_common::{
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::carry::CarryTensors as _;
+use super::context::Context;
 use super::decision::{Decision, Gradient, Segment, Trace};
 use super::embed::Embedding;
 use super::heads::{Aim, HeadPair, Heads};
@@ -36,14 +37,26 @@ pub struct Hrm {
     places: Places,
 }
 
-/// A batch of observations, and the parameters in the activations' kind.
+/// The parameters in the form that decisions need, computed once for all decisions with the same ones.
 #[derive(Debug)]
-struct Observed {
-    rows: Rows,
-    weights: Vec<Tensor>,
+pub struct Prepared {
+    /// The parameters in the activations' kind, in the order of [`Hrm::parameters`].
+    pub(super) weights: Vec<Tensor>,
+    /// The table of embeddings, f32.
+    pub(super) table: Tensor,
+    /// The initial vectors of `zH` and `zL`, `[2, d]` in the activations' kind.
+    pub(super) initial: Tensor,
+    /// The bias of attention's scores in the activations' kind, if there is one.
+    pub(super) bias: Option<Tensor>,
+}
+
+/// A batch of observations.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) rows: Rows,
     /// The embedded observations.
-    embedded: Tensor,
-    aim: Aim,
+    pub(super) embedded: Tensor,
+    pub(super) aim: Aim,
 }
 
 impl Hrm {
@@ -151,11 +164,11 @@ impl Hrm {
 
     /// Returns `carry` with the rows of the environments whose episode `ended` (bool `[B]`, on the same device) reset
     /// to the initial vectors.
-    pub fn reset_carry(&self, carry: &Tensor, ended: &Tensor) -> Tensor {
+    pub fn reset_carry(&self, prepared: &Prepared, carry: &Tensor, ended: &Tensor) -> Tensor {
         let initial = self
             .config()
             .carry
-            .broadcastable(&self.initial())
+            .broadcastable(&prepared.initial)
             .to_kind(carry.kind());
         let mut rows = vec![1; carry.dim()];
         rows[1] = ended.size()[0];
@@ -176,8 +189,16 @@ impl Hrm {
     /// order of [`Hrm::flat_parameters`]. It is zero for parameters on which the scalar does not depend. Frees the
     /// graph.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
-        let parameters = self.parameters();
-        let gradients = Tensor::run_backward(&[loss], parameters, false, false);
+        self.flat(&Tensor::run_backward(
+            &[loss],
+            self.parameters(),
+            false,
+            false,
+        ))
+    }
+
+    /// Returns the gradients of all parameters in one vector, with zeros for those that are not defined.
+    pub(super) fn flat(&self, gradients: &[Tensor]) -> Tensor {
         let flat = |(gradient, parameter): (&Tensor, &Tensor)| {
             if gradient.defined() {
                 // Some gradients are transposed or channels-last.
@@ -186,7 +207,7 @@ impl Hrm {
                 parameter.detach().zeros_like().view(-1)
             }
         };
-        let flat: Vec<Tensor> = gradients.iter().zip(parameters).map(flat).collect();
+        let flat: Vec<Tensor> = gradients.iter().zip(self.parameters()).map(flat).collect();
         Tensor::cat(&flat, 0)
     }
 
@@ -211,6 +232,20 @@ impl Hrm {
         Ok(())
     }
 
+    /// Computes what decisions need of the present parameters. For a decision with a gradient, it must be prepared with one
+    /// too.
+    pub fn prepare(&self, gradient: Gradient) -> Prepared {
+        let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
+        let kind = self.kind();
+        let parameters = self.storage.leaves();
+        Prepared {
+            weights: parameters.iter().map(|w| w.to_kind(kind)).collect(),
+            table: self.embedding.table(parameters, self.grid().len() as i64),
+            initial: self.initial(),
+            bias: self.places.bias(kind),
+        }
+    }
+
     /// Makes one decision for a batch: `tokens` u8 `[B, S]` and `carry` in the shape of [`Hrm::carry_shape`], both on
     /// the model's device.
     ///
@@ -219,9 +254,25 @@ impl Hrm {
     /// Panics when a shape or kind differs, or a token code is not below [`VOCABULARY`](hrm_common::env::VOCABULARY). The
     /// caller checks input from outside first.
     pub fn forward(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Decision {
+        self.forward_prepared(&self.prepare(gradient), tokens, carry, gradient)
+    }
+
+    /// Makes one decision as [`Hrm::forward`] does, with parameters prepared for several.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Hrm::forward`] does.
+    pub fn forward_prepared(
+        &self,
+        prepared: &Prepared,
+        tokens: &Tensor,
+        carry: &Tensor,
+        gradient: Gradient,
+    ) -> Decision {
         let mut segments = Vec::with_capacity(self.config().segments);
         let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
-        let carry = self.decide(tokens, carry, gradient, |_, _, _| {}, push);
+        let ignore = |_: usize, _: &Rows, _: [&Tensor; 2]| {};
+        let carry = self.decide(prepared, (tokens, carry), gradient, ignore, push);
         Decision { segments, carry }
     }
 
@@ -233,6 +284,7 @@ impl Hrm {
     /// Panics as [`Hrm::forward`] does.
     pub fn forward_with_prefixes(
         &self,
+        prepared: &Prepared,
         tokens: &Tensor,
         carry: &Tensor,
         first: usize,
@@ -244,27 +296,8 @@ impl Hrm {
             }
         };
         let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
-        let carry = self.decide(tokens, carry, Gradient::None, keep, push);
+        let carry = self.decide(prepared, (tokens, carry), Gradient::None, keep, push);
         (Decision { segments, carry }, Tensor::stack(&prefixes, 1))
-    }
-
-    /// Runs the last call of L and of H of some segments, and their heads, from what [`Hrm::forward_with_prefixes`] kept.
-    /// With the one-step gradient.
-    ///
-    /// # Panics
-    ///
-    /// Panics as [`Hrm::forward`] does.
-    pub fn forward_from_prefixes(&self, tokens: &Tensor, prefixes: &Tensor) -> Vec<Heads> {
-        let observed = self.observe(tokens);
-        let prefixes = prefixes.to_kind(self.kind());
-        (0..prefixes.size()[1])
-            .map(|segment| {
-                let prefix = prefixes.select(1, segment);
-                let z = [0, 1].map(|which| observed.rows.pack(&prefix.select(1, which)));
-                let [z_h, _] = self.last_calls(&observed, z);
-                self.read(&observed, &z_h)
-            })
-            .collect()
     }
 
     /// Makes one decision as [`Hrm::forward`] does, and keeps `zH` and `zL` after each segment.
@@ -281,7 +314,9 @@ impl Hrm {
                 heads,
             });
         };
-        let carry = self.decide(tokens, carry, gradient, |_, _, _| {}, push);
+        let prepared = self.prepare(gradient);
+        let ignore = |_: usize, _: &Rows, _: [&Tensor; 2]| {};
+        let carry = self.decide(&prepared, (tokens, carry), gradient, ignore, push);
         Trace { segments, carry }
     }
 
@@ -289,8 +324,8 @@ impl Hrm {
     /// L and of H to `before_last_calls`, and the state and heads after it to `after_segment`.
     fn decide(
         &self,
-        tokens: &Tensor,
-        carry: &Tensor,
+        prepared: &Prepared,
+        (tokens, carry): (&Tensor, &Tensor),
         gradient: Gradient,
         mut before_last_calls: impl FnMut(usize, &Rows, [&Tensor; 2]),
         mut after_segment: impl FnMut(&Rows, [&Tensor; 2], Heads),
@@ -301,24 +336,24 @@ impl Hrm {
             "the carry's shape"
         );
         let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
-        let observed = self.observe(tokens);
+        let observed = self.observe(prepared, tokens);
         let rows = &observed.rows;
         let mut z = self
             .config()
             .carry
-            .open(rows, &carry.to_kind(self.kind()), &self.initial());
+            .open(rows, &carry.to_kind(self.kind()), &prepared.initial);
         let one_step = matches!(gradient, Gradient::OneStep | Gradient::LastStep);
         for segment in 0..self.config().segments {
             let last_segment = segment + 1 == self.config().segments;
             let without_graph = gradient == Gradient::LastStep && !last_segment;
             let _earlier = without_graph.then(tch::no_grad_guard);
             z = if one_step {
-                no_grad(|| self.prefix(&observed, z.map(|z| z.detach())))
+                no_grad(|| self.prefix(prepared, &observed, z.map(|z| z.detach())))
             } else {
-                self.prefix(&observed, z)
+                self.prefix(prepared, &observed, z)
             };
             before_last_calls(segment, rows, z.each_ref());
-            z = self.last_calls(&observed, z);
+            z = self.last_calls(prepared, &observed, z);
             let heads = self.read(&observed, &z[0]);
             after_segment(rows, z.each_ref(), heads);
         }
@@ -329,7 +364,7 @@ impl Hrm {
     }
 
     /// Embeds a batch of observations, u8 `[B, S]`.
-    fn observe(&self, tokens: &Tensor) -> Observed {
+    pub(super) fn observe(&self, prepared: &Prepared, tokens: &Tensor) -> Observed {
         let batch = tokens.size()[0];
         assert_eq!(
             tokens.size(),
@@ -337,51 +372,67 @@ impl Hrm {
             "tokens are [B, S]"
         );
         assert_eq!(tokens.kind(), Kind::Uint8, "tokens are u8");
-        let kind = self.kind();
-        let parameters = self.storage.leaves();
         let rows = Rows::new(self.config().mixing, self.grid(), batch);
         Observed {
-            weights: parameters.iter().map(|w| w.to_kind(kind)).collect(),
-            embedded: self.embedding.forward(parameters, &rows, tokens, kind),
+            embedded: self
+                .embedding
+                .look_up(&prepared.table, &rows, tokens, self.kind()),
             aim: self.heads.aim(tokens),
             rows,
         }
     }
 
     /// Runs the calls of a segment before the last one of L and of H, from `zH` and `zL`.
-    fn prefix(&self, observed: &Observed, [mut z_h, mut z_l]: [Tensor; 2]) -> [Tensor; 2] {
+    pub(super) fn prefix(
+        &self,
+        prepared: &Prepared,
+        observed: &Observed,
+        [mut z_h, mut z_l]: [Tensor; 2],
+    ) -> [Tensor; 2] {
         for h_cycle in 1..=self.config().h_cycles {
             let last = h_cycle == self.config().h_cycles;
             let injection = &z_h + &observed.embedded;
             for _ in 0..self.config().l_cycles - usize::from(last) {
-                z_l = self.call(&self.l, observed, &z_l, &injection);
+                z_l = self.call(&self.l, prepared, observed, &z_l, &injection);
             }
             if !last {
-                z_h = self.call(&self.h, observed, &z_h, &z_l);
+                z_h = self.call(&self.h, prepared, observed, &z_h, &z_l);
             }
         }
         [z_h, z_l]
     }
 
     /// Runs the last call of L and of H of a segment.
-    fn last_calls(&self, observed: &Observed, [z_h, z_l]: [Tensor; 2]) -> [Tensor; 2] {
+    pub(super) fn last_calls(
+        &self,
+        prepared: &Prepared,
+        observed: &Observed,
+        [z_h, z_l]: [Tensor; 2],
+    ) -> [Tensor; 2] {
         let injection = &z_h + &observed.embedded;
-        let z_l = self.call(&self.l, observed, &z_l, &injection);
-        [self.call(&self.h, observed, &z_h, &z_l), z_l]
+        let z_l = self.call(&self.l, prepared, observed, &z_l, &injection);
+        [self.call(&self.h, prepared, observed, &z_h, &z_l), z_l]
     }
 
-    fn call(&self, module: &Module, observed: &Observed, z: &Tensor, injection: &Tensor) -> Tensor {
-        module.forward(
-            &observed.weights,
-            &observed.rows,
-            &self.places,
-            z,
-            injection,
-        )
+    fn call(
+        &self,
+        module: &Module,
+        prepared: &Prepared,
+        observed: &Observed,
+        z: &Tensor,
+        injection: &Tensor,
+    ) -> Tensor {
+        let context = Context {
+            weights: &prepared.weights,
+            rows: &observed.rows,
+            places: &self.places,
+            bias: prepared.bias.as_ref(),
+        };
+        module.forward(context, z, injection)
     }
 
     /// Computes the heads.
-    fn read(&self, observed: &Observed, z_h: &Tensor) -> Heads {
+    pub(super) fn read(&self, observed: &Observed, z_h: &Tensor) -> Heads {
         let parameters = self.storage.leaves();
         self.heads
             .forward(parameters, &observed.rows, &observed.aim, z_h)

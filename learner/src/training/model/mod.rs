@@ -10,9 +10,11 @@
 //! module      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
 //!   block       attention (positions from places) | conv, then swiglu (both with linear), each with a residual and
 //!               RMSNorm
+//!   context     the inputs that all blocks share
 //! heads       zH at the read-out          -> logits [B, 4], value [B]
-//! hrm         the whole model: segments, cycles and gradients
+//! hrm         the whole model: segments and cycles
 //! decision    the result
+//! one_step    the one-step gradient, segment by segment
 //! ```
 //!
 //! `hrm_common::model` says what the model is, and what the letters in shapes mean.
@@ -20,6 +22,7 @@
 mod attention;
 mod block;
 mod carry;
+mod context;
 mod conv;
 mod decision;
 mod embed;
@@ -27,6 +30,7 @@ mod heads;
 mod hrm;
 mod linear;
 mod module;
+mod one_step;
 mod parameters;
 mod places;
 mod rows;
@@ -35,7 +39,7 @@ mod swiglu;
 mod tests;
 
 pub(crate) use carry::{carries_of, carry_tensor};
-pub use decision::{Decision, Gradient, Segment, Trace};
+pub use decision::{Decision, Gradient, Segment, Start, Trace};
 pub use heads::Heads;
 pub use hrm::Hrm;
 use hrm_common::model::Dtype;

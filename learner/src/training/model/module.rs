@@ -4,8 +4,7 @@ use hrm_common::model::{BlockTensors, ModelConfig};
 use tch::Tensor;
 
 use super::block::Block;
-use super::places::Places;
-use super::rows::Rows;
+use super::context::Context;
 
 /// A recurrent module, H or L: an injection followed by a stack of blocks.
 #[derive(Debug, Clone)]
@@ -24,16 +23,8 @@ impl Module {
     }
 
     /// Returns the next `z` from `z` and `injection`, all of them rows `[B * P, d]`.
-    pub(super) fn forward(
-        &self,
-        weights: &[Tensor],
-        rows: &Rows,
-        places: &Places,
-        z: &Tensor,
-        injection: &Tensor,
-    ) -> Tensor {
-        self.blocks.iter().fold(z + injection, |x, block| {
-            block.forward(weights, rows, places, &x)
-        })
+    pub(super) fn forward(&self, context: Context<'_>, z: &Tensor, injection: &Tensor) -> Tensor {
+        let blocks = self.blocks.iter();
+        blocks.fold(z + injection, |x, block| block.forward(context, &x))
     }
 }

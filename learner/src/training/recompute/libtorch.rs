@@ -18,6 +18,10 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
     let envs = episodes.tokens.size()[1] as usize;
     let ticks = episodes.flags.len() / envs;
     let device = model.device();
+    let prepared = model.prepare(Gradient::None);
+    let forward = |tokens: &Tensor, carry: &Tensor| {
+        model.forward_prepared(&prepared, tokens, carry, Gradient::None)
+    };
     let mut carry = episodes.carry.shallow_clone();
     let first = config.first_trained_segment(model.config().segments);
     let (mut carries, mut prefixes) = (vec![], vec![]);
@@ -32,9 +36,10 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
         let tokens = episodes.tokens.get(t as i64);
         let actions = episodes.actions.get(t as i64).unsqueeze(1);
         let decision = match config.prefix {
-            Prefix::Fresh => model.forward(&tokens, &carry, Gradient::None),
+            Prefix::Fresh => forward(&tokens, &carry),
             Prefix::Cached => {
-                let (decision, kept) = model.forward_with_prefixes(&tokens, &carry, first);
+                let (decision, kept) =
+                    model.forward_with_prefixes(&prepared, &tokens, &carry, first);
                 prefixes.push(kept);
                 decision
             }
@@ -68,10 +73,14 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
         }
         if flags.iter().any(|&f| f != 0) {
             let ended: Vec<bool> = flags.iter().map(|&f| f != 0).collect();
-            carry = model.reset_carry(&carry, &Tensor::from_slice(&ended).to_device(device));
+            carry = model.reset_carry(
+                &prepared,
+                &carry,
+                &Tensor::from_slice(&ended).to_device(device),
+            );
         }
     }
-    let after = model.forward(&episodes.tokens.get(ticks as i64), &carry, Gradient::None);
+    let after = forward(&episodes.tokens.get(ticks as i64), &carry);
     let after = last_value(&after.segments);
 
     let values = Tensor::stack(&values, 0);
@@ -89,11 +98,7 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
     );
     let mut next_values = following.masked_fill(&terminated, 0.0);
     if !cut.is_empty() {
-        let decision = model.forward(
-            &episodes.final_tokens,
-            &Tensor::cat(&cut, 1),
-            Gradient::None,
-        );
+        let decision = forward(&episodes.final_tokens, &Tensor::cat(&cut, 1));
         let indices: Vec<i64> = episodes.truncated.iter().map(|&i| i as i64).collect();
         let indices = Tensor::from_slice(&indices).to_device(device);
         next_values = next_values

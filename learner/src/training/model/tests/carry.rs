@@ -46,7 +46,9 @@ fn reset_carry_puts_ended_rows_back_and_no_other() {
     for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Reset] {
         let model = model(&ModelConfig { carry, ..paper() });
         let before = some_carry(&model);
-        let after = model.reset_carry(&before, &Tensor::from_slice(&[false, true, false]));
+        let prepared = model.prepare(Gradient::None);
+        let ended = Tensor::from_slice(&[false, true, false]);
+        let after = model.reset_carry(&prepared, &before, &ended);
         assert_eq!(after.size(), before.size());
         let initial = model.initial_carry(3);
         for (row, expected) in [(0, &before), (1, &initial), (2, &before)] {

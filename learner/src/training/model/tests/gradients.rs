@@ -66,6 +66,47 @@ fn one_step_gradient_is_that_of_the_last_l_and_h_call() {
     }
 }
 
+/// The graph of one segment at a time gives the gradient of the whole graph, from a carry and from kept prefixes.
+#[test]
+fn the_gradient_segment_by_segment_is_that_of_the_whole_graph() {
+    for (config, dtype, bound) in [
+        (small(), Dtype::F32, 1e-5),
+        (paper(), Dtype::F32, 1e-5),
+        (small(), Dtype::Bf16, 0.02),
+        (paper(), Dtype::Bf16, 0.02),
+    ] {
+        let model = model(&ModelConfig {
+            segments: 3,
+            h_cycles: 2,
+            dtype,
+            ..config
+        });
+        let carry = some_carry(&model);
+        for first in [0, 2] {
+            let decision = model.forward(&tokens(), &carry, Gradient::OneStep);
+            // Each segment has a weight of its own.
+            let weighted = |index: usize, heads: &Heads| {
+                loss(std::slice::from_ref(heads)) * (1.0 + index as f64)
+            };
+            let trained = decision.segments[first..].iter().enumerate();
+            let whole = trained.map(|(index, heads)| weighted(index, heads)).sum();
+            let expected = model.gradient(&whole);
+            let prepared = model.prepare(Gradient::None);
+            let (_, prefixes) = model.forward_with_prefixes(&prepared, &tokens(), &carry, first);
+            let size = expected.abs().max().double_value(&[]);
+            assert!(size > 1e-2);
+            for start in [Start::Carry(&carry), Start::Prefixes(&prefixes)] {
+                let found = model.one_step_gradient(&tokens(), start, first, weighted);
+                let error = max_error(&found, &expected);
+                assert!(
+                    error < bound * size,
+                    "{start:?} from {first} in {dtype:?}: {error:e} of {size:e}"
+                );
+            }
+        }
+    }
+}
+
 /// Segments are detached from each other, so the loss of the last one reaches no earlier graph.
 #[test]
 fn the_last_step_alone_has_a_graph_and_the_same_gradient_bits() {

@@ -130,7 +130,8 @@ pub(super) fn walk(case: &Case, ticks: usize, heads: f32) -> (Parameters, Vec<Ti
                 .collect(),
             ended: [(); ENVS].map(|()| draws.next().is_multiple_of(10)),
         };
-        carry = model.reset_carry(&decision.carry, &Tensor::from_slice(&tick.ended));
+        let prepared = model.prepare(Gradient::None);
+        carry = model.reset_carry(&prepared, &decision.carry, &Tensor::from_slice(&tick.ended));
         tick
     });
     let walked = walked.collect();

@@ -32,24 +32,22 @@ fn both(
     let cells = case.grid.len();
     let tokens = Tensor::from_slice(&tick.codes).view([ENVS as i64, cells as i64]);
     let carry = carry_tensor(&tick.carries, &model.carry_shape(ENVS));
-    let heads = match prefix {
+    let loss = |heads: &Heads| {
+        let logits = &heads.logits * Tensor::from_slice(&WEIGHTS[..4]);
+        logits.sum(Kind::Float) + heads.value.sum(Kind::Float) * f64::from(WEIGHTS[4])
+    };
+    let expected = host(&match prefix {
         Prefix::Fresh => {
-            let mut heads = model.forward(&tokens, &carry, Gradient::OneStep).segments;
-            heads.split_off(first)
+            let decision = model.forward(&tokens, &carry, Gradient::OneStep);
+            model.gradient(&decision.segments[first..].iter().map(loss).sum())
         }
         Prefix::Cached => {
-            let (_, prefixes) = model.forward_with_prefixes(&tokens, &carry, first);
-            model.forward_from_prefixes(&tokens, &prefixes)
+            let prepared = model.prepare(Gradient::None);
+            let (_, prefixes) = model.forward_with_prefixes(&prepared, &tokens, &carry, first);
+            let start = Start::Prefixes(&prefixes);
+            model.one_step_gradient(&tokens, start, first, |_, heads| loss(heads))
         }
-    };
-    let total: Tensor = heads
-        .iter()
-        .map(|heads| {
-            let logits = &heads.logits * Tensor::from_slice(&WEIGHTS[..4]);
-            logits.sum(Kind::Float) + heads.value.sum(Kind::Float) * f64::from(WEIGHTS[4])
-        })
-        .sum();
-    let expected = host(&model.gradient(&total));
+    });
 
     let mut native = OneStepGradient::with_instructions(&parameters, instructions);
     let loss = |segment, _| {

@@ -42,7 +42,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor train study test verify cluster-check cuda-check cuda-image-check images cluster-test chaos soak fleet fuzz generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor train study test verify cluster-check cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ cuda-check: libtorch $(DEPLOY_STAMP) ## Check without a GPU that the learner fin
 
 cuda-image-check: $(DEPLOY_STAMP) ## Run the same check in the image that `make images IMAGES=learner-cuda` built (needs an engine)
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --image $(REGISTRY)/hrm-impala/learner-cuda:$(VERSION)
+
+gpu-check: libtorch ## Compare a GPU with the CPU and measure it, for ten minutes (ARGS="--device cpu" tries it without one)
+	cargo bench --package hrm-learner --bench gpu --locked -- $(ARGS)
 
 chaos: libtorch ## Kill, freeze and disconnect processes, then check frame accounting (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked

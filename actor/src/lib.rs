@@ -32,4 +32,9 @@ mod session;
 mod upload;
 mod weight_sync;
 
-pub use self::{error::SessionError, options::ActorOptions, run::run, session::Ending};
+pub use self::{
+    error::SessionError,
+    options::ActorOptions,
+    run::{run, run_with},
+    session::Ending,
+};

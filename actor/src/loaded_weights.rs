@@ -2,11 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use hrm_common::{
-    model::{Parameters, native::Lanes},
-    policy::RecurrentNetwork as _,
-    weights::Weights,
-};
+use hrm_common::{policy::SharedNetwork, weights::Weights};
 use tokio::sync::watch;
 
 use crate::error::SessionError;
@@ -14,29 +10,31 @@ use crate::error::SessionError;
 /// The newest weights of a session. The first rollout thread that needs a version loads it, and the others share its
 /// memory.
 #[derive(Debug)]
-pub(crate) struct LoadedWeights {
+pub(crate) struct LoadedWeights<N> {
     newest: watch::Receiver<Option<Weights>>,
     fingerprint: u64,
-    loaded: Mutex<Loaded>,
+    loaded: Mutex<Loaded<N>>,
 }
 
 /// The version that was loaded last, if there is one, and a model without environments that holds it.
 #[derive(Debug)]
-struct Loaded {
+struct Loaded<N> {
     version: Option<u64>,
-    model: Lanes,
+    model: N,
 }
 
-impl LoadedWeights {
-    /// Starts without weights. `parameters` are those of an untrained model.
-    pub(crate) fn new(parameters: Parameters, newest: watch::Receiver<Option<Weights>>) -> Self {
+impl<N: SharedNetwork> LoadedWeights<N> {
+    /// Starts without weights, with an untrained model that has this fingerprint.
+    pub(crate) fn new(
+        model: N,
+        fingerprint: u64,
+        newest: watch::Receiver<Option<Weights>>,
+    ) -> Self {
+        let version = None;
         Self {
             newest,
-            fingerprint: parameters.fingerprint(),
-            loaded: Mutex::new(Loaded {
-                version: None,
-                model: Lanes::new(parameters, 0),
-            }),
+            fingerprint,
+            loaded: Mutex::new(Loaded { version, model }),
         }
     }
 
@@ -46,7 +44,7 @@ impl LoadedWeights {
     }
 
     /// Returns `envs` environments with the model that was loaded last.
-    pub(crate) fn lanes(&self, envs: usize) -> Lanes {
+    pub(crate) fn network(&self, envs: usize) -> N {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.model.with_envs(envs)
     }
@@ -67,7 +65,7 @@ impl LoadedWeights {
     /// Fails when the weights do not fit the model.
     pub(crate) fn load(
         &self,
-        network: &mut Lanes,
+        network: &mut N,
         version: Option<u64>,
     ) -> Result<Option<Weights>, SessionError> {
         // A load that panics leaves the version unchanged, so the next thread repeats it.

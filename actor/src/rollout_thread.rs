@@ -10,7 +10,7 @@ use std::{
 use hrm_common::{
     config::{RolloutConfig, Spec},
     env::{Curriculum, VecEnv},
-    policy::{Policy, RecurrentNetwork as _, thread_action_rng},
+    policy::{Policy, SharedNetwork, thread_action_rng},
     shutdown::Shutdown,
     stage::{ActorStage, StageClock},
     telemetry::names,
@@ -24,8 +24,8 @@ use tokio::{
 use crate::{error::SessionError, loaded_weights::LoadedWeights, rollout::Rollout};
 
 /// The data that the rollout threads of a session share.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
+#[derive(Debug)]
+pub(crate) struct Shared<N> {
     /// The mazes, the model and the length of an unroll.
     pub(crate) spec: Arc<Spec>,
     /// The session and the seed of its environments.
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// The shortest time of an unroll.
     pub(crate) least_time: Duration,
     /// The newest weights.
-    pub(crate) weights: Arc<LoadedWeights>,
+    pub(crate) weights: Arc<LoadedWeights<N>>,
     /// Permissions to play an unroll.
     pub(crate) credits: Arc<Semaphore>,
     /// The way to the upload.
@@ -52,6 +52,19 @@ pub(crate) struct RolloutEnds {
     pub(crate) abandon: Shutdown,
 }
 
+impl<N> Clone for Shared<N> {
+    fn clone(&self) -> Self {
+        Self {
+            spec: self.spec.clone(),
+            weights: self.weights.clone(),
+            credits: self.credits.clone(),
+            unrolls: self.unrolls.clone(),
+            ends: self.ends.clone(),
+            ..*self
+        }
+    }
+}
+
 /// The rollout threads of a session.
 #[derive(Debug)]
 pub(crate) struct Rollouts {
@@ -66,7 +79,10 @@ impl Rollouts {
     /// # Errors
     ///
     /// Fails when the operating system starts no thread.
-    pub(crate) fn start(threads: u32, shared: Shared) -> Result<Self, SessionError> {
+    pub(crate) fn start<N: SharedNetwork>(
+        threads: u32,
+        shared: Shared<N>,
+    ) -> Result<Self, SessionError> {
         let (sender, results) = mpsc::unbounded_channel();
         let start = |thread| {
             let (shared, sender) = (shared.clone(), sender.clone());
@@ -122,9 +138,9 @@ impl Rollouts {
 /// # Errors
 ///
 /// Fails when the mazes of the specification are invalid or the weights do not fit the model.
-pub(crate) fn rollout_thread(
+pub(crate) fn rollout_thread<N: SharedNetwork>(
     thread: u32,
-    shared: Shared,
+    shared: Shared<N>,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), SessionError> {
     let Shared {
@@ -148,7 +164,7 @@ pub(crate) fn rollout_thread(
     let frames = shape.frames() as u64;
     let mut rollout = Rollout::new(
         mazes,
-        Policy::new(weights.lanes(envs)),
+        Policy::new(weights.network(envs)),
         thread_action_rng(seed, thread),
         shape,
         carry_dtype,
@@ -225,6 +241,7 @@ mod tests {
     use hrm_common::{
         env::{CurriculumConfig, EnvConfig},
         model::{ModelConfig, Parameters, native::Lanes, state},
+        policy::RecurrentNetwork as _,
         weights::Weights,
     };
     use tokio::sync::watch;
@@ -257,12 +274,18 @@ mod tests {
         Weights::new(version, body, fingerprint, 0, false)
     }
 
+    fn loaded(newest: watch::Receiver<Option<Weights>>) -> LoadedWeights<Lanes> {
+        let model = model(0);
+        let fingerprint = model.fingerprint();
+        LoadedWeights::new(Lanes::new(model, 0), fingerprint, newest)
+    }
+
     /// The parts of a session that plays `spec` on `published` with so many credits. Returns the receiver of its unrolls.
     fn shared(
         spec: Spec,
         published: &Parameters,
         credits: usize,
-    ) -> (Shared, mpsc::Receiver<Unroll>) {
+    ) -> (Shared<Lanes>, mpsc::Receiver<Unroll>) {
         let (_, newest) = watch::channel(Some(weights(5, published)));
         let (unrolls, made) = mpsc::channel(1);
         let shared = Shared {
@@ -270,7 +293,7 @@ mod tests {
             session: 1,
             seed: 2,
             least_time: Duration::ZERO,
-            weights: Arc::new(LoadedWeights::new(model(0), newest)),
+            weights: Arc::new(loaded(newest)),
             credits: Arc::new(Semaphore::new(credits)),
             unrolls,
             ends: RolloutEnds::default(),
@@ -332,8 +355,8 @@ mod tests {
     fn threads_share_one_copy_of_the_weights() {
         let (published, later) = (model(7), model(8));
         let (newest, receiver) = watch::channel(None);
-        let loaded = LoadedWeights::new(model(0), receiver);
-        let mut lanes = [loaded.lanes(1), loaded.lanes(1)];
+        let loaded = loaded(receiver);
+        let mut lanes = [loaded.network(1), loaded.network(1)];
         assert!(
             loaded
                 .load(&mut lanes[0], None)

@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hrm_common::{shutdown::Shutdown, telemetry::names};
+use hrm_common::{model::Parameters, policy::SharedNetwork, shutdown::Shutdown, telemetry::names};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
@@ -63,9 +63,10 @@ impl Drop for Connected<'_> {
     }
 }
 
-/// Runs one session, from the connection to its end. Sets `joined_at` when the actor joins.
-pub(crate) async fn session(
+/// Runs one session, from the connection to its end. `build` makes a network without environments. Sets `joined_at` when the actor joins.
+pub(crate) async fn session<N: SharedNetwork>(
     options: &ActorOptions,
+    build: impl Fn(Parameters) -> N,
     shutdown: &Shutdown,
     joined_at: &mut Option<Instant>,
 ) -> Result<Ending, SessionError> {
@@ -101,7 +102,11 @@ pub(crate) async fn session(
             session,
             seed: joined.seed,
             least_time,
-            weights: Arc::new(LoadedWeights::new(joined.parameters, newest_rx)),
+            weights: Arc::new(LoadedWeights::new(
+                build(joined.parameters),
+                fingerprint,
+                newest_rx,
+            )),
             credits: credits.clone(),
             unrolls: unroll_tx,
             ends: ends.clone(),

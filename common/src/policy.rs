@@ -60,6 +60,54 @@ pub trait RecurrentNetwork {
     }
 }
 
+impl<N: RecurrentNetwork + ?Sized> RecurrentNetwork for Box<N> {
+    fn envs(&self) -> usize {
+        (**self).envs()
+    }
+
+    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
+        (**self).decide(tokens, logits);
+    }
+
+    fn reset(&mut self, env: usize) {
+        (**self).reset(env);
+    }
+
+    fn carry(&self, env: usize) -> Vec<f32> {
+        (**self).carry(env)
+    }
+
+    fn set_carries(&mut self, carries: &[Vec<f32>]) {
+        (**self).set_carries(carries);
+    }
+
+    fn load(&mut self, body: &[u8]) -> Result<(), WeightsError> {
+        (**self).load(body)
+    }
+
+    fn retain(&mut self, envs: &[usize]) {
+        (**self).retain(envs);
+    }
+
+    fn carry_bytes(&mut self, dtype: Dtype) -> Bytes {
+        (**self).carry_bytes(dtype)
+    }
+}
+
+/// A network whose model several rollout threads share.
+pub trait SharedNetwork: RecurrentNetwork + Send + 'static {
+    /// Returns `envs` environments at the start of an episode, which share this model's memory.
+    fn with_envs(&self, envs: usize) -> Self;
+
+    /// Acts with the model of `other` from now on, and shares its memory. Keeps the carry. Weights that `other` loads
+    /// later change nothing here.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `other` has another form.
+    fn share_model(&mut self, other: &Self);
+}
+
 /// Returns the halves of carries, each with `zH` before `zL`, in the order of one array `[2, N, ...]`: every `zH`, then
 /// every `zL`.
 pub fn stacked(carries: &[Vec<f32>]) -> impl Iterator<Item = &[f32]> {

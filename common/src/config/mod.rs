@@ -48,7 +48,7 @@ pub use self::{
     learner::{AutoBatch, BatchRange, BatchUnrolls, LearnerConfig},
     presets::Preset,
     rules::{LARGEST_WHOLE, toml_remedy, whole_range},
-    run::{CheckpointConfig, DeviceChoice, EvalConfig, RunConfig},
+    run::{ActingDevice, CheckpointConfig, DeviceChoice, EvalConfig, RunConfig},
     saved::{Change, Saved, SavedUse},
     spec::{Spec, SpecError},
     telemetry::{LogFormat, LogLevel, TelemetryConfig},

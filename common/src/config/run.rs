@@ -18,6 +18,16 @@ pub enum DeviceChoice {
     Cuda,
 }
 
+/// The device on which the learner's own process acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActingDevice {
+    /// The CPU, as all other actors.
+    Cpu,
+    /// That of the learner's tensors.
+    Learner,
+}
+
 /// `[run]`: name, folder, seed and device of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunConfig {
@@ -29,6 +39,10 @@ pub struct RunConfig {
     pub seed: u64,
     /// The device of the learner's tensors.
     pub device: DeviceChoice,
+    /// The device on which the run's evaluations and its local actors act: "cpu", or "learner" for that of the learner's
+    /// tensors. On a GPU, act with many environments per actor (`rollout.envs`).
+    #[serde(default = "RunConfig::default_acting_device")]
+    pub acting_device: ActingDevice,
 }
 
 impl Default for RunConfig {
@@ -38,11 +52,16 @@ impl Default for RunConfig {
             dir: PathBuf::from("runs/four-rooms"),
             seed: 1,
             device: DeviceChoice::Auto,
+            acting_device: Self::default_acting_device(),
         }
     }
 }
 
 impl RunConfig {
+    fn default_acting_device() -> ActingDevice {
+        ActingDevice::Cpu
+    }
+
     pub(super) fn check(&self) -> Checked {
         let one_folder = |c: char| !c.is_control() && c != '/' && c != '\\';
         if self.name.is_empty()

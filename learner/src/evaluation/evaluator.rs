@@ -15,7 +15,8 @@ use hrm_common::{
     config::{Config, EvalConfig},
     env::{EnvConfig, EpisodeSummary},
     invalid_value::InvalidValue,
-    model::{Parameters, native::Lanes},
+    model::Parameters,
+    policy::RecurrentNetwork,
     telemetry::names,
     weights::{self, WeightsError},
 };
@@ -27,6 +28,10 @@ use crate::{
     },
     storage::records::{EvalRecord, WalkBy},
 };
+
+/// Makes a network that acts in so many environments.
+pub(crate) type NewNetwork =
+    Box<dyn Fn(Parameters, usize) -> Box<dyn RecurrentNetwork + Send> + Send>;
 
 /// Published weights to evaluate, with the run's progress at that time.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,8 +66,12 @@ impl Evaluator {
     /// # Errors
     ///
     /// Returns an error when the configuration's model cannot be built.
-    pub(crate) fn start(config: &Config, owed: Vec<Job>) -> Result<Self, InvalidValue> {
-        let mut evaluation = GreedyEvaluation::new(config)?;
+    pub(crate) fn start(
+        config: &Config,
+        network: NewNetwork,
+        owed: Vec<Job>,
+    ) -> Result<Self, InvalidValue> {
+        let mut evaluation = GreedyEvaluation::new(config, network)?;
         // At most one job waits: when an evaluation takes longer than its interval, later ones are skipped.
         let (jobs_tx, jobs) = bounded::<Job>(1);
         // Unbounded, but it never holds more results than jobs taken.
@@ -161,6 +170,7 @@ pub(crate) struct GreedyEvaluation {
     env: EnvConfig,
     eval: EvalConfig,
     parameters: Parameters,
+    network: NewNetwork,
     /// The oracle's walk, made once because it is the same for all weights.
     oracle: Option<Vec<EpisodeSummary>>,
 }
@@ -177,12 +187,13 @@ pub(crate) enum PeriodicError {
 }
 
 impl GreedyEvaluation {
-    /// Builds the model into which weights are loaded.
-    pub(crate) fn new(config: &Config) -> Result<Self, InvalidValue> {
+    /// Builds the model into which weights are loaded. It acts as a `network`.
+    pub(crate) fn new(config: &Config, network: NewNetwork) -> Result<Self, InvalidValue> {
         Ok(Self {
             env: config.env.clone(),
             eval: config.eval.clone(),
             parameters: Parameters::new(&config.model, config.env.grid(), 0)?,
+            network,
             oracle: None,
         })
     }
@@ -202,7 +213,7 @@ impl GreedyEvaluation {
         if self.oracle.is_none() {
             self.oracle = held_out.oracle(stop)?;
         }
-        let network = |envs| Some(Lanes::new(self.parameters.clone(), envs));
+        let network = |envs| Some((self.network)(self.parameters.clone(), envs));
         let walked = held_out.walk(WalkBy::Greedy, network, stop, None)?;
         let Some((walked, oracle)) = walked.zip(self.oracle.as_ref()) else {
             return Ok(None);
@@ -232,12 +243,16 @@ impl Drop for Evaluator {
 mod tests {
     use std::time::Duration;
 
-    use hrm_common::model::{ModelConfig, state};
+    use hrm_common::model::{ModelConfig, native::Lanes, state};
 
     use super::*;
 
     /// Only a failing test reaches this limit.
     const PATIENCE: Duration = Duration::from_secs(120);
+
+    fn native() -> NewNetwork {
+        Box::new(|parameters, envs| Box::new(Lanes::new(parameters, envs)))
+    }
 
     fn config(episodes: usize) -> Config {
         let mut config = Config {
@@ -280,7 +295,7 @@ mod tests {
         let good = weights(&model(&config, 1));
         let bad = good.slice(..good.len() / 2);
         let owed = vec![job(bad, 1), job(good.clone(), 2)];
-        let mut evaluator = Evaluator::start(&config, owed).expect("a model");
+        let mut evaluator = Evaluator::start(&config, native(), owed).expect("a model");
         evaluator.wait();
         assert!(evaluator.request(job(good, 3)));
         evaluator.wait();
@@ -291,7 +306,7 @@ mod tests {
     #[test]
     fn it_evaluates_the_weights_it_was_given() {
         let config = config(10);
-        let mut evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        let mut evaluator = Evaluator::start(&config, native(), Vec::new()).expect("a model");
         for seed in [1, 2] {
             let model = model(&config, seed);
             assert!(evaluator.request(job(weights(&model), 100 * seed)));
@@ -329,7 +344,7 @@ mod tests {
         let config = config(4);
         let weights = weights(&model(&config, 1));
         let owed = [1, 2, 3].map(|frames| job(weights.clone(), frames));
-        let evaluator = Evaluator::start(&config, owed.into()).expect("a model");
+        let evaluator = Evaluator::start(&config, native(), owed.into()).expect("a model");
         let jobs = evaluator.jobs.as_ref().expect("it runs");
         jobs.send(job(weights, 4)).expect("it runs");
         let done = [(); 4].map(|()| result(&evaluator).expect("it succeeds").frames);
@@ -339,7 +354,7 @@ mod tests {
     #[test]
     fn damaged_weights_do_not_end_it() {
         let config = config(4);
-        let evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        let evaluator = Evaluator::start(&config, native(), Vec::new()).expect("a model");
         let good = weights(&model(&config, 1));
         let bad = good.slice(..good.len() / 2);
         let jobs = evaluator.jobs.as_ref().expect("it runs");
@@ -353,7 +368,7 @@ mod tests {
     #[test]
     fn it_skips_what_it_has_no_time_for_and_ends_in_the_middle() {
         let config = config(usize::MAX / 2);
-        let mut evaluator = Evaluator::start(&config, Vec::new()).expect("a model");
+        let mut evaluator = Evaluator::start(&config, native(), Vec::new()).expect("a model");
         let weights = weights(&model(&config, 1));
         let jobs = evaluator.jobs.clone().expect("it runs");
         // The second job enters the channel after the first was taken, and then waits forever.

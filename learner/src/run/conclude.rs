@@ -11,22 +11,22 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
-use hrm_common::{
-    config::Config,
-    env::EpisodeSummary,
-    model::{Parameters, native::Lanes},
-};
+use hrm_common::{config::Config, env::EpisodeSummary, model::Parameters};
+use tch::Device;
 
 use crate::{
     evaluation::{
         episodes,
         evaluate::HeldOut,
-        evaluator::{self, GreedyEvaluation},
+        evaluator::{self, GreedyEvaluation, NewNetwork},
         figures,
         owed::OwedEvaluations,
     },
     plot,
-    run::trainer::{End, Trainer},
+    run::{
+        acting,
+        trainer::{End, Trainer},
+    },
     storage::{
         files,
         ledger_file::LedgerFile,
@@ -41,6 +41,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct FinishedTraining {
     parameters: Parameters,
+    /// The device of the learner's tensors.
+    device: Device,
     metrics: MetricsLog,
     /// The ledger, for the sessions that have no line in it yet.
     pub ledger: LedgerFile,
@@ -60,6 +62,7 @@ impl FinishedTraining {
             frames: trainer.frames,
             updates: trainer.updater.updates_tried,
             parameters: trainer.updater.model.to_parameters(),
+            device: trainer.updater.model.device(),
             metrics: trainer.metrics,
             ledger: trainer.ledger,
             run_dir: trainer.run_dir,
@@ -128,7 +131,8 @@ impl FinishedTraining {
         let path = self.run_dir.file("metrics.jsonl");
         let records = metrics_log::read(&path)?;
         let (owed, jobs) = OwedEvaluations::open(self.run_dir.path(), self.frames, &records)?;
-        let mut periodic = GreedyEvaluation::new(config)?;
+        let network = || acting::network(config, self.device);
+        let mut periodic = GreedyEvaluation::new(config, network())?;
         // The final evaluation replaces an owed one at the same frames.
         for job in jobs.iter().filter(|job| job.frames < self.frames) {
             match periodic.evaluate(job, stop) {
@@ -141,7 +145,7 @@ impl FinishedTraining {
             owed.settle(job.frames)?;
         }
         tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
-        let Some(finals) = Finals::new(&self.parameters, config, stop)? else {
+        let Some(finals) = Finals::new(&self.parameters, config, &network(), stop)? else {
             return Ok(Vec::new());
         };
         let path = self.run_dir.file(EPISODES);
@@ -191,6 +195,7 @@ impl Finals {
     fn new(
         parameters: &Parameters,
         config: &Config,
+        network: &NewNetwork,
         stop: &AtomicBool,
     ) -> anyhow::Result<Option<Self>> {
         let held_out = HeldOut {
@@ -198,8 +203,8 @@ impl Finals {
             episodes: config.eval.final_episodes,
             seed: config.eval.seed,
         };
-        let lanes = |envs| Some(Lanes::new(parameters.clone(), envs));
-        let walk = |by| held_out.walk(by, lanes, stop, None);
+        let network = |envs| Some(network(parameters.clone(), envs));
+        let walk = |by| held_out.walk(by, network, stop, None);
         let (Some(greedy), Some(sampled), Some(oracle)) = (
             walk(WalkBy::Greedy)?,
             walk(WalkBy::Sampled)?,

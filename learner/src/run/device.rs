@@ -31,7 +31,7 @@ const DRIVER: &str = "libcuda.so.1";
 
 /// Reason why no CUDA device can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoCuda {
+pub enum NoCuda {
     /// The folder of libtorch is unknown.
     #[error("the folder of libtorch cannot be found: {0}")]
     NoLibtorch(String),
@@ -58,7 +58,7 @@ pub(crate) enum NoCuda {
 
 impl NoCuda {
     /// Returns the remedy.
-    pub(crate) fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> &'static str {
         match self {
             Self::NoLibtorch(_) => "link libtorch as shared libraries",
             Self::NoLibrary(_) => {
@@ -109,7 +109,7 @@ pub(crate) struct ChosenDevice {
 
 impl ChosenDevice {
     /// Logs the choice and its reason: a warning when a CUDA libtorch remains unused.
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         let device = &self.label;
         if self.falls_short {
             tracing::warn!(device, reason = self.reason, "device chosen");
@@ -119,18 +119,12 @@ impl ChosenDevice {
     }
 }
 
-/// Chooses the device of a configuration and logs the choice.
+/// Chooses the device of a configuration.
 ///
 /// # Errors
 ///
 /// Returns an error when a GPU is required and none can be used.
 pub(crate) fn choose(effective: &Effective) -> Result<ChosenDevice, DeviceError> {
-    let chosen = decide(effective)?;
-    chosen.log();
-    Ok(chosen)
-}
-
-fn decide(effective: &Effective) -> Result<ChosenDevice, DeviceError> {
     let choice = |device, reason: String, falls_short| ChosenDevice {
         device,
         reason,
@@ -187,7 +181,11 @@ fn update_threads(config: &Config, device: Device) -> usize {
 }
 
 /// Makes CUDA usable in this process, once.
-fn cuda() -> Result<(), NoCuda> {
+///
+/// # Errors
+///
+/// Returns the reason why no CUDA device can be used.
+pub fn cuda() -> Result<(), NoCuda> {
     static CUDA: OnceLock<Result<(), NoCuda>> = OnceLock::new();
     CUDA.get_or_init(find_cuda).clone()
 }

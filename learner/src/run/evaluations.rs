@@ -4,7 +4,7 @@ use hrm_common::{config::Config, telemetry::names};
 
 use crate::{
     evaluation::{
-        evaluator::{self, Evaluator},
+        evaluator::{self, Evaluator, NewNetwork},
         owed::OwedEvaluations,
     },
     storage::{
@@ -19,6 +19,7 @@ pub(super) fn open(
     config: &Config,
     run_dir: &RunDir,
     frames: u64,
+    network: NewNetwork,
 ) -> anyhow::Result<(MetricsLog, OwedEvaluations, Evaluator)> {
     let path = run_dir.file("metrics.jsonl");
     let metrics = MetricsLog::open(&path, frames)?;
@@ -31,7 +32,7 @@ pub(super) fn open(
             "making the evaluations that an earlier start did not finish"
         );
     }
-    Ok((metrics, owed, Evaluator::start(config, jobs)?))
+    Ok((metrics, owed, Evaluator::start(config, network, jobs)?))
 }
 
 /// Sets the gauges to the last values in a run's log. It leaves out losses and episode figures: they describe a batch

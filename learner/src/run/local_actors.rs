@@ -8,9 +8,12 @@ use std::{
 use anyhow::Context as _;
 use hrm_actor::{ActorOptions, Ending, SessionError, connect::Credentials};
 use hrm_common::{config::Config, shutdown::Shutdown, token::Token};
+use tch::Device;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::{admission::access::Access, transport::server::Door};
+use crate::{
+    admission::access::Access, training::device_network::DeviceNetwork, transport::server::Door,
+};
 
 /// A loopback port for the actors of this process. They connect as all other actors do, but the main port's TLS and
 /// tokens do not apply to them. Only a token that never leaves this process gives access.
@@ -50,8 +53,8 @@ pub(crate) struct LocalActors {
 }
 
 impl LocalActors {
-    /// Starts `learner.local_actors` actors that connect to `door`; without a door it starts none.
-    pub(crate) fn start(config: &Config, door: Option<LocalDoor>) -> Self {
+    /// Starts `learner.local_actors` actors that connect to `door` and act on `device`; without a door it starts none.
+    pub(crate) fn start(config: &Config, device: Device, door: Option<LocalDoor>) -> Self {
         let stop = Shutdown::new();
         let mut tasks = JoinSet::new();
         if let Some(LocalDoor { address, token }) = door {
@@ -62,7 +65,14 @@ impl LocalActors {
                     threads: 1,
                     ..ActorOptions::new(config, format!("local-{index}"))
                 };
-                tasks.spawn(hrm_actor::run(options, stop.clone()));
+                let stop = stop.clone();
+                match device {
+                    Device::Cpu => tasks.spawn(hrm_actor::run(options, stop)),
+                    device => {
+                        let build = move |parameters| DeviceNetwork::new(parameters, 0, device);
+                        tasks.spawn(hrm_actor::run_with(options, build, stop))
+                    }
+                };
             }
         }
         Self { tasks, stop }

@@ -4,7 +4,7 @@
 //!   device         finds the GPU; shared_library loads CUDA's libraries
 //!   restored       opens the run's folder: a new run, or its newest checkpoint; settings checks what changed since,
 //!                  evaluations opens the log and the owed evaluations
-//!   serving        binds the ports; local_actors joins actors of this process
+//!   serving        binds the ports; local_actors joins actors of this process, acting says on which device they act
 //!   trainer        trains on its own thread; training_clock counts its time, frame_mark says when an evaluation or
 //!                  a checkpoint is due, reporter reports on each batch to metrics, metrics.jsonl and progress,
 //!                  tolerate counts files that cannot be written
@@ -13,6 +13,7 @@
 //!   conclude       final evaluations, summary.json, learning curve
 //! ```
 
+mod acting;
 mod conclude;
 pub mod device;
 mod evaluations;
@@ -70,6 +71,7 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let config = &effective.config;
     let device = device::choose(effective)?;
+    device.log();
     let restored = Restored::open(effective, resume, &device)?;
     let weights = restored.weights();
     let (backend, fingerprint) = (
@@ -135,7 +137,7 @@ pub async fn start(
         };
         (end, trainer)
     });
-    let actors = LocalActors::start(config, local_door);
+    let actors = LocalActors::start(config, acting::device(config, device.device), local_door);
     tokio::spawn({
         let (shutdown, actors_stop) = (shutdown.clone(), actors.stop().clone());
         async move {

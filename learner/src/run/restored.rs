@@ -12,7 +12,7 @@ use hrm_kernels::Instructions;
 
 use crate::{
     evaluation::{evaluator::Evaluator, owed::OwedEvaluations},
-    run::{device::ChosenDevice, evaluations, settings},
+    run::{acting, device::ChosenDevice, evaluations, settings},
     storage::{
         checkpoint_folder, ledger_file::LedgerFile, metrics_log::MetricsLog, run_dir::RunDir,
     },
@@ -90,7 +90,12 @@ impl Restored {
         }
         let ledger = LedgerFile::open(run_dir.path(), frames)
             .with_context(|| format!("opening the ledger in {}", run_dir.path().display()))?;
-        let (metrics, owed, evaluator) = evaluations::open(config, &run_dir, frames)?;
+        let (metrics, owed, evaluator) = evaluations::open(
+            config,
+            &run_dir,
+            frames,
+            acting::network(config, device.device),
+        )?;
         let restored = Self {
             saved_config,
             run_dir,

@@ -1,11 +1,21 @@
 //! Reads numbers out of tensors. Each call waits for all work that a device has been given.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tch::{Device, Kind, Tensor};
 
 use crate::training::queued::Queued;
 
+static READS: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how often this process has read numbers out of tensors.
+pub fn reads() -> u64 {
+    READS.load(Ordering::Relaxed)
+}
+
 /// Returns a tensor's numbers, row by row.
 pub(crate) fn host(tensor: &Tensor) -> Vec<f32> {
+    READS.fetch_add(1, Ordering::Relaxed);
     let flat = tensor
         .detach()
         .to_device(Device::Cpu)
@@ -22,6 +32,7 @@ pub(crate) fn read(queued: &[Queued]) -> Vec<Vec<f64>> {
     if queued.is_empty() {
         return Vec::new();
     }
+    READS.fetch_add(1, Ordering::Relaxed);
     let all = Queued::cat(queued).into_read().to_device(Device::Cpu);
     let mut values = vec![0.0; all.numel()];
     let elements = values.len();
@@ -35,6 +46,7 @@ pub(crate) fn read(queued: &[Queued]) -> Vec<Vec<f64>> {
 
 /// Returns the bytes of a u8 tensor, row by row.
 pub(crate) fn bytes(tensor: &Tensor) -> Vec<u8> {
+    READS.fetch_add(1, Ordering::Relaxed);
     let tensor = tensor.contiguous();
     let elements = tensor.numel();
     let mut bytes = vec![0; elements];

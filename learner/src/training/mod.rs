@@ -17,6 +17,7 @@
 //!     optimizer   Adam; schedule sets its learning rate
 //!     queued      numbers that a GPU may still be computing, so that the passes never wait for it
 //!     rollback    undoes updates that spoil the weights
+//!   device_network  acts with the model on a GPU: evaluations and local actors, if they are to
 //!   cohorts     follows episodes from their beginning; episode_window holds the settled ones
 //! ```
 
@@ -25,10 +26,11 @@ pub mod backend;
 pub mod batch;
 pub mod batcher;
 pub(crate) mod cohorts;
+pub mod device_network;
 pub(crate) mod episode_window;
 pub mod frames;
 mod gradient;
-mod host;
+pub mod host;
 pub mod loss;
 pub mod model;
 mod noise_scale;

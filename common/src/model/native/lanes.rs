@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::parameters::Parameters,
-    policy::RecurrentNetwork,
+    policy::{RecurrentNetwork, SharedNetwork},
     weights::{self, WeightsError},
 };
 
@@ -82,25 +82,6 @@ impl Lanes {
     /// The model.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
-    }
-
-    /// Returns `envs` environments at the start of an episode, which share this model's memory.
-    pub fn with_envs(&self, envs: usize) -> Self {
-        let mut lanes = self.clone();
-        lanes.lanes.restart(envs);
-        lanes
-    }
-
-    /// Acts with the model of `other` from now on, and shares its memory. Keeps the carry.
-    ///
-    /// # Panics
-    ///
-    /// Panics when `other` is of another kernel or of another model.
-    pub fn share_model(&mut self, other: &Self) {
-        let form = |lanes: &Self| (lanes.parameters.config().clone(), lanes.parameters.grid());
-        assert_eq!(form(self), form(other), "the same model");
-        self.parameters = other.parameters.clone();
-        self.lanes.set_network(other.lanes.network());
     }
 
     /// Makes one decision in each environment, with tokens u8 `[N, S]`, and advances the carry. Calls `outputs` with the
@@ -189,6 +170,21 @@ impl RecurrentNetwork for Lanes {
         weights::load(Arc::make_mut(&mut self.parameters), body)?;
         self.lanes.repack(&self.parameters);
         Ok(())
+    }
+}
+
+impl SharedNetwork for Lanes {
+    fn with_envs(&self, envs: usize) -> Self {
+        let mut lanes = self.clone();
+        lanes.lanes.restart(envs);
+        lanes
+    }
+
+    fn share_model(&mut self, other: &Self) {
+        let form = |lanes: &Self| (lanes.parameters.config().clone(), lanes.parameters.grid());
+        assert_eq!(form(self), form(other), "the same model");
+        self.parameters = other.parameters.clone();
+        self.lanes.set_network(other.lanes.network());
     }
 }
 

@@ -41,7 +41,7 @@ mod tests;
 pub(crate) use carry::{carries_of, carry_tensor};
 pub use decision::{Decision, Gradient, Segment, Start, Trace};
 pub use heads::Heads;
-pub use hrm::Hrm;
+pub use hrm::{Hrm, Prepared};
 use hrm_common::model::Dtype;
 use tch::Kind;
 

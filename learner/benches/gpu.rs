@@ -30,17 +30,21 @@ use hrm_learner::{
         device_network::DeviceNetwork,
         host,
         model::{Gradient, Hrm},
+        recompute::Recomputed,
         update::Updater,
     },
 };
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// Ticks and environments of the two unrolls on which CPU and GPU must agree.
-const PARITY: [usize; 2] = [8, 8];
+/// Ticks and environments of the two unrolls that CPU and GPU recompute.
+const UNROLL: [usize; 2] = [8, 8];
 
-/// Largest difference between log-probabilities, in float32 and in bfloat16. The second is the threshold of the alert
-/// HrmActorsComputeDifferently.
-const LOG_PROBS: [f64; 2] = [1e-3, 0.25];
+/// Ticks and environments of the two on which they must agree, with one segment. The published model amplifies rounding in
+/// every segment, before it is trained several times over, so that no two implementations agree for long.
+const PARITY: [usize; 2] = [1, 32];
+
+/// Largest difference between log-probabilities after one segment, in float32 and in bfloat16.
+const LOG_PROBS: [f64; 2] = [1e-4, 0.1];
 
 /// Largest difference between gradients, as a share of their norm, in float32 and in bfloat16.
 const GRADIENTS: [f64; 2] = [1e-2, 0.2];
@@ -105,9 +109,12 @@ impl Options {
 /// The columns of the table.
 struct Row {
     name: String,
+    /// After one segment.
     log_prob: f64,
     value: f64,
     gradient: f64,
+    /// The mean and the largest difference over an unroll, of what V-trace compares.
+    unroll: [f64; 2],
     reads: u64,
     issued_ms: f64,
     done_ms: f64,
@@ -152,11 +159,11 @@ fn play<N: RecurrentNetwork>(
         .collect()
 }
 
-/// Returns the largest difference of two tensors.
-fn difference(a: &Tensor, b: &Tensor) -> f64 {
-    let wide = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(tch::Kind::Double);
-    let difference = (wide(a) - wide(b)).abs().max();
-    difference.double_value(&[])
+/// Returns the mean and the largest difference of two tensors.
+fn differences(a: &Tensor, b: &Tensor) -> [f64; 2] {
+    let wide = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double);
+    let differences = (wide(a) - wide(b)).abs();
+    [differences.mean(Kind::Double), differences.max()].map(|number| number.double_value(&[]))
 }
 
 /// Decisions per second of a network in so many environments.
@@ -177,8 +184,13 @@ fn acts<N: RecurrentNetwork>(
     Ok(decisions as f64 / began.elapsed().as_secs_f64())
 }
 
-fn parity(config: &Config, parameters: &Parameters, device: Device) -> anyhow::Result<[f64; 3]> {
-    let [ticks, envs] = PARITY;
+/// The recomputation of two unrolls `[ticks, envs]` and the gradient of one update, by the kernels and on `device`.
+fn both(
+    config: &Config,
+    parameters: &Parameters,
+    [ticks, envs]: [usize; 2],
+    device: Device,
+) -> anyhow::Result<[(Recomputed, Tensor); 2]> {
     let shape = UnrollShape {
         ticks,
         envs,
@@ -198,8 +210,7 @@ fn parity(config: &Config, parameters: &Parameters, device: Device) -> anyhow::R
         updates_per_batch: 1,
         ..config.loss.clone()
     };
-    let mut sides = Vec::new();
-    for (device, backend) in [(Device::Cpu, Backend::Native), (device, Backend::Libtorch)] {
+    let side = |device, backend| {
         let model = Hrm::from_parameters(parameters.clone(), device);
         let updater = Updater::new(model, loss.clone(), optimizer.clone(), 1, 1)?;
         let mut updater = updater.with_backend(backend);
@@ -207,16 +218,11 @@ fn parity(config: &Config, parameters: &Parameters, device: Device) -> anyhow::R
         let recomputed = updater.recompute(&batch);
         updater.update(&batch, 0.0, &mut clock());
         let gradient = updater.optimizer.state().1.mean.to_device(Device::Cpu);
-        sides.push((recomputed, gradient));
-    }
-    let [(cpu, of_cpu), (gpu, of_gpu)] = &sides[..] else {
-        anyhow::bail!("there are two sides");
+        anyhow::Ok((recomputed, gradient))
     };
-    let distance = (of_cpu - of_gpu).norm().double_value(&[]);
     Ok([
-        difference(&cpu.log_probs, &gpu.log_probs),
-        difference(&cpu.values, &gpu.values),
-        distance / of_cpu.norm().double_value(&[]).max(f64::MIN_POSITIVE),
+        side(Device::Cpu, Backend::Native)?,
+        side(device, Backend::Libtorch)?,
     ])
 }
 
@@ -226,19 +232,19 @@ fn issue(config: &Config, parameters: &Parameters, envs: usize, device: Device) 
     let model = Hrm::from_parameters(parameters.clone(), device);
     let prepared = model.prepare(Gradient::None);
     let cells = config.env.grid().len() as i64;
-    let tokens = Tensor::zeros([envs as i64, cells], (tch::Kind::Uint8, device));
+    let tokens = Tensor::zeros([envs as i64, cells], (Kind::Uint8, device));
     let _no_grad = tch::no_grad_guard();
     let mut best = [f64::INFINITY; 2];
     for _ in 0..5 {
         let mut carry = model.initial_carry(envs);
-        let mut last = carry.sum(tch::Kind::Float);
+        let mut last = carry.sum(Kind::Float);
         black_box(last.double_value(&[]));
         let began = Instant::now();
         for _ in 0..DECISIONS {
             let decision = model.forward_prepared(&prepared, &tokens, &carry, Gradient::None);
             carry = decision.carry;
             if let Some(heads) = decision.segments.last() {
-                last = heads.value.sum(tch::Kind::Float);
+                last = heads.value.sum(Kind::Float);
             }
         }
         let issued = began.elapsed().as_secs_f64();
@@ -252,12 +258,23 @@ fn issue(config: &Config, parameters: &Parameters, envs: usize, device: Device) 
 fn measure(name: &str, config: &Config, options: &Options) -> anyhow::Result<Row> {
     let device = options.device;
     let parameters = Parameters::new(&config.model, config.env.grid(), 0)?;
-    let [log_prob, value, gradient] = parity(config, &parameters, device)?;
+    let mut one_segment = config.clone();
+    one_segment.model.segments = 1;
+    let shallow = Parameters::new(&one_segment.model, config.env.grid(), 0)?;
+    let [(cpu, of_cpu), (gpu, of_gpu)] = both(&one_segment, &shallow, PARITY, device)?;
+    let [_, log_prob] = differences(&cpu.log_probs, &gpu.log_probs);
+    let [_, value] = differences(&cpu.values, &gpu.values);
+    let distance = (&of_cpu - of_gpu).norm().double_value(&[]);
+    let gradient = distance / of_cpu.norm().double_value(&[]).max(f64::MIN_POSITIVE);
+    let [(cpu, _), (gpu, _)] = both(config, &parameters, UNROLL, device)?;
+    // The last segment chooses the actions.
+    let last = |recomputed: &Recomputed| recomputed.log_probs.select(2, -1);
+    let unroll = differences(&last(&cpu), &last(&gpu));
     let mut shape = config.spec().unroll_shape();
     let mut actors = config.learner.batch_range().least as u64;
     if device == Device::Cpu {
         // A batch of the configuration takes a CPU a quarter of an hour with the published model.
-        [shape.ticks, shape.envs] = PARITY;
+        [shape.ticks, shape.envs] = UNROLL;
         actors = 1;
     }
     let mut network = DeviceNetwork::new(parameters.clone(), shape.envs, device);
@@ -290,6 +307,7 @@ fn measure(name: &str, config: &Config, options: &Options) -> anyhow::Result<Row
         log_prob,
         value,
         gradient,
+        unroll,
         reads,
         issued_ms,
         done_ms,
@@ -303,11 +321,13 @@ fn measure(name: &str, config: &Config, options: &Options) -> anyhow::Result<Row
 /// Prints a row, and returns whether its numbers agree.
 fn print(row: &Row, dtype: Dtype) -> bool {
     println!(
-        "| {} | {:.1e} | {:.1e} | {:.1e} | {} | {:.1}, {:.1} | {} | {:.0} | {:.0} | {:.0} | {:.1} |",
+        "| {} | {:.1e} | {:.1e} | {:.1e} | {:.1e}, {:.1e} | {} | {:.1}, {:.1} | {} | {:.0} | {:.0} | {:.0} | {:.1} |",
         row.name,
         row.log_prob,
         row.value,
         row.gradient,
+        row.unroll[0],
+        row.unroll[1],
         row.reads,
         row.issued_ms,
         row.done_ms,
@@ -331,10 +351,10 @@ fn run() -> anyhow::Result<bool> {
         Instructions::chosen()
     );
     println!(
-        "| model | log pi differs | value differs | gradient differs | reads per batch | 16 decisions: issued, done in ms | \
+        "| model | one segment: log pi differs | value differs | gradient differs | an unroll: log pi, mean, max | reads per batch | 16 decisions: issued, done in ms | \
          frames per batch | frames trained per s | frames acted per s on the device | by one core | cores that feed it |"
     );
-    println!("|-|-|-|-|-|-|-|-|-|-|-|");
+    println!("|-|-|-|-|-|-|-|-|-|-|-|-|");
     let mut agree = true;
     for (name, file) in [
         ("small", "four-rooms.toml"),

@@ -29,7 +29,9 @@ FRAMES_PER_UNROLL = 512
 # Unrolls per batch, and local actors that play one each.
 SIZES = (1, 2, 4, 8, 16)
 # Batches before the first that counts: the first ones fill caches and start threads.
-WARM_UP = 10
+WARM_UP = 3
+# Fewest batches that count.
+LEAST_BATCHES = 20
 POLL_SECONDS = 0.005
 
 
@@ -87,7 +89,7 @@ def measure(program: Path, config: Path, unrolls: int, seconds: float) -> Times:
         try:
             readings = [Reading.of(learner.metrics(), unrolls)]
             first = None
-            while first is None or time.monotonic() - first < seconds:
+            while first is None or time.monotonic() - first < seconds or len(readings) <= LEAST_BATCHES:
                 time.sleep(POLL_SECONDS)
                 reading = Reading.of(learner.metrics(), unrolls)
                 if learner.process.poll() is not None:
@@ -106,7 +108,7 @@ def measure(program: Path, config: Path, unrolls: int, seconds: float) -> Times:
     begin, end = readings[0], readings[-1]
     batches = end.batches - begin.batches
     if len(single) < 10:
-        raise Failed(f"only {len(single)} batches of {unrolls} unrolls were seen one by one: raise --seconds")
+        raise Failed(f"only {len(single)} batches of {unrolls} unrolls were seen one by one: is the machine busy?")
     return Times(
         unrolls=unrolls,
         batches=batches,
@@ -139,7 +141,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/hrm-learner")
     parser.add_argument("--config", type=Path, default=ROOT / "configs/four-rooms.toml")
-    parser.add_argument("--seconds", type=float, default=30.0, help="time for each size of a batch")
+    parser.add_argument("--seconds", type=float, default=30.0, help="least time for each size of a batch")
     parser.add_argument("--results", type=Path, help="folder for service-times.json")
     options = parser.parse_args()
     times = []

@@ -39,8 +39,8 @@ use tch::{Device, Kind, Tensor};
 /// Ticks and environments of the two unrolls that CPU and GPU recompute.
 const UNROLL: [usize; 2] = [8, 8];
 
-/// Ticks and environments of the two on which they must agree, with one segment. The published model amplifies rounding in
-/// every segment, before it is trained several times over, so that no two implementations agree for long.
+/// Ticks and environments of the two unrolls on which they must agree, with one segment. An untrained published model
+/// amplifies rounding in every segment, so that no two implementations agree over several decisions.
 const PARITY: [usize; 2] = [1, 32];
 
 /// Largest difference between log-probabilities after one segment, in float32 and in bfloat16.

@@ -93,6 +93,9 @@ pub struct LearnerConfig {
     /// at least one actor is joined. A gap between two batches counts for at most ten times the median gap. Waiting for
     /// actors, a suspended process and an outage therefore do not use the minutes up.
     pub max_minutes: f64,
+    /// Greedy success of an evaluation during training, from 0 to 1, at which the run is complete; 0 for no target. The
+    /// learning rate follows `total_frames` and `max_minutes` as without a target.
+    pub target_success: f64,
     /// Keeps serving metrics and health after the run is complete, until the process is asked to stop. Use it under a
     /// supervisor that restarts every process that ends.
     pub stay_when_complete: bool,
@@ -148,6 +151,7 @@ impl Default for LearnerConfig {
             max_policy_lag_batches: 8,
             total_frames: 250_000,
             max_minutes: 0.0,
+            target_success: 0.0,
             stay_when_complete: false,
             drain_seconds: 10,
             farewell_seconds: 30,
@@ -264,6 +268,7 @@ impl LearnerConfig {
         )?;
         rules::at_least("learner.total_frames", self.total_frames, 1)?;
         rules::between("learner.max_minutes", self.max_minutes, 0.0, MAX_MINUTES)?;
+        rules::between("learner.target_success", self.target_success, 0.0, 1.0)?;
         self.check_security()
     }
 

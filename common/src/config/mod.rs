@@ -159,6 +159,7 @@ impl Config {
         self.virtual_time.check()?;
         self.check_batch()?;
         self.check_synchronous()?;
+        self.check_target()?;
         self.check_virtual_time()
     }
 
@@ -218,6 +219,20 @@ impl Config {
                  batch has one unroll per local actor"
             ),
             format!("set it to {local}, or change learner.local_actors to match"),
+        )
+    }
+
+    /// Checks that a run with a target makes evaluations that can reach it.
+    fn check_target(&self) -> rules::Checked {
+        let target = self.learner.target_success;
+        if target == 0.0 || self.eval.interval_frames > 0 {
+            return Ok(());
+        }
+        rules::conflict(
+            "learner.target_success",
+            target,
+            "only an evaluation during training can reach it, and eval.interval_frames is 0",
+            "set eval.interval_frames to the frames between two evaluations, or learner.target_success to 0",
         )
     }
 

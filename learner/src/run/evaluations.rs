@@ -1,4 +1,4 @@
-//! The evaluations of a run: its log, the owed ones, and the thread that makes them.
+//! The evaluations of a run: its log, the owed ones, the thread that makes them, and their target.
 
 use hrm_common::{config::Config, telemetry::names};
 
@@ -7,6 +7,7 @@ use crate::{
         evaluator::{self, Evaluator, NewNetwork},
         owed::OwedEvaluations,
     },
+    run::target::Target,
     storage::{
         metrics_log::{self, MetricsLog},
         records::Record,
@@ -14,13 +15,26 @@ use crate::{
     },
 };
 
+/// The evaluations of a run, open for more.
+#[derive(Debug)]
+pub(crate) struct Evaluations {
+    /// `metrics.jsonl`, which also holds the records of the batches.
+    pub(crate) metrics: MetricsLog,
+    /// Weights of evaluations that are not recorded yet.
+    pub(crate) owed: OwedEvaluations,
+    /// Evaluates while training runs, owed evaluations first.
+    pub(crate) evaluator: Evaluator,
+    /// The success at which the run is complete.
+    pub(crate) target: Target,
+}
+
 /// Opens `metrics.jsonl` of a run at `frames`, and starts the evaluator with the owed evaluations.
 pub(super) fn open(
     config: &Config,
     run_dir: &RunDir,
     frames: u64,
     network: NewNetwork,
-) -> anyhow::Result<(MetricsLog, OwedEvaluations, Evaluator)> {
+) -> anyhow::Result<Evaluations> {
     let path = run_dir.file("metrics.jsonl");
     let metrics = MetricsLog::open(&path, frames)?;
     let records = metrics_log::read(&path)?;
@@ -32,7 +46,12 @@ pub(super) fn open(
             "making the evaluations that an earlier start did not finish"
         );
     }
-    Ok((metrics, owed, Evaluator::start(config, network, jobs)?))
+    Ok(Evaluations {
+        metrics,
+        owed,
+        evaluator: Evaluator::start(config, network, jobs)?,
+        target: Target::new(config.learner.target_success, &records),
+    })
 }
 
 /// Sets the gauges to the last values in a run's log. It leaves out losses and episode figures: they describe a batch

@@ -3,7 +3,8 @@
 //! ```text
 //!   device         finds the GPU; shared_library loads CUDA's libraries
 //!   restored       opens the run's folder: a new run, or its newest checkpoint; settings checks what changed since,
-//!                  evaluations opens the log and the owed evaluations
+//!                  evaluations opens the log and the owed evaluations,
+//!                  target says whether one of them has completed the run
 //!   serving        binds the ports; local_actors joins actors of this process, acting says on which device they act
 //!   trainer        trains on its own thread; training_clock counts its time, frame_mark says when an evaluation or
 //!                  a checkpoint is due, reporter reports on each batch to metrics, metrics.jsonl and progress,
@@ -26,6 +27,7 @@ mod running;
 mod serving;
 mod settings;
 mod shared_library;
+mod target;
 mod tolerate;
 pub mod trainer;
 pub(crate) mod training_clock;

@@ -11,11 +11,13 @@ use hrm_common::{
 use hrm_kernels::Instructions;
 
 use crate::{
-    evaluation::{evaluator::Evaluator, owed::OwedEvaluations},
-    run::{acting, device::ChosenDevice, evaluations, settings},
-    storage::{
-        checkpoint_folder, ledger_file::LedgerFile, metrics_log::MetricsLog, run_dir::RunDir,
+    run::{
+        acting,
+        device::ChosenDevice,
+        evaluations::{self, Evaluations},
+        settings,
     },
+    storage::{checkpoint_folder, ledger_file::LedgerFile, run_dir::RunDir},
     training::{model::Hrm, schedule, update::Updater},
 };
 
@@ -36,14 +38,10 @@ pub(crate) struct Restored {
     pub(crate) seconds: f64,
     /// Sessions opened so far.
     pub(crate) sessions_joined: u64,
-    /// `metrics.jsonl`.
-    pub(crate) metrics: MetricsLog,
     /// `ledger.jsonl`.
     pub(crate) ledger: LedgerFile,
-    /// Weights of evaluations that are not recorded yet.
-    pub(crate) owed: OwedEvaluations,
-    /// Evaluates while training runs, owed evaluations first.
-    pub(crate) evaluator: Evaluator,
+    /// The evaluations, with `metrics.jsonl`.
+    pub(crate) evaluations: Evaluations,
 }
 
 impl Restored {
@@ -90,7 +88,7 @@ impl Restored {
         }
         let ledger = LedgerFile::open(run_dir.path(), frames)
             .with_context(|| format!("opening the ledger in {}", run_dir.path().display()))?;
-        let (metrics, owed, evaluator) = evaluations::open(
+        let evaluations = evaluations::open(
             config,
             &run_dir,
             frames,
@@ -104,10 +102,8 @@ impl Restored {
             frames,
             seconds,
             sessions_joined,
-            metrics,
             ledger,
-            owed,
-            evaluator,
+            evaluations,
         };
         restored.set_gauges(effective, device);
         Ok(restored)

@@ -34,10 +34,12 @@ use crate::{
         owed::OwedEvaluations,
     },
     run::{
+        evaluations::Evaluations,
         frame_mark::FrameMark,
         progress::Progress,
         reporter::{Reporter, RunPosition},
         restored::Restored,
+        target::{Reached, Target},
         tolerate::Tolerate as _,
         training_clock::TrainingClock,
     },
@@ -65,7 +67,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// Reason why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The frames or the minutes of the configuration are reached.
+    /// The frames, the minutes or the success of the configuration are reached.
     Complete,
     /// The process was asked to stop.
     Stopped,
@@ -119,6 +121,7 @@ pub struct Trainer {
     evaluator: Evaluator,
     /// Keeps the weights of requested evaluations until their results are recorded.
     owed: OwedEvaluations,
+    target: Target,
     curriculum: DistanceCurriculum,
     /// `metrics.jsonl`.
     pub(super) metrics: MetricsLog,
@@ -169,6 +172,12 @@ impl Trainer {
             restored.updater.updates_tried,
         );
         let next = |interval| FrameMark::new(restored.frames, interval);
+        let Evaluations {
+            metrics,
+            owed,
+            evaluator,
+            target,
+        } = restored.evaluations;
         Self {
             window: EpisodeWindow::default(),
             cohorts: Cohorts::new(config.env.max_steps),
@@ -185,10 +194,11 @@ impl Trainer {
             run_dir: restored.run_dir,
             sessions,
             counters,
-            evaluator: restored.evaluator,
-            owed: restored.owed,
+            evaluator,
+            owed,
+            target,
             curriculum: restored.curriculum,
-            metrics: restored.metrics,
+            metrics,
             ledger: restored.ledger,
             reporter,
             frames: restored.frames,
@@ -390,6 +400,15 @@ impl Trainer {
     }
 
     pub(super) fn finished(&self) -> Option<End> {
+        if let Some(Reached { frames, success }) = self.target.reached() {
+            tracing::info!(
+                frames,
+                success,
+                target_success = self.config.learner.target_success,
+                "learner.target_success is reached; to continue, raise it or set it to 0, and resume"
+            );
+            return Some(End::Complete);
+        }
         if self.done() < 1.0 {
             return None;
         }
@@ -447,6 +466,7 @@ impl Trainer {
     fn collect_evaluations(&mut self) {
         while let Some(done) = self.evaluator.finished() {
             evaluator::set_gauges(&done);
+            self.target.observe(&done);
             let (frames, evaluation) = (done.frames, &done.evaluation);
             tracing::info!(
                 frames,

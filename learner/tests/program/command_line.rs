@@ -677,6 +677,47 @@ async fn a_suspension_does_not_use_the_minutes_up() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_at_its_target_and_not_without_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // An untrained policy reaches the goal of a few of these episodes, where it starts beside it.
+    let settings = |target| {
+        let target = ("learner.target_success", target);
+        let evaluations = ("eval.interval_frames", "64");
+        [ENDLESS, evaluations, ("eval.episodes", "200"), target]
+    };
+    let process = Process::start(&mut training(folder.path(), "train", &settings("0.001")));
+    let line = process.line("learner.target_success is reached");
+    assert!(line["success"].as_f64() >= Some(0.001), "{line}");
+    assert!(process.end().0.success());
+    let summary = || {
+        let text = fs::read_to_string(folder.path().join("summary.json")).expect("a summary");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let complete = summary();
+    assert_eq!(complete["complete"], true);
+    assert!(complete["frames"].as_u64() >= line["frames"].as_u64());
+
+    let resumed = |target| {
+        let mut command = training(folder.path(), "train", &settings(target));
+        Process::start(command.arg("--resume"))
+    };
+    let process = resumed("0.001");
+    process.line("the run is complete and evaluated");
+    assert!(process.end().0.success());
+    assert_eq!(summary(), complete);
+
+    let process = resumed("0");
+    let mut learner = client(address_in(&process.line("training"))).await;
+    until_status(&mut learner, "training beyond the target", |status| {
+        Some(status.frames) > complete["frames"].as_u64()
+    })
+    .await;
+    process.send("-TERM");
+    assert!(process.end().0.success());
+    assert_eq!(summary()["complete"], false);
+}
+
 #[test]
 fn a_run_that_is_made_longer_says_what_becomes_of_its_learning_rate() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -142,6 +142,8 @@ fn values_out_of_range_are_refused_under_their_key() {
         "learner.total_frames=0",
         "learner.max_minutes=-1",
         "learner.max_minutes=inf",
+        "learner.target_success=1.1",
+        "learner.target_success=nan",
         "loss.gamma=0",
         "loss.gamma=1.1",
         "loss.gamma=nan",
@@ -200,6 +202,18 @@ fn the_smallest_batch_has_a_sequence_for_each_minibatch() {
     let fewer = auto.map(|setting| setting.replace("unrolls=4", "unrolls=3"));
     let fewer: Vec<&str> = fewer.iter().map(String::as_str).collect();
     assert_eq!(blamed(&flags(&fewer)).0, "loss.updates_per_batch");
+}
+
+#[test]
+fn a_target_needs_evaluations() {
+    let target = "learner.target_success=0.99";
+    let (key, value, _, message) = blamed(&flags(&[target, "eval.interval_frames=0"]));
+    assert_eq!(
+        (key.as_str(), value.as_str()),
+        ("learner.target_success", "0.99")
+    );
+    assert!(message.contains("eval.interval_frames is 0"), "{message}");
+    Config::load(&flags(&[target])).unwrap();
 }
 
 #[test]

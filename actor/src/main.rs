@@ -42,8 +42,9 @@ enum Command {
     /// Replay recorded unrolls to a learner that does not train, to find out how many it can admit.
     ///
     /// Plays a few unrolls of the learner's mazes once, and sends them again and again from many sessions, each on a
-    /// connection of its own. Prints the rates, the time until an unroll is acknowledged, and the time until new weights
-    /// have reached every session. The exit status is 0 if every session lasted and every frame was admitted. Example:
+    /// connection of its own. Prints the rates, the time until an unroll is acknowledged, and the time until new
+    /// weights have reached every session. The exit status is 0 if every session lasted and every frame was admitted.
+    /// Example:
     ///
     ///   hrm-learner serve --config configs/four-rooms.toml --run-dir runs/load --set learner.train=false
     ///   hrm-actor load --learner http://127.0.0.1:50051 --sessions 100 --frames-per-second 20000

@@ -179,8 +179,8 @@ pub(crate) fn rollout_thread<N: SharedNetwork>(
             Some(Ok(credit)) => credit.forget(),
             Some(Err(_)) | None => return Ok(()),
         }
-        // In a synchronous run, a thread waits for weights newer than those of its last unroll. Otherwise it waits for the
-        // first weights only.
+        // In a synchronous run, a thread waits for weights newer than those of its last unroll. Otherwise it waits for
+        // the first weights only.
         let known = if synchronous { version } else { None };
         match runtime.block_on(until(&stop, weights.newer_than(known))) {
             Some(true) => {}
@@ -280,7 +280,8 @@ mod tests {
         LoadedWeights::new(Lanes::new(model, 0), fingerprint, newest)
     }
 
-    /// The parts of a session that plays `spec` on `published` with so many credits. Returns the receiver of its unrolls.
+    /// The parts of a session that plays `spec` on `published` with so many credits. Returns the receiver of its
+    /// unrolls.
     fn shared(
         spec: Spec,
         published: &Parameters,

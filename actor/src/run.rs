@@ -31,8 +31,8 @@ pub async fn run(options: ActorOptions, shutdown: Shutdown) -> Result<Ending, Se
     run_with(options, build, shutdown).await
 }
 
-/// Acts as [`run`] does, with other networks than the kernels'. `build` makes one without environments from the parameters
-/// of an untrained model.
+/// Acts as [`run`] does, with other networks than the kernels'. `build` makes one without environments from the
+/// parameters of an untrained model.
 ///
 /// # Errors
 ///

@@ -63,7 +63,8 @@ impl Drop for Connected<'_> {
     }
 }
 
-/// Runs one session, from the connection to its end. `build` makes a network without environments. Sets `joined_at` when the actor joins.
+/// Runs one session, from the connection to its end. `build` makes a network without environments. Sets `joined_at`
+/// when the actor joins.
 pub(crate) async fn session<N: SharedNetwork>(
     options: &ActorOptions,
     build: impl Fn(Parameters) -> N,
@@ -170,8 +171,8 @@ pub(crate) async fn session<N: SharedNetwork>(
     }
     upload.abort();
     ends.abandon.trip();
-    // The subscription of an actor that stops ends last: until the first unroll arrives, the learner knows the session by
-    // its subscription alone.
+    // The subscription of an actor that stops ends last: until the first unroll arrives, the learner knows the session
+    // by its subscription alone.
     drop(sync);
     match rollouts.join().await {
         true => result,

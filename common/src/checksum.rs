@@ -1,7 +1,7 @@
 //! Checksums over the fields of a message or a file. A byte that moves from one field to the next changes them.
 //!
-//! Messages have XXH3, which finds damage in transit in a fraction of SHA-256's time. Against forgery there is TLS. Files
-//! and tokens have SHA-256.
+//! Messages have XXH3, which finds damage in transit in a fraction of SHA-256's time. Against forgery there is TLS.
+//! Files and tokens have SHA-256.
 
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::Xxh3;

@@ -25,8 +25,8 @@ pub struct ListenError {
 /// The hint for an address that the program can do without.
 pub const OPTIONAL: &str = "; \"\" switches it off";
 
-/// Binds `address`, which is `key` in the configuration. `hint` ends the remedy of the error. Returns the address with the
-/// actual port.
+/// Binds `address`, which is `key` in the configuration. `hint` ends the remedy of the error. Returns the address with
+/// the actual port.
 ///
 /// # Errors
 ///

@@ -38,8 +38,8 @@ pub trait RecurrentNetwork {
         self.set_carries(&carries);
     }
 
-    /// Returns the carry as little-endian bytes: `[2, N, ...]`, `zH` first. With a narrower dtype than the network's, the
-    /// network continues from the rounded values, so that the learner starts from the same bits.
+    /// Returns the carry as little-endian bytes: `[2, N, ...]`, `zH` first. With a narrower dtype than the network's,
+    /// the network continues from the rounded values, so that the learner starts from the same bits.
     fn carry_bytes(&mut self, dtype: Dtype) -> Bytes {
         let mut carries: Vec<_> = (0..self.envs()).map(|env| self.carry(env)).collect();
         if dtype == Dtype::Bf16 {

@@ -2,7 +2,7 @@
 //! the name of its field.
 
 use hrm_common::{
-    env::{ACTIONS, EpisodeSummary, flag, token},
+    env::{ACTIONS, EpisodeSummary, flag, tile},
     model::Dtype,
     refusal::Refusal,
     trajectory::{Unroll, UnrollShape, float_bytes},
@@ -41,18 +41,13 @@ fn expectation(
 }
 
 fn observation(size: usize, rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {
-    let others = [
-        token::FLOOR,
-        token::WALL,
-        token::CLOSED_DOOR,
-        token::UNKNOWN,
-    ];
+    let others = [tile::FLOOR, tile::WALL, tile::CLOSED_DOOR, tile::UNKNOWN];
     let mut cells: Vec<u8> = (0..size)
         .map(|_| others[rng.random_range(0..others.len())])
         .collect();
     let agent = rng.random_range(0..size);
-    cells[(agent + rng.random_range(1..size)) % size] = token::GOAL;
-    cells[agent] = token::AGENT;
+    cells[(agent + rng.random_range(1..size)) % size] = tile::GOAL;
+    cells[agent] = tile::AGENT;
     cells
 }
 
@@ -351,9 +346,9 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
     ("tokens", "36 bytes, expected 32", |m| m.tokens = [3, 4, 0, 1].repeat(9).into()),
     ("tokens", "observation 7 holds 1 codes outside", |m| m.tokens = with_byte(&m.tokens, 30, 6)),
     ("tokens", "outside the vocabulary of 6", |m| m.tokens = with_byte(&m.tokens, 2, 255)),
-    ("tokens", "observation 3 holds 2 agents and 1 goals", |m| m.tokens = with_byte(&m.tokens, 14, token::AGENT)),
-    ("tokens", "observation 2 holds 0 agents", |m| m.tokens = with_byte(&m.tokens, 8, token::FLOOR)),
-    ("tokens", "observation 0 holds 1 agents and 2 goals", |m| m.tokens = with_byte(&m.tokens, 3, token::GOAL)),
+    ("tokens", "observation 3 holds 2 agents and 1 goals", |m| m.tokens = with_byte(&m.tokens, 14, tile::AGENT)),
+    ("tokens", "observation 2 holds 0 agents", |m| m.tokens = with_byte(&m.tokens, 8, tile::FLOOR)),
+    ("tokens", "observation 0 holds 1 agents and 2 goals", |m| m.tokens = with_byte(&m.tokens, 3, tile::GOAL)),
     ("actions", "5 bytes, expected 6", |m| m.actions.truncate(5)),
     ("actions", "0 bytes, expected 6", |m| m.actions.clear()),
     ("actions", "4 is not one of the 4 moves", |m| m.actions = with_byte(&m.actions, 5, 4)),
@@ -376,7 +371,7 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
     ("final_tokens", "0 bytes, expected 4", |m| m.final_tokens.clear()),
     ("final_tokens", "8 bytes, expected 4", |m| m.final_tokens = m.final_tokens.repeat(2).into()),
     ("final_tokens", "outside the vocabulary", |m| m.final_tokens = with_byte(&m.final_tokens, 3, 9)),
-    ("final_tokens", "observation 0 holds 0 agents", |m| m.final_tokens = with_byte(&m.final_tokens, 1, token::WALL)),
+    ("final_tokens", "observation 0 holds 0 agents", |m| m.final_tokens = with_byte(&m.final_tokens, 1, tile::WALL)),
     ("carry_dtype", "0 is unknown", |m| m.carry_dtype = 0),
     ("carry_dtype", "3 is unknown", |m| m.carry_dtype = 3),
     ("carry_dtype", "-1 is unknown", |m| m.carry_dtype = -1),

@@ -63,8 +63,8 @@ thread_local! {
     });
 }
 
-/// A message of an upload, as gRPC hands it over; also with its checksum mended, so that changed fields are checked too.
-/// An admitted unroll can be stacked.
+/// A message of an upload, as gRPC hands it over; also with its checksum mended, so that changed fields are checked
+/// too. An admitted unroll can be stacked.
 pub fn unroll(bytes: &[u8]) -> bool {
     let Ok(message) = UnrollBatch::decode(bytes) else {
         return false;

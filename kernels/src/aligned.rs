@@ -17,11 +17,11 @@ impl Element for u16 {}
 /// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; LINE]);
+struct CacheLine([u8; LINE]);
 
 /// A vector of numbers that begins at a cache line, so that no aligned group of lanes crosses one.
 pub(crate) struct Aligned<E> {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     len: usize,
     element: PhantomData<E>,
 }
@@ -31,7 +31,7 @@ impl<E: Element> Aligned<E> {
     pub(crate) fn zeros(len: usize) -> Self {
         let lines = (len * size_of::<E>()).div_ceil(LINE);
         Self {
-            lines: vec![Line([0; LINE]); lines],
+            lines: vec![CacheLine([0; LINE]); lines],
             len,
             element: PhantomData,
         }

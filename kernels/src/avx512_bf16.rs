@@ -105,8 +105,8 @@ impl Kernel for Avx512Bf16 {
         unsafe { exp2(exponent, |x| self.polynomial(x, &Exp2::SHORT)) }
     }
 
-    /// With an estimate of the reciprocal that has 14 bits, of which bfloat16 keeps 8. Nothing needs a bound: 2 to a large
-    /// power is infinite, and its reciprocal 0.
+    /// With an estimate of the reciprocal that has 14 bits, of which bfloat16 keeps 8. Nothing needs a bound: 2 to a
+    /// large power is infinite, and its reciprocal 0.
     #[inline(always)]
     fn silu(self, a: __m512) -> __m512 {
         unsafe {

@@ -13,11 +13,11 @@ pub(crate) enum Residual<'a, E> {
 }
 
 /// The place of normalised rows: elements, the first row's start and the distance of rows.
-pub(crate) struct Target<'a, E>(pub(crate) &'a mut [E], pub(crate) usize, pub(crate) usize);
+pub(crate) struct NormTarget<'a, E>(pub(crate) &'a mut [E], pub(crate) usize, pub(crate) usize);
 
 /// Rows that are normalised, each over its first `width` numbers. Rows are `stride` numbers apart, a multiple of the
 /// lanes; numbers from `width` on are zero.
-pub(crate) struct Sums<'a> {
+pub(crate) struct RowSums<'a> {
     pub(crate) numbers: &'a mut [f32],
     pub(crate) rows: usize,
     pub(crate) width: usize,
@@ -28,18 +28,18 @@ pub(crate) struct Sums<'a> {
 /// `scaled` with each row and the factor that normalised it.
 pub(crate) fn normalize<K: Kernel>(
     kernel: K,
-    sums: Sums<'_>,
+    sums: RowSums<'_>,
     residual: Residual<'_, K::Element>,
-    target: Target<'_, K::Element>,
+    target: NormTarget<'_, K::Element>,
     scaled: impl FnMut(usize, f32),
 ) {
-    let Sums {
+    let RowSums {
         numbers: sums,
         rows,
         width,
         stride,
     } = sums;
-    let Target(elements, start, distance) = target;
+    let NormTarget(elements, start, distance) = target;
     let last = rows - 1;
     assert!(stride.is_multiple_of(K::LANES) && rows * stride <= sums.len());
     assert!(start + last * distance + stride <= elements.len());
@@ -49,7 +49,7 @@ pub(crate) fn normalize<K: Kernel>(
         }
         Residual::Numbers(from) => assert!(rows * stride <= from.len()),
     }
-    let place = Place {
+    let place = NormPlace {
         rows,
         width,
         stride,
@@ -69,7 +69,7 @@ pub(crate) fn normalize<K: Kernel>(
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct NormPlace {
     rows: usize,
     width: usize,
     stride: usize,
@@ -84,13 +84,13 @@ struct Place {
 /// Every row's `stride` numbers are within its slice, and `stride` is `REGISTERS` vectors.
 unsafe fn run<K: Kernel, const REGISTERS: usize>(
     kernel: K,
-    place: Place,
+    place: NormPlace,
     sums: &mut [f32],
     residual: &Residual<'_, K::Element>,
     elements: &mut [K::Element],
     mut scaled: impl FnMut(usize, f32),
 ) {
-    let Place {
+    let NormPlace {
         rows,
         width,
         stride,

@@ -35,8 +35,8 @@ impl<K: Kernel> Packed<K> {
         }
     }
 
-    /// Sets all values: `weight(lane, tap, input)` gives those of the lane's output. It is also asked for lanes and inputs
-    /// that only fill up registers and groups, for which it must return zero.
+    /// Sets all values: `weight(lane, tap, input)` gives those of the lane's output. It is also asked for lanes and
+    /// inputs that only fill up registers and groups, for which it must return zero.
     #[inline(always)]
     pub(crate) fn fill(&mut self, weight: impl Fn(usize, usize, usize) -> f32) {
         let mut all = self.elements.chunks_exact_mut(K::STEP);

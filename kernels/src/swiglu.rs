@@ -5,7 +5,7 @@
 use crate::{
     aligned::Aligned,
     kernel::Kernel,
-    norm::{Residual, Sums, Target, normalize},
+    norm::{NormTarget, Residual, RowSums, normalize},
     packed::{Packed, TILE_REGISTERS},
     rows::Rows,
     tile::{Inputs, Outputs, multiply, multiply_block},
@@ -79,17 +79,17 @@ impl<K: Kernel> SwiGlu<K> {
         let stride = x.stride();
         normalize(
             kernel,
-            Sums {
+            RowSums {
                 numbers: &mut scratch.mixed,
                 rows,
                 width: self.width,
                 stride,
             },
             Residual::Elements(x.elements(), start, stride),
-            Target(&mut scratch.normal, 0, stride),
+            NormTarget(&mut scratch.normal, 0, stride),
             |_, _| (),
         );
-        let target = Target(out.elements_mut(), start, stride);
+        let target = NormTarget(out.elements_mut(), start, stride);
         self.forward(kernel, rows, target, scratch);
     }
 
@@ -98,7 +98,7 @@ impl<K: Kernel> SwiGlu<K> {
         &self,
         kernel: K,
         rows: usize,
-        target: Target<'_, K::Element>,
+        target: NormTarget<'_, K::Element>,
         scratch: &mut SwiGluScratch<K>,
     ) {
         let inputs = Inputs {
@@ -140,7 +140,7 @@ impl<K: Kernel> SwiGlu<K> {
         multiply(kernel, hidden, &self.down, None, outputs);
         normalize(
             kernel,
-            Sums {
+            RowSums {
                 numbers: &mut scratch.sums,
                 rows,
                 width: self.width,

@@ -31,8 +31,8 @@ pub(crate) struct Outputs<'a> {
     pub(crate) stride: usize,
 }
 
-/// Divides `rows` rows into tiles of almost equal size, at most [`Kernel::TILE_ROWS`]: the first row and the number of rows
-/// of each.
+/// Divides `rows` rows into tiles of almost equal size, at most [`Kernel::TILE_ROWS`]: the first row and the number of
+/// rows of each.
 pub(crate) fn tiles<K: Kernel>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let tiles = rows.div_ceil(K::TILE_ROWS);
     (0..tiles).map(move |tile| {
@@ -41,8 +41,8 @@ pub(crate) fn tiles<K: Kernel>(rows: usize) -> impl Iterator<Item = (usize, usiz
     })
 }
 
-/// Multiplies all rows with a matrix and writes the sums, each of which begins with `bias`, one number for each output, or
-/// with zero.
+/// Multiplies all rows with a matrix and writes the sums, each of which begins with `bias`, one number for each output,
+/// or with zero.
 pub(crate) fn multiply<K: Kernel>(
     kernel: K,
     inputs: Inputs<'_, K::Element>,

@@ -1,6 +1,6 @@
-//! One GPU against this machine's CPU: the same numbers, the reads of an update, rates, and how many cores must act to feed
-//! it. Prints a table for docs/performance.md. `make gpu-check`; without a GPU, `-- --device cpu` computes with libtorch on
-//! the CPU. Fails if the numbers differ by more than rounding explains.
+//! One GPU against this machine's CPU: the same numbers, the reads of an update, rates, and how many cores must act to
+//! feed it. Prints a table for docs/performance.md. `make gpu-check`; without a GPU, `-- --device cpu` computes with
+//! libtorch on the CPU. Fails if the numbers differ by more than rounding explains.
 
 #![allow(clippy::print_stdout, reason = "the measurements are the output")]
 

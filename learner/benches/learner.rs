@@ -1,7 +1,7 @@
-//! Frames per second of the learner: one batch of the default configuration (two unrolls of the small model, two passes of
-//! minibatches), recomputed and trained on by the native kernels, by these with a cached prefix, and by libtorch side by
-//! side, with one thread and with two. A frame counts once whatever the number of passes. On four rooms, the same batch is
-//! then trained on in minibatches of several sizes: what a minibatch costs beside its frames.
+//! Frames per second of the learner: one batch of the default configuration (two unrolls of the small model, two passes
+//! of minibatches), recomputed and trained on by the native kernels, by these with a cached prefix, and by libtorch
+//! side by side, with one thread and with two. A frame counts once whatever the number of passes. On four rooms, the
+//! same batch is then trained on in minibatches of several sizes: what a minibatch costs beside its frames.
 
 #![allow(clippy::print_stdout, reason = "the measurements are the output")]
 

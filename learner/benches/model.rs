@@ -8,7 +8,7 @@ mod support;
 use std::{hint::black_box, time::Duration};
 
 use hrm_common::{
-    env::{Grid, token},
+    env::{Grid, tile},
     model::{
         Dtype, ModelConfig, Parameters,
         native::{HeadGradients, Lanes, OneStepGradient},
@@ -73,7 +73,7 @@ impl Both {
 fn observations(batch: usize) -> Vec<u8> {
     let cells = GRID.len();
     let code = |at: usize| match at % cells == at / cells {
-        true => token::AGENT,
+        true => tile::AGENT,
         false => (at * 7 % 3) as u8,
     };
     (0..batch * cells).map(code).collect()
@@ -99,8 +99,8 @@ fn compare_forward(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) 
     );
 }
 
-/// Compares the forward pass together with the one-step gradient, from weights that are packed for each batch as they are
-/// for each minibatch of the learner.
+/// Compares the forward pass together with the one-step gradient, from weights that are packed for each batch as they
+/// are for each minibatch of the learner.
 fn compare_gradients(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) {
     const LOSS: HeadGradients = HeadGradients {
         logits: [0.1, -0.2, 0.3, -0.2],

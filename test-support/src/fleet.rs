@@ -38,8 +38,8 @@ pub fn serve_four_rooms(dir: &Path, address: SocketAddr, more: &[&str]) -> Proce
     for setting in always.iter().chain(more) {
         command.args(["--set", setting]);
     }
-    // Two pools of memory for all threads, instead of one for each that grows to the largest work which that thread ever
-    // did: what is held then settles sooner.
+    // Two pools of memory for all threads, instead of one for each that grows to the largest work which that thread
+    // ever did: what is held then settles sooner.
     command.env("MALLOC_ARENA_MAX", "2");
     let process = Process::start(&mut command);
     process.line("training");

@@ -45,7 +45,7 @@ const JOINING: usize = 32;
 
 /// The reason why a load test cannot start.
 #[derive(Debug, Error)]
-pub enum LoadError {
+pub enum LoadTestError {
     /// The learner cannot be reached or sends something unusable.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -71,7 +71,7 @@ pub enum LoadError {
 /// # Errors
 ///
 /// Fails when the test cannot start. A session that fails later is counted in the report.
-pub async fn load(options: LoadOptions, shutdown: Shutdown) -> Result<LoadReport, LoadError> {
+pub async fn load(options: LoadOptions, shutdown: Shutdown) -> Result<LoadReport, LoadTestError> {
     check_descriptors(options.sessions)?;
     let LoadOptions {
         actor, sessions, ..
@@ -128,20 +128,20 @@ pub async fn load(options: LoadOptions, shutdown: Shutdown) -> Result<LoadReport
     stop.trip();
     let seconds = began.elapsed().as_secs_f64();
     while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|_| LoadError::Panicked)?;
+        ended.map_err(|_| LoadTestError::Panicked)?;
     }
     Ok(tally.report(&options, &recording, join_time, seconds))
 }
 
 /// Checks that this process may open a connection for each session.
-fn check_descriptors(sessions: usize) -> Result<(), LoadError> {
-    let descriptors = Descriptors::from_process().map_err(LoadError::Descriptors)?;
+fn check_descriptors(sessions: usize) -> Result<(), LoadTestError> {
+    let descriptors = Descriptors::from_process().map_err(LoadTestError::Descriptors)?;
     let possible = descriptors.for_connections(0).unwrap_or(0);
     if sessions <= possible {
         return Ok(());
     }
     let limit = descriptors.limit;
-    Err(LoadError::Sessions(InvalidValue::new(
+    Err(LoadTestError::Sessions(InvalidValue::new(
         "--sessions",
         sessions,
         format!("the limit for open files, {limit}, allows {possible}"),
@@ -150,12 +150,12 @@ fn check_descriptors(sessions: usize) -> Result<(), LoadError> {
 }
 
 /// Checks that no session waits so long for its turn that the learner takes it for silent.
-fn check_rate(options: &LoadOptions, frames: u64) -> Result<(), LoadError> {
+fn check_rate(options: &LoadOptions, frames: u64) -> Result<(), LoadTestError> {
     /// Longest time between two unrolls of a session, in seconds.
     const LONGEST: f64 = 60.0;
     let least = options.sessions as f64 * frames as f64 / LONGEST;
     match options.frames_per_second {
-        Some(rate) if rate < least => Err(LoadError::Sessions(InvalidValue::new(
+        Some(rate) if rate < least => Err(LoadTestError::Sessions(InvalidValue::new(
             "--frames-per-second",
             rate,
             format!("each session would send less than one unroll of {frames} frames per minute"),
@@ -166,11 +166,11 @@ fn check_rate(options: &LoadOptions, frames: u64) -> Result<(), LoadError> {
 }
 
 /// Fails if the learner trains.
-async fn refuse_trainer(options: &ActorOptions) -> Result<(), LoadError> {
+async fn refuse_trainer(options: &ActorOptions) -> Result<(), LoadTestError> {
     let mut client = connect(&options.learner, &options.credentials).await?;
     let status = answered("Status", options.answer, client.status(StatusRequest {})).await?;
     match status.trains {
-        true => Err(LoadError::Trains),
+        true => Err(LoadTestError::Trains),
         false => Ok(()),
     }
 }

@@ -32,7 +32,8 @@ impl Pace {
         }
     }
 
-    /// Returns the time at which the next unroll is due, if the test began at `began`. None is due later than a century.
+    /// Returns the time at which the next unroll is due, if the test began at `began`. None is due later than a
+    /// century.
     pub(super) fn due(&self, began: Instant) -> Instant {
         const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
         began + self.next.min(CENTURY)

@@ -86,8 +86,8 @@ pub(super) async fn replay(
         ended = &mut subscription => return ended,
         sender = replaying => sender?,
     };
-    // The subscription stays open: until the first unroll arrives, the learner knows the session by it alone. The end of
-    // the upload ends the session.
+    // The subscription stays open: until the first unroll arrives, the learner knows the session by it alone. The end
+    // of the upload ends the session.
     match sender {
         Some(sender) => sender.drain(options.drain).await,
         None => Ok(()),

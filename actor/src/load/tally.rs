@@ -24,7 +24,7 @@ const VERSIONS: usize = 1024;
 /// Counts of a load test, shared by its sessions.
 #[derive(Debug)]
 pub(super) struct Tally {
-    sessions: watch::Sender<Sessions>,
+    sessions: watch::Sender<SessionTally>,
     unrolls_sent: AtomicU64,
     frames_sent: AtomicU64,
     frames_admitted: AtomicU64,
@@ -34,7 +34,7 @@ pub(super) struct Tally {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Sessions {
+struct SessionTally {
     joined: usize,
     failed: usize,
 }
@@ -147,7 +147,7 @@ impl Tally {
         self.until(|now| now.failed >= sessions).await;
     }
 
-    async fn until(&self, reached: impl Fn(&Sessions) -> bool) {
+    async fn until(&self, reached: impl Fn(&SessionTally) -> bool) {
         let mut sessions = self.sessions.subscribe();
         // The sender is this tally's own, so this cannot fail.
         let _ = sessions.wait_for(reached).await;

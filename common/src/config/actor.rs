@@ -30,9 +30,9 @@ pub struct RolloutConfig {
     pub carry_dtype: Dtype,
     /// Makes an actor wait for the weights made from its last unroll (policy lag 0).
     pub synchronous: bool,
-    /// Most credits of a rollout thread: unrolls that it may play before the trainer takes them. With 1, it plays the next
-    /// unroll while the learner trains on the last. Each further credit hides more network latency and adds policy lag.
-    /// A learner that is busy gives fewer.
+    /// Most credits of a rollout thread: unrolls that it may play before the trainer takes them. With 1, it plays the
+    /// next unroll while the learner trains on the last. Each further credit hides more network latency and adds policy
+    /// lag. A learner that is busy gives fewer.
     pub unrolls_in_flight: usize,
 }
 

@@ -96,7 +96,8 @@ impl Effective {
         self.origins.get(key).map_or(DEFAULT, String::as_str)
     }
 
-    /// Returns the labels of the metric that describes the run, trained on `device` with these kernels and this backend.
+    /// Returns the labels of the metric that describes the run, trained on `device` with these kernels and this
+    /// backend.
     pub fn run_info(&self, device: String, kernels: String, backend: String) -> RunInfo {
         let text = |key| match keys::get(&self.tree, key) {
             Some(Value::String(text)) => text.clone(),

@@ -61,8 +61,8 @@ impl BatchRange {
 pub struct LearnerConfig {
     /// Address of the gRPC service; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Trains on the unrolls. With `false`, the learner admits, counts and drops them, and publishes the same weights as a
-    /// new version every `telemetry.log_interval_seconds`. `hrm-actor load` then measures what it can admit.
+    /// Trains on the unrolls. With `false`, the learner admits, counts and drops them, and publishes the same weights
+    /// as a new version every `telemetry.log_interval_seconds`. `hrm-actor load` then measures what it can admit.
     pub train: bool,
     /// Actors that `hrm-learner train` starts in its own process; 0 if all run elsewhere.
     pub local_actors: usize,

@@ -39,8 +39,8 @@ pub struct RunConfig {
     pub seed: u64,
     /// The device of the learner's tensors.
     pub device: DeviceChoice,
-    /// The device on which the run's evaluations and its local actors act: "cpu", or "learner" for that of the learner's
-    /// tensors. On a GPU, act with many environments per actor (`rollout.envs`).
+    /// The device on which the run's evaluations and its local actors act: "cpu", or "learner" for that of the
+    /// learner's tensors. On a GPU, act with many environments per actor (`rollout.envs`).
     #[serde(default = "RunConfig::default_acting_device")]
     pub acting_device: ActingDevice,
 }

@@ -35,8 +35,9 @@ pub struct LossConfig {
     pub deep_supervision: bool,
     /// Ticks of backpropagation through time; 1 gives the one-step gradient.
     pub bptt_ticks: usize,
-    /// The state before the last call of L and of H, with a one-step gradient: "fresh" computes it in every pass with the
-    /// current weights, "cached" takes it from before the batch's updates, so that a pass runs only these two calls.
+    /// The state before the last call of L and of H, with a one-step gradient: "fresh" computes it in every pass with
+    /// the current weights, "cached" takes it from before the batch's updates, so that a pass runs only these two
+    /// calls.
     pub prefix: Prefix,
 }
 

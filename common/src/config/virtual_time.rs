@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Checked};
 
-/// `[virtual_time]`: simulated actors, for studies of more machines than are available. Acting and training are real; only
-/// their times come from here. All `seconds` of such a run are virtual.
+/// `[virtual_time]`: simulated actors, for studies of more machines than are available. Acting and training are real;
+/// only their times come from here. All `seconds` of such a run are virtual.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VirtualTimeConfig {

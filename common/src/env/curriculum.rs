@@ -152,8 +152,8 @@ impl DistanceCurriculum {
         })
     }
 
-    /// Restores the level and the newest outcomes of a checkpoint, and keeps the configuration. A window that is smaller now
-    /// holds only as many: it is not judged again for each of the older ones.
+    /// Restores the level and the newest outcomes of a checkpoint, and keeps the configuration. A window that is
+    /// smaller now holds only as many: it is not judged again for each of the older ones.
     pub fn restore(&mut self, state: &CurriculumState) {
         self.level = state.level;
         let settled = |&success| Attempt {

@@ -4,7 +4,7 @@ use super::config::DoorProcess;
 use super::grid::Tile;
 use super::rng::{Chance, Rng};
 use super::rules::Rules;
-use super::token;
+use super::tile;
 
 /// The doorways that can close: all but the fixed walls and the doorway of the goal.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ impl Doors {
     /// Closes exactly `doors` doors. All sets without the agent's doorway are equally likely.
     fn redraw_all(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
         for &door in &self.moving[..self.jointly_closed] {
-            tokens[usize::from(door)] = token::FLOOR;
+            tokens[usize::from(door)] = tile::FLOOR;
         }
         let mut end = self.moving.len();
         let mut closed = 0;
@@ -80,7 +80,7 @@ impl Doors {
                     tokens[usize::from(door)] = if closes {
                         rules.map.closed_door
                     } else {
-                        token::FLOOR
+                        tile::FLOOR
                     };
                 }
             }

@@ -9,7 +9,7 @@ use super::grid::Tile;
 use super::rng::Rng;
 use super::rules::{Distances, Rules};
 use super::search::{Search, passable};
-use super::{flag, token};
+use super::{flag, tile};
 
 /// Reward for reaching the goal.
 const GOAL_REWARD: f32 = 1.0;
@@ -93,8 +93,8 @@ impl Episode {
         self.agent = self.start;
         self.shortest_path = search.path().len() as u32;
         self.doors.draw(rules, &mut self.rng, tokens, self.agent);
-        tokens[usize::from(self.goal)] = token::GOAL;
-        tokens[usize::from(self.agent)] = token::AGENT;
+        tokens[usize::from(self.goal)] = tile::GOAL;
+        tokens[usize::from(self.agent)] = tile::AGENT;
         self.flags = 0;
         self.length = 0;
         self.episode_return = 0.0;
@@ -153,7 +153,7 @@ impl Episode {
                 untried -= 1;
                 doorways.swap(drawn, untried);
                 let tile = doorways[untried];
-                tokens[usize::from(tile)] = token::WALL;
+                tokens[usize::from(tile)] = tile::WALL;
                 let harmless = !search.path().contains(&tile) || {
                     search.flood(&rules.map, tokens, start, distances.max, Some(goal));
                     search.trace(&rules.map, goal)
@@ -162,7 +162,7 @@ impl Episode {
                     doorways.swap_remove(untried);
                     break;
                 }
-                tokens[usize::from(tile)] = token::FLOOR;
+                tokens[usize::from(tile)] = tile::FLOOR;
             }
         }
         if rules.map.doorways.contains(&start) {
@@ -177,13 +177,13 @@ impl Episode {
         debug_assert!(self.flags == 0, "stepped after the end of the episode");
         self.length += 1;
         let target = rules.map.neighbour(self.agent, action);
-        // A move over the edge of the map leads to the agent's own tile, which shows the agent's token.
+        // A move over the edge of the map leads to the agent's own tile, which shows the agent's tile.
         let under = tokens[usize::from(target)];
-        let reward = if under == token::AGENT || !passable(under) {
+        let reward = if under == tile::AGENT || !passable(under) {
             BLOCKED_REWARD
         } else {
-            tokens[usize::from(self.agent)] = token::FLOOR;
-            tokens[usize::from(target)] = token::AGENT;
+            tokens[usize::from(self.agent)] = tile::FLOOR;
+            tokens[usize::from(target)] = tile::AGENT;
             self.agent = target;
             if target == self.goal {
                 GOAL_REWARD

@@ -4,7 +4,7 @@ use super::{
     ACTIONS,
     config::{EnvConfig, MazeKind},
     grid::{Grid, Position, Tile},
-    token,
+    tile,
 };
 
 /// The published map with its outer wall; `d` is a doorway.
@@ -32,7 +32,7 @@ pub(super) struct Map {
     /// The possible tiles of start and goal: floor and doorways.
     pub open: Vec<Tile>,
     pub doorways: Vec<Tile>,
-    /// The token of a closed moving door.
+    /// The tile of a closed moving door.
     pub(crate) closed_door: u8,
     /// `[S]`, by action. At the edge of the map a tile is its own neighbour, so that a move there changes nothing.
     neighbours: Vec<[Tile; ACTIONS]>,
@@ -42,9 +42,9 @@ impl Map {
     /// Returns the map of a valid configuration.
     pub(super) fn new(config: &EnvConfig) -> Self {
         match config.maze {
-            MazeKind::FourRooms => Self::parse(&without_rim(FOUR_ROOMS), token::WALL),
+            MazeKind::FourRooms => Self::parse(&without_rim(FOUR_ROOMS), tile::WALL),
             MazeKind::RandomMaze => {
-                Self::parse(&lattice(config.rows, config.cols), token::CLOSED_DOOR)
+                Self::parse(&lattice(config.rows, config.cols), tile::CLOSED_DOOR)
             }
         }
     }
@@ -64,9 +64,9 @@ impl Map {
         };
         for (tile, glyph) in (0..).zip(text.chars().filter(|&glyph| glyph != '\n')) {
             map.tiles.push(if glyph == '|' {
-                token::WALL
+                tile::WALL
             } else {
-                token::FLOOR
+                tile::FLOOR
             });
             if glyph != '|' {
                 map.open.push(tile);
@@ -149,7 +149,7 @@ mod tests {
         let glyph = |tile: usize| {
             if map.doorways.contains(&(tile as Tile)) {
                 'd'
-            } else if map.tiles[tile] == token::WALL {
+            } else if map.tiles[tile] == tile::WALL {
                 '|'
             } else {
                 '.'
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(text(&map), published);
         assert_eq!(map.grid, EnvConfig::four_rooms().grid());
         assert_eq!((map.doorways.len(), map.open.len()), (4, 104));
-        assert_eq!(map.closed_door, token::WALL);
+        assert_eq!(map.closed_door, tile::WALL);
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(text(&map), published);
         assert_eq!(map.grid, EnvConfig::random_maze().grid());
         assert_eq!((map.doorways.len(), map.open.len()), (49, 30 + 49));
-        assert_eq!(map.closed_door, token::CLOSED_DOOR);
+        assert_eq!(map.closed_door, tile::CLOSED_DOOR);
     }
 
     #[test]

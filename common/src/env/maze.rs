@@ -9,7 +9,7 @@ use super::render::render;
 use super::rng::Chance;
 use super::rules::Rules;
 use super::search::Search;
-use super::{ACTIONS, token};
+use super::{ACTIONS, tile};
 use crate::invalid_value::InvalidValue;
 
 /// One environment, whose episodes all follow from one seed.
@@ -30,7 +30,7 @@ impl Maze {
     pub fn new(config: &EnvConfig, seed: u64) -> Result<Self, InvalidValue> {
         let rules = Rules::new(config)?;
         let mut search = Search::default();
-        let mut tokens = vec![token::UNKNOWN; rules.map.grid.len()];
+        let mut tokens = vec![tile::UNKNOWN; rules.map.grid.len()];
         let episode = Episode::first(&rules, &mut search, &mut tokens, seed);
         Ok(Self {
             rules,
@@ -98,7 +98,7 @@ impl Maze {
             .or_else(|| {
                 let mut open = self.tokens.clone();
                 for &door in &self.episode.doors.moving {
-                    open[usize::from(door)] = token::FLOOR;
+                    open[usize::from(door)] = tile::FLOOR;
                 }
                 self.first_move(&open)
             })

@@ -17,7 +17,7 @@
 //! render        tokens as rows of text
 //! ```
 //!
-//! The observation **is** the state of the tiles: [`token`]s, row by row. A move changes two bytes of it, and a door
+//! The observation **is** the state of the tiles: [`tile`]s, row by row. A move changes two bytes of it, and a door
 //! change a few. Only a reset writes the whole observation. The mazes are those of HRM-Agent (arXiv 2510.22832): a
 //! fixed four-rooms map and a random lattice. The doors of both open and close while the agent walks.
 //!
@@ -25,8 +25,8 @@
 //! |-|-|-|
 //! | observation | 11 x 11, without the outer wall | (2 rows + 1) x (2 cols + 1), with the outer wall |
 //! | doorways | 4 | rows (cols - 1) + (rows - 1) cols |
-//! | fixed walls per episode | none | 10, as [`token::WALL`] |
-//! | token of a closed moving door | [`token::WALL`] | [`token::CLOSED_DOOR`] |
+//! | fixed walls per episode | none | 10, as [`tile::WALL`] |
+//! | tile of a closed moving door | [`tile::WALL`] | [`tile::CLOSED_DOOR`] |
 //!
 //! The reward of a step is +1 at the goal, where the flag is [`flag::TERMINATED`] and no door moves any more. It is
 //! -0.01 for a move that changes nothing: into a wall, into a closed door, or out of the map. Otherwise it is 0. Then
@@ -58,7 +58,7 @@ pub use rng::env_seed;
 pub use vec_env::{FinishedEpisode, VecEnv};
 
 /// The `u8` codes of tiles in an observation.
-pub mod token {
+pub mod tile {
     /// Open floor, including open doorways.
     pub const FLOOR: u8 = 0;
     /// A wall of the map, a fixed wall of the episode, or, in four rooms, a closed door.
@@ -74,7 +74,7 @@ pub mod token {
     pub const UNKNOWN: u8 = 5;
 }
 
-/// The number of token codes.
+/// The number of tile codes.
 pub const VOCABULARY: usize = 6;
 
 /// The number of actions: 0 north, 1 east, 2 south, 3 west.

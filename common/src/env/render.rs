@@ -1,17 +1,17 @@
 //! Renders observations as text, for logs and episode dumps.
 
 use super::grid::Grid;
-use super::token;
+use super::tile;
 
-/// Returns the character of a token: `.` floor, `#` wall, `D` closed moving door, `A` agent, `G` goal, and `?` for
+/// Returns the character of a tile: `.` floor, `#` wall, `D` closed moving door, `A` agent, `G` goal, and `?` for
 /// unknown tiles and codes outside the vocabulary.
-pub fn glyph(token: u8) -> char {
-    match token {
-        token::FLOOR => '.',
-        token::WALL => '#',
-        token::CLOSED_DOOR => 'D',
-        token::AGENT => 'A',
-        token::GOAL => 'G',
+pub fn glyph(tile: u8) -> char {
+    match tile {
+        tile::FLOOR => '.',
+        tile::WALL => '#',
+        tile::CLOSED_DOOR => 'D',
+        tile::AGENT => 'A',
+        tile::GOAL => 'G',
         _ => '?',
     }
 }
@@ -33,12 +33,12 @@ mod tests {
     #[test]
     fn every_token_has_its_character() {
         let tokens = [
-            token::FLOOR,
-            token::WALL,
-            token::CLOSED_DOOR,
-            token::AGENT,
-            token::GOAL,
-            token::UNKNOWN,
+            tile::FLOOR,
+            tile::WALL,
+            tile::CLOSED_DOOR,
+            tile::AGENT,
+            tile::GOAL,
+            tile::UNKNOWN,
         ];
         assert_eq!(
             render(

@@ -1,6 +1,6 @@
 //! Breadth-first search over the tiles. It reuses its memory and allocates only at first.
 
-use super::token;
+use super::tile;
 use super::{grid::Tile, map::Map};
 
 const UNSEEN: u16 = u16::MAX;
@@ -16,10 +16,10 @@ pub(super) struct Search {
     path: Vec<Tile>,
 }
 
-/// True for a token on which the agent can stand.
+/// True for a tile on which the agent can stand.
 #[inline]
-pub(super) fn passable(token: u8) -> bool {
-    token != token::WALL && token != token::CLOSED_DOOR
+pub(super) fn passable(tile: u8) -> bool {
+    tile != tile::WALL && tile != tile::CLOSED_DOOR
 }
 
 impl Search {

@@ -7,7 +7,7 @@ use super::grid::Grid;
 use super::rng::env_seed;
 use super::rules::Rules;
 use super::search::Search;
-use super::token;
+use super::tile;
 use crate::invalid_value::InvalidValue;
 
 /// An episode that ended in the last step.
@@ -62,7 +62,7 @@ impl VecEnv {
         let rules = Rules::new(config)?;
         let size = rules.map.grid.len();
         let mut search = Search::default();
-        let mut observations = vec![token::UNKNOWN; n * size];
+        let mut observations = vec![tile::UNKNOWN; n * size];
         let episodes = (first..)
             .zip(observations.chunks_exact_mut(size))
             .map(|(index, tokens)| {

@@ -11,7 +11,8 @@ pub enum PositionEncoding {
     Rotary,
     /// A learned embedding that is added to the token's embedding.
     Learned,
-    /// [`PositionEncoding::Learned`], plus a bias of every attention head towards the next cell in a direction of its own.
+    /// [`PositionEncoding::Learned`], plus a bias of every attention head towards the next cell in a direction of its
+    /// own.
     Directional,
 }
 

@@ -1,28 +1,28 @@
 //! Converts between our tensor names and the state-dict names of the authors' checkpoints.
 //!
 //! Their tokens are the 131 character codes of a MiniHack screen, and their head has a row for each. Ours are
-//! [`VOCABULARY`] token codes and four moves. Rows without a counterpart are written as zero and not read.
+//! [`VOCABULARY`] tile codes and four moves. Rows without a counterpart are written as zero and not read.
 
 use std::collections::HashMap;
 
 use super::config::{Mixing, PositionEncoding};
 use super::error::LoadError;
 use super::parameters::{NamedTensor, Parameters};
-use crate::env::{ACTIONS, VOCABULARY, token};
+use crate::env::{ACTIONS, VOCABULARY, tile};
 
 /// The number of rows of the published embedding and head.
 const CODES: usize = 131;
 
-/// The character of each of our token codes. A wall is drawn as `|` (124) or `-` (45). Its row is read from the first
-/// and written to both. Their mazes are fully observed, so [`token::UNKNOWN`] uses the blank.
+/// The character of each of our tile codes. A wall is drawn as `|` (124) or `-` (45). Its row is read from the first
+/// and written to both. Their mazes are fully observed, so [`tile::UNKNOWN`] uses the blank.
 const CHARACTERS: [u8; VOCABULARY] = {
     let mut characters = [0; VOCABULARY];
-    characters[token::FLOOR as usize] = b'.';
-    characters[token::WALL as usize] = b'|';
-    characters[token::CLOSED_DOOR as usize] = b'#';
-    characters[token::AGENT as usize] = b'@';
-    characters[token::GOAL as usize] = b'>';
-    characters[token::UNKNOWN as usize] = b' ';
+    characters[tile::FLOOR as usize] = b'.';
+    characters[tile::WALL as usize] = b'|';
+    characters[tile::CLOSED_DOOR as usize] = b'#';
+    characters[tile::AGENT as usize] = b'@';
+    characters[tile::GOAL as usize] = b'>';
+    characters[tile::UNKNOWN as usize] = b' ';
     characters
 };
 
@@ -184,7 +184,7 @@ fn widen(ours: NamedTensor) -> NamedTensor {
     let mut sources: Vec<&[f32]> = ours.values.chunks_exact(width).collect();
     if ours.name == "embed.token" {
         rows.push(usize::from(SECOND_WALL));
-        sources.push(sources[usize::from(token::WALL)]);
+        sources.push(sources[usize::from(tile::WALL)]);
     }
     for (row, source) in rows.into_iter().zip(sources) {
         values[row * width..(row + 1) * width].copy_from_slice(source);

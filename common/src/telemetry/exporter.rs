@@ -36,8 +36,8 @@ const LAG_BUCKETS: [f64; 12] = [
 /// Time between two drains of the histograms, which keep every sample until then.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Longest time that the end of a process waits for a scraper to read its last values: two of Prometheus's default intervals in
-/// most installations, and shorter than Kubernetes's default grace period.
+/// Longest time that the end of a process waits for a scraper to read its last values: two of Prometheus's default
+/// intervals in most installations, and shorter than Kubernetes's default grace period.
 const LAST_SCRAPE: Duration = Duration::from_secs(30);
 
 /// Time for a scrape under way at the end to receive its answer.

@@ -5,7 +5,7 @@ use hrm_proto::v1 as proto;
 
 use super::expectation::{Expectation, MAX_CARRY, MAX_LOGIT};
 use crate::{
-    env::{ACTIONS, VOCABULARY, flag, token},
+    env::{ACTIONS, VOCABULARY, flag, tile},
     model::Dtype,
     refusal::Refusal,
 };
@@ -53,8 +53,8 @@ pub(super) fn check(
     Ok(carry_dtype)
 }
 
-/// Checks the length of each array, and the flags, which the length of `final_tokens` depends on. Returns the dtype of the
-/// carry.
+/// Checks the length of each array, and the flags, which the length of `final_tokens` depends on. Returns the dtype of
+/// the carry.
 fn check_lengths(message: &proto::UnrollBatch, expected: &Expectation) -> Result<Dtype, Refusal> {
     let shape = &expected.shape;
     let frames = shape.frames();
@@ -137,8 +137,8 @@ fn check_observations(field: &'static str, tokens: &[u8], size: usize) -> Result
     for (index, observation) in tokens.chunks_exact(size).enumerate() {
         let (mut agents, mut goals, mut unknown) = (0_u32, 0_u32, 0_u32);
         for &t in observation {
-            agents += u32::from(t == token::AGENT);
-            goals += u32::from(t == token::GOAL);
+            agents += u32::from(t == tile::AGENT);
+            goals += u32::from(t == tile::GOAL);
             unknown += u32::from(usize::from(t) >= VOCABULARY);
         }
         if unknown > 0 {

@@ -7,7 +7,7 @@ use crate::{
     conv::{self, ConvBlock, TAPS, taps},
     kernel::Kernel,
     layout::Layout,
-    norm::{Residual, Sums, Target, normalize},
+    norm::{NormTarget, Residual, RowSums, normalize},
     packed::Packed,
     rows::Rows,
     swiglu::{SwiGlu, apply_gates, gate_up_rows},
@@ -30,8 +30,8 @@ pub struct DifferentiableConv<K: Kernel> {
     pub(super) down_transposed: Packed<K>,
 }
 
-/// The results of a block's forward pass that its gradient needs, for one environment. A row is a cell; the last row is the prefix
-/// token.
+/// The results of a block's forward pass that its gradient needs, for one environment. A row is a cell; the last row is
+/// the prefix token.
 #[derive(Debug, Clone)]
 pub struct ConvTrace<K: Kernel> {
     /// The block's input.
@@ -142,14 +142,14 @@ impl<K: Kernel> DifferentiableConv<K> {
         for (row, (sums, &start)) in rows.enumerate() {
             normalize(
                 kernel,
-                Sums {
+                RowSums {
                     numbers: sums,
                     rows: 1,
                     width: self.width,
                     stride,
                 },
                 Residual::Elements(x.elements(), start, stride),
-                Target(&mut trace.normal, row * stride, stride),
+                NormTarget(&mut trace.normal, row * stride, stride),
                 |_, scale| trace.y_scales[row] = scale,
             );
         }
@@ -158,14 +158,14 @@ impl<K: Kernel> DifferentiableConv<K> {
         for (row, (sums, &start)) in rows.enumerate() {
             normalize(
                 kernel,
-                Sums {
+                RowSums {
                     numbers: sums,
                     rows: 1,
                     width: self.width,
                     stride,
                 },
                 Residual::Numbers(&trace.y[row * stride..]),
-                Target(out.elements_mut(), start, stride),
+                NormTarget(out.elements_mut(), start, stride),
                 |_, scale| trace.out_scales[row] = scale,
             );
         }

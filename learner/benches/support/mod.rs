@@ -47,8 +47,8 @@ pub(crate) fn operations(config: &ModelConfig, grid: Grid) -> f64 {
     2.0 * (blocks * (swiglu + mixing)) as f64
 }
 
-/// Returns the share of a decision's operations that the gradient of its last call of L and of H takes, in each segment:
-/// backward, a call costs twice its forward pass.
+/// Returns the share of a decision's operations that the gradient of its last call of L and of H takes, in each
+/// segment: backward, a call costs twice its forward pass.
 pub(crate) fn gradient_share(config: &ModelConfig) -> f64 {
     let last = config.h_layers + config.l_layers;
     let all = config.h_cycles * (config.h_layers + config.l_cycles * config.l_layers);
@@ -72,8 +72,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Times the sides in turn, and prints the median rates. Ratios are over the last side, the share of the peak is the first
-/// side's.
+/// Times the sides in turn, and prints the median rates. Ratios are over the last side, the share of the peak is the
+/// first side's.
 pub(crate) fn compare(case: &Case, sides: &mut [Side<'_>]) {
     for (_, step) in &mut *sides {
         step();

@@ -21,7 +21,7 @@ const HALF_SENT: Duration = Duration::from_secs(1);
 
 /// An admitted unroll in the queue. Dropping it frees its slot.
 #[derive(Debug)]
-pub struct Queued {
+pub struct QueuedUnroll {
     /// The checked unroll.
     pub unroll: Unroll,
     /// The session that sent it.
@@ -33,7 +33,7 @@ pub struct Queued {
 #[derive(Debug, Clone)]
 pub struct QueueSender {
     slots: Arc<Semaphore>,
-    sender: Sender<Queued>,
+    sender: Sender<QueuedUnroll>,
 }
 
 /// The trainer's end of the queue. Dropping it rejects all later sends.
@@ -41,7 +41,7 @@ pub struct QueueSender {
 pub struct QueueReceiver {
     capacity: usize,
     slots: Arc<Semaphore>,
-    receiver: Receiver<Queued>,
+    receiver: Receiver<QueuedUnroll>,
 }
 
 /// Creates a queue of at most `capacity` unrolls.
@@ -86,7 +86,7 @@ impl QueueSender {
         slot: OwnedSemaphorePermit,
     ) -> Result<(), Refusal> {
         self.sender
-            .try_send(Queued {
+            .try_send(QueuedUnroll {
                 unroll,
                 session,
                 _slot: slot,
@@ -122,12 +122,12 @@ impl QueueSender {
 
 impl QueueReceiver {
     /// Returns the channel, for a select over several channels.
-    pub fn channel(&self) -> &Receiver<Queued> {
+    pub fn channel(&self) -> &Receiver<QueuedUnroll> {
         &self.receiver
     }
 
     /// Rejects all later sends, and takes out all queued unrolls.
-    pub fn close(&self) -> Vec<Queued> {
+    pub fn close(&self) -> Vec<QueuedUnroll> {
         self.slots.close();
         let mut left = Vec::new();
         // A sender that holds a slot but has not sent is between the two steps of `send`.

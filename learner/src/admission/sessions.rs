@@ -213,8 +213,8 @@ impl Sessions {
     }
 
     /// Opens a session for an actor and fences its older one. Returns the session and the seed of its environments. The
-    /// seed derives from the run's seed and the session count. So a run with one rollout thread is reproducible, and no two
-    /// sessions play the same episodes.
+    /// seed derives from the run's seed and the session count. So a run with one rollout thread is reproducible, and no
+    /// two sessions play the same episodes.
     ///
     /// # Errors
     ///
@@ -401,8 +401,8 @@ impl Sessions {
 
     /// Returns a channel with a notice whenever a session has ended since the last receipt. Supports one receiver.
     ///
-    /// The batcher of a synchronous run waits for every session at work. It must see that one has left before its actor,
-    /// which may return within 0.1 s, is at work again: otherwise the batch waits for that one, too.
+    /// The batcher of a synchronous run waits for every session at work. It must see that one has left before its
+    /// actor, which may return within 0.1 s, is at work again: otherwise the batch waits for that one, too.
     pub(crate) fn left(&self) -> &Receiver<()> {
         &self.left
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     estimate::Mean,
-    probe::{Distance, Probed, ProbedModule, Start},
+    probe::{Distance, ProbeStart, Probed, ProbedModule},
 };
 
 /// Kind of a step, by the change of doors before it.
@@ -36,7 +36,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ConvergencePoint {
     /// The state from which the decision starts.
-    pub start: Start,
+    pub start: ProbeStart,
     /// The steps in the mean.
     pub steps: Kind,
     /// The module whose state is measured.
@@ -62,7 +62,7 @@ pub(super) fn points(probed: &[(ProbedStep, Probed)]) -> Vec<ConvergencePoint> {
     let mut probed: Vec<_> = probed.iter().collect();
     probed.sort_by_key(|(step, _)| step.episode);
     let mut points = Vec::new();
-    for start in [Start::Carry, Start::Reset] {
+    for start in [ProbeStart::Carry, ProbeStart::Reset] {
         for steps in Kind::ALL {
             for module in [ProbedModule::ZH, ProbedModule::ZL] {
                 let courses: Vec<(usize, &[Distance])> = probed

@@ -1,6 +1,6 @@
 //! Finds the doors that moved between two observations of one episode.
 
-use hrm_common::env::token;
+use hrm_common::env::tile;
 
 /// The doors that moved; tiles are indices into the observation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,13 +32,13 @@ impl Moved {
     }
 }
 
-fn blocked(token: u8) -> bool {
-    matches!(token, token::WALL | token::CLOSED_DOOR)
+fn blocked(tile: u8) -> bool {
+    matches!(tile, tile::WALL | tile::CLOSED_DOOR)
 }
 
 #[cfg(test)]
 mod tests {
-    use hrm_common::env::token::{AGENT, CLOSED_DOOR, FLOOR, GOAL, WALL};
+    use hrm_common::env::tile::{AGENT, CLOSED_DOOR, FLOOR, GOAL, WALL};
 
     use super::*;
 

@@ -38,8 +38,8 @@ use serde::Serialize;
 
 pub use convergence::{ConvergencePoint, Kind};
 pub use estimate::{Mean, Share};
-pub use probe::{Probe, ProbedModule, Start};
-pub use reaction::{Event, PATIENCE, Reaction, Reactions, WalkerReactions};
+pub use probe::{Probe, ProbeStart, ProbedModule};
+pub use reaction::{DoorEvent, PATIENCE, Reaction, Reactions, WalkerReactions};
 
 use crate::evaluation::evaluate::held_out;
 
@@ -128,7 +128,7 @@ pub fn analyse(
 /// Returns true for steps to probe: every first step, every step after a door change, and one in [`EVERY`] others. The
 /// others are shifted from episode to episode.
 fn is_probed(lane: &walk::Lane) -> bool {
-    let walk::Place { episode, step } = lane.place();
+    let walk::WalkMoment { episode, step } = lane.place();
     step == 0 || lane.doors_moved || (episode + step as usize).is_multiple_of(EVERY)
 }
 
@@ -142,8 +142,8 @@ struct Group {
 }
 
 impl Group {
-    /// Walks the held-out episodes with the given indices. `network` gives a network of so many environments at the start
-    /// of an episode. Returns `None` when `stop` requests it.
+    /// Walks the held-out episodes with the given indices. `network` gives a network of so many environments at the
+    /// start of an episode. Returns `None` when `stop` requests it.
     fn walk<N: RecurrentNetwork>(
         settings: &Settings,
         episodes: Range<usize>,
@@ -190,7 +190,7 @@ impl Group {
             .iter()
             .map(|change| (change.place, change.kind()))
             .collect();
-        let kind = |place: walk::Place| match place.step {
+        let kind = |place: walk::WalkMoment| match place.step {
             0 => Kind::First,
             _ => kinds.get(&place).copied().unwrap_or(Kind::NoChange),
         };

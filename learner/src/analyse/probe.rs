@@ -10,7 +10,7 @@ use serde::Serialize;
 /// The start of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Start {
+pub enum ProbeStart {
     /// The carry of the previous decision.
     Carry,
     /// The initial vectors, as at the start of an episode.
@@ -40,7 +40,7 @@ pub(super) struct Distance {
 /// The distances of one decision.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Course {
-    pub start: Start,
+    pub start: ProbeStart,
     pub(crate) module: ProbedModule,
     /// Distances before the first segment and after each segment; the last one is 0.
     pub(crate) distances: Vec<Distance>,
@@ -117,8 +117,8 @@ impl Probe {
         let initial = self.initial();
         let carried: Option<Vec<_>> = carries.iter().map(|carry| self.carried(carry)).collect();
         let starts = [
-            carried.map(|states| (Start::Carry, states)),
-            Some((Start::Reset, vec![initial; carries.len()])),
+            carried.map(|states| (ProbeStart::Carry, states)),
+            Some((ProbeStart::Reset, vec![initial; carries.len()])),
         ];
         let d = self.lanes.parameters().config().hidden;
         let mut rows = vec![Probed::new(); carries.len()];
@@ -203,7 +203,7 @@ mod tests {
         super::super::walk::observe(mazes.iter())
     }
 
-    fn course(row: &Probed, start: Start, module: ProbedModule) -> &[Distance] {
+    fn course(row: &Probed, start: ProbeStart, module: ProbedModule) -> &[Distance] {
         let found = row.iter().find(|c| c.start == start && c.module == module);
         &found.expect("measured").distances
     }
@@ -240,9 +240,9 @@ mod tests {
             let mut probe = Probe::new(&model, 4).expect("a probe");
             for row in probe.measure(&tokens(), &start(&model)) {
                 for module in [ProbedModule::ZH, ProbedModule::ZL] {
-                    let carried = course(&row, Start::Carry, module);
+                    let carried = course(&row, ProbeStart::Carry, module);
                     assert_eq!(carried.len(), 5);
-                    assert_eq!(carried, course(&row, Start::Reset, module));
+                    assert_eq!(carried, course(&row, ProbeStart::Reset, module));
                     assert!(carried[0].absolute > 0.0);
                     assert_eq!(carried[4], Distance::default());
                 }
@@ -264,8 +264,8 @@ mod tests {
         for (later, whole) in later.iter().zip(&whole) {
             for module in [ProbedModule::ZH, ProbedModule::ZL] {
                 let (a, b) = (
-                    course(later, Start::Carry, module),
-                    course(whole, Start::Reset, module),
+                    course(later, ProbeStart::Carry, module),
+                    course(whole, ProbeStart::Reset, module),
                 );
                 for (a, b) in a.iter().zip(&b[1..]) {
                     assert!((a.absolute - b.absolute).abs() < 1e-5, "{a:?} {b:?}");
@@ -281,7 +281,7 @@ mod tests {
         let rows = probe.measure(&tokens(), &start(&model));
         assert_eq!(rows.len(), 3);
         for row in rows {
-            assert!(row.iter().all(|course| course.start == Start::Reset));
+            assert!(row.iter().all(|course| course.start == ProbeStart::Reset));
             assert_eq!(row.len(), 2);
         }
     }

@@ -12,7 +12,7 @@ use super::{
     convergence::Kind,
     estimate::{Mean, Share},
     rollout::{Move, PathRollout, agent},
-    walk::{DoorChange, Place},
+    walk::{DoorChange, WalkMoment},
 };
 
 /// Largest number of wasted moves that is reported separately.
@@ -52,7 +52,7 @@ pub(super) enum Effect {
 /// A door change and its effect.
 #[derive(Debug, Clone)]
 pub(super) struct ProbedChange {
-    pub place: Place,
+    pub place: WalkMoment,
     pub effect: Effect,
 }
 
@@ -178,7 +178,7 @@ fn in_vain(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u
 
 /// A door on the chosen path that closed while another way remained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
+pub struct DoorEvent {
     /// Index of the held-out episode.
     pub episode: usize,
     /// Steps made before the first step that sees the change.
@@ -206,7 +206,7 @@ pub struct Reactions {
     pub oracle: WalkerReactions,
     /// All events, in the order of the episodes; written to `reaction.csv`.
     #[serde(skip)]
-    pub events: Vec<Event>,
+    pub events: Vec<DoorEvent>,
 }
 
 /// The share and the delay of one walker's path changes.
@@ -231,10 +231,10 @@ pub struct WalkerReactions {
 impl Reactions {
     pub(super) fn from_changes(changes: &[ProbedChange]) -> Self {
         let count = |effect: Effect| changes.iter().filter(|c| c.effect == effect).count();
-        let mut events: Vec<Event> = changes
+        let mut events: Vec<DoorEvent> = changes
             .iter()
             .filter_map(|ProbedChange { place, effect }| match *effect {
-                Effect::Ahead { model, oracle } => Some(Event {
+                Effect::Ahead { model, oracle } => Some(DoorEvent {
                     episode: place.episode,
                     step: place.step,
                     model,
@@ -258,7 +258,7 @@ impl Reactions {
 
 impl WalkerReactions {
     /// Summarises events, which are in the order of their episodes.
-    fn from_events(events: &[Event], walker: impl Fn(&Event) -> Reaction) -> Self {
+    fn from_events(events: &[DoorEvent], walker: impl Fn(&DoorEvent) -> Reaction) -> Self {
         let share = |holds: &dyn Fn(Reaction) -> bool| {
             Share::where_holds(events, |event| holds(walker(event)))
         };

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use super::{
-    Analysis, ConvergencePoint, Kind, Mean, ProbedModule, Reaction, Share, Start, WalkerReactions,
+    Analysis, ConvergencePoint, Kind, Mean, ProbeStart, ProbedModule, Reaction, Share,
+    WalkerReactions,
 };
 
 /// Returns `convergence.csv`, with one line per [`ConvergencePoint`].
@@ -31,7 +32,7 @@ pub(crate) fn convergence_csv(points: &[ConvergencePoint]) -> String {
     csv
 }
 
-/// Returns `reaction.csv`, with two lines per [`Event`](super::Event): the model's reaction and the oracle's.
+/// Returns `reaction.csv`, with two lines per [`DoorEvent`](super::DoorEvent): the model's reaction and the oracle's.
 pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
     let mut csv = String::from(
         "episode,step,walker,in_vain,extra_before,extra_after,turned,right_before,right_after\n",
@@ -88,7 +89,7 @@ impl Analysis {
         }
         writeln!(f, "   starts as near as")?;
         for steps in Kind::ALL {
-            for start in [Start::Carry, Start::Reset] {
+            for start in [ProbeStart::Carry, ProbeStart::Reset] {
                 let curve: Vec<&ConvergencePoint> = self
                     .convergence
                     .iter()
@@ -103,7 +104,7 @@ impl Analysis {
                     write!(f, "{:>9.3}", curve[segment].relative.mean)?;
                 }
                 match self.head_start(steps, module) {
-                    Some(segments) if start == Start::Carry => {
+                    Some(segments) if start == ProbeStart::Carry => {
                         writeln!(f, "   reset after {segments}")?;
                     }
                     _ => writeln!(f)?,
@@ -121,11 +122,11 @@ impl Analysis {
             .filter(|point| point.steps == steps && point.module == module);
         // The curves of the carry come first.
         let start = curves
-            .find(|point| point.start == Start::Carry)?
+            .find(|point| point.start == ProbeStart::Carry)?
             .relative
             .mean;
         curves
-            .find(|point| point.start == Start::Reset && point.relative.mean <= start)
+            .find(|point| point.start == ProbeStart::Reset && point.relative.mean <= start)
             .map(|point| point.segment)
     }
 
@@ -208,7 +209,7 @@ fn number(mean: Option<Mean>) -> String {
     }
 }
 
-impl fmt::Display for Start {
+impl fmt::Display for ProbeStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Carry => "carry",

@@ -29,8 +29,8 @@ pub(super) struct PathRollout {
 }
 
 impl PathRollout {
-    /// Walks [still](Maze::still) mazes greedily, each with the carry of an environment of `network`, for at most `steps`
-    /// steps. Returns `None` when `stop` requests it.
+    /// Walks [still](Maze::still) mazes greedily, each with the carry of an environment of `network`, for at most
+    /// `steps` steps. Returns `None` when `stop` requests it.
     pub(super) fn greedy<N: RecurrentNetwork>(
         network: N,
         mazes: Vec<Maze>,

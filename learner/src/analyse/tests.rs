@@ -1,7 +1,7 @@
 //! Tests with walkers whose reaction to doors is known.
 
 use hrm_common::{
-    env::{ACTIONS, EnvConfig, token},
+    env::{ACTIONS, EnvConfig, tile},
     model::{CarryMode, ModelConfig, Parameters, native::Lanes},
     policy::RecurrentNetwork,
     weights::WeightsError,
@@ -34,9 +34,9 @@ impl Planner {
     fn plan(&self, known: &[u8], now: &[u8]) -> usize {
         let width = self.env.grid().width;
         let at = |tokens: &[u8], wanted| tokens.iter().position(|t| *t == wanted);
-        let agent = at(now, token::AGENT).expect("an agent");
+        let agent = at(now, tile::AGENT).expect("an agent");
         let mut steps = vec![u32::MAX; known.len()];
-        steps[at(known, token::GOAL).expect("a goal")] = 0;
+        steps[at(known, tile::GOAL).expect("a goal")] = 0;
         let beside = |tile: usize| {
             let (row, col) = (tile / width, tile % width);
             [
@@ -52,7 +52,7 @@ impl Planner {
                 .collect::<Vec<_>>()
             {
                 for next in beside(tile).into_iter().flatten() {
-                    let free = !matches!(known[next], token::WALL | token::CLOSED_DOOR);
+                    let free = !matches!(known[next], tile::WALL | tile::CLOSED_DOOR);
                     if free && steps[next] == u32::MAX {
                         steps[next] = round + 1;
                     }
@@ -192,7 +192,7 @@ fn who_replans_at_once_reacts_as_the_oracle_does() {
 #[test]
 fn who_learns_of_doors_two_steps_late_makes_up_to_two_moves_in_vain() {
     let found = reactions(Knows::Late(2));
-    for Event { model, oracle, .. } in &found.events {
+    for DoorEvent { model, oracle, .. } in &found.events {
         assert!(!model.turned, "it does not know yet");
         assert!(model.in_vain <= 2, "{model:?}");
         // A move in the wrong direction also costs the way back; a run against the door costs only itself.
@@ -213,7 +213,7 @@ fn who_learns_of_doors_two_steps_late_makes_up_to_two_moves_in_vain() {
 #[test]
 fn who_never_learns_of_doors_runs_against_them_for_ever() {
     let found = reactions(Knows::First);
-    for Event { model, .. } in &found.events {
+    for DoorEvent { model, .. } in &found.events {
         assert!(!model.reached() && !model.turned);
         assert!(model.in_vain > PATIENCE, "{model:?}");
     }
@@ -265,7 +265,7 @@ fn every_step_is_of_one_kind_and_closed_doors_ahead_are_changes() {
     assert_eq!(count(Kind::Change), found.changes - found.events.len());
 
     let points = convergence::points(&group.probed);
-    assert!(points.iter().all(|point| point.start == Start::Reset));
+    assert!(points.iter().all(|point| point.start == ProbeStart::Reset));
     assert_eq!(points.len(), Kind::ALL.len() * 2 * 3);
     let steps = |kind| {
         let point = points.iter().find(|point| point.steps == kind);

@@ -21,7 +21,7 @@ pub(super) struct Lane {
 
 /// One step of one episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct WalkMoment {
     /// The episode's index.
     pub episode: usize,
     /// Steps made before this one.
@@ -32,7 +32,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct DoorChange {
     /// The first step that sees the change.
-    pub place: Place,
+    pub place: WalkMoment,
     /// The maze without the door change: same agent, same goal.
     pub(crate) stayed: Maze,
     /// The current maze; its doors do not move from now on.
@@ -91,8 +91,8 @@ impl<E: AsRef<Maze>, N: RecurrentNetwork, T: FnMut(&[E], &[u8], &N)> Walker<E>
 }
 
 /// Walks each lane to its end. Returns `None` when `stop` requests it. `network` is at the start of an episode in each
-/// lane. `at_tick` sees each step before it is made: the lanes, their observations u8 `[N, S]`, and the network with the
-/// carry that enters the decision.
+/// lane. `at_tick` sees each step before it is made: the lanes, their observations u8 `[N, S]`, and the network with
+/// the carry that enters the decision.
 pub(super) fn walk<N: RecurrentNetwork>(
     network: N,
     lanes: Vec<Lane>,
@@ -138,8 +138,8 @@ impl AsRef<Maze> for Lane {
 
 impl Lane {
     /// Returns the step that the lane makes next.
-    pub(super) fn place(&self) -> Place {
-        Place {
+    pub(super) fn place(&self) -> WalkMoment {
+        WalkMoment {
             episode: self.episode,
             step: self.maze.summary().length,
         }

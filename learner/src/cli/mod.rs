@@ -83,7 +83,8 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`](hrm_common::config::ConfigError) for an invalid configuration, and another error for any other failure.
+    /// Returns a [`ConfigError`](hrm_common::config::ConfigError) for an invalid configuration, and another error for
+    /// any other failure.
     pub fn run(self) -> anyhow::Result<()> {
         // The program has its own threads, each with one intra-op thread of libtorch.
         tch::set_num_threads(1);

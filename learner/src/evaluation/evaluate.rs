@@ -58,9 +58,9 @@ pub struct HeldOut<'a> {
 }
 
 impl HeldOut<'_> {
-    /// Walks the episodes and returns one record per episode, in order. `network` is called once per group, with
-    /// the number of its episodes, and may return `None` for policies without a model. Returns `None` when `stop` is set before the end. `dump`
-    /// receives one JSON object per line and episode, in order.
+    /// Walks the episodes and returns one record per episode, in order. `network` is called once per group, with the
+    /// number of its episodes, and may return `None` for policies without a model. Returns `None` when `stop` is set
+    /// before the end. `dump` receives one JSON object per line and episode, in order.
     ///
     /// # Errors
     ///
@@ -115,8 +115,8 @@ impl HeldOut<'_> {
     }
 }
 
-/// Walks a group of episodes to their ends, and returns it in the order of the episodes. Returns `None` when `stop` is set
-/// before.
+/// Walks a group of episodes to their ends, and returns it in the order of the episodes. Returns `None` when `stop` is
+/// set before.
 fn walk_to_the_end<N: RecurrentNetwork>(
     mut walker: Mover<N>,
     episodes: Vec<WalkedEpisode>,

@@ -12,7 +12,7 @@
 use plotters::{element::DashedPathElement, prelude::*};
 
 use super::{Area, Axis, BLUE, FONT, INK, ORANGE, PlotError, SIDE_BY_SIDE, legend, mesh};
-use crate::analyse::{ConvergencePoint, Kind, Mean, ProbedModule, Start, report::words};
+use crate::analyse::{ConvergencePoint, Kind, Mean, ProbeStart, ProbedModule, report::words};
 
 /// The step kinds that are drawn, with the lengths of dash and gap in pixels; no gap means a solid line.
 const STEPS: [(Kind, i32, i32); 3] = [
@@ -63,7 +63,7 @@ fn panel(
         label: &|distance| format!("{distance:.2}"),
     };
     mesh(&mut chart, x, y)?;
-    for (start, colour) in [(Start::Carry, BLUE), (Start::Reset, ORANGE)] {
+    for (start, colour) in [(ProbeStart::Carry, BLUE), (ProbeStart::Reset, ORANGE)] {
         for (steps, dash, gap) in STEPS {
             let curve: Vec<(f64, Mean)> = points
                 .iter()
@@ -95,7 +95,7 @@ fn panel(
 mod tests {
     use super::*;
 
-    fn curve(start: Start, steps: Kind, height: f64, spread: f64) -> Vec<ConvergencePoint> {
+    fn curve(start: ProbeStart, steps: Kind, height: f64, spread: f64) -> Vec<ConvergencePoint> {
         let point = |(module, segment): (ProbedModule, usize)| {
             let mean = height * 0.5_f64.powi(segment as i32);
             let relative = Mean {
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn both_panels_show_every_curve_with_its_points() {
         let points = [
-            curve(Start::Carry, Kind::First, 1.4, 0.01),
-            curve(Start::Carry, Kind::NoChange, 0.4, 0.01),
-            curve(Start::Carry, Kind::ClosedAhead, 0.7, 0.05),
-            curve(Start::Reset, Kind::NoChange, 1.4, 0.01),
+            curve(ProbeStart::Carry, Kind::First, 1.4, 0.01),
+            curve(ProbeStart::Carry, Kind::NoChange, 0.4, 0.01),
+            curve(ProbeStart::Carry, Kind::ClosedAhead, 0.7, 0.05),
+            curve(ProbeStart::Reset, Kind::NoChange, 1.4, 0.01),
         ]
         .concat();
         let svg = svg(&points).expect("a picture");
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn nothing_and_what_has_no_bounds_can_be_drawn() {
         svg(&[]).expect("an empty picture");
-        let unsure = curve(Start::Carry, Kind::Change, 0.5, f64::INFINITY);
+        let unsure = curve(ProbeStart::Carry, Kind::Change, 0.5, f64::INFINITY);
         let svg = svg(&unsure).expect("a picture");
         assert!(!svg.contains("inf") && !svg.contains("NaN"), "{svg}");
     }

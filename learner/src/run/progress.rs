@@ -117,7 +117,7 @@ pub struct Progress {
 #[derive(Debug)]
 enum Display {
     Bar(ProgressBar),
-    Lines(Pace),
+    Lines(LogLineTimer),
 }
 
 impl Progress {
@@ -137,7 +137,7 @@ impl Progress {
     pub fn new(screen: &Screen, config: &TelemetryConfig, total_frames: u64) -> Self {
         let display = match &screen.bars {
             Some(bars) => Display::Bar(bars.add(bar(total_frames))),
-            None => Display::Lines(Pace::new(config.log_interval(), Instant::now())),
+            None => Display::Lines(LogLineTimer::new(config.log_interval(), Instant::now())),
         };
         Self {
             total_frames,
@@ -199,7 +199,7 @@ pub(crate) struct Walk {
 /// A walk that is shown by log lines.
 #[derive(Debug)]
 struct Lines {
-    pace: Pace,
+    pace: LogLineTimer,
     ended: usize,
     episodes: usize,
 }
@@ -215,7 +215,7 @@ impl Walk {
         Self {
             bar,
             lines: Mutex::new(Lines {
-                pace: Pace::new(WALK_LINES, Instant::now()),
+                pace: LogLineTimer::new(WALK_LINES, Instant::now()),
                 ended: 0,
                 episodes,
             }),
@@ -313,12 +313,12 @@ fn log_line(snapshot: &ProgressSnapshot, total_frames: u64) {
 
 /// Decides when the next log line is due.
 #[derive(Debug)]
-struct Pace {
+struct LogLineTimer {
     interval: Duration,
     last: Instant,
 }
 
-impl Pace {
+impl LogLineTimer {
     fn new(interval: Duration, now: Instant) -> Self {
         Self {
             interval,
@@ -412,7 +412,7 @@ mod tests {
     fn a_walk_without_a_bar_says_how_far_it_is() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut lines = Lines {
-            pace: Pace::new(10 * second, start),
+            pace: LogLineTimer::new(10 * second, start),
             ended: 0,
             episodes: 1000,
         };
@@ -424,7 +424,7 @@ mod tests {
     #[test]
     fn lines_keep_their_distance() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut pace = Pace::new(10 * second, start);
+        let mut pace = LogLineTimer::new(10 * second, start);
         assert!(!pace.due(start + 9 * second));
         assert!(pace.due(start + 10 * second));
         assert!(!pace.due(start + 19 * second));

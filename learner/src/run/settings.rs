@@ -10,8 +10,8 @@ use crate::storage::{checkpoint::Checkpoint, ledger_file};
 /// The source of values that `serve` brings along.
 pub const SERVE: &str = "serve";
 
-/// Checks the settings against the checkpoint of the run in `folder`, or that a run without one may begin there. Returns the
-/// configuration for the run's checkpoints.
+/// Checks the settings against the checkpoint of the run in `folder`, or that a run without one may begin there.
+/// Returns the configuration for the run's checkpoints.
 ///
 /// # Errors
 ///
@@ -51,7 +51,8 @@ fn note_changes(effective: &Effective, checkpoint: &Checkpoint) -> Result<(), Co
 }
 
 /// Returns the configuration for the checkpoints of a run. `serve` sets `learner.local_actors` for its own process
-/// only; the checkpoint keeps the run's value. `learner.train` = false is never kept: who resumes a run wants to train it.
+/// only; the checkpoint keeps the run's value. `learner.train` = false is never kept: who resumes a run wants to train
+/// it.
 fn saved_config(effective: &Effective, checkpoint: Option<&Checkpoint>) -> Config {
     let mut config = effective.config.clone();
     config.learner.train = true;

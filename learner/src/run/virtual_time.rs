@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Window, batcher, updates, curriculum and evaluations are those of a real run, and so are the actors' rollouts. The
-//! times are drawn from log-normal distributions with the means and the spread of `[virtual_time]`. An unroll is therefore played on the version that
-//! the actor would hold at that time, and the policy lag is the one that so many actors would have. Not simulated are
-//! lost connections, and evaluations that compete with training for the cores.
+//! times are drawn from log-normal distributions with the means and the spread of `[virtual_time]`. An unroll is
+//! therefore played on the version that the actor would hold at that time, and the policy lag is the one that so many
+//! actors would have. Not simulated are lost connections, and evaluations that compete with training for the cores.
 
 use std::{
     cmp::Reverse,
@@ -43,7 +43,7 @@ use crate::{
 
 /// An occurrence at a virtual time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+enum FleetEvent {
     /// An actor may begin an unroll: a permission has reached it.
     Begin(usize),
     /// An actor's unroll has reached the learner.
@@ -61,7 +61,7 @@ struct VirtualActor {
     /// `None` while another thread plays it.
     rollout: Option<Rollout<VecEnv, Lanes>>,
     /// The result of that thread.
-    playing: Option<mpsc::Receiver<Box<Played>>>,
+    playing: Option<mpsc::Receiver<Box<PlayedUnroll>>>,
     begun: u64,
     /// True from the permission that is on its way to the arrival of its unroll.
     busy: bool,
@@ -70,7 +70,7 @@ struct VirtualActor {
 
 /// A rollout, and the unroll that it has played.
 #[derive(Debug)]
-struct Played {
+struct PlayedUnroll {
     rollout: Rollout<VecEnv, Lanes>,
     unroll: Unroll,
 }
@@ -83,7 +83,7 @@ pub(crate) struct VirtualFleet {
     actors: Vec<VirtualActor>,
     /// Published weights with the time at which actors have them, oldest first.
     published: VecDeque<(Duration, Weights)>,
-    events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
+    events: BinaryHeap<Reverse<(Duration, u64, FleetEvent)>>,
     /// Events so far, which orders those of the same time.
     scheduled: u64,
     now: Duration,
@@ -173,7 +173,7 @@ impl VirtualFleet {
         // The weights that the trainer publishes at the end of its batch; `None` while it waits.
         let mut training: Option<Weights> = None;
         let mut last_arrival = 0;
-        self.schedule(PATIENCE, Event::Stalled(last_arrival));
+        self.schedule(PATIENCE, FleetEvent::Stalled(last_arrival));
         self.permit();
         loop {
             // An event is always scheduled: the end of a batch, or else the end of the trainer's patience.
@@ -182,24 +182,24 @@ impl VirtualFleet {
             };
             self.now = now;
             match event {
-                Event::Begin(actor) => {
+                FleetEvent::Begin(actor) => {
                     self.begin(actor);
                     continue;
                 }
-                Event::Arrive(actor) => self.arrive(actor),
-                Event::Trained => {
+                FleetEvent::Arrive(actor) => self.arrive(actor),
+                FleetEvent::Trained => {
                     let since = now + self.link();
                     self.published
                         .extend(training.take().map(|weights| (since, weights)));
                 }
-                Event::Stalled(since) if since == last_arrival && training.is_none() => {
+                FleetEvent::Stalled(since) if since == last_arrival && training.is_none() => {
                     trainer.stall()
                 }
-                Event::Stalled(_) => continue,
+                FleetEvent::Stalled(_) => continue,
             }
             if training.is_none() {
                 last_arrival = self.scheduled;
-                self.schedule(now + PATIENCE, Event::Stalled(last_arrival));
+                self.schedule(now + PATIENCE, FleetEvent::Stalled(last_arrival));
                 if let Some(end) = trainer.finished() {
                     return Ok(end);
                 }
@@ -209,7 +209,7 @@ impl VirtualFleet {
                         trainer.train_on(&batch, &sessions, || began + end, &mut clock)?;
                         trainer.wait_for_evaluations();
                         training = Some(trainer.newest());
-                        self.schedule(end, Event::Trained);
+                        self.schedule(end, FleetEvent::Trained);
                     }
                     Next::Idle => {}
                     Next::Stop => return Ok(End::Stopped),
@@ -228,7 +228,7 @@ impl VirtualFleet {
         self.sample(learner_batch_seconds + frames as f64 / learner_frames_per_second)
     }
 
-    fn schedule(&mut self, at: Duration, event: Event) {
+    fn schedule(&mut self, at: Duration, event: FleetEvent) {
         self.scheduled += 1;
         self.events.push(Reverse((at, self.scheduled, event)));
     }
@@ -260,7 +260,7 @@ impl VirtualFleet {
             } = &mut self.actors[actor];
             if !*busy && session.permitted() > *begun {
                 *busy = true;
-                self.schedule(at, Event::Begin(actor));
+                self.schedule(at, FleetEvent::Begin(actor));
             }
         }
     }
@@ -311,10 +311,10 @@ impl VirtualFleet {
             let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
             if let Some(unroll) = rollout.unroll(weights.version, &mut clock, || false) {
                 // Only a run that ends receives nothing.
-                let _ = sender.send(Box::new(Played { rollout, unroll }));
+                let _ = sender.send(Box::new(PlayedUnroll { rollout, unroll }));
             }
         });
-        self.schedule(arrival, Event::Arrive(index));
+        self.schedule(arrival, FleetEvent::Arrive(index));
     }
 
     /// Admits an actor's unroll, which is computed by then or waited for.
@@ -325,7 +325,7 @@ impl VirtualFleet {
         let Some(played) = played else {
             return;
         };
-        let Played { rollout, unroll } = *played;
+        let PlayedUnroll { rollout, unroll } = *played;
         actor.rollout = Some(rollout);
         let frames = unroll.shape.frames() as u64;
         names::LEARNER_UNROLLS_RECEIVED.get().increment(1);

@@ -121,7 +121,7 @@ pub(crate) fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) ->
             cpu: "A processor".to_owned(),
             cores: 2,
             threads: 2,
-            device: "Cpu".to_owned(),
+            device: "cpu".to_owned(),
             version: "0.1.0".to_owned(),
             restarts: 0,
         },

@@ -105,19 +105,31 @@ pub(crate) struct Measure {
     pub of: fn(&Run) -> Option<f64>,
 }
 
-/// The measures of the rank tests.
-pub(crate) const TESTED: [Measure; 5] = [
-    MEAN_SAMPLED,
-    Measure {
-        name: "mean greedy success over the run",
-        more_is_better: true,
-        unit: Unit::Share,
-        of: |run| run.mean_success(Acting::Greedy),
-    },
-    FRAMES_TO_90,
-    FINAL_SUCCESS,
-    FINAL_PATH,
-];
+/// Returns the measures of the rank tests of these runs.
+pub(crate) fn tested<'r>(runs: impl Iterator<Item = &'r Run>) -> [Measure; 6] {
+    [
+        MEAN_SAMPLED,
+        Measure {
+            name: "mean greedy success over the run",
+            more_is_better: true,
+            unit: Unit::Share,
+            of: |run| run.mean_success(Acting::Greedy),
+        },
+        FRAMES_TO_90,
+        FRAMES_TO_99_GREEDY,
+        FINAL_SUCCESS,
+        final_paths(runs),
+    ]
+}
+
+/// Returns the measure of the final paths of these runs: paired with the oracle's by episode, where all runs have
+/// records per episode. The path ratio alone would leave out each policy's own failures, the hardest episodes.
+pub(crate) fn final_paths<'r>(mut runs: impl Iterator<Item = &'r Run>) -> Measure {
+    match runs.all(|run| run.versus_oracle().is_some()) {
+        true => FINAL_LENGTH,
+        false => FINAL_PATH,
+    }
+}
 
 /// The area below the sampled curve.
 pub(crate) const MEAN_SAMPLED: Measure = Measure {
@@ -135,6 +147,14 @@ pub(crate) const FRAMES_TO_90: Measure = Measure {
     of: |run| Some(run.reached(Acting::Sampled, 90)?.frames as f64),
 };
 
+/// Frames until nearly all held-out episodes succeed.
+pub(crate) const FRAMES_TO_99_GREEDY: Measure = Measure {
+    name: "frames to 99% greedy success",
+    more_is_better: false,
+    unit: Unit::Frames,
+    of: |run| Some(run.reached(Acting::Greedy, 99)?.frames as f64),
+};
+
 /// The quality of the final policy.
 pub(crate) const FINAL_SUCCESS: Measure = Measure {
     name: "final greedy success",
@@ -143,7 +163,15 @@ pub(crate) const FINAL_SUCCESS: Measure = Measure {
     of: |run| Some(run.at_the_end(WalkBy::Greedy)?.success),
 };
 
-/// The length of the final policy's paths.
+/// The length of the final policy's walks over the oracle's, on the same episodes, failures included.
+pub(crate) const FINAL_LENGTH: Measure = Measure {
+    name: "final greedy length over the oracle's, all episodes",
+    more_is_better: false,
+    unit: Unit::Ratio,
+    of: |run| Some(run.versus_oracle()?.on_all.ratio),
+};
+
+/// The length of the final policy's paths over the shortest ones, on the episodes that it solves.
 pub(crate) const FINAL_PATH: Measure = Measure {
     name: "final greedy path ratio",
     more_is_better: false,

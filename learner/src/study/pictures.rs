@@ -4,7 +4,7 @@ use super::{
     curve::{self, Acting, CurvePoint},
     file::Comparison,
     finished::ArmRuns,
-    measures::{FINAL_PATH, FINAL_SUCCESS, FRAMES_TO_90, MEAN_SAMPLED, Measure, Run},
+    measures::{self, FINAL_SUCCESS, FRAMES_TO_90, MEAN_SAMPLED, Measure, Run},
     spread::Spread,
 };
 use crate::{
@@ -158,7 +158,8 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
             reference: None,
         }
     };
-    [MEAN_SAMPLED, FINAL_SUCCESS, FRAMES_TO_90, FINAL_PATH]
+    let paths = measures::final_paths(arms.iter().flat_map(|arm| &arm.runs));
+    [MEAN_SAMPLED, FINAL_SUCCESS, FRAMES_TO_90, paths]
         .map(panel)
         .into()
 }

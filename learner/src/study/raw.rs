@@ -204,7 +204,7 @@ fn machine(effective: &Effective, identity: &Identity) -> anyhow::Result<Machine
         cpu: cpu().unwrap_or_else(|_| "unknown".to_owned()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         threads: device.threads,
-        device: format!("{:?}", device.device),
+        device: device.label,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         restarts: identity.restarts,
     })

@@ -13,7 +13,7 @@ use tch::Device;
 
 use crate::{
     admission::{
-        queue::{QueueReceiver, Queued},
+        queue::{QueueReceiver, QueuedUnroll},
         sessions::{Session, Sessions},
     },
     training::batch::Batch,
@@ -40,8 +40,8 @@ pub struct BatchLimits {
     pub unrolls: BatchRange,
     /// Largest policy lag of an unroll, in batches.
     pub max_policy_lag: u64,
-    /// True when each rollout thread waits for weights made from its last unroll. A batch then needs no more unrolls than
-    /// threads at work. Otherwise the remaining ones would wait forever after one dies.
+    /// True when each rollout thread waits for weights made from its last unroll. A batch then needs no more unrolls
+    /// than threads at work. Otherwise the remaining ones would wait forever after one dies.
     pub synchronous: bool,
 }
 
@@ -169,8 +169,8 @@ impl Batcher {
     }
 
     /// Adds an unroll from the queue to the pending ones, or drops it.
-    fn take(&mut self, queued: Queued, newest_version: u64) {
-        let Queued {
+    fn take(&mut self, queued: QueuedUnroll, newest_version: u64) {
+        let QueuedUnroll {
             unroll, session, ..
         } = queued;
         names::LEARNER_QUEUE_UNROLLS
@@ -220,7 +220,7 @@ impl Batcher {
         let end = crossbeam::channel::after(time);
         let mut frames = 0;
         loop {
-            let Queued {
+            let QueuedUnroll {
                 unroll, session, ..
             } = select! {
                 recv(self.queue.channel()) -> queued => queued.ok()?,

@@ -2,9 +2,9 @@
 //!
 //! Of the episodes that environments play side by side, those that reach the goal end first. A statistic over the
 //! episodes that have *ended* is therefore too high. The error grows with the number of environments, after each
-//! restart, and whenever an actor joins. [`Cohorts`] follows each rollout thread's episodes from their beginning. An episode
-//! is *settled* once every episode begun at the same tick must have ended. An episode is *lost* if that cannot be
-//! known, because its actor left or an unroll was dropped. This holds whether or not it has ended.
+//! restart, and whenever an actor joins. [`Cohorts`] follows each rollout thread's episodes from their beginning. An
+//! episode is *settled* once every episode begun at the same tick must have ended. An episode is *lost* if that cannot
+//! be known, because its actor left or an unroll was dropped. This holds whether or not it has ended.
 //!
 //! ```text
 //!   unrolls of a batch --> Cohorts --begin, end, settle, lose--> DistanceCurriculum

@@ -13,8 +13,8 @@ use crate::training::{
     model::{Gradient, Hrm, Prepared, carry_tensor},
 };
 
-/// Environments with their carry, and the model that acts in them, on one device. Each tick sends the observations there and
-/// waits for the logits.
+/// Environments with their carry, and the model that acts in them, on one device. Each tick sends the observations
+/// there and waits for the logits.
 #[derive(Debug)]
 pub struct DeviceNetwork {
     parameters: Parameters,

@@ -146,8 +146,8 @@ mod tests {
         states::{HostStates, States},
     };
 
-    /// Four environments that take one action each, with the probabilities `mu` of the last segment, and an earlier segment
-    /// with other probabilities. The raw advantage of each is 0.5.
+    /// Four environments that take one action each, with the probabilities `mu` of the last segment, and an earlier
+    /// segment with other probabilities. The raw advantage of each is 0.5.
     fn every_action(last: [f32; ACTIONS], earlier: [f32; ACTIONS]) -> (Batch, Recomputed) {
         let (last, earlier) = (log_softmax(&last), log_softmax(&earlier));
         let envs = ACTIONS as i64;

@@ -1,7 +1,7 @@
 //! The gradient noise scale (McCandlish et al. 2018, arXiv 1812.06162, appendix A.1).
 //!
-//! It is `tr(S) / |G|^2`, with the true gradient `G` and the covariance `S` of one frame's gradient. Its unit is frames.
-//! A minibatch much smaller than it gains from more frames; for one much larger, more frames change little.
+//! It is `tr(S) / |G|^2`, with the true gradient `G` and the covariance `S` of one frame's gradient. Its unit is
+//! frames. A minibatch much smaller than it gains from more frames; for one much larger, more frames change little.
 
 /// Share of the running means that an update keeps: they cover about 500 updates.
 const DECAY: f64 = 0.998;
@@ -52,8 +52,8 @@ mod tests {
 
     use super::*;
 
-    /// Draws mean gradients of shards of `sizes` frames: each coordinate of `G` is 1, and one frame's deviation is uniform
-    /// with the variance `variance`.
+    /// Draws mean gradients of shards of `sizes` frames: each coordinate of `G` is 1, and one frame's deviation is
+    /// uniform with the variance `variance`.
     fn drawn(rng: &mut Xoshiro256PlusPlus, sizes: &[usize], variance: f64) -> SquaredNorms {
         const COORDINATES: usize = 40;
         let half = (3.0 * variance).sqrt();

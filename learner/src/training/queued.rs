@@ -5,7 +5,8 @@ use tch::{Device, Kind, Tensor};
 /// A tensor whose numbers the device may not have computed yet.
 ///
 /// The operations of a GPU wait in a queue, and reading a number waits for all of them. The passes over a batch compute
-/// with this type, which has no method that reads. [`host::read`](super::host::read) reads what they keep, once a batch.
+/// with this type, which has no method that reads. [`host::read`](super::host::read) reads what they keep, once a
+/// batch.
 #[derive(Debug)]
 pub(crate) struct Queued(Tensor);
 

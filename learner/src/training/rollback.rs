@@ -60,8 +60,8 @@ fn is_finite(model: &Hrm, optimizer: &Adam) -> bool {
 }
 
 /// Returns true when weights and optimiser state are finite and actors can use the weights, tested on the tokens and
-/// states of one tick. Finite weights can still be useless, so their outputs are checked too: nothing has used the weights
-/// of the last update yet, and the learner would reject all unrolls with invalid logits.
+/// states of one tick. Finite weights can still be useless, so their outputs are checked too: nothing has used the
+/// weights of the last update yet, and the learner would reject all unrolls with invalid logits.
 pub(crate) fn is_usable(model: &Hrm, optimizer: &Adam, tokens: &Tensor, states: &States) -> bool {
     is_finite(model, optimizer)
         && match states {

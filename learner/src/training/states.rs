@@ -19,8 +19,8 @@ pub struct HostStates {
     /// The carry before the first tick of each chunk of `loss.bptt_ticks`, `[T / bptt_ticks, B]`. With `loss.prefix` =
     /// "cached", only before the first tick of all, `[1, B]`.
     pub carries: Vec<Vec<f32>>,
-    /// With `loss.prefix` = "cached", the states before the last call of L and of H, `[T, B]`. A vector has those of all
-    /// trained segments.
+    /// With `loss.prefix` = "cached", the states before the last call of L and of H, `[T, B]`. A vector has those of
+    /// all trained segments.
     pub prefixes: Option<Vec<Vec<f32>>>,
 }
 

@@ -15,8 +15,8 @@
 //! while the episode continues, and `V'_t` at the episode's last tick and at the end of the unroll. The policy gradient
 //! uses `rho_t A_t`; [`crate::training::advantage`] normalises `A_t` before it multiplies by `rho_t`.
 //!
-//! `pi` is the policy of a decision's last segment, which chose the action. Under deep supervision the policy gradient of an
-//! earlier segment s has a weight of its own, `min(rho_bar, pi_s/mu)`.
+//! `pi` is the policy of a decision's last segment, which chose the action. Under deep supervision the policy gradient
+//! of an earlier segment s has a weight of its own, `min(rho_bar, pi_s/mu)`.
 
 /// Relative excess over a clip that counts as rounding.
 ///

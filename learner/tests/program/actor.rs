@@ -167,7 +167,8 @@ async fn a_signal_drains_it() {
     let mut learner = client(running.address()).await;
     for signal in ["-TERM", "-INT", "-HUP"] {
         let process = run(&url(&running));
-        // The learner counts the session before the actor knows of it, and may still train on its predecessor's unrolls.
+        // The learner counts the session before the actor knows of it, and may still train on its predecessor's
+        // unrolls.
         process.line("joined");
         let before = until_status(&mut learner, "it joined", |s| s.sessions == 1).await;
         until_status(&mut learner, "training", |s| s.frames > before.frames).await;

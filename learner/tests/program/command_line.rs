@@ -687,7 +687,9 @@ async fn a_run_ends_at_its_target_and_not_without_one() {
         [ENDLESS, evaluations, ("eval.episodes", "200"), target]
     };
     let process = Process::start(&mut training(folder.path(), "train", &settings("0.001")));
-    let line = process.line("learner.target_success is reached");
+    let line = process.line(
+        "learner.target_success is reached; to continue, raise it or set it to 0, and resume",
+    );
     assert!(line["success"].as_f64() >= Some(0.001), "{line}");
     assert!(process.end().0.success());
     let summary = || {
@@ -703,7 +705,7 @@ async fn a_run_ends_at_its_target_and_not_without_one() {
         Process::start(command.arg("--resume"))
     };
     let process = resumed("0.001");
-    process.line("the run is complete and evaluated");
+    process.line("the run is complete and evaluated; nothing is left to do");
     assert!(process.end().0.success());
     assert_eq!(summary(), complete);
 

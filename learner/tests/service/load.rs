@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use hrm_actor::{
     ActorOptions,
-    load::{LoadError, LoadOptions, load},
+    load::{LoadOptions, LoadTestError, load},
 };
 use hrm_common::{config::Config, shutdown::Shutdown};
 use hrm_learner::{run::Running, storage::ledger_file::Entry};
@@ -114,7 +114,7 @@ async fn a_learner_that_trains_is_spared() {
     let url = format!("http://{}", running.address());
     let refused = load(options(&config.config, url), Shutdown::new()).await;
     let error = refused.expect_err("it trains");
-    assert!(matches!(error, LoadError::Trains));
+    assert!(matches!(error, LoadTestError::Trains));
     assert!(error.to_string().contains("learner.train"), "{error}");
     shutdown.trip();
     running.finish().await.expect("it stops");
@@ -129,7 +129,7 @@ async fn more_sessions_than_open_files_are_refused_with_the_limit() {
         ..options(&config.config, "http://127.0.0.1:9".into())
     };
     let error = load(options, Shutdown::new()).await.expect_err("too many");
-    assert!(matches!(error, LoadError::Sessions(_)));
+    assert!(matches!(error, LoadTestError::Sessions(_)));
     assert!(error.to_string().contains("ulimit -n"), "{error}");
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use hrm_common::{
-    env::{Grid, token},
+    env::{Grid, tile},
     model::{Dtype, ModelConfig, NamedTensor, Parameters, native::Lanes, published, state},
     policy::RecurrentNetwork as _,
 };
@@ -32,15 +32,15 @@ fn golden() -> (Vec<NamedTensor>, HashMap<String, Tensor>) {
     (weights, rest.collect())
 }
 
-/// Characters of a screen as token codes, u8.
+/// Characters of a screen as tile codes, u8.
 fn codes(characters: &Tensor) -> Tensor {
     let mut codes = characters.full_like(255).to_kind(Kind::Uint8);
     for (character, code) in [
-        (b'.', token::FLOOR),
-        (b'|', token::WALL),
-        (b'#', token::CLOSED_DOOR),
-        (b'@', token::AGENT),
-        (b'>', token::GOAL),
+        (b'.', tile::FLOOR),
+        (b'|', tile::WALL),
+        (b'#', tile::CLOSED_DOOR),
+        (b'@', tile::AGENT),
+        (b'>', tile::GOAL),
     ] {
         codes = codes.masked_fill(&characters.eq(i64::from(character)), i64::from(code));
     }

@@ -1,8 +1,8 @@
-//! The operations that an update dispatches to libtorch. On a GPU each costs the host about as much time as a small kernel
-//! takes, and one that reads a number waits for all before it.
+//! The operations that an update dispatches to libtorch. On a GPU each costs the host about as much time as a small
+//! kernel takes, and one that reads a number waits for all before it.
 //!
-//! A library that counts them is loaded before libtorch into a child process. The child is this program with one test, and
-//! trains on one batch. Batches with different numbers of minibatches give the operations of one minibatch.
+//! A library that counts them is loaded before libtorch into a child process. The child is this program with one test,
+//! and trains on one batch. Batches with different numbers of minibatches give the operations of one minibatch.
 
 use std::{
     collections::BTreeMap,

@@ -459,8 +459,8 @@ fn threads_share_the_work_and_change_nothing_but_rounding() {
     }
 }
 
-/// While the weights stay as they are, a pass over all frames has the same mean loss in any number of minibatches. A frame
-/// that is left out or trained on twice changes it, because no two frames have the same loss.
+/// While the weights stay as they are, a pass over all frames has the same mean loss in any number of minibatches. A
+/// frame that is left out or trained on twice changes it, because no two frames have the same loss.
 #[test]
 fn every_frame_is_trained_on_once_a_pass() {
     let model = model(&conv(CarryMode::Full));

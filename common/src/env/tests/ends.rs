@@ -92,10 +92,10 @@ fn the_final_observation_is_of_the_old_episode_and_after_its_last_door_change() 
     let doors = |tokens: &[u8]| {
         tokens
             .iter()
-            .map(|&t| t == token::CLOSED_DOOR)
+            .map(|&t| t == tile::CLOSED_DOOR)
             .collect::<Vec<_>>()
     };
-    let walls = |tokens: &[u8]| tokens.iter().map(|&t| t == token::WALL).collect::<Vec<_>>();
+    let walls = |tokens: &[u8]| tokens.iter().map(|&t| t == tile::WALL).collect::<Vec<_>>();
     let first = env.observations().to_vec();
     env.step(&vec![0; n]);
     assert_eq!(env.finished().len(), n);
@@ -110,7 +110,7 @@ fn the_final_observation_is_of_the_old_episode_and_after_its_last_door_change() 
             truncated += 1;
             changed += usize::from(doors(last) != doors(old));
         } else {
-            assert!(!last.contains(&token::GOAL), "the agent stands on the goal");
+            assert!(!last.contains(&tile::GOAL), "the agent stands on the goal");
         }
     }
     assert!(

@@ -54,7 +54,7 @@ fn distances(tokens: &[u8], grid: Grid, to: Position) -> Vec<Option<u32>> {
     loop {
         let mut changed = false;
         for at in positions(grid) {
-            if matches!(tokens[index(at, grid)], token::WALL | token::CLOSED_DOOR) {
+            if matches!(tokens[index(at, grid)], tile::WALL | tile::CLOSED_DOOR) {
                 continue;
             }
             let near = (0..ACTIONS as u8)
@@ -96,7 +96,7 @@ fn closed_doors(maze: &Maze) -> BTreeSet<usize> {
 fn opened(maze: &Maze) -> Vec<u8> {
     let mut tokens = maze.observation().to_vec();
     for door in closed_doors(maze) {
-        tokens[door] = token::FLOOR;
+        tokens[door] = tile::FLOOR;
     }
     tokens
 }
@@ -107,7 +107,7 @@ fn fixed_walls(maze: &Maze) -> BTreeSet<usize> {
     doorways
         .iter()
         .map(|&tile| usize::from(tile))
-        .filter(|door| !moving.contains(door) && maze.observation()[*door] == token::WALL)
+        .filter(|door| !moving.contains(door) && maze.observation()[*door] == tile::WALL)
         .collect()
 }
 
@@ -179,22 +179,22 @@ fn assert_lawful(maze: &Maze, walls: &BTreeSet<usize>) {
         moving, movable,
         "every other doorway has a door, but the goal's has not"
     );
-    for (tile, &token) in tokens.iter().enumerate() {
-        let expected = if tile == agent {
-            token::AGENT
-        } else if tile == goal {
-            token::GOAL
-        } else if walls.contains(&tile) {
-            token::WALL
-        } else if closed.contains(&tile) {
+    for (cell, &found) in tokens.iter().enumerate() {
+        let expected = if cell == agent {
+            tile::AGENT
+        } else if cell == goal {
+            tile::GOAL
+        } else if walls.contains(&cell) {
+            tile::WALL
+        } else if closed.contains(&cell) {
             map.closed_door
         } else {
-            map.tiles[tile]
+            map.tiles[cell]
         };
-        assert_eq!(token, expected, "tile {tile} of\n{maze}");
+        assert_eq!(found, expected, "cell {cell} of\n{maze}");
     }
-    assert_eq!(map.tiles[agent], token::FLOOR);
-    assert_eq!(map.tiles[goal], token::FLOOR);
+    assert_eq!(map.tiles[agent], tile::FLOOR);
+    assert_eq!(map.tiles[goal], tile::FLOOR);
 }
 
 fn assert_lawful_start(maze: &Maze, curriculum: Option<u32>) {
@@ -234,7 +234,7 @@ fn step_lawfully(maze: &mut Maze, action: u8) -> Step {
     let free = |at: &Position| {
         matches!(
             before.observation()[index(*at, grid)],
-            token::FLOOR | token::GOAL
+            tile::FLOOR | tile::GOAL
         )
     };
     let target = beside(before.agent(), action, grid).filter(free);

@@ -4,8 +4,8 @@ use hrm_kernels::{Kernel, Layout, Rows};
 
 use crate::{env::VOCABULARY, model::parameters::Parameters};
 
-/// `e = sqrt(d) * token`, or `e = sqrt(d) * (token + position) / sqrt(2)` with learned positions, as in the original HRM
-/// (arXiv 2506.21734). The prefix token has its own vector.
+/// `e = sqrt(d) * token`, or `e = sqrt(d) * (token + position) / sqrt(2)` with learned positions, as in the original
+/// HRM (arXiv 2506.21734). The prefix token has its own vector.
 ///
 /// The sums are in a table of every code at every cell, or of every code without learned positions. It is made once for
 /// the parameters.

@@ -247,8 +247,8 @@ impl<K: Kernel> KernelGradient<K> {
         }
         add_scaled(self.sums.get_mut(value), heads.value, &z);
 
-        // The gradient by H's input is also that by zL, its one part with a gradient, and that by L's input is also that by
-        // the embedded observation.
+        // The gradient by H's input is also that by zL, its one part with a gradient, and that by L's input is also
+        // that by the embedded observation.
         for block in self.h.iter_mut().rev().chain(self.l.iter_mut().rev()) {
             block.block.backward(
                 kernel,

@@ -3,7 +3,7 @@
 use hrm_kernels::{Kernel, Rows};
 
 use crate::{
-    env::{ACTIONS, token},
+    env::{ACTIONS, tile},
     model::{config::Readout, parameters::Parameters},
 };
 
@@ -52,7 +52,7 @@ impl Heads {
             Readout::Prefix => 0,
             Readout::Agent => tokens
                 .iter()
-                .position(|&code| code == token::AGENT)
+                .position(|&code| code == tile::AGENT)
                 .map_or(0, |cell| cell + 1),
         }
     }

@@ -84,8 +84,8 @@ impl Lanes {
         &self.parameters
     }
 
-    /// Makes one decision in each environment, with tokens u8 `[N, S]`, and advances the carry. Calls `outputs` with the
-    /// environment, the segment and its heads.
+    /// Makes one decision in each environment, with tokens u8 `[N, S]`, and advances the carry. Calls `outputs` with
+    /// the environment, the segment and its heads.
     ///
     /// # Panics
     ///
@@ -98,9 +98,9 @@ impl Lanes {
         self.lanes.decide(tokens, None, &mut outputs);
     }
 
-    /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` one vector for each environment, with the
-    /// state before the last call of L and of H in each segment from `first` on: `zH` and `zL`,
-    /// `[segments - first, 2, P, d]`.
+    /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` one vector for each environment, with
+    /// the state before the last call of L and of H in each segment from `first` on: `zH` and `zL`, `[segments - first,
+    /// 2, P, d]`.
     ///
     /// # Panics
     ///
@@ -116,7 +116,8 @@ impl Lanes {
         self.lanes.decide(tokens, prefixes, &mut outputs);
     }
 
-    /// Makes one decision as [`Lanes::decide_all`] does, and returns the state after each segment, for each environment.
+    /// Makes one decision as [`Lanes::decide_all`] does, and returns the state after each segment, for each
+    /// environment.
     ///
     /// # Panics
     ///

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{native::Lanes, *};
 use crate::{
-    env::{Grid, token},
+    env::{Grid, tile},
     policy::RecurrentNetwork as _,
 };
 
@@ -45,15 +45,15 @@ fn model(config: &ModelConfig) -> Parameters {
 /// Returns observations with random tokens and one agent each, u8 `[N, S]`.
 fn tokens(envs: usize) -> Vec<u8> {
     let others = [
-        token::FLOOR,
-        token::WALL,
-        token::CLOSED_DOOR,
-        token::GOAL,
-        token::UNKNOWN,
+        tile::FLOOR,
+        tile::WALL,
+        tile::CLOSED_DOOR,
+        tile::GOAL,
+        tile::UNKNOWN,
     ];
     let mut codes: Vec<u8> = (0..envs * CELLS).map(|at| others[at * 7 % 5]).collect();
     for env in 0..envs {
-        codes[env * CELLS + env * 5 % CELLS] = token::AGENT;
+        codes[env * CELLS + env * 5 % CELLS] = tile::AGENT;
     }
     codes
 }

@@ -160,17 +160,17 @@ mod tests {
         let runs = report_on(&study, made()).expect("sound");
         let files = super::files(&runs).expect("drawn");
         let tests: Vec<_> = file(&files, "tests.csv").lines().collect();
-        assert_eq!(tests.len(), 1 + 2 * 5, "{tests:?}");
+        assert_eq!(tests.len(), 1 + 2 * 6, "{tests:?}");
         // All runs of the first arm are better: U is 0, and 2 of the 6 splits are as far from the middle.
         assert_eq!(
             tests[1],
             "both,mean sampled success over the run,reset,full,2,2,0,0.3333333333333333,0"
         );
-        assert!(tests[6].starts_with("along,mean sampled success over the run,reset,full,"));
+        assert!(tests[7].starts_with("along,mean sampled success over the run,reset,full,"));
         // All runs have the same paths.
         assert_eq!(
-            tests[5],
-            "both,final greedy path ratio,reset,full,2,2,2,1,0.5"
+            tests[6],
+            "both,final greedy length over the oracle's, all episodes,reset,full,2,2,2,1,0.5"
         );
     }
 
@@ -253,6 +253,30 @@ mod tests {
         );
         let old = csv_fields(&files, &columns);
         assert_eq!(old, [expected[0].as_str(), "", "", "", ""]);
+    }
+
+    /// A policy that fails on the long episodes has short paths on the others.
+    #[test]
+    fn paths_are_tested_with_the_failures() {
+        let study = study();
+        let mut made = made();
+        for run in &mut made[1] {
+            let greedy = &mut run.summary.evaluations[0];
+            greedy.path_ratio = Some(1.2);
+            greedy.versus_oracle = Some(fixture::versus_oracle(2.0));
+        }
+        let runs = report_on(&study, made).expect("sound");
+        let files = super::files(&runs).expect("drawn");
+        let tests = file(&files, "tests.csv");
+        let paths: Vec<_> = tests
+            .lines()
+            .filter(|line| line.contains("final greedy length"))
+            .collect();
+        assert_eq!(paths.len(), 2, "{tests}");
+        for test in paths {
+            assert!(test.contains("reset,full,2,2,0,"), "{test}");
+        }
+        assert!(!tests.contains("path ratio"), "{tests}");
     }
 
     #[test]

@@ -57,7 +57,8 @@ impl TensorFrames {
     }
 }
 
-/// Returns the parts of the gradient of a minibatch's mean loss, one per shard. Each thread of `pool` has one of `shares`.
+/// Returns the parts of the gradient of a minibatch's mean loss, one per shard. Each thread of `pool` has one of
+/// `shares`.
 pub(super) fn minibatch(
     model: &Hrm,
     shares: &mut [TensorFrames],

@@ -29,8 +29,8 @@ pub(crate) enum TrainedFrames {
 
 impl TrainedFrames {
     /// Prepares frames for minibatches on `threads` threads. From states of the kernels, these also compute a one-step
-    /// gradient of a model with convolutions. `order` has the units of all passes one after the other. A unit is a chunk
-    /// of `bptt_ticks` ticks of one environment.
+    /// gradient of a model with convolutions. `order` has the units of all passes one after the other. A unit is a
+    /// chunk of `bptt_ticks` ticks of one environment.
     pub(crate) fn new(
         model: &Hrm,
         frames: &Frames,

@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 use super::rows::Rows;
 
-/// A GPU may not multiply float32 numbers with a mantissa of 10 bits. libtorch allows it by default for convolutions, but not
-/// for matrix products. V-trace compares these outputs with the actors', which CPUs computed.
+/// A GPU may not multiply float32 numbers with a mantissa of 10 bits. libtorch allows it by default for convolutions,
+/// but not for matrix products. V-trace compares these outputs with the actors', which CPUs computed.
 const ALLOW_TF32: bool = false;
 
 /// A 3 x 3 convolution over the grid with zero padding and without a bias. Every cell also gets the same linear map of

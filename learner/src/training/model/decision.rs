@@ -10,8 +10,6 @@ pub enum Gradient {
     /// The last call of L and the last call of H in every segment, with everything before them detached. This is HRM's
     /// one-step gradient (arXiv 2506.21734).
     OneStep,
-    /// The same as [`Gradient::OneStep`], but in the last segment only. Earlier segments record no graph.
-    LastStep,
     /// Everything, through all segments and into the incoming carry (backpropagation through time).
     Full,
 }
@@ -21,7 +19,8 @@ pub enum Gradient {
 pub enum Start<'a> {
     /// The carry, in the shape of [`Hrm::carry_shape`](super::Hrm::carry_shape).
     Carry(&'a Tensor),
-    /// The states that [`Hrm::forward_with_prefixes`](super::Hrm::forward_with_prefixes) kept of the segments with a loss.
+    /// The states that [`Hrm::forward_with_prefixes`](super::Hrm::forward_with_prefixes) kept of the segments with a
+    /// loss.
     Prefixes(&'a Tensor),
 }
 

@@ -1,7 +1,7 @@
 //! The heads: `zH` to a policy and a value.
 
 use hrm_common::{
-    env::token,
+    env::tile,
     model::{Readout, TensorIndex},
 };
 use tch::{Kind, Tensor};
@@ -33,7 +33,7 @@ impl HeadPair {
             Readout::Prefix => Aim::Prefix,
             Readout::Agent => {
                 // max returns the first agent, and whether an agent exists.
-                let (present, cells) = tokens.eq(i64::from(token::AGENT)).max_dim(1, false);
+                let (present, cells) = tokens.eq(i64::from(tile::AGENT)).max_dim(1, false);
                 Aim::Cells { cells, present }
             }
         }

@@ -232,8 +232,8 @@ impl Hrm {
         Ok(())
     }
 
-    /// Computes what decisions need of the present parameters. For a decision with a gradient, it must be prepared with one
-    /// too.
+    /// Computes what decisions need of the present parameters. For a decision with a gradient, it must be prepared with
+    /// one too.
     pub fn prepare(&self, gradient: Gradient) -> Prepared {
         let _no_grad = (gradient == Gradient::None).then(tch::no_grad_guard);
         let kind = self.kind();
@@ -251,8 +251,8 @@ impl Hrm {
     ///
     /// # Panics
     ///
-    /// Panics when a shape or kind differs, or a token code is not below [`VOCABULARY`](hrm_common::env::VOCABULARY). The
-    /// caller checks input from outside first.
+    /// Panics when a shape or kind differs, or a token code is not below [`VOCABULARY`](hrm_common::env::VOCABULARY).
+    /// The caller checks input from outside first.
     pub fn forward(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Decision {
         self.forward_prepared(&self.prepare(gradient), tokens, carry, gradient)
     }
@@ -276,8 +276,9 @@ impl Hrm {
         Decision { segments, carry }
     }
 
-    /// Makes one decision as [`Hrm::forward`] does, without a gradient. Also returns the state before the last call of L
-    /// and of H in each segment from `first` on: `zH` and `zL`, `[B, segments - first, 2, P, d]` in the activations' kind.
+    /// Makes one decision as [`Hrm::forward`] does, without a gradient. Also returns the state before the last call of
+    /// L and of H in each segment from `first` on: `zH` and `zL`, `[B, segments - first, 2, P, d]` in the activations'
+    /// kind.
     ///
     /// # Panics
     ///
@@ -342,11 +343,8 @@ impl Hrm {
             .config()
             .carry
             .open(rows, &carry.to_kind(self.kind()), &prepared.initial);
-        let one_step = matches!(gradient, Gradient::OneStep | Gradient::LastStep);
+        let one_step = gradient == Gradient::OneStep;
         for segment in 0..self.config().segments {
-            let last_segment = segment + 1 == self.config().segments;
-            let without_graph = gradient == Gradient::LastStep && !last_segment;
-            let _earlier = without_graph.then(tch::no_grad_guard);
             z = if one_step {
                 no_grad(|| self.prefix(prepared, &observed, z.map(|z| z.detach())))
             } else {

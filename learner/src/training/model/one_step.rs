@@ -47,30 +47,26 @@ impl Hrm {
             .chain(parameters)
             .chain([&observed.embedded])
             .collect();
-        let mut sums = Sums::of(inputs.len());
+        let mut sums = GradientSums::of(inputs.len());
 
         let kind = self.kind();
         let kept = |prefixes: &Tensor, segment: usize| {
             let states = prefixes.select(1, (segment - first) as i64).to_kind(kind);
             [0, 1].map(|which| rows.pack(&states.select(1, which)))
         };
-        let (mut z, begin) = match start {
+        let mut z = match start {
             Start::Carry(carry) => {
                 let carry = carry.to_kind(kind);
                 let open = self.config().carry.open(&rows, &carry, &prepared.initial);
-                (open, 0)
+                self.untrained(&prepared, &observed, open, first)
             }
-            Start::Prefixes(prefixes) => (kept(prefixes, first), first),
+            Start::Prefixes(prefixes) => kept(prefixes, first),
         };
-        for segment in begin..self.config().segments {
+        for segment in first..self.config().segments {
             let before = match start {
                 Start::Carry(_) => no_grad(|| self.prefix(&prepared, &observed, z)),
                 Start::Prefixes(prefixes) => kept(prefixes, segment),
             };
-            if segment < first {
-                z = no_grad(|| self.last_calls(&prepared, &observed, before));
-                continue;
-            }
             let after = self.last_calls(&prepared, &observed, before);
             let summand = loss(segment - first, &self.read(&observed, &after[0]));
             sums.add(&Tensor::run_backward(&[summand], &inputs, false, false));
@@ -85,18 +81,34 @@ impl Hrm {
                 .extend(Tensor::run_backward(&[product], parameters, false, false));
         }
         // The copies in the activations' kind, the heads' own use of the parameters, and the embedding's.
-        let mut of_parameters = Sums::of(parameters.len());
+        let mut of_parameters = GradientSums::of(parameters.len());
         for part in sums.0.chunks_exact(parameters.len()) {
             of_parameters.add(part);
         }
         self.flat(&of_parameters.0)
     }
+
+    /// Runs so many segments, and records no graph of them.
+    pub(super) fn untrained(
+        &self,
+        prepared: &Prepared,
+        observed: &Observed,
+        z: [Tensor; 2],
+        segments: usize,
+    ) -> [Tensor; 2] {
+        no_grad(|| {
+            (0..segments).fold(z, |z, _| {
+                let before = self.prefix(prepared, observed, z);
+                self.last_calls(prepared, observed, before)
+            })
+        })
+    }
 }
 
 /// Sums of gradients in 32 bits, undefined where there was none.
-struct Sums(Vec<Tensor>);
+struct GradientSums(Vec<Tensor>);
 
-impl Sums {
+impl GradientSums {
     fn of(tensors: usize) -> Self {
         Self((0..tensors).map(|_| Tensor::default()).collect())
     }

@@ -6,7 +6,8 @@ use hrm_common::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// The part of [`PositionEncoding`](hrm_common::model::PositionEncoding) that acts on queries and keys. The learned part is in the embedding.
+/// The part of [`PositionEncoding`](hrm_common::model::PositionEncoding) that acts on queries and keys. The learned
+/// part is in the embedding.
 #[derive(Debug)]
 pub(super) enum Places {
     /// No encoding inside attention.

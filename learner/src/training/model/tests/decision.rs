@@ -45,8 +45,8 @@ fn heads_read_the_token_they_are_told_to() {
 fn without_an_agent_the_prefix_is_read_and_of_several_the_first() {
     let model = model(&small());
     let mut tokens = tokens();
-    let _ = tokens.get(0).fill_(i64::from(token::FLOOR));
-    let _ = tokens.get(1).narrow(0, 5, 4).fill_(i64::from(token::AGENT));
+    let _ = tokens.get(0).fill_(i64::from(tile::FLOOR));
+    let _ = tokens.get(1).narrow(0, 5, 4).fill_(i64::from(tile::AGENT));
     tokens = tokens.contiguous();
     assert_read(&model, &tokens, [0, 6, CELLS]);
 }

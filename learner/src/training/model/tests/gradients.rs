@@ -1,6 +1,7 @@
 //! The gradient modes, and where the gradient reaches.
 
 use super::*;
+use crate::training::model::carry::CarryTensors as _;
 
 #[test]
 fn gradient_modes_compute_the_same_numbers() {
@@ -9,7 +10,7 @@ fn gradient_modes_compute_the_same_numbers() {
         let carry = some_carry(&model);
         let none = model.forward(&tokens(), &carry, Gradient::None);
         assert!(!none.segments[0].logits.requires_grad());
-        for gradient in [Gradient::OneStep, Gradient::LastStep, Gradient::Full] {
+        for gradient in [Gradient::OneStep, Gradient::Full] {
             let other = model.forward(&tokens(), &carry, gradient);
             assert_same_decision(&other, &none);
             assert_close("carry", &other.carry, &none.carry);
@@ -107,47 +108,30 @@ fn the_gradient_segment_by_segment_is_that_of_the_whole_graph() {
     }
 }
 
-/// Segments are detached from each other, so the loss of the last one reaches no earlier graph.
+/// A graph of segments without a loss would only take memory and time.
 #[test]
-fn the_last_step_alone_has_a_graph_and_the_same_gradient_bits() {
-    let three = |config: ModelConfig| ModelConfig {
-        segments: 3,
-        h_cycles: 2,
-        ..config
-    };
-    let forms = [CarryMode::Full, CarryMode::Last, CarryMode::Reset].map(|carry| ModelConfig {
-        carry,
-        ..three(small())
-    });
-    let bf16 = ModelConfig {
-        dtype: Dtype::Bf16,
-        ..three(paper())
-    };
-    for config in forms.into_iter().chain([three(paper()), bf16]) {
-        let model = model(&config);
+fn untrained_segments_have_no_graph() {
+    for config in [small(), paper()] {
+        let model = model(&ModelConfig {
+            segments: 3,
+            ..config
+        });
         let carry = some_carry(&model);
-        let run = |gradient| model.trace(&tokens(), &carry, gradient);
-        let (every, last) = (run(Gradient::OneStep), run(Gradient::LastStep));
-        let gradient =
-            |trace: &Trace| model.gradient(&loss(std::slice::from_ref(&trace.segments[2].heads)));
-        for (index, (a, b)) in every.segments.iter().zip(&last.segments).enumerate() {
-            let tensors = |s: &Segment| {
-                [&s.z_h, &s.z_l, &s.heads.logits, &s.heads.value].map(Tensor::shallow_clone)
-            };
-            assert_eq!(
-                tensors(a).map(|t| t.detach()),
-                tensors(b).map(|t| t.detach())
-            );
-            assert!(tensors(a).iter().all(Tensor::requires_grad));
-            for tensor in tensors(b) {
-                assert_eq!(tensor.requires_grad(), index == 2, "segment {index}");
-            }
-        }
-        assert_eq!(every.carry, last.carry);
-        assert!(!last.carry.requires_grad());
-        let (every, last) = (gradient(&every), gradient(&last));
-        assert!(every.abs().max().double_value(&[]) > 1e-3);
-        assert_eq!(every, last);
+        let trace = model.trace(&tokens(), &carry, Gradient::None);
+        let prepared = model.prepare(Gradient::OneStep);
+        let observed = model.observe(&prepared, &tokens());
+        let open = model
+            .config()
+            .carry
+            .open(&observed.rows, &carry, &prepared.initial);
+        let z = model.untrained(&prepared, &observed, open, 2);
+        assert!(z.iter().all(|z| !z.requires_grad()));
+        let second = &trace.segments[1];
+        let found = z.each_ref().map(|z| observed.rows.unpack(z));
+        assert_close("zH", &found[0], &second.z_h);
+        assert_close("zL", &found[1], &second.z_l);
+        let trained = model.last_calls(&prepared, &observed, z);
+        assert!(trained.iter().all(Tensor::requires_grad));
     }
 }
 

@@ -102,7 +102,7 @@ fn decide(model: &Hrm, codes: &[u8], z_h: &Rows, z_l: &Rows) -> (Rows, Rows, Vec
         z_l = call(&weights, "l", &z_l, &add(&z_h, &e));
         z_h = call(&weights, "h", &z_h, &z_l);
     }
-    let agent = codes.iter().position(|&code| code == token::AGENT);
+    let agent = codes.iter().position(|&code| code == tile::AGENT);
     let read = &z_h[agent.map_or(0, |cell| cell + 1)];
     let logits = linear(&weights.get("policy"), read);
     let value = linear(&weights.get("value"), read)[0];

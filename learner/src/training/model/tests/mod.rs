@@ -10,7 +10,7 @@ mod shapes;
 mod sharing;
 
 use hrm_common::{
-    env::{Grid, token},
+    env::{Grid, tile},
     model::{CarryMode, Dtype, Mixing, ModelConfig, Readout},
 };
 use tch::{Device, Kind, Tensor, no_grad};
@@ -53,15 +53,15 @@ fn model(config: &ModelConfig) -> Hrm {
 /// Returns three observations with random tokens and one agent each.
 fn tokens() -> Tensor {
     let others = [
-        token::FLOOR,
-        token::WALL,
-        token::CLOSED_DOOR,
-        token::GOAL,
-        token::UNKNOWN,
+        tile::FLOOR,
+        tile::WALL,
+        tile::CLOSED_DOOR,
+        tile::GOAL,
+        tile::UNKNOWN,
     ];
     let mut codes: Vec<u8> = (0..36).map(|at| others[at * 7 % 5]).collect();
     for (sequence, cell) in AGENTS.iter().enumerate() {
-        codes[sequence * CELLS as usize + *cell as usize] = token::AGENT;
+        codes[sequence * CELLS as usize + *cell as usize] = tile::AGENT;
     }
     Tensor::from_slice(&codes).view([BATCH, CELLS])
 }

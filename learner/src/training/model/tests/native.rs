@@ -102,8 +102,8 @@ pub(super) struct Tick {
     ended: [bool; ENVS],
 }
 
-/// Walks with this model, from the parameters that the native model gets too. `heads` multiplies the fresh heads, which are
-/// so small that mistakes would hide in a tolerance.
+/// Walks with this model, from the parameters that the native model gets too. `heads` multiplies the fresh heads, which
+/// are so small that mistakes would hide in a tolerance.
 pub(super) fn walk(case: &Case, ticks: usize, heads: f32) -> (Parameters, Vec<Tick>) {
     tch::set_num_threads(1);
     let Case { config, grid, seed } = case;
@@ -264,8 +264,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Each tick starts from this model's carry. A fresh model of several blocks can multiply a difference by a hundred
-    /// within a decision, so ten times what the last bit of the parameters changes is allowed on top: rounding is of that
-    /// size in each of the operations in between.
+    /// within a decision, so ten times what the last bit of the parameters changes is allowed on top: rounding is of
+    /// that size in each of the operations in between.
     #[test]
     fn in_f32_logits_and_values_agree(case in cases()) {
         let (parameters, walked) = walk(&case, TICKS, 10.0);
@@ -277,7 +277,8 @@ proptest! {
     }
 }
 
-/// Measured against f32, over models that are the same in every run. In a single one, the two roundings differ by chance.
+/// Measured against f32, over models that are the same in every run. In a single one, the two roundings differ by
+/// chance.
 #[test]
 fn in_bf16_rounding_costs_no_more_than_in_libtorch() {
     let mut runner = TestRunner::deterministic();

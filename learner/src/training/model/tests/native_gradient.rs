@@ -17,7 +17,8 @@ use crate::training::host::host;
 /// Weights of the heads' outputs in the loss.
 const WEIGHTS: [f32; 5] = [0.7, -0.4, 0.2, -0.6, 0.5];
 
-/// Returns autograd's gradient of the weighted outputs, summed over environments and trained segments, and the kernels'.
+/// Returns autograd's gradient of the weighted outputs, summed over environments and trained segments, and the
+/// kernels'.
 fn both(
     case: &Case,
     deep_supervision: bool,

@@ -128,7 +128,7 @@ cuda-image-check: $(DEPLOY_STAMP) ## Run the same check in the image that `make 
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --image $(REGISTRY)/hrm-impala/learner-cuda:$(VERSION)
 
 gpu-check: libtorch ## Compare a GPU with the CPU and measure it, for ten minutes (ARGS="--device cpu" tries it without one)
-	cargo bench --package hrm-learner --bench gpu --locked -- $(ARGS)
+	cargo bench --package hrm-learner --bench gpu --locked -- --device cuda $(ARGS)
 
 chaos: libtorch ## Kill, freeze and disconnect processes, then check frame accounting (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked

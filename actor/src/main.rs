@@ -34,28 +34,25 @@ struct Cli {
 enum Command {
     /// Act for a learner until its run is complete; reconnect after every interruption.
     ///
-    /// Mazes, model and unroll length come from the learner. Example:
-    ///
-    ///   hrm-actor run --learner http://127.0.0.1:50051
-    #[command(verbatim_doc_comment)]
+    /// Mazes, model and unroll length come from the learner.
+    #[command(after_help = "Example:\n  hrm-actor run --learner http://127.0.0.1:50051")]
     Run(RunArgs),
     /// Replay recorded unrolls to a learner that does not train, to find out how many it can admit.
     ///
     /// Plays a few unrolls of the learner's mazes once, and sends them again and again from many sessions, each on a
     /// connection of its own. Prints the rates, the time until an unroll is acknowledged, and the time until new
     /// weights have reached every session. The exit status is 0 if every session lasted and every frame was admitted.
-    /// Example:
-    ///
-    ///   hrm-learner serve --config configs/four-rooms.toml --run-dir runs/load --set learner.train=false
-    ///   hrm-actor load --learner http://127.0.0.1:50051 --sessions 100 --frames-per-second 20000
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = "\
+Example:
+  hrm-learner serve --config configs/four-rooms.toml --run-dir runs/load --set learner.train=false
+  hrm-actor load --learner http://127.0.0.1:50051 --sessions 100 --frames-per-second 20000")]
     Load(LoadArgs),
     /// Check the health of the actor that runs on this machine with the same configuration.
     ///
-    /// Needs actor.health_listen in that configuration. The exit status is 0 when the actor is healthy. Example:
-    ///
-    ///   hrm-actor health --set actor.health_listen=127.0.0.1:50053
-    #[command(verbatim_doc_comment)]
+    /// Needs actor.health_listen in that configuration. The exit status is 0 when the actor is healthy.
+    #[command(
+        after_help = "Example:\n  hrm-actor health --set actor.health_listen=127.0.0.1:50053"
+    )]
     Health(HealthArgs),
     /// Show the configuration and where each value came from.
     Config(ConfigArgs),

@@ -159,7 +159,7 @@ pub(crate) fn rollout_thread<N: SharedNetwork>(
         synchronous,
         ..
     } = spec.rollout;
-    let mazes = VecEnv::of_thread(&spec.env, envs, seed, thread).map_err(SessionError::Env)?;
+    let mazes = VecEnv::from_thread(&spec.env, envs, seed, thread).map_err(SessionError::Env)?;
     let shape = spec.unroll_shape();
     let frames = shape.frames() as u64;
     let mut rollout = Rollout::new(

@@ -26,7 +26,7 @@ pub(crate) const MAX_WEIGHTS_SIZE: usize = 1 << 30;
 /// One version of the model's weights, with the state that the learner sends along. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// The version. It rises with every update, and never repeats within a run.
+    /// The version. It rises with every batch, and never repeats within a run.
     pub version: u64,
     /// The model's tensors as safetensors.
     pub body: Bytes,

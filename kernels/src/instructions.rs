@@ -1,4 +1,9 @@
-use std::{env, fmt, str::FromStr, sync::OnceLock};
+use std::{
+    env, fmt,
+    io::{self, Write as _},
+    str::FromStr,
+    sync::{Once, OnceLock},
+};
 
 /// The environment variable that forces a set of instructions.
 pub const VARIABLE: &str = "HRM_KERNELS";
@@ -39,6 +44,22 @@ impl Instructions {
         #[cfg(not(target_arch = "x86_64"))]
         {
             self == Self::Portable
+        }
+    }
+
+    /// Calls `check` with each set that this processor has, and names the others on standard error. That is for tests,
+    /// which must not pass over a set in silence.
+    pub fn for_each_available(mut check: impl FnMut(Self)) {
+        static TOLD: [Once; Instructions::ALL.len()] =
+            [const { Once::new() }; Instructions::ALL.len()];
+        for (set, told) in Self::ALL.into_iter().zip(&TOLD) {
+            match set.available() {
+                true => check(set),
+                false => told.call_once(|| {
+                    let line = format!("skipped: this processor cannot run {set}\n");
+                    let _ = io::stderr().write_all(line.as_bytes());
+                }),
+            }
         }
     }
 

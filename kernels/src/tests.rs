@@ -294,16 +294,6 @@ impl Visitor for Difference<'_> {
     }
 }
 
-/// Calls `check` with each set of instructions that this processor has, and names those that it does not have.
-fn for_each_instructions(mut check: impl FnMut(Instructions)) {
-    for instructions in Instructions::ALL {
-        match instructions.available() {
-            true => check(instructions),
-            false => println!("skipped: this processor cannot run {instructions}"),
-        }
-    }
-}
-
 fn bf16(x: f32) -> f32 {
     portable::round_to_bf16(x)
 }
@@ -316,7 +306,7 @@ fn check(case: &Case) {
         (Precision::Bf16, bf16, 0.1, 0.015),
     ] {
         let tensors = case.tensors(round);
-        for_each_instructions(|instructions| {
+        Instructions::for_each_available(|instructions| {
             let tensors = &tensors;
             let (worst, rms) = dispatch(instructions, precision, Difference { case, tensors });
             assert!(
@@ -411,7 +401,7 @@ fn a_weight_that_is_no_number_makes_all_outputs_so() {
             mixer,
             ..Case::SMALL
         };
-        for_each_instructions(|instructions| {
+        Instructions::for_each_available(|instructions| {
             for precision in [Precision::F32, Precision::Bf16] {
                 let mut tensors = case.tensors(bf16);
                 let mixing = match mixer {
@@ -452,7 +442,7 @@ fn bfloat16_is_rounded_alike_by_every_kernel() {
     assert_eq!(bf16(1.0039062), 1.0, "a tie goes to the even number");
     assert_eq!(bf16(1.0117188), 1.015625, "a tie goes to the even number");
     assert!(bf16(f32::NAN).is_nan());
-    for_each_instructions(|instructions| {
+    Instructions::for_each_available(|instructions| {
         let visitor = Rounded(numbers.clone());
         let found = dispatch(instructions, Precision::Bf16, visitor);
         assert_eq!(found, expected, "{instructions}");
@@ -461,7 +451,7 @@ fn bfloat16_is_rounded_alike_by_every_kernel() {
 
 #[test]
 fn names_of_instructions_are_understood_and_unknown_ones_named() {
-    for_each_instructions(|instructions| {
+    Instructions::for_each_available(|instructions| {
         assert_eq!(instructions.as_str().parse(), Ok(instructions));
     });
     let error = "sse".parse::<Instructions>().expect_err("no kernels");

@@ -1,5 +1,5 @@
 //! One GPU against this machine's CPU: the same numbers, the reads of an update, rates, and how many cores must act to
-//! feed it. Prints a table for docs/performance.md. `make gpu-check`; without a GPU, `-- --device cpu` computes with
+//! feed it. Prints a table for docs/gpu.md. `make gpu-check`; without a GPU, `-- --device cpu` computes with
 //! libtorch on the CPU. Fails if the numbers differ by more than rounding explains.
 
 #![allow(clippy::print_stdout, reason = "the measurements are the output")]
@@ -57,13 +57,15 @@ struct Options {
 }
 
 impl Options {
-    fn parse() -> anyhow::Result<Self> {
+    /// Returns `None` if no device was asked for and there is no GPU, so that `make bench` needs none.
+    fn parse() -> anyhow::Result<Option<Self>> {
         let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
         let mut options = Self {
             device: Device::Cuda(0),
             configs: PathBuf::from(configs),
             measure: Duration::from_secs(20),
         };
+        let mut asked = false;
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || {
@@ -72,6 +74,7 @@ impl Options {
             };
             match word.as_str() {
                 "--device" => {
+                    asked = true;
                     options.device = match value()?.as_str() {
                         "cpu" => Device::Cpu,
                         "cuda" => Device::Cuda(0),
@@ -87,11 +90,17 @@ impl Options {
                 ),
             }
         }
-        if options.device != Device::Cpu {
-            device::cuda()
-                .map_err(|cause| anyhow::anyhow!("{cause}\n  remedy: {}", cause.remedy()))?;
+        if options.device == Device::Cpu {
+            return Ok(Some(options));
         }
-        Ok(options)
+        match device::cuda() {
+            Ok(_) => Ok(Some(options)),
+            Err(cause) if asked => anyhow::bail!("{cause}\n  remedy: {}", cause.remedy()),
+            Err(cause) => {
+                println!("gpu: skipped: {cause}");
+                Ok(None)
+            }
+        }
     }
 
     /// The configuration of a preset, with another dtype.
@@ -344,7 +353,9 @@ fn print(row: &Row, dtype: Dtype) -> bool {
 fn run() -> anyhow::Result<bool> {
     // As `hrm-learner` does: its threads are its own.
     tch::set_num_threads(1);
-    let options = Options::parse()?;
+    let Some(options) = Options::parse()? else {
+        return Ok(true);
+    };
     println!(
         "libtorch on {:?} against the kernels {} on one core\n",
         options.device,

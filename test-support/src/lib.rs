@@ -252,18 +252,18 @@ pub struct Player {
 impl Player {
     /// A player of what the learner asked this session to run, in its first thread.
     pub fn new(joined: &JoinResponse) -> Self {
-        Self::of_thread(joined, 0)
+        Self::from_thread(joined, 0)
     }
 
     /// A player in one of the session's threads.
-    pub fn of_thread(joined: &JoinResponse, thread: u32) -> Self {
+    pub fn from_thread(joined: &JoinResponse, thread: u32) -> Self {
         let spec = Spec::from_json(&joined.spec).expect("a spec");
         let grid = spec.env.grid();
         let parameters = Parameters::new(&spec.model, grid, 0).expect("a model");
         let fingerprint = parameters.fingerprint();
         let lanes = Lanes::new(parameters, spec.rollout.envs);
         let rollout = Rollout::new(
-            VecEnv::of_thread(&spec.env, spec.rollout.envs, joined.seed, thread).expect("mazes"),
+            VecEnv::from_thread(&spec.env, spec.rollout.envs, joined.seed, thread).expect("mazes"),
             Policy::new(lanes),
             thread_action_rng(joined.seed, thread),
             spec.unroll_shape(),

@@ -90,7 +90,7 @@ pub struct LearnerConfig {
     /// Frames after which the run is complete.
     pub total_frames: u64,
     /// Minutes of training time after which the run is complete; 0 for no limit. Time counts from batch to batch while
-    /// at least one actor is joined. A gap between two batches counts for at most ten times the median gap. Waiting for
+    /// at least one actor plays. A gap between two batches counts for at most ten times the median gap. Waiting for
     /// actors, a suspended process and an outage therefore do not use the minutes up.
     pub max_minutes: f64,
     /// Greedy success of an evaluation during training, from 0 to 1, at which the run is complete; 0 for no target. The

@@ -70,7 +70,7 @@ pub struct Config {
     pub env: EnvConfig,
     /// The distance curriculum.
     pub curriculum: CurriculumConfig,
-    /// The preset of `[model]`; `model.preset` in a file.
+    /// Named set of settings of the model.
     #[serde(default)]
     pub preset: Preset,
     /// The model.

@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::EnvConfig;
-use super::rng::{Chance, Rng};
+use super::{
+    config::EnvConfig,
+    rng::{Chance, Rng},
+};
 use crate::invalid_value::InvalidValue;
 
 /// The part of the curriculum with which an environment draws an episode.
@@ -17,7 +19,7 @@ use crate::invalid_value::InvalidValue;
 pub struct Curriculum {
     /// K, in steps of the shortest path; 0 when every episode is uniform.
     pub max_distance: u32,
-    /// Share of uniform episodes, 0 to 1.
+    /// Share of episodes whose start and goal have no limit, 0 to 1.
     pub uniform_share: f64,
 }
 
@@ -37,13 +39,13 @@ pub struct CurriculumConfig {
     pub enabled: bool,
     /// Share of uniform episodes, 0 to 1.
     pub uniform_share: f64,
-    /// The first K, in steps.
+    /// First limit of the distance from start to goal, in steps.
     pub start: u32,
-    /// The amount by which K rises, in steps.
+    /// Steps by which the limit rises.
     pub step: u32,
-    /// Number of consecutive curriculum episodes over which success is measured.
+    /// Number of consecutive episodes within the limit over which success is measured.
     pub window: usize,
-    /// Share of successes above which K rises, 0 to below 1.
+    /// Share of successes above which the limit rises, 0 to below 1.
     pub threshold: f64,
 }
 

@@ -1,10 +1,12 @@
 //! The moving doors of an episode.
 
-use super::config::DoorProcess;
-use super::grid::Tile;
-use super::rng::{Chance, Rng};
-use super::rules::Rules;
-use super::tile;
+use super::{
+    config::DoorProcess,
+    grid::Tile,
+    rng::{Chance, Rng},
+    rules::Rules,
+    tile,
+};
 
 /// The doorways that can close: all but the fixed walls and the doorway of the goal.
 #[derive(Debug, Clone, Default)]

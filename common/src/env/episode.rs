@@ -4,12 +4,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::doors::Doors;
-use super::grid::Tile;
-use super::rng::Rng;
-use super::rules::{Distances, Rules};
-use super::search::{Search, passable};
-use super::{flag, tile};
+use super::{
+    doors::Doors,
+    flag,
+    grid::Tile,
+    rng::Rng,
+    rules::{Distances, Rules},
+    search::{Search, passable},
+    tile,
+};
 
 /// Reward for reaching the goal.
 const GOAL_REWARD: f32 = 1.0;

@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use super::config::EnvConfig;
-use super::episode::{Episode, EpisodeSummary, Step};
-use super::grid::{Grid, Position, Tile};
-use super::render::render;
-use super::rng::Chance;
-use super::rules::Rules;
-use super::search::Search;
-use super::{ACTIONS, tile};
+use super::{
+    ACTIONS,
+    config::EnvConfig,
+    episode::{Episode, EpisodeSummary, Step},
+    grid::{Grid, Position, Tile},
+    render::render,
+    rng::Chance,
+    rules::Rules,
+    search::Search,
+    tile,
+};
 use crate::invalid_value::InvalidValue;
 
 /// One environment, whose episodes all follow from one seed.

@@ -1,7 +1,6 @@
 //! Renders observations as text, for logs and episode dumps.
 
-use super::grid::Grid;
-use super::tile;
+use super::{grid::Grid, tile};
 
 /// Returns the character of a tile: `.` floor, `#` wall, `D` closed moving door, `A` agent, `G` goal, and `?` for
 /// unknown tiles and codes outside the vocabulary.

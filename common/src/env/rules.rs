@@ -1,8 +1,6 @@
 //! The part of the mazes that all episodes and environments of one configuration share.
 
-use super::config::EnvConfig;
-use super::map::Map;
-use super::rng::Chance;
+use super::{config::EnvConfig, map::Map, rng::Chance};
 use crate::invalid_value::InvalidValue;
 
 #[derive(Debug, Clone)]

@@ -1,7 +1,9 @@
 //! Breadth-first search over the tiles. It reuses its memory and allocates only at first.
 
-use super::tile;
-use super::{grid::Tile, map::Map};
+use super::{
+    tile,
+    {grid::Tile, map::Map},
+};
 
 const UNSEEN: u16 = u16::MAX;
 

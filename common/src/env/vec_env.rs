@@ -1,13 +1,15 @@
 //! N mazes in one buffer, for actors.
 
-use super::config::EnvConfig;
-use super::curriculum::Curriculum;
-use super::episode::{Episode, EpisodeSummary};
-use super::grid::Grid;
-use super::rng::env_seed;
-use super::rules::Rules;
-use super::search::Search;
-use super::tile;
+use super::{
+    config::EnvConfig,
+    curriculum::Curriculum,
+    episode::{Episode, EpisodeSummary},
+    grid::Grid,
+    rng::env_seed,
+    rules::Rules,
+    search::Search,
+    tile,
+};
 use crate::invalid_value::InvalidValue;
 
 /// An episode that ended in the last step.
@@ -44,7 +46,7 @@ impl VecEnv {
     ///
     /// Fails when the configuration is invalid, see [`EnvConfig::validate`].
     pub fn new(config: &EnvConfig, n: usize, seed: u64) -> Result<Self, InvalidValue> {
-        Self::of_thread(config, n, seed, 0)
+        Self::from_thread(config, n, seed, 0)
     }
 
     /// Returns the environments of one of several threads that share `seed`: those from `thread * n` on.
@@ -52,7 +54,7 @@ impl VecEnv {
     /// # Errors
     ///
     /// Fails as [`VecEnv::new`] does.
-    pub fn of_thread(
+    pub fn from_thread(
         config: &EnvConfig,
         n: usize,
         seed: u64,

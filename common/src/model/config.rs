@@ -85,7 +85,7 @@ impl Dtype {
 pub struct ModelConfig {
     /// Width `d` of every token's vector.
     pub hidden: usize,
-    /// Attention heads; each has `hidden / heads` dimensions. Unused with [`Mixing::Conv`].
+    /// Attention heads; each has `hidden / heads` dimensions. Unused with `model.mixing` = "conv".
     pub heads: usize,
     /// Blocks in the slow module H.
     pub h_layers: usize,
@@ -97,7 +97,7 @@ pub struct ModelConfig {
     pub l_cycles: usize,
     /// Segments per decision.
     pub segments: usize,
-    /// Inner width of SwiGLU as a multiple of `1.5 * hidden`; see `ModelConfig::inter`.
+    /// Sets the inner width of SwiGLU: `expansion * hidden * 2 / 3`, rounded up to a multiple of `inter_multiple`.
     pub expansion: f64,
     /// The inner width of SwiGLU is rounded up to a multiple of this number.
     pub inter_multiple: usize,

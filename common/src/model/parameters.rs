@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use super::config::ModelConfig;
-use super::error::LoadError;
-use super::init::Initialiser;
-use super::tensors::{ModelTensors, TensorIndex};
+use super::{
+    config::ModelConfig,
+    error::LoadError,
+    init::Initialiser,
+    tensors::{ModelTensors, TensorIndex},
+};
 use crate::{env::Grid, invalid_value::InvalidValue};
 
 /// A tensor by name: f32, row by row.

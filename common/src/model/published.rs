@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 
-use super::config::{Mixing, PositionEncoding};
-use super::error::LoadError;
-use super::parameters::{NamedTensor, Parameters};
+use super::{
+    config::{Mixing, PositionEncoding},
+    error::LoadError,
+    parameters::{NamedTensor, Parameters},
+};
 use crate::env::{ACTIONS, VOCABULARY, tile};
 
 /// The number of rows of the published embedding and head.

@@ -1,7 +1,9 @@
 //! The tensors of a model: names, shapes, initial values, and the part that each belongs to.
 
-use super::config::{Mixing, ModelConfig, PositionEncoding};
-use super::init::Init;
+use super::{
+    config::{Mixing, ModelConfig, PositionEncoding},
+    init::Init,
+};
 use crate::env::{ACTIONS, Grid, VOCABULARY};
 
 /// The factor on the initial weights of the heads.

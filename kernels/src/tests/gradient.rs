@@ -141,7 +141,7 @@ fn check(case: &Case) {
     let mut tensors = case.tensors(|x| x);
     let (d, mut numbers) = output_gradient(case);
     let mut all = Vec::new();
-    for_each_instructions(|instructions| {
+    Instructions::for_each_available(|instructions| {
         let visitor = Backward {
             case,
             tensors: &tensors,
@@ -206,7 +206,7 @@ fn check_rounded(case: &Case) {
         d: &d,
     };
     let exact = dispatch(Instructions::Portable, Precision::F32, visitor());
-    for_each_instructions(|instructions| {
+    Instructions::for_each_available(|instructions| {
         let found = dispatch(instructions, Precision::Bf16, visitor());
         for (name, part) in Found::PARTS {
             let (found, exact) = (part(&found), part(&exact));

@@ -57,7 +57,7 @@ const MAX_NAME: usize = 100;
 pub struct RunCounters {
     /// Environment steps trained on.
     pub frames: AtomicU64,
-    /// Optimiser steps.
+    /// Optimiser updates tried, also those that were skipped.
     pub updates: AtomicU64,
 }
 

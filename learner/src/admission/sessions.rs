@@ -618,7 +618,7 @@ mod tests {
 
     #[test]
     fn permissions_go_round_and_those_of_an_ended_session_go_on() {
-        let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::of_batches(1, 8));
+        let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::from_batches(1, 8));
         let all = [1, 2, 3, 4].map(|actor| uploading(&sessions, actor));
         for session in &all {
             sessions.open_subscription(session).expect("the first");
@@ -639,7 +639,7 @@ mod tests {
 
     #[test]
     fn unrolls_without_permission_give_none_to_others() {
-        let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::of_batches(1, 8));
+        let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::from_batches(1, 8));
         let [hasty, _, other] = [1, 2, 3].map(|actor| uploading(&sessions, actor));
         (0..3).for_each(|_| sessions.take(&hasty));
         assert_eq!((hasty.permitted(), other.permitted()), (3, 1));

@@ -26,7 +26,7 @@ pub struct Window {
 impl Window {
     /// Permits every unroll at once. In a synchronous run the weights set the pace, and a learner that does not train
     /// takes all that arrives.
-    pub fn unlimited() -> Self {
+    pub(crate) fn unlimited() -> Self {
         Self::with_size(None, 0)
     }
 
@@ -35,12 +35,14 @@ impl Window {
         let learner = &config.learner;
         match config.rollout.synchronous || !learner.train {
             true => Self::unlimited(),
-            false => Self::of_batches(learner.batch_range().least, learner.max_policy_lag_batches),
+            false => {
+                Self::from_batches(learner.batch_range().least, learner.max_policy_lag_batches)
+            }
         }
     }
 
     /// Starts with two batches of `batch` unrolls, the one in training and the next. `max_policy_lag` is in batches.
-    pub(crate) fn of_batches(batch: usize, max_policy_lag: u64) -> Self {
+    pub(crate) fn from_batches(batch: usize, max_policy_lag: u64) -> Self {
         let max_policy_lag = usize::try_from(max_policy_lag).unwrap_or(usize::MAX);
         Self::with_size(Some(batch.saturating_mul(2)), max_policy_lag)
     }
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn sessions_play_in_turn() {
-        let mut window = Window::of_batches(1, 8);
+        let mut window = Window::from_batches(1, 8);
         (0..5).for_each(|session| window.ask(session));
         assert_eq!(permits(&mut window), [0, 1]);
         window.release(1);
@@ -129,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_window_widens_only_for_a_session_that_waits() {
-        let mut window = Window::of_batches(2, 8);
+        let mut window = Window::from_batches(2, 8);
         for _ in 0..9 {
             window.widen(2, true);
         }
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn no_lag_beyond_the_limit_is_permitted_unless_training_stalls() {
-        let mut window = Window::of_batches(2, 1);
+        let mut window = Window::from_batches(2, 1);
         (0..99).for_each(|session| window.ask(session));
         for _ in 0..99 {
             window.widen(2, false);
@@ -168,7 +170,7 @@ mod tests {
     fn simulate(actors: u64, batch: usize, play: u64, train: u64, stall: usize) -> (u64, f64) {
         const BATCHES: u64 = 400;
         const START: u64 = 100;
-        let mut window = Window::of_batches(batch, 8);
+        let mut window = Window::from_batches(batch, 8);
         (0..actors).for_each(|session| window.ask(session));
         (0..stall).for_each(|_| window.widen(batch, true));
         // Unrolls in play with their end, and complete ones, each with its version.

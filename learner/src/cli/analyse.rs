@@ -1,9 +1,6 @@
 //! `hrm-learner analyse`: measures how a checkpoint reuses earlier computation.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::RangedU64ValueParser};
@@ -63,7 +60,7 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     };
     let out = args.out.unwrap_or_else(|| beside(&args.checkpoint));
     // Before the work, so that an impossible folder fails immediately.
-    fs::create_dir_all(&out).with_context(|| {
+    files::writable_folder(&out).with_context(|| {
         let out = out.display();
         format!("--out {out}: name a folder that can be created and written")
     })?;

@@ -31,7 +31,7 @@ use hrm_common::model::native;
 Examples:
   hrm-learner train --config configs/four-rooms.toml          learner and two actors in one process
   hrm-learner serve --config configs/four-rooms.toml          learner alone; start actors with
-  hrm-actor run --learner http://127.0.0.1:50051                as many of these as you have cores
+  hrm-actor run --learner http://127.0.0.1:50051                one of these per machine
   hrm-learner eval --checkpoint runs/four-rooms               evaluate it on held-out episodes
   hrm-learner eval --config configs/four-rooms.toml --policy oracle    the baseline to compare with
   hrm-learner analyse --checkpoint runs/four-rooms            measure how its carry saves computation
@@ -66,11 +66,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Create certificates and tokens for trying encryption and access control.
     ///
-    /// An authority, a certificate for the learner and one for actors, a token for actors and one for viewers.
-    /// Example:
-    ///
-    ///   hrm-learner certs certs --host learner.example.org
-    #[command(verbatim_doc_comment)]
+    /// Creates an authority, a certificate for the learner and one for actors, a token for actors and one for viewers.
+    #[command(after_help = "Example:\n  hrm-learner certs certs --host learner.example.org")]
     Certs(certs::CertsArgs),
     /// Draw learning-curve.svg of a run.
     Plot(plot::PlotArgs),

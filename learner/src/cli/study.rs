@@ -1,7 +1,6 @@
 //! `hrm-learner study`: trains and reports the runs of a study.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,6 +14,7 @@ use hrm_common::{
 
 use crate::{
     run::progress::Screen,
+    storage::files,
     study::{
         file::StudyFile,
         finished::StudyRuns,
@@ -74,7 +74,7 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
     };
     // Before the work, so that an impossible folder fails before training.
     for (flag, folder) in [("--dir", &dir), ("--results", &results)] {
-        fs::create_dir_all(folder).with_context(|| {
+        files::writable_folder(folder).with_context(|| {
             let folder = folder.display();
             format!("{flag} {folder}: name a folder that can be created and written")
         })?;

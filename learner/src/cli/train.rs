@@ -36,7 +36,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<String>,
     /// Resume the run in the folder from its newest checkpoint; begin it if it has none. Settings that are not given
-    /// keep the run's values. [env], [model] and the seed cannot change.
+    /// keep the run's values. [env], [model], curriculum.start and the seed cannot change.
     #[arg(long)]
     resume: bool,
 }

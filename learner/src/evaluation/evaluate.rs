@@ -231,7 +231,6 @@ mod tests {
     ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         let going_on = AtomicBool::new(false);
         let env = EnvConfig::four_rooms();
-        // A batched forward pass in bfloat16 may round by the size of its batch.
         let config = ModelConfig {
             hidden: 8,
             inter_multiple: 8,

@@ -39,7 +39,7 @@ const EVALUATION: RGBColor = ORANGE;
 /// # Errors
 ///
 /// Returns an error when the log is missing or invalid, or the picture cannot be written.
-pub fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
+pub(crate) fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
     let log = run_dir.join("metrics.jsonl");
     let records = metrics_log::read(&log).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {

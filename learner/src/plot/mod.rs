@@ -25,7 +25,8 @@ use plotters::{
 use thiserror::Error;
 
 pub use convergence::svg as convergence;
-pub use learning_curve::{draw_run, svg};
+pub(crate) use learning_curve::draw_run;
+pub use learning_curve::svg;
 pub use reaction::svg as reaction;
 pub use unit::Unit;
 

@@ -1,8 +1,8 @@
 //! The progress of a run: a bar on a terminal, log lines elsewhere.
 //!
 //! ```text
-//!   trainer --Snapshot--> Progress --┬-- a terminal: two lines that are redrawn
-//!                                    `-- otherwise: one log line every few seconds
+//!   trainer --ProgressSnapshot--> Progress --┬-- a terminal: two lines that are redrawn
+//!                                            `-- otherwise: one log line every few seconds
 //!   log lines --LogWriter--> above the bar
 //! ```
 //!

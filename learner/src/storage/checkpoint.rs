@@ -45,7 +45,7 @@ pub struct RunState {
     pub restarts: u64,
     /// Environment steps trained on.
     pub frames: u64,
-    /// Optimiser steps.
+    /// Optimiser updates tried, also those that were skipped.
     pub updates: u64,
     /// Steps counted by the optimiser's bias correction.
     pub optimizer_steps: u64,

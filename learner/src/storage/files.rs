@@ -35,6 +35,16 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     }
 }
 
+/// Creates a folder with its parents unless it exists, and checks that files can be written there.
+///
+/// # Errors
+///
+/// Returns an error of the file system.
+pub(crate) fn writable_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    tempfile::tempfile_in(path).map(drop)
+}
+
 /// Writes a file that does not exist yet, with this mode before the umask.
 ///
 /// # Errors

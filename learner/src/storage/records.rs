@@ -89,7 +89,7 @@ pub struct EvalRecord {
     pub frames: u64,
     /// Seconds of training at that time.
     pub seconds: f64,
-    /// Optimiser updates at that time.
+    /// Optimiser updates tried until then, also those that were skipped.
     pub updates: u64,
     /// The evaluation's result.
     #[serde(flatten)]

@@ -6,9 +6,7 @@ use hrm_common::{
 };
 use tch::{Device, Kind, Tensor};
 
-use crate::training::model::kind;
-
-use crate::training::cohorts::Played;
+use crate::training::{cohorts::Played, log_softmax::log_softmax, model::kind};
 
 /// Unrolls of several actors side by side: T ticks of B environments.
 #[derive(Debug)]
@@ -142,12 +140,6 @@ fn carry_tensor(unroll: &Unroll) -> Tensor {
         &[2, envs, elements / 2],
         kind(unroll.carry_dtype),
     )
-}
-
-pub(crate) fn log_softmax(logits: &[f32]) -> [f32; ACTIONS] {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f32 = logits.iter().map(|l| (l - highest).exp()).sum();
-    std::array::from_fn(|a| logits[a] - highest - total.ln())
 }
 
 #[cfg(test)]

@@ -345,7 +345,8 @@ mod tests {
     /// The rises of the level depend on success alone, not on the number of environments.
     #[test]
     fn the_level_rises_by_success_whatever_the_number_of_environments() {
-        const TRIALS: u64 = 100;
+        // No rise in 300 trials bounds its probability below 1% (with a confidence of 95%).
+        const TRIALS: u64 = 300;
         for envs in [1, 32, 512, 4096] {
             for in_step in [true, false] {
                 let count = |success: f64, most: u64| {
@@ -359,11 +360,52 @@ mod tests {
                 // With more environments, many more episodes begin before the first ones are settled.
                 let deserved = count(0.95, 400);
                 assert!(
-                    deserved >= 99,
+                    100 * deserved as u64 >= 99 * TRIALS,
                     "{deserved}: {envs} environments, in step: {in_step}"
                 );
             }
         }
+    }
+
+    /// Four sessions, each of which leaves after 1 to 30 unrolls and joins again. Returns whether the level rises within so
+    /// many unrolls of all of them.
+    fn rises_while_sessions_come_and_go(success: f64, unrolls: usize, seed: u64) -> bool {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut last_session = 0;
+        let mut join = |rng: &mut Xoshiro256PlusPlus| {
+            last_session += 1;
+            let id = RolloutId {
+                session: last_session,
+                thread: 0,
+            };
+            let unrolls: usize = rng.random_range(1..=30);
+            (id, Gamblers::new(128, success, true, rng.random()), unrolls)
+        };
+        let mut actors: Vec<_> = (0..4).map(|_| join(&mut rng)).collect();
+        let (mut cohorts, mut window) = (Cohorts::new(MAX_STEPS), EpisodeWindow::default());
+        let mut it = curriculum();
+        (0..unrolls).any(|turn| {
+            let (rollout, gamblers, left) = &mut actors[turn % 4];
+            let mut played = gamblers.unroll();
+            played.rollout = *rollout;
+            cohorts.play(&played, &mut it, &mut window);
+            *left -= 1;
+            if *left == 0 {
+                cohorts.forget(rollout.session, &mut it);
+                actors[turn % 4] = join(&mut rng);
+            }
+            it.judge()
+        })
+    }
+
+    #[test]
+    fn the_level_rises_by_success_while_actors_come_and_go() {
+        let rises = |success, unrolls| {
+            let rises = |&seed: &u64| rises_while_sessions_come_and_go(success, unrolls, seed);
+            (0..300).filter(rises).count()
+        };
+        assert_eq!(rises(0.75, 100), 0);
+        assert!(rises(0.95, 100) >= 297);
     }
 
     /// The first figures are as accurate as later ones, also with many environments.

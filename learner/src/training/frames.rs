@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::training::{
-        batch::log_softmax,
+        log_softmax::log_softmax,
         loss::{FrameTargets, frame_loss},
         states::{HostStates, States},
     };

@@ -9,9 +9,7 @@ use hrm_common::{
 };
 use tch::{Kind, Tensor};
 
-use crate::training::batch::log_softmax;
-
-use crate::training::model::Heads;
+use crate::training::{log_softmax::log_softmax, model::Heads};
 
 /// Training targets of a part of a minibatch; axis 0 of each tensor has its m frames.
 #[derive(Debug)]
@@ -88,7 +86,12 @@ pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss 
 /// The policy term is `-min(r A, clip(r, 1 - clip, 1 + clip) A)` (Schulman et al. 2017, equation 7). `r` is the ratio
 /// of the current policy to the policy before the batch's updates, and `A` is V-trace's advantage. On the first pass
 /// `r` is 1, and the gradient is that of IMPALA's policy gradient.
-pub fn segment_loss(segment: usize, heads: &Heads, targets: &Targets, config: &LossConfig) -> Loss {
+pub(crate) fn segment_loss(
+    segment: usize,
+    heads: &Heads,
+    targets: &Targets,
+    config: &LossConfig,
+) -> Loss {
     let share = 1.0 / targets.advantages.size()[1] as f64;
     let of_segment = |tensor: &Tensor| tensor.select(1, segment as i64);
     let log_probs = heads.logits.log_softmax(-1, Kind::Float);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   batcher     takes unrolls from the queue; drops fenced and stale ones
-//!   batch       stacks them to tensors [T, B]
+//!   batch       stacks them to tensors [T, B]; log_softmax gives the log-probabilities of logits
 //!   backend     chooses between the kernels that act and libtorch; host copies tensors out of libtorch
 //!   recompute   runs the learner's own weights over time: values, log-probabilities, carries
 //!     states      the states that it keeps for the passes
@@ -31,6 +31,7 @@ pub(crate) mod episode_window;
 pub mod frames;
 mod gradient;
 pub mod host;
+mod log_softmax;
 pub mod loss;
 pub mod model;
 mod noise_scale;

@@ -1756,6 +1756,45 @@ const REFUSED: &[Refused] = &[
         1,
         ["nowhere", "--results"],
     ),
+    // Nobody can create a file in /proc, not even root.
+    (
+        &["export", "--checkpoint", RUN, "--out", "/proc/x"],
+        1,
+        ["--out /proc/x", IN_WRITABLE],
+    ),
+    (
+        &["eval", "--checkpoint", RUN, "--dump", "/proc/x"],
+        1,
+        ["--dump /proc/x", IN_WRITABLE],
+    ),
+    (
+        &["eval", "--checkpoint", RUN, "--episodes-out", "/proc/x"],
+        1,
+        ["--episodes-out /proc/x", IN_WRITABLE],
+    ),
+    (
+        &["analyse", "--checkpoint", RUN, "--out", "/proc"],
+        1,
+        ["--out /proc", WRITABLE],
+    ),
+    (
+        &["import", "--weights", "weights", "--run-dir", "/proc"],
+        1,
+        ["/proc", "--run-dir"],
+    ),
+    (&["train", "--run-dir", "/proc"], 1, ["/proc", "--run-dir"]),
+    (&["serve", "--run-dir", "/proc"], 1, ["/proc", "--run-dir"]),
+    (&["certs", "/proc"], 1, ["/proc", WRITABLE]),
+    (
+        &["study", "my study.toml", "--dir", "/proc"],
+        1,
+        ["--dir /proc", WRITABLE],
+    ),
+    (
+        &["study", "my study.toml", "--dir", "d", "--results", "/proc"],
+        1,
+        ["--results /proc", WRITABLE],
+    ),
 ];
 
 #[test]

@@ -295,7 +295,7 @@ async fn an_actors_threads_upload_on_one_session_and_are_counted_one_by_one() {
         assert!(status.message().contains("`threads`"), "{status}");
     }
     let joined = join_with_threads(&mut client, 1, 2).await.expect("room");
-    let mut players = [0, 1].map(|thread| Player::of_thread(&joined, thread));
+    let mut players = [0, 1].map(|thread| Player::from_thread(&joined, thread));
     let (unrolls, mut acks) = open_upload(&mut client).await;
     for (thread, sequence) in [(1, 0), (0, 0), (1, 1)] {
         let unroll = players[thread].unroll(1);
@@ -310,7 +310,7 @@ async fn an_actors_threads_upload_on_one_session_and_are_counted_one_by_one() {
     ack(&mut acks, |ack| ack.unrolls_permitted == 2 + 3).await;
 
     unrolls
-        .send(Player::of_thread(&joined, 2).unroll(1))
+        .send(Player::from_thread(&joined, 2).unroll(1))
         .await
         .expect("open");
     let status = refusal(&mut acks).await;
@@ -831,7 +831,7 @@ async fn a_synchronous_batch_has_an_unroll_of_every_thread() {
     let joined = join_with_threads(&mut client, 1, 2).await.expect("room");
     let (unrolls, mut acks) = open_upload(&mut client).await;
     let mut send = async |thread, admitted| {
-        let unroll = Player::of_thread(&joined, thread).unroll(1);
+        let unroll = Player::from_thread(&joined, thread).unroll(1);
         unrolls.send(unroll).await.expect("open");
         ack(&mut acks, |ack| ack.unrolls_admitted == admitted).await;
     };

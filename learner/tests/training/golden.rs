@@ -149,12 +149,8 @@ fn random_maze_agrees_with_the_reference() {
 
 #[test]
 fn the_native_forward_pass_agrees_with_the_reference() {
-    for instructions in Instructions::ALL {
-        if !instructions.available() {
-            println!("skipped: this processor cannot run {instructions}");
-            continue;
-        }
+    Instructions::for_each_available(|instructions| {
         check_natively("four_rooms", FOUR_ROOMS, instructions);
         check_natively("random_maze", RANDOM_MAZE, instructions);
-    }
+    });
 }

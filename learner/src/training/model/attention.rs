@@ -3,8 +3,7 @@
 use hrm_common::model::TensorIndex;
 use tch::Tensor;
 
-use super::context::Context;
-use super::linear::linear;
+use super::{context::Context, linear::linear};
 
 /// Multi-head self-attention over the whole sequence: not causal, no biases.
 #[derive(Debug, Clone)]

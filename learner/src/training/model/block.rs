@@ -3,10 +3,7 @@
 use hrm_common::model::{BlockTensors, MixerTensors, ModelConfig};
 use tch::{Device, Kind, Tensor};
 
-use super::attention::Attention;
-use super::context::Context;
-use super::conv::Conv;
-use super::swiglu::SwiGlu;
+use super::{attention::Attention, context::Context, conv::Conv, swiglu::SwiGlu};
 
 /// A block: `x = rmsnorm(x + mix(x)); x = rmsnorm(x + swiglu(x))`.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 use tch::Tensor;
 
-use super::places::Places;
-use super::rows::Rows;
+use super::{places::Places, rows::Rows};
 
 /// The inputs of a block that are the same for all blocks of a decision.
 #[derive(Debug, Clone, Copy)]

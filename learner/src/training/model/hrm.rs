@@ -7,15 +7,17 @@ use hrm_common::{
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::carry::CarryTensors as _;
-use super::context::Context;
-use super::decision::{Decision, Gradient, Segment, Trace};
-use super::embed::Embedding;
-use super::heads::{Aim, HeadPair, Heads};
-use super::module::Module;
-use super::parameters::TensorStorage;
-use super::places::Places;
-use super::rows::Rows;
+use super::{
+    carry::CarryTensors as _,
+    context::Context,
+    decision::{Decision, Gradient, Segment, Trace},
+    embed::Embedding,
+    heads::{Aim, HeadPair, Heads},
+    module::Module,
+    parameters::TensorStorage,
+    places::Places,
+    rows::Rows,
+};
 
 /// A hierarchical reasoning model on a grid of fixed size.
 ///
@@ -164,7 +166,12 @@ impl Hrm {
 
     /// Returns `carry` with the rows of the environments whose episode `ended` (bool `[B]`, on the same device) reset
     /// to the initial vectors.
-    pub fn reset_carry(&self, prepared: &Prepared, carry: &Tensor, ended: &Tensor) -> Tensor {
+    pub(crate) fn reset_carry(
+        &self,
+        prepared: &Prepared,
+        carry: &Tensor,
+        ended: &Tensor,
+    ) -> Tensor {
         let initial = self
             .config()
             .carry
@@ -283,7 +290,7 @@ impl Hrm {
     /// # Panics
     ///
     /// Panics as [`Hrm::forward`] does.
-    pub fn forward_with_prefixes(
+    pub(crate) fn forward_with_prefixes(
         &self,
         prepared: &Prepared,
         tokens: &Tensor,

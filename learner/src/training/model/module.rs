@@ -3,8 +3,7 @@
 use hrm_common::model::{BlockTensors, ModelConfig};
 use tch::Tensor;
 
-use super::block::Block;
-use super::context::Context;
+use super::{block::Block, context::Context};
 
 /// A recurrent module, H or L: an injection followed by a stack of blocks.
 #[derive(Debug, Clone)]

@@ -2,10 +2,12 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-use super::carry::CarryTensors as _;
-use super::decision::{Gradient, Start};
-use super::heads::Heads;
-use super::hrm::{Hrm, Observed, Prepared};
+use super::{
+    carry::CarryTensors as _,
+    decision::{Gradient, Start},
+    heads::Heads,
+    hrm::{Hrm, Observed, Prepared},
+};
 
 impl Hrm {
     /// Returns the one-step gradient of a loss that is a sum over the segments from `first` on, f32 in the order of
@@ -18,7 +20,7 @@ impl Hrm {
     /// # Panics
     ///
     /// Panics as [`Hrm::forward`] does.
-    pub fn one_step_gradient(
+    pub(crate) fn one_step_gradient(
         &self,
         tokens: &Tensor,
         start: Start<'_>,
@@ -47,7 +49,7 @@ impl Hrm {
             .chain(parameters)
             .chain([&observed.embedded])
             .collect();
-        let mut sums = GradientSums::of(inputs.len());
+        let mut sums = GradientSums::new(inputs.len());
 
         let kind = self.kind();
         let kept = |prefixes: &Tensor, segment: usize| {
@@ -81,7 +83,7 @@ impl Hrm {
                 .extend(Tensor::run_backward(&[product], parameters, false, false));
         }
         // The copies in the activations' kind, the heads' own use of the parameters, and the embedding's.
-        let mut of_parameters = GradientSums::of(parameters.len());
+        let mut of_parameters = GradientSums::new(parameters.len());
         for part in sums.0.chunks_exact(parameters.len()) {
             of_parameters.add(part);
         }
@@ -109,7 +111,7 @@ impl Hrm {
 struct GradientSums(Vec<Tensor>);
 
 impl GradientSums {
-    fn of(tensors: usize) -> Self {
+    fn new(tensors: usize) -> Self {
         Self((0..tensors).map(|_| Tensor::default()).collect())
     }
 

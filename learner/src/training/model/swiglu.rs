@@ -3,8 +3,7 @@
 use hrm_common::model::TensorIndex;
 use tch::Tensor;
 
-use super::linear::linear;
-use super::rows::Rows;
+use super::{linear::linear, rows::Rows};
 
 /// SwiGLU: `down(silu(gate(x)) * up(x))` (Shazeer 2020), with gate and up in one matrix and without biases.
 #[derive(Debug, Clone)]

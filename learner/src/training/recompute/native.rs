@@ -13,8 +13,8 @@ use tch::Tensor;
 
 use super::episodes::{Episodes, Recomputed, keeps_carry};
 use crate::training::{
-    batch::log_softmax,
     host::{bytes, host},
+    log_softmax::log_softmax,
     model::carries_of,
     states::{HostStates, States},
 };

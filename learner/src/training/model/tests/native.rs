@@ -168,15 +168,6 @@ fn difference(
     worst
 }
 
-pub(super) fn for_each_instructions(mut check: impl FnMut(Instructions)) {
-    for instructions in Instructions::ALL {
-        match instructions.available() {
-            true => check(instructions),
-            false => println!("skipped: this processor cannot run {instructions}"),
-        }
-    }
-}
-
 /// Returns the largest change of an output of this model, each tick from its carry, when the last bit of half of the
 /// parameters changes; of three draws of that half.
 fn last_bit(parameters: &Parameters, walked: &[Tick]) -> f64 {
@@ -270,7 +261,7 @@ proptest! {
     fn in_f32_logits_and_values_agree(case in cases()) {
         let (parameters, walked) = walk(&case, TICKS, 10.0);
         let bit = last_bit(&parameters, &walked);
-        for_each_instructions(|instructions| {
+        Instructions::for_each_available(|instructions| {
             let worst = difference(&parameters, &walked, instructions, true);
             assert!(worst < 1e-5 + 10.0 * bit, "{instructions}: {worst:e}, last bit {bit:e}");
         });
@@ -289,13 +280,13 @@ fn in_bf16_rounding_costs_no_more_than_in_libtorch() {
         let narrow = in_bf16(&parameters);
         let model = Hrm::from_parameters(narrow.clone(), Device::Cpu);
         let here = root_mean_square(&walked, |tick| outputs(&model, tick));
-        for_each_instructions(|instructions| {
+        Instructions::for_each_available(|instructions| {
             let mut lanes = Lanes::with_instructions(narrow.clone(), ENVS, instructions);
             let native = root_mean_square(&walked, |tick| rounded_natively(&mut lanes, tick));
             ratios[instructions as usize].push(native / here);
         });
     }
-    for_each_instructions(|instructions| {
+    Instructions::for_each_available(|instructions| {
         let ratios = &mut ratios[instructions as usize];
         ratios.sort_by(f64::total_cmp);
         let (median, most) = (ratios[12], ratios[24]);
@@ -322,7 +313,7 @@ fn the_small_preset_agrees_through_80_recurrent_ticks_with_resets() {
         // Rounding grows over the ticks, by as much as this processor's libtorch rounds: heads as they are.
         let (parameters, walked) = walk(&case, TICKS, 1.0);
         assert!(walked.iter().any(|tick| tick.ended.contains(&true)));
-        for_each_instructions(|instructions| {
+        Instructions::for_each_available(|instructions| {
             let worst = difference(&parameters, &walked, instructions, false);
             assert!(worst < 1e-5, "{instructions}, {carry:?}: {worst:e}");
         });

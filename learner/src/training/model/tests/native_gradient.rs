@@ -9,7 +9,7 @@ use hrm_kernels::Instructions;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::{
-    native::{Case, ENVS, cases, for_each_instructions, walk},
+    native::{Case, ENVS, cases, walk},
     *,
 };
 use crate::training::host::host;
@@ -102,7 +102,7 @@ fn the_native_gradient_is_autograds() {
             continue;
         }
         checked += 1;
-        for_each_instructions(|instructions| {
+        Instructions::for_each_available(|instructions| {
             for (deep, prefix) in [true, false]
                 .into_iter()
                 .flat_map(|deep| [(deep, Prefix::Fresh), (deep, Prefix::Cached)])
@@ -129,7 +129,7 @@ fn the_native_gradient_of_the_small_preset_is_autograds() {
             },
             seed: 5,
         };
-        for_each_instructions(|instructions| {
+        Instructions::for_each_available(|instructions| {
             for prefix in [Prefix::Fresh, Prefix::Cached] {
                 let apart = difference(&both(&case, true, prefix, instructions));
                 assert!(

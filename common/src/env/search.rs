@@ -1,9 +1,6 @@
 //! Breadth-first search over the tiles. It reuses its memory and allocates only at first.
 
-use super::{
-    tile,
-    {grid::Tile, map::Map},
-};
+use super::{grid::Tile, map::Map, tile};
 
 const UNSEEN: u16 = u16::MAX;
 

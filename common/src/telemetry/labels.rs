@@ -239,7 +239,7 @@ pub struct RunInfo {
     pub device: String,
     /// The kernels of this processor: `avx2`, for example.
     pub kernels: String,
-    /// The backend of the learner: `native` or `libtorch`.
+    /// The backend of the learner: `native` (the kernels), `libtorch`, or `mixed` (libtorch for gradients only).
     pub backend: String,
 }
 

@@ -17,6 +17,7 @@ use hrm_common::{
 };
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use tch::Device;
 use thiserror::Error;
 
 use crate::{
@@ -109,7 +110,7 @@ impl Updater {
         let optimizer = Adam::new(optimizer, model.flat_parameters());
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Ok(Self {
-            backend: Backend::new(model.device()),
+            backend: Backend::new(model.device(), model.config(), &loss),
             model,
             optimizer,
             rng,
@@ -120,8 +121,15 @@ impl Updater {
         })
     }
 
-    /// Returns the updater with another backend, to compare the two.
+    /// Returns the updater with another backend, to compare the two. `Native` becomes `Mixed` where the kernels do not
+    /// have the gradient.
     pub fn with_backend(self, backend: Backend) -> Self {
+        let backend = match backend {
+            Backend::Libtorch => backend,
+            Backend::Native | Backend::Mixed => {
+                Backend::new(Device::Cpu, self.model.config(), &self.loss)
+            }
+        };
         Self { backend, ..self }
     }
 
@@ -173,8 +181,15 @@ impl Updater {
             orders.extend(&order);
         }
         let threads = self.pool.current_num_threads();
-        let mut trained =
-            TrainedFrames::new(&self.model, &frames, states, orders, &self.loss, threads);
+        let mut trained = TrainedFrames::new(
+            self.backend,
+            &self.model,
+            &frames,
+            states,
+            orders,
+            &self.loss,
+            threads,
+        );
         let minibatches: Vec<Range<usize>> = (0..self.loss.passes)
             .flat_map(|pass| {
                 let parts = parts(units, self.loss.minibatches());

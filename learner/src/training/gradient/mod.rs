@@ -15,7 +15,7 @@ use std::ops::Range;
 use hrm_common::config::LossConfig;
 
 use self::{libtorch::TensorFrames, native::HostFrames, parts::MinibatchGradient};
-use crate::training::{frames::Frames, model::Hrm, states::States};
+use crate::training::{backend::Backend, frames::Frames, model::Hrm, states::States};
 
 pub(crate) use self::parts::Kept;
 
@@ -28,10 +28,10 @@ pub(crate) enum TrainedFrames {
 }
 
 impl TrainedFrames {
-    /// Prepares frames for minibatches on `threads` threads. From states of the kernels, these also compute a one-step
-    /// gradient of a model with convolutions. `order` has the units of all passes one after the other. A unit is a
+    /// Prepares frames for minibatches on `threads` threads. `order` has the units of all passes one after the other. A unit is a
     /// chunk of `bptt_ticks` ticks of one environment.
     pub(crate) fn new(
+        backend: Backend,
         model: &Hrm,
         frames: &Frames,
         states: States,
@@ -39,11 +39,11 @@ impl TrainedFrames {
         config: &LossConfig,
         threads: usize,
     ) -> Self {
-        match states {
-            States::Host(states) if native::supports(model, config) => {
+        match (backend, states) {
+            (Backend::Native, States::Host(states)) => {
                 Self::Native(HostFrames::new(frames, states, order))
             }
-            states => {
+            (_, states) => {
                 let states = states.into_tensors(model, frames.envs);
                 let frames = TensorFrames::new(frames, &states, &order, config.bptt_ticks);
                 Self::Libtorch((0..threads).map(|_| frames.share()).collect())

@@ -21,11 +21,6 @@ use crate::training::{
     states::HostStates,
 };
 
-/// True where the kernels compute the gradient.
-pub(super) fn supports(model: &Hrm, config: &LossConfig) -> bool {
-    config.bptt_ticks == 1 && OneStepGradient::supports(model.config().mixing)
-}
-
 /// A batch's frames outside libtorch. A unit is one frame.
 pub(crate) struct HostFrames {
     /// `[frames, S]`.

@@ -30,7 +30,7 @@ pub(crate) fn recompute_sharded(
 ) -> Recomputed {
     let shards = Episodes::split(batch, model, pool.current_num_threads());
     let pieces: Vec<Recomputed> = match backend {
-        Backend::Native => {
+        Backend::Native | Backend::Mixed => {
             let parameters = model.to_parameters();
             let recompute = |episodes| native::recompute(&parameters, &episodes, config);
             pool.install(|| shards.into_par_iter().map(recompute).collect())

@@ -149,7 +149,7 @@ fn walk_to_the_end<N: RecurrentNetwork>(
 }
 
 /// Returns the maze seed of held-out episode `index`.
-pub(crate) fn held_out(seed: u64, index: usize) -> u64 {
+pub fn held_out(seed: u64, index: usize) -> u64 {
     env_seed(seed ^ HELD_OUT, index as u64)
 }
 

@@ -1,4 +1,4 @@
-//! A picture of four panels, two per row: medians over runs, with their spread.
+//! A picture of several panels, two per row: medians over runs, with their spread.
 
 use plotters::{
     prelude::*,
@@ -7,7 +7,10 @@ use plotters::{
 
 use super::{Area, Axis, BLUE, Chart, FONT, INK, ORANGE, PlotError, Unit, legend, mesh};
 
-const SIZE: (u32, u32) = (1200, 860);
+const WIDTH: u32 = 1200;
+/// Height of the title, and of a row of panels.
+const HEAD: u32 = 46;
+const ROW: u32 = 407;
 /// Colours that colour-blind readers can tell apart (Okabe & Ito 2008), the darkest first.
 const COLOURS: [RGBColor; 6] = [
     BLUE,
@@ -77,16 +80,18 @@ pub struct Panel {
 /// Returns [`PlotError::Draw`] for an error of the drawing library.
 pub fn svg(title: &str, panels: &[Panel]) -> Result<String, PlotError> {
     let mut out = String::new();
+    let rows = panels.len().div_ceil(2);
     {
-        let root = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
+        let size = (WIDTH, HEAD + ROW * rows as u32);
+        let root = SVGBackend::with_string(&mut out, size).into_drawing_area();
         root.fill(&WHITE)?;
-        let (head, body) = root.split_vertically(46);
+        let (head, body) = root.split_vertically(HEAD);
         let left = (FONT, 20)
             .into_font()
             .color(&INK)
             .pos(Pos::new(HPos::Left, VPos::Center));
         head.draw_text(title, &left, (20, 24))?;
-        let areas = body.split_evenly((panels.len().div_ceil(2), 2));
+        let areas = body.split_evenly((rows, 2));
         for (i, (panel, area)) in panels.iter().zip(&areas).enumerate() {
             draw(panel, area, i == 0)?;
         }
@@ -204,7 +209,7 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
         Unit::Share if panel.shape == Shape::Steps => ((lowest * 9.99).floor() / 10.0, 1.0),
         Unit::Share => (0.0, 1.0),
         Unit::Ratio => (1.0, (highest * 1.05).clamp(1.5, HIGHEST_RATIO)),
-        Unit::Frames | Unit::Minutes | Unit::Count => (0.0, highest * 1.1),
+        Unit::Frames | Unit::Minutes | Unit::Count | Unit::Doublings => (0.0, highest * 1.1),
     };
     (
         positive(right),

@@ -15,6 +15,8 @@ pub enum Unit {
     Minutes,
     /// A count of something.
     Count,
+    /// The logarithm to base 2 of a count, which is what an axis shows.
+    Doublings,
 }
 
 impl Unit {
@@ -25,7 +27,7 @@ impl Unit {
             Self::Ratio => format!("{value:.3}"),
             Self::Frames => format!("{:.0}k", value / 1000.0),
             Self::Minutes => format!("{value:.1}"),
-            Self::Count => value.to_string(),
+            Self::Count | Self::Doublings => value.to_string(),
         }
     }
 
@@ -37,7 +39,8 @@ impl Unit {
             Self::Frames => thousands(value),
             Self::Minutes => format!("{value:.0}"),
             Self::Count if value.fract().abs() < 1e-9 => format!("{value:.0}"),
-            Self::Count => String::new(),
+            Self::Doublings if value.fract().abs() < 1e-9 => format!("{:.0}", value.exp2()),
+            Self::Count | Self::Doublings => String::new(),
         }
     }
 }

@@ -19,7 +19,7 @@
 //!
 //! If a setting is varied in steps, an arm also has `series = "full"` and `x = 2`. The comparison then has `x_label =
 //! "segments per decision"`. Its picture has x on the horizontal axis and one line per series. At each x, the other
-//! series are tested against the first.
+//! series are tested against the first. With `x_doubles = true`, equal distances on the axis are doublings of x.
 
 use std::{
     fs, io,
@@ -78,6 +78,9 @@ pub struct Comparison {
     pub arms: Vec<String>,
     /// The label of the horizontal axis, if arms are drawn along x.
     pub(crate) x_label: Option<String>,
+    /// True if equal distances on that axis are doublings of x.
+    #[serde(default)]
+    pub(crate) x_doubles: bool,
 }
 
 /// Errors of a study's file.
@@ -218,6 +221,14 @@ impl StudyFile {
             return fault(key, "[]", "there is nothing to compare", "name some arms");
         }
         distinct(&key, comparison.arms.iter())?;
+        if comparison.x_doubles && comparison.x_label.is_none() {
+            return fault(
+                format!("comparison {:?}: x_doubles", comparison.name),
+                true,
+                "there is no axis without an x_label",
+                "give the comparison an x_label",
+            );
+        }
         for name in &comparison.arms {
             let Some(arm) = self.arm(name) else {
                 let known: Vec<_> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
@@ -238,6 +249,11 @@ impl StudyFile {
             if !x.is_finite() {
                 let key = format!("arm {name:?}: x");
                 return fault(key, x, "it is not a position on an axis", "use a number");
+            }
+            if comparison.x_doubles && x <= 0.0 {
+                let key = format!("arm {name:?}: x");
+                let reason = format!("comparison {:?} has x_doubles = true", comparison.name);
+                return fault(key, x, &reason, "use a number above 0");
             }
         }
         Ok(())
@@ -388,6 +404,19 @@ mod tests {
         assert!(message.contains("arm \"full\": x = NaN"), "{message}");
         let message = line("").expect_err("no place");
         assert!(message.contains("a series and an x"), "{message}");
+        let doubles = |x: &str, label: &str| {
+            let text = SOUND
+                .replacen("x = 1", x, 1)
+                .replacen("\"full\", \"reset\"", "\"full\"", 1)
+                .replacen("arms =", &format!("{label}x_doubles = true\narms ="), 1);
+            StudyFile::parse(&text, "some.toml").map_err(|error| error.to_string())
+        };
+        let label = "x_label = \"steps\"\n";
+        assert!(doubles("x = 0.5", label).is_ok());
+        let message = doubles("x = 0", label).expect_err("no logarithm");
+        assert!(message.contains("arm \"full\": x = 0"), "{message}");
+        let message = doubles("x = 1", "").expect_err("no axis");
+        assert!(message.contains("x_doubles"), "{message}");
     }
 
     #[test]

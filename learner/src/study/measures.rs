@@ -155,6 +155,14 @@ pub(crate) const FRAMES_TO_99_GREEDY: Measure = Measure {
     of: |run| Some(run.reached(Acting::Greedy, 99)?.frames as f64),
 };
 
+/// Minutes until nearly all held-out episodes succeed.
+pub(crate) const MINUTES_TO_99_GREEDY: Measure = Measure {
+    name: "minutes to 99% greedy success",
+    more_is_better: false,
+    unit: Unit::Minutes,
+    of: |run| Some(run.reached(Acting::Greedy, 99)?.seconds / 60.0),
+};
+
 /// The quality of the final policy.
 pub(crate) const FINAL_SUCCESS: Measure = Measure {
     name: "final greedy success",
@@ -165,7 +173,7 @@ pub(crate) const FINAL_SUCCESS: Measure = Measure {
 
 /// The length of the final policy's walks over the oracle's, on the same episodes, failures included.
 pub(crate) const FINAL_LENGTH: Measure = Measure {
-    name: "final greedy length over the oracle's, all episodes",
+    name: "final greedy length over the oracle's on all episodes",
     more_is_better: false,
     unit: Unit::Ratio,
     of: |run| Some(run.versus_oracle()?.on_all.ratio),

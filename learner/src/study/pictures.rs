@@ -4,7 +4,10 @@ use super::{
     curve::{self, Acting, CurvePoint},
     file::Comparison,
     finished::ArmRuns,
-    measures::{self, FINAL_SUCCESS, FRAMES_TO_90, MEAN_SAMPLED, Measure, Run},
+    measures::{
+        self, FINAL_SUCCESS, FRAMES_TO_90, FRAMES_TO_99_GREEDY, MEAN_SAMPLED, MINUTES_TO_99_GREEDY,
+        Measure, Run,
+    },
     spread::Spread,
 };
 use crate::{
@@ -57,7 +60,10 @@ pub(crate) fn draw(
         )?,
     ];
     if let Some(label) = &comparison.x_label {
-        pictures.push(picture("steps", along_x(&arms, label))?);
+        pictures.push(picture(
+            "steps",
+            along_x(&arms, label, comparison.x_doubles),
+        )?);
     }
     Ok(pictures)
 }
@@ -119,7 +125,7 @@ fn together(runs: &[Vec<(f64, f64)>]) -> Vec<Spot> {
 }
 
 /// Draws the final results of the arms, one line per series.
-fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
+fn along_x(arms: &[&ArmRuns<'_>], label: &str, doubles: bool) -> Vec<Panel> {
     let mut series: Vec<&str> = Vec::new();
     for arm in arms {
         if let Some(name) = &arm.arm.series
@@ -135,8 +141,9 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
             let mut spots: Vec<Spot> = points
                 .iter()
                 .filter_map(|arm| {
+                    let x = arm.arm.x?;
                     Some(spot(
-                        arm.arm.x?,
+                        if doubles { x.log2() } else { x },
                         Spread::new(arm.runs.iter().map(measure.of)),
                     ))
                 })
@@ -151,7 +158,11 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
         Panel {
             title: measure.name.to_owned(),
             x_name: label.to_owned(),
-            x_unit: Unit::Count,
+            x_unit: if doubles {
+                Unit::Doublings
+            } else {
+                Unit::Count
+            },
             y_unit: measure.unit,
             shape: Shape::Steps,
             lines: series.iter().map(line).collect(),
@@ -159,9 +170,16 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str) -> Vec<Panel> {
         }
     };
     let paths = measures::final_paths(arms.iter().flat_map(|arm| &arm.runs));
-    [MEAN_SAMPLED, FINAL_SUCCESS, FRAMES_TO_90, paths]
-        .map(panel)
-        .into()
+    [
+        MEAN_SAMPLED,
+        FINAL_SUCCESS,
+        FRAMES_TO_90,
+        paths,
+        FRAMES_TO_99_GREEDY,
+        MINUTES_TO_99_GREEDY,
+    ]
+    .map(panel)
+    .into()
 }
 
 /// Returns the spot of a spread. A value that was never reached is infinite.

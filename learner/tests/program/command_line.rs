@@ -1778,7 +1778,15 @@ const REFUSED: &[Refused] = &[
         ["--out /proc", WRITABLE],
     ),
     (
-        &["import", "--weights", "weights", "--run-dir", "/proc"],
+        &[
+            "import",
+            "--weights",
+            "weights",
+            "--config",
+            "my.toml",
+            "--run-dir",
+            "/proc",
+        ],
         1,
         ["/proc", "--run-dir"],
     ),

@@ -191,7 +191,7 @@ fn a_study_that_is_interrupted_goes_on_with_what_is_missing() {
     let last = column(&files["curves.csv"], "frames");
     assert!(last.contains(&"512".to_owned()), "the final evaluation");
     assert_eq!(column(&files["thresholds.csv"], "runs"), ["2"; 20]);
-    assert_eq!(column(&files["tests.csv"], "arm"), ["reset"; 5]);
+    assert_eq!(column(&files["tests.csv"], "arm"), ["reset"; 6]);
     for name in ["both-frames.svg", "both-minutes.svg"] {
         let text = String::from_utf8_lossy(&files[name]);
         assert!(text.starts_with("<svg") && text.contains("full (2 seeds)"));

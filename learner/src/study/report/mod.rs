@@ -170,7 +170,7 @@ mod tests {
         // All runs have the same paths.
         assert_eq!(
             tests[6],
-            "both,final greedy length over the oracle's, all episodes,reset,full,2,2,2,1,0.5"
+            "both,final greedy length over the oracle's on all episodes,reset,full,2,2,2,1,0.5"
         );
     }
 

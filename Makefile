@@ -4,6 +4,7 @@ CONFIG       ?= configs/four-rooms.toml
 STUDY        ?= configs/studies/carry-vs-reset.toml
 LOCAL_ACTORS ?= 2
 ACTOR_TARGET ?= $(shell uname -m)-unknown-linux-musl
+ARM_TARGET   := aarch64-unknown-linux-musl
 # Passed on unchanged, e.g. make train ARGS="--seed 7 --run-dir runs/seven".
 ARGS         ?=
 
@@ -42,7 +43,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor train study test verify cluster-check cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor arm-check train study test verify cluster-check cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,11 @@ build: libtorch ## Build hrm-learner and hrm-actor, optimised, into target/relea
 actor: ## Build hrm-actor as one static program, without libtorch (ACTOR_TARGET=aarch64-unknown-linux-musl)
 	@rustc --print target-libdir --target $(ACTOR_TARGET) | xargs test -d || rustup target add $(ACTOR_TARGET)
 	cargo build --release --package hrm-actor --bin hrm-actor --target $(ACTOR_TARGET) --locked
+
+arm-check: ## Run the tests of mazes, model, wire and kernels for ARM (needs Debian's gcc-aarch64-linux-gnu and qemu-user)
+	@rustc --print target-libdir --target $(ARM_TARGET) | xargs test -d || rustup target add $(ARM_TARGET)
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER=qemu-aarch64 cargo test --release --target $(ARM_TARGET) --locked \
+		--package hrm-kernels --package hrm-common --lib $(ARGS)
 
 train: libtorch ## Train on four rooms with two local actors, or resume a stopped run (CONFIG=, LOCAL_ACTORS=, ARGS=)
 	cargo run --release --locked -p hrm-learner --bin hrm-learner -- \

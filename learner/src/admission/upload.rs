@@ -8,6 +8,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use hrm_common::{
+    config::Config,
     refusal::Refusal,
     telemetry::names::{self, Field},
     weights::Weights,
@@ -30,19 +31,19 @@ use crate::admission::{
 #[derive(Debug, Clone)]
 pub struct Admission {
     /// The tokens that permit uploads.
-    pub access: Arc<Access>,
+    pub(crate) access: Arc<Access>,
     /// The properties of a valid unroll.
-    pub expectation: Arc<Expectation>,
+    pub(crate) expectation: Arc<Expectation>,
     /// Open sessions.
     pub sessions: Arc<Sessions>,
     /// The queue to the trainer.
-    pub queue: QueueSender,
+    pub(crate) queue: QueueSender,
     /// The newest weights.
-    pub newest: watch::Receiver<Weights>,
+    pub(crate) newest: watch::Receiver<Weights>,
     /// Longest time that a peer may delay an unroll that the trainer waits for, or the reading of a message to it.
     pub patience: Duration,
     /// True when actors wait for newer weights after each unroll.
-    pub synchronous: bool,
+    synchronous: bool,
 }
 
 /// The state of an upload.
@@ -64,6 +65,26 @@ struct Sent {
 }
 
 impl Admission {
+    /// Creates the checks of a run whose model has this fingerprint.
+    pub fn new(
+        config: &Config,
+        fingerprint: u64,
+        access: Arc<Access>,
+        sessions: Arc<Sessions>,
+        queue: QueueSender,
+        newest: watch::Receiver<Weights>,
+    ) -> Self {
+        Self {
+            access,
+            expectation: Arc::new(Expectation::new(config, fingerprint)),
+            sessions,
+            queue,
+            newest,
+            patience: config.learner.session_timeout(),
+            synchronous: config.rollout.synchronous,
+        }
+    }
+
     /// Serves one upload until the actor ends it or a message is rejected. Admitted unrolls remain admitted.
     pub async fn serve(
         self,

@@ -38,7 +38,6 @@ use std::{sync::Arc, time::Instant};
 use hrm_common::{
     config::{Config, Effective},
     shutdown::Shutdown,
-    wire::Expectation,
 };
 use hrm_kernels::Instructions;
 use tokio::sync::watch;
@@ -91,15 +90,14 @@ pub async fn start(
     let service = LearnerService {
         run_id: restored.run_dir.identity.run_id.clone(),
         spec: config.spec().to_json()?,
-        admission: Admission {
-            access: door.access.clone(),
-            expectation: Arc::new(Expectation::new(config, fingerprint)),
-            sessions: sessions.clone(),
-            queue: queue_tx.clone(),
+        admission: Admission::new(
+            config,
+            fingerprint,
+            door.access.clone(),
+            sessions.clone(),
+            queue_tx.clone(),
             newest,
-            patience: config.learner.session_timeout(),
-            synchronous: config.rollout.synchronous,
-        },
+        ),
         counters: counters.clone(),
         trains: config.learner.train,
     };

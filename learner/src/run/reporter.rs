@@ -70,14 +70,18 @@ impl Interval {
 }
 
 impl Reporter {
-    /// Creates the reporter of a run that stands at `frames` and `updates`.
-    pub(crate) fn new(config: &Config, progress: Progress, frames: u64, updates: u64) -> Self {
+    /// Creates the reporter of a run that is at `run`, and sets the gauges that say so.
+    pub(crate) fn new(config: &Config, progress: Progress, run: RunPosition) -> Self {
+        names::LEARNER_RUN_FRAMES_GOAL
+            .get()
+            .set(config.learner.total_frames as f64);
+        set_position(run);
         Self {
             progress,
             every: config.telemetry.log_interval(),
             value_cost: config.loss.value_cost,
             entropy_cost: config.loss.entropy_cost,
-            interval: Interval::new(frames, updates),
+            interval: Interval::new(run.frames, run.updates),
         }
     }
 
@@ -105,13 +109,10 @@ impl Reporter {
 
     fn set_metrics(&self, run: RunPosition, batch: &Batch, update: &UpdateReport) {
         names::LEARNER_UPDATES.get().increment(update.updates_made);
-        names::LEARNER_RUN_FRAMES.get().set(run.frames as f64);
+        set_position(run);
         for &lag in &batch.lags {
             names::LEARNER_POLICY_LAG.get().record(lag as f64);
         }
-        names::LEARNER_CURRICULUM_DISTANCE
-            .get()
-            .set(f64::from(run.curriculum_distance));
         let total = update.loss_policy + self.value_cost * update.loss_value
             - self.entropy_cost * update.entropy;
         for (term, value) in [
@@ -135,6 +136,13 @@ impl Reporter {
             }
         }
     }
+}
+
+fn set_position(run: RunPosition) {
+    names::LEARNER_RUN_FRAMES.get().set(run.frames as f64);
+    names::LEARNER_CURRICULUM_DISTANCE
+        .get()
+        .set(f64::from(run.curriculum_distance));
 }
 
 fn snapshot(

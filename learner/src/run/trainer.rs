@@ -157,20 +157,15 @@ impl Trainer {
     ) -> Self {
         let version = newest.borrow().version;
         names::LEARNER_RUN_COMPLETE.get().set(0.0);
-        names::LEARNER_RUN_FRAMES_GOAL
-            .get()
-            .set(config.learner.total_frames as f64);
-        names::LEARNER_RUN_FRAMES.get().set(restored.frames as f64);
         names::LEARNER_WEIGHTS_VERSION.get().set(version as f64);
-        names::LEARNER_CURRICULUM_DISTANCE
-            .get()
-            .set(f64::from(restored.curriculum.max_distance()));
-        let reporter = Reporter::new(
-            &config,
-            progress,
-            restored.frames,
-            restored.updater.updates_tried,
-        );
+        let position = RunPosition {
+            frames: restored.frames,
+            seconds: restored.seconds,
+            updates: restored.updater.updates_tried,
+            version,
+            curriculum_distance: restored.curriculum.max_distance(),
+        };
+        let reporter = Reporter::new(&config, progress, position);
         let next = |interval| FrameMark::new(restored.frames, interval);
         let Evaluations {
             metrics,

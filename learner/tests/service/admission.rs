@@ -18,7 +18,6 @@ use hrm_common::{
     stage::{LearnerStage, StageClock},
     telemetry::names,
     weights::{Assembler, Weights, load},
-    wire::Expectation,
 };
 use hrm_learner::{
     admission::{
@@ -60,25 +59,27 @@ struct Trainer {
 
 fn service(patience: Duration, synchronous: bool) -> (LearnerService, Trainer) {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = test_support::tiny(folder.path(), &[]).config;
+    let mut config = test_support::tiny(folder.path(), &[]).config;
+    config.rollout.synchronous = synchronous;
     let grid = config.env.grid();
     let model = Parameters::new(&config.model, grid, 1).expect("a model");
     let sessions = Arc::new(Sessions::new(config.run.seed, 0, 8));
     let (queue_tx, queue) = queue(CAPACITY);
     let (newest_tx, newest) = watch::channel(version_of(&model, 1));
     let counters = Arc::new(RunCounters::new(32, 2));
+    let mut admission = Admission::new(
+        &config,
+        model.fingerprint(),
+        Arc::new(Access::Open),
+        sessions.clone(),
+        queue_tx,
+        newest,
+    );
+    admission.patience = patience;
     let service = LearnerService {
         run_id: "run".into(),
         spec: config.spec().to_json().expect("JSON"),
-        admission: Admission {
-            access: Arc::new(Access::Open),
-            expectation: Arc::new(Expectation::new(&config, model.fingerprint())),
-            sessions: sessions.clone(),
-            queue: queue_tx,
-            newest,
-            patience,
-            synchronous,
-        },
+        admission,
         counters: counters.clone(),
         trains: true,
     };

@@ -1,0 +1,41 @@
+//! What progress shows.
+
+use std::time::Duration;
+
+/// The state of a run. Episode figures cover the last settled uniform episodes (`training::episode_window`),
+/// and are `None` until there are enough.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProgressSnapshot {
+    /// Frames of the run so far.
+    pub frames: u64,
+    /// Seconds of training so far.
+    pub seconds: f64,
+    /// Updates tried so far, skipped ones included.
+    pub updates: u64,
+    /// Recent training speed, in frames per second.
+    pub frames_per_second: f64,
+    /// Recent updates per second.
+    pub updates_per_second: f64,
+    /// Share of the episodes that reached the goal.
+    pub success: Option<f64>,
+    /// Mean undiscounted return.
+    pub episode_return: Option<f64>,
+    /// Mean length in steps.
+    pub length: Option<f64>,
+    /// Sum of lengths over sum of shortest paths, successes only.
+    pub path_ratio: Option<f64>,
+    /// Mean policy lag in versions.
+    pub policy_lag: Option<f64>,
+    /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
+    pub curriculum_distance: u32,
+    /// Entropy of the policy in nats.
+    pub entropy: f64,
+}
+
+impl ProgressSnapshot {
+    /// Estimates the time for the rest of the run at the current speed. Returns `None` while no frames are trained.
+    pub(super) fn time_left(&self, total_frames: u64) -> Option<Duration> {
+        let frames = total_frames.saturating_sub(self.frames);
+        Duration::try_from_secs_f64(frames as f64 / self.frames_per_second).ok()
+    }
+}

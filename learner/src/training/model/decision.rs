@@ -16,7 +16,7 @@ pub enum Gradient {
 
 /// The state from which [`Hrm::one_step_gradient`](super::Hrm::one_step_gradient) starts.
 #[derive(Debug, Clone, Copy)]
-pub enum Start<'a> {
+pub(crate) enum Start<'a> {
     /// The carry, in the shape of [`Hrm::carry_shape`](super::Hrm::carry_shape).
     Carry(&'a Tensor),
     /// The states that [`Hrm::forward_with_prefixes`](super::Hrm::forward_with_prefixes) kept of the segments with a

@@ -39,7 +39,8 @@ mod swiglu;
 mod tests;
 
 pub(crate) use carry::{carries_of, carry_tensor};
-pub use decision::{Decision, Gradient, Segment, Start, Trace};
+pub(crate) use decision::Start;
+pub use decision::{Decision, Gradient, Segment, Trace};
 pub use heads::Heads;
 pub use hrm::{Hrm, Prepared};
 use hrm_common::model::Dtype;

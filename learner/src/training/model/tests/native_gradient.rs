@@ -89,7 +89,7 @@ fn both(
     let found = native.finish();
     assert_eq!(expected.len(), found.len());
     let mut from = 0;
-    let mut of_parameter = |(name, _, values): (&str, &[usize], &[f32])| {
+    let of_parameter = |(name, _, values): (&str, &[usize], &[f32])| {
         let part = from..from + values.len();
         from = part.end;
         Some(OfParameter {
@@ -99,8 +99,7 @@ fn both(
         })
     };
     // The parameters that are trained come first.
-    let all = parameters.iter().map_while(&mut of_parameter).collect();
-    all
+    parameters.iter().map_while(of_parameter).collect()
 }
 
 /// Returns the parameter whose two gradients are farthest apart, with the norm of the difference as a share of the norm

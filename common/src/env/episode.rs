@@ -180,7 +180,7 @@ impl Episode {
         debug_assert!(self.flags == 0, "stepped after the end of the episode");
         self.length += 1;
         let target = rules.map.neighbour(self.agent, action);
-        // A move over the edge of the map leads to the agent's own tile, which shows the agent's tile.
+        // A move over the edge of the map leads to the agent's own cell, which shows the agent.
         let under = tokens[usize::from(target)];
         let reward = if under == tile::AGENT || !passable(under) {
             BLOCKED_REWARD

@@ -367,8 +367,8 @@ mod tests {
         }
     }
 
-    /// Four sessions, each of which leaves after 1 to 30 unrolls and joins again. Returns whether the level rises within so
-    /// many unrolls of all of them.
+    /// Four sessions, each of which leaves after 1 to 30 unrolls and joins again. Returns whether the level rises
+    /// within so many unrolls of all of them.
     fn rises_while_sessions_come_and_go(success: f64, unrolls: usize, seed: u64) -> bool {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut last_session = 0;

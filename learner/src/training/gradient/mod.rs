@@ -28,8 +28,8 @@ pub(crate) enum TrainedFrames {
 }
 
 impl TrainedFrames {
-    /// Prepares frames for minibatches on `threads` threads. `order` has the units of all passes one after the other. A unit is a
-    /// chunk of `bptt_ticks` ticks of one environment.
+    /// Prepares frames for minibatches on `threads` threads. `order` has the units of all passes one after the other. A
+    /// unit is a chunk of `bptt_ticks` ticks of one environment.
     pub(crate) fn new(
         backend: Backend,
         model: &Hrm,

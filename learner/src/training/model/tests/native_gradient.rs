@@ -103,8 +103,8 @@ fn both(
 }
 
 /// Returns the parameter whose two gradients are farthest apart, with the norm of the difference as a share of the norm
-/// of autograd's gradient. The gradient of a parameter can cancel out almost to nothing, so a norm below a thousandth of
-/// the largest counts as that.
+/// of autograd's gradient. The gradient of a parameter can cancel out almost to nothing, so a norm below a thousandth
+/// of the largest counts as that.
 fn farthest(all: &[OfParameter]) -> (f64, &str) {
     let norm = |numbers: &mut dyn Iterator<Item = f32>| {
         numbers.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()

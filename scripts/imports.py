@@ -32,7 +32,7 @@ ROOMS = (
     ("cli",),
     ("study",),
     ("run",),
-    ("plot",),
+    ("view",),
     ("transport", "analyse", "training"),
     ("admission",),
     ("evaluation",),

@@ -6,7 +6,6 @@ use hrm_common::{env::EnvConfig, model::ModelConfig, refusal::causes};
 
 use crate::{
     evaluation::evaluate::EvaluateError,
-    plot::{self, PlotError},
     run::trainer::TrainError,
     storage::{
         checkpoint::CheckpointError,
@@ -14,6 +13,7 @@ use crate::{
         run_dir::{RunDir, RunDirError},
     },
     transport::certs::{self, CertsError},
+    view::plot::{self, PlotError},
 };
 
 /// A cause that occurs in no other text.

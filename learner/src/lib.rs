@@ -10,19 +10,19 @@
 //! - [`run`]: starts all of these, trains, and evaluates and closes the run at its end
 //!
 //! Four more folders use runs and their files: [`cli`] is the command line, [`study`] compares many runs, [`analyse`]
-//! measures the decisions of a checkpoint, and [`plot`] draws pictures. Imports between folders go one way only;
-//! `scripts/imports.py` holds the order and checks it.
+//! measures the decisions of a checkpoint, and [`view`] shows runs and episodes to people. Imports between folders go
+//! one way only; `scripts/imports.py` holds the order and checks it.
 
 pub mod admission;
 pub mod analyse;
 pub mod cli;
 pub mod evaluation;
-pub mod plot;
 pub mod run;
 pub mod storage;
 pub mod study;
 pub mod training;
 pub mod transport;
+pub mod view;
 
 #[cfg(test)]
 mod error_tests;

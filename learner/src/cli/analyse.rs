@@ -9,9 +9,9 @@ use hrm_common::{config::Override, output, shutdown::Shutdown};
 use super::settings::ConfigArgs;
 use crate::{
     analyse::{Probe, Settings, analyse, report},
-    plot,
     run::progress::Walk,
     storage::files,
+    view::plot,
 };
 
 /// Segments per measured decision, unless the model itself runs more.

@@ -15,6 +15,6 @@ pub(crate) struct PlotArgs {
 
 /// Draws the learning curve from `metrics.jsonl`.
 pub(super) fn run(args: &PlotArgs) -> anyhow::Result<()> {
-    let path = crate::plot::draw_run(&args.run_dir)?;
+    let path = crate::view::plot::draw_run(&args.run_dir)?;
     Ok(output::print_line(path.display())?)
 }

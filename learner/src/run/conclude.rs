@@ -22,7 +22,6 @@ use crate::{
         figures,
         owed::OwedEvaluations,
     },
-    plot,
     run::{
         acting,
         trainer::{End, Trainer},
@@ -35,6 +34,7 @@ use crate::{
         run_dir::RunDir,
         summary::{EPISODES, Summary},
     },
+    view::plot,
 };
 
 /// The parts of a trainer that remain once its streams are closed.

@@ -7,11 +7,11 @@ use super::{
     raw::{Machine, RawRun},
 };
 use crate::{
-    plot::Unit,
     storage::{
         records::{Evaluation, VersusOracle, WalkBy},
         summary::Summary,
     },
+    view::plot::Unit,
 };
 
 /// The success rates for which the time of the first reaching is reported, in percent.

@@ -11,11 +11,11 @@ use super::{
     spread::Spread,
 };
 use crate::{
-    plot::{
+    storage::records::WalkBy,
+    view::plot::{
         PlotError, Unit,
         panels::{self, Line, Panel, Shape, Spot},
     },
-    storage::records::WalkBy,
 };
 
 /// Number of positions on a learning curve at which runs are compared.

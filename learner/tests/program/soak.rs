@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hrm_learner::plot::{
+use hrm_learner::view::plot::{
     Unit,
     panels::{self, Line, Panel, Shape, Spot},
 };

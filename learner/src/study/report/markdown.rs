@@ -2,7 +2,6 @@
 
 use super::rank_tests;
 use crate::{
-    plot::Unit,
     storage::records::WalkBy,
     study::{
         curve::Acting,
@@ -12,6 +11,7 @@ use crate::{
         raw,
         spread::{Spread, coverage},
     },
+    view::plot::Unit,
 };
 
 /// Returns the text, with the names of the pictures of each comparison.

@@ -204,9 +204,8 @@ pub fn greedy(logits: &[f32]) -> u8 {
 }
 
 /// Draws an action from softmax(logits), by inversion.
-fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights = logits.iter().map(|l| (l - highest).exp());
+pub fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
+    let weights = relative_probabilities(logits);
     let mut left = rng.random::<f32>() * weights.clone().sum::<f32>();
     for (action, weight) in weights.enumerate() {
         left -= weight;
@@ -216,6 +215,19 @@ fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
     }
     // Reached only through rounding.
     greedy(logits)
+}
+
+/// Returns softmax(logits).
+pub fn probabilities(logits: &[f32]) -> Vec<f32> {
+    let weights = relative_probabilities(logits);
+    let total = weights.clone().sum::<f32>();
+    weights.map(|weight| weight / total).collect()
+}
+
+/// The probabilities over that of the most probable action.
+fn relative_probabilities(logits: &[f32]) -> impl Iterator<Item = f32> + Clone {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().map(move |logit| (logit - highest).exp())
 }
 
 /// Returns the random generator for actions, which is independent of the environments' generator.
@@ -239,6 +251,9 @@ mod tests {
     fn samples_follow_the_softmax() {
         let logits = [0.0, 1.0, -1.0, 0.5];
         let total: f32 = logits.iter().map(|l: &f32| l.exp()).sum();
+        for (p, logit) in probabilities(&logits).into_iter().zip(logits) {
+            assert!((p - logit.exp() / total).abs() < 1e-6, "{p}");
+        }
         let mut rng = action_rng(3);
         let draws = 40_000;
         let mut counts = [0_u32; ACTIONS];

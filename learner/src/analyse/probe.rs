@@ -127,7 +127,12 @@ impl Probe {
             let traces = self.lanes.trace(tokens);
             for ((row, first), trace) in rows.iter_mut().zip(&states).zip(&traces) {
                 let course: Vec<&[f32]> = std::iter::once(first.as_slice())
-                    .chain(trace.iter().map(|segment| segment.state.as_slice()))
+                    .chain(
+                        trace
+                            .segments
+                            .iter()
+                            .map(|segment| segment.state.as_slice()),
+                    )
                     .collect();
                 for (part, module) in [ProbedModule::ZH, ProbedModule::ZL].into_iter().enumerate() {
                     let states: Vec<&[f32]> =

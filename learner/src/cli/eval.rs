@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufWriter, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::AtomicBool,
 };
 
@@ -66,8 +66,8 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         "--dump and --episodes-out name the same file\n  remedy: name two files"
     );
     // Both before the work, so that an impossible file fails immediately.
-    let mut dump = draft("--dump", args.dump.as_deref())?.map(BufWriter::new);
-    let episodes_out = draft("--episodes-out", args.episodes_out.as_deref())?;
+    let mut dump = super::draft("--dump", args.dump.as_deref())?.map(BufWriter::new);
+    let episodes_out = super::draft("--episodes-out", args.episodes_out.as_deref())?;
     let held_out = HeldOut {
         env: &config.env,
         episodes: config.eval.final_episodes,
@@ -102,16 +102,4 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         output::print_line(evaluation)?;
     }
     Ok(())
-}
-
-/// Starts the file that `flag` names.
-fn draft(flag: &str, path: Option<&Path>) -> anyhow::Result<Option<Draft>> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    let draft = Draft::new(path).with_context(|| {
-        let path = path.display();
-        format!("{flag} {path}: name a file in a folder that exists and can be written")
-    })?;
-    Ok(Some(draft))
 }

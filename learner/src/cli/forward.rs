@@ -71,7 +71,11 @@ pub(super) fn run(args: ForwardArgs) -> anyhow::Result<()> {
             VOCABULARY - 1
         );
         let trace = lanes.trace(&tokens);
-        let segments: Vec<_> = trace.iter().flatten().map(ForwardSegment::new).collect();
+        let segments: Vec<_> = trace
+            .iter()
+            .flat_map(|decision| &decision.segments)
+            .map(ForwardSegment::new)
+            .collect();
         if args.json {
             output::print_line(serde_json::json!({ "segments": segments }))?;
         } else {

@@ -14,14 +14,20 @@ mod forward;
 mod health;
 mod plot;
 mod quote;
+mod replay;
 mod report;
 mod settings;
 mod study;
 mod train;
 mod weights;
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use hrm_common::model::native;
+
+use crate::storage::files::Draft;
 
 /// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of many actors.
 #[derive(Debug, Parser)]
@@ -34,6 +40,7 @@ Examples:
   hrm-actor run --learner http://127.0.0.1:50051                one of these per machine
   hrm-learner eval --checkpoint runs/four-rooms               evaluate it on held-out episodes
   hrm-learner eval --config configs/four-rooms.toml --policy oracle    the baseline to compare with
+  hrm-learner replay --checkpoint runs/four-rooms             watch it walk, in the terminal
   hrm-learner analyse --checkpoint runs/four-rooms            measure how its carry saves computation
 
 Exit status: 0 on success and after Ctrl-C, SIGTERM or SIGHUP (the run is saved), 64 for an invalid
@@ -52,6 +59,8 @@ enum Command {
     Serve(train::TrainArgs),
     /// Walk held-out episodes with a checkpoint, the oracle or random actions.
     Eval(eval::EvalArgs),
+    /// Show how a checkpoint crosses held-out mazes: in the terminal, in a browser, or as a picture.
+    Replay(replay::ReplayArgs),
     /// Measure how a checkpoint's carry shortens its decisions, and how the agent reacts to doors that close.
     Analyse(analyse::AnalyseArgs),
     /// Run one decision per given observation: print norms of zH and zL, logits and value per segment.
@@ -90,6 +99,7 @@ impl Cli {
             Command::Train(args) => train::run(args, None),
             Command::Serve(args) => train::run(args, Some(0)),
             Command::Eval(args) => eval::run(args),
+            Command::Replay(args) => replay::run(args),
             Command::Analyse(args) => analyse::run(args),
             Command::Forward(args) => forward::run(args),
             Command::Export(args) => weights::export(&args),
@@ -101,4 +111,16 @@ impl Cli {
             Command::Config(args) => config::run(args),
         }
     }
+}
+
+/// Starts the file that `flag` names.
+fn draft(flag: &str, path: Option<&Path>) -> anyhow::Result<Option<Draft>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let draft = Draft::new(path).with_context(|| {
+        let path = path.display();
+        format!("{flag} {path}: name a file in a folder that exists and can be written")
+    })?;
+    Ok(Some(draft))
 }

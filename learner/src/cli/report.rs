@@ -35,6 +35,7 @@ pub(super) fn print(summary: &Summary, run_dir: &str) -> Result<(), OutputError>
     }
     output::print_line(format_args!(
         "Look at next:\n  {run_dir}/learning-curve.svg\n  \
-         {program} eval --checkpoint {checkpoint} --dump episodes.jsonl     every step, one episode per line"
+         {run_dir}/replay.html     the agent in a browser, step by step\n  \
+         {program} replay --checkpoint {checkpoint}     the same in this terminal"
     ))
 }

@@ -80,7 +80,7 @@ pub(super) fn saved_run(dir: &Path) -> anyhow::Result<Option<Saved>> {
 }
 
 /// Flags that set the configuration.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct ConfigArgs {
     /// A configuration file; see configs/.
     #[arg(long, value_name = "FILE")]

@@ -1,27 +1,33 @@
 //! `eval --dump`: writes each step of each episode, one JSON object per episode.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, BufRead, Write},
+};
 
 use hrm_common::env::{Maze, Position, render};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One episode, with all data for a replay by other programs.
-#[derive(Debug, Serialize)]
-struct DumpedEpisode<'a> {
-    maze: String,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DumpedEpisode<'a> {
+    pub(crate) maze: String,
     /// The seed as text, because it has 64 bits and JSON readers round numbers above 2^53.
-    seed: String,
+    pub(crate) seed: String,
     start: [usize; 2],
     goal: [usize; 2],
-    shortest_path: u32,
-    steps: &'a [DumpedStep],
-    outcome: &'static str,
+    pub(crate) shortest_path: u32,
+    pub(crate) steps: Cow<'a, [DumpedStep]>,
+    pub(crate) outcome: Cow<'a, str>,
     length: u32,
-    episode_return: f32,
+    pub(crate) episode_return: f32,
 }
 
+/// The outcome of an episode whose agent reached the goal.
+pub(crate) const GOAL: &str = "goal";
+
 /// One step of an episode.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DumpedStep {
     /// The observation before the action, as rows of text.
     pub(crate) tokens: Vec<String>,
@@ -56,11 +62,20 @@ pub(crate) fn write(
         start: at(maze.start()),
         goal: at(maze.goal()),
         shortest_path: summary.shortest_path,
-        steps,
-        outcome: if summary.success { "goal" } else { "truncated" },
+        steps: steps.into(),
+        outcome: if summary.success { GOAL } else { "truncated" }.into(),
         length: summary.length,
         episode_return: summary.episode_return,
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")
+}
+
+/// Reads a dump: one result per line, up to the first error of `input`.
+pub(crate) fn read(
+    input: impl BufRead,
+) -> impl Iterator<Item = io::Result<serde_json::Result<DumpedEpisode<'static>>>> {
+    input
+        .lines()
+        .map(|line| line.map(|line| serde_json::from_str(&line)))
 }

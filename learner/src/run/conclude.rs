@@ -1,14 +1,15 @@
-//! The end of a run: owed and final evaluations, `episodes.csv`, the learning curve and `summary.json`.
+//! The end of a run: owed and final evaluations, `episodes.csv`, `replay.html`, the learning curve and `summary.json`.
 //!
 //! ```text
-//!   owed evaluations -> final evaluations -> episodes.csv -> metrics.jsonl -> learning curve -> summary.json
+//!   owed evaluations -> final evaluations -> episodes.csv, replay.html -> metrics.jsonl
+//!     -> learning curve -> summary.json
 //! ```
 //!
 //! `summary.json` is written last, so its existence means that everything before it is done. A start that finds it for
 //! the frames of its checkpoint evaluates nothing. After a crash before it, the next start makes the evaluations again.
 //! They give the same figures, and a record that `metrics.jsonl` already has is not appended again.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use hrm_common::{config::Config, env::EpisodeSummary, model::Parameters};
@@ -34,7 +35,13 @@ use crate::{
         run_dir::RunDir,
         summary::{EPISODES, Summary},
     },
-    view::plot,
+    view::{
+        plot,
+        replay::{
+            player,
+            recorder::{RecordSettings, RecordedModel, WALKED},
+        },
+    },
 };
 
 /// The parts of a trainer that remain once its streams are closed.
@@ -148,9 +155,13 @@ impl FinishedTraining {
         let Some(finals) = Finals::new(&self.parameters, config, &network(), stop)? else {
             return Ok(Vec::new());
         };
-        let path = self.run_dir.file(EPISODES);
-        files::write(&path, finals.episodes)
-            .with_context(|| format!("writing {}", path.display()))?;
+        let Some(replay) = self.replay(config, stop)? else {
+            return Ok(Vec::new());
+        };
+        for (name, content) in [(EPISODES, finals.episodes), (REPLAY, replay)] {
+            let path = self.run_dir.file(name);
+            files::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        }
         // The sampled evaluation and the oracle's are not points of the learning curve.
         let [greedy, ..] = &finals.evaluations;
         let record = EvalRecord {
@@ -166,7 +177,27 @@ impl FinishedTraining {
         evaluator::set_gauges(&record);
         Ok(finals.evaluations.into())
     }
+
+    /// Returns `replay.html`: the final agent in held-out mazes. Returns `None` when `stop` was set meanwhile.
+    fn replay(&self, config: &Config, stop: &AtomicBool) -> anyhow::Result<Option<String>> {
+        let settings = RecordSettings {
+            env: &config.env,
+            seed: config.eval.seed,
+            sampled: false,
+        };
+        let model = RecordedModel::new(self.run_dir.path(), self.frames, self.parameters.clone());
+        let episodes: Vec<_> = (0..WALKED.min(config.eval.final_episodes)).collect();
+        let stopped = || stop.load(Ordering::Relaxed);
+        let Some(mut recording) = settings.record(&[model], &episodes, stopped, |_| {})? else {
+            return Ok(None);
+        };
+        recording.choose();
+        Ok(Some(player::page(&recording)?))
+    }
 }
+
+/// The name of the page with the agent's walks.
+pub(crate) const REPLAY: &str = "replay.html";
 
 /// Returns true when a record has the same weights and episodes as an evaluation.
 fn is_same(earlier: &Record, record: &EvalRecord) -> bool {

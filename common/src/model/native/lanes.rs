@@ -31,6 +31,15 @@ pub struct StateAfterSegment {
     pub heads: HeadOutputs,
 }
 
+/// One environment's decision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionTrace {
+    /// The state in which the decision starts, `[2, P, d]`: `zH`, then `zL`. It follows from the carry.
+    pub start: Vec<f32>,
+    /// The state after each segment.
+    pub segments: Vec<StateAfterSegment>,
+}
+
 /// [`Lanes`] of any kernel.
 trait AnyLanes: Debug + Send {
     fn len(&self) -> usize;
@@ -41,7 +50,7 @@ trait AnyLanes: Debug + Send {
         prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     );
-    fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>>;
+    fn trace(&mut self, tokens: &[u8]) -> Vec<DecisionTrace>;
     fn reset(&mut self, env: usize);
     fn retain(&mut self, envs: &[usize]);
     /// Becomes `envs` environments at the start of an episode.
@@ -116,13 +125,13 @@ impl Lanes {
         self.lanes.decide(tokens, prefixes, &mut outputs);
     }
 
-    /// Makes one decision as [`Lanes::decide_all`] does, and returns the state after each segment, for each
-    /// environment.
+    /// Makes one decision as [`Lanes::decide_all`] does, and returns the state at its start and after each segment, for
+    /// each environment.
     ///
     /// # Panics
     ///
     /// Panics as [`Lanes::decide_all`] does.
-    pub fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>> {
+    pub fn trace(&mut self, tokens: &[u8]) -> Vec<DecisionTrace> {
         self.lanes.trace(tokens)
     }
 }
@@ -276,20 +285,26 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
         });
     }
 
-    fn trace(&mut self, tokens: &[u8]) -> Vec<Vec<StateAfterSegment>> {
+    fn trace(&mut self, tokens: &[u8]) -> Vec<DecisionTrace> {
+        let numbers = |state: &State<K>| {
+            let mut numbers = Vec::new();
+            append_state(state, &mut numbers);
+            numbers
+        };
         let mut traces = Vec::with_capacity(self.states.len());
         self.each(tokens, |network, work, _, tokens, state| {
-            let mut trace = Vec::with_capacity(network.config().segments);
+            // The decision opens the state again, which changes nothing.
+            network.open(state, work);
+            let start = numbers(state);
+            let mut segments = Vec::with_capacity(network.config().segments);
             let keep = |_, state: &State<K>, heads| {
-                let mut numbers = Vec::new();
-                append_state(state, &mut numbers);
-                trace.push(StateAfterSegment {
-                    state: numbers,
+                segments.push(StateAfterSegment {
+                    state: numbers(state),
                     heads,
                 });
             };
             network.decide(tokens, state, work, |_, _| {}, keep);
-            traces.push(trace);
+            traces.push(DecisionTrace { start, segments });
         });
         traces
     }

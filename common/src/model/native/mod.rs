@@ -21,7 +21,7 @@ use hrm_kernels::{Instructions, Precision, VARIABLE};
 
 pub use gradient::OneStepGradient;
 pub use heads::{HeadGradients, HeadOutputs};
-pub use lanes::{Lanes, StateAfterSegment};
+pub use lanes::{DecisionTrace, Lanes, StateAfterSegment};
 
 use crate::{config::ConfigError, model::config::Dtype};
 

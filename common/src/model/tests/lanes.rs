@@ -52,6 +52,27 @@ fn a_carry_goes_out_and_comes_back_bit_for_bit() {
 }
 
 #[test]
+fn a_decision_starts_from_its_carry_at_every_position() {
+    for config in forms() {
+        let mut lanes = Lanes::new(model(&config), 1);
+        let initial = lanes.trace(&tokens(1))[0].start.clone();
+        let last = |lanes: &mut Lanes| lanes.trace(&tokens(1))[0].clone();
+        let first = last(&mut lanes);
+        let ended = &first.segments.last().expect("a segment").state;
+        let vectors = ended.chunks_exact(config.hidden).collect::<Vec<_>>();
+        let expected = match config.carry {
+            CarryMode::Full => ended.clone(),
+            CarryMode::Last => {
+                let parts = [vectors[CELLS], vectors[2 * CELLS + 1]];
+                parts.map(|vector| vector.repeat(CELLS + 1)).concat()
+            }
+            CarryMode::Reset => initial,
+        };
+        assert_eq!(last(&mut lanes).start, expected, "{config:?}");
+    }
+}
+
+#[test]
 fn a_reset_gives_one_environment_the_initial_vectors() {
     for config in forms() {
         let mut lanes = Lanes::new(model(&config), 3);

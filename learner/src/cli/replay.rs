@@ -1,0 +1,192 @@
+//! `hrm-learner replay`: shows how a checkpoint, or the agent of a dump, crosses held-out mazes.
+
+use std::{
+    fs::File,
+    io::{BufReader, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, builder::RangedU64ValueParser};
+use hrm_common::{
+    config::{Config, Override},
+    output,
+    shutdown::Shutdown,
+};
+
+use super::settings::ConfigArgs;
+use crate::{
+    run::progress::Walk,
+    storage::files::Draft,
+    view::replay::{
+        dumped, gif, player,
+        recorder::{RecordSettings, RecordedModel, WALKED},
+        recording::Recording,
+        svg, terminal,
+    },
+};
+
+/// Flags of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hrm-learner replay --checkpoint runs/four-rooms                          play in the terminal
+  hrm-learner replay --checkpoint runs/four-rooms --html replay.html       a page for a browser
+  hrm-learner replay --checkpoint runs/four-rooms --against runs/reset     two agents in the same mazes
+  hrm-learner replay --checkpoint runs/four-rooms --episode 17 --svg 17.svg --gif 17.gif
+  hrm-learner replay --dump episodes.jsonl                                 a dump of hrm-learner eval
+
+Keys in the terminal: space plays or pauses, left and right step, up and down choose the episode,
++ and - set the speed, q quits.")]
+pub(crate) struct ReplayArgs {
+    /// A run's folder, its checkpoints folder, or a checkpoint file.
+    #[arg(long, value_name = "DIR_OR_FILE", required_unless_present = "dump")]
+    checkpoint: Option<PathBuf>,
+    /// A second checkpoint, which walks the same mazes beside the first.
+    #[arg(long, value_name = "DIR_OR_FILE", requires = "checkpoint")]
+    against: Option<PathBuf>,
+    /// A dump of `hrm-learner eval --dump` instead of a checkpoint. It holds the walks, but no probabilities, values,
+    /// changes of state or walk of the oracle.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "config", "set", "sampled", "seed"])]
+    dump: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Held-out episodes to walk. The first ones, failures, longest detours and those with most door changes are shown.
+    #[arg(long, value_name = "N", default_value_t = WALKED, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    episodes: usize,
+    /// Show this held-out episode, or line of the dump, counted from 1; may be given several times.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    episode: Vec<usize>,
+    /// Seed of the episodes [default: eval.seed].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<String>,
+    /// Draw the actions from the policy, as in training, and not the most probable ones.
+    #[arg(long)]
+    sampled: bool,
+    /// Write one page for a browser. It needs no network.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write an animated SVG picture of the first episode shown.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Write an animated GIF picture of the first episode shown.
+    #[arg(long, value_name = "FILE")]
+    gif: Option<PathBuf>,
+    /// Steps per second of pictures and terminal.
+    #[arg(long, value_name = "N", default_value_t = 4.0, value_parser = speed)]
+    speed: f64,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().map_err(|_| "not a number".to_owned())?;
+    match (0.1..=50.0).contains(&speed) {
+        true => Ok(speed),
+        false => Err("not between 0.1 and 50".to_owned()),
+    }
+}
+
+/// Records the episodes, then shows them or writes the files.
+pub(super) fn run(args: ReplayArgs) -> anyhow::Result<()> {
+    // Before the work, so that an impossible file fails immediately.
+    let html = super::draft("--html", args.html.as_deref())?;
+    let svg_file = super::draft("--svg", args.svg.as_deref())?;
+    let gif_file = super::draft("--gif", args.gif.as_deref())?;
+    let files = html.is_some() || svg_file.is_some() || gif_file.is_some();
+    // The runtime handles only signals.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
+    let stop = || shutdown.is_tripped();
+    let speed = args.speed;
+    let mut recording = match &args.dump {
+        Some(dump) => read_dump(dump, &args.episode)?,
+        None => record(&args, &stop)?,
+    };
+    match args.episode.is_empty() {
+        true => recording.choose(),
+        false => recording.choose_all(),
+    }
+    let first = recording.episodes.first().context("no episode to show")?;
+    if let Some(file) = html {
+        commit(file, "--html", player::page(&recording)?.as_bytes())?;
+    }
+    if let Some(file) = svg_file {
+        commit(file, "--svg", svg(&recording, first, speed).as_bytes())?;
+    }
+    if let Some(file) = gif_file {
+        let picture = gif(&recording, first, speed).context("--gif")?;
+        commit(file, "--gif", &picture)?;
+    }
+    if !files {
+        terminal::show(&recording, speed, stop)?;
+    }
+    for path in [args.html, args.svg, args.gif].into_iter().flatten() {
+        output::remark(format_args!("wrote {}", path.display()));
+    }
+    Ok(())
+}
+
+fn commit(mut file: Draft, flag: &'static str, content: &[u8]) -> anyhow::Result<()> {
+    file.write_all(content)
+        .and_then(|()| file.commit())
+        .context(flag)
+}
+
+/// Records the walks of one or two checkpoints.
+fn record(args: &ReplayArgs, stop: &impl Fn() -> bool) -> anyhow::Result<Recording> {
+    let places = [&args.checkpoint, &args.against];
+    let mut models = Vec::new();
+    let mut mazes: Option<Config> = None;
+    for place in places.into_iter().flatten() {
+        let checkpoint = super::settings::checkpoint(place)?;
+        let seed = args.seed.clone();
+        let seed = seed.map(|seed| Override::new("--seed", "eval.seed", seed));
+        let config = super::settings::load_for_walk(args.config.clone(), &checkpoint, [seed])?;
+        let first = mazes.get_or_insert_with(|| config.clone());
+        ensure!(
+            first.env == config.env,
+            "--against {}: this run has other mazes\n  remedy: name a run with the same [env], or set its keys for both \
+             with --set",
+            place.display()
+        );
+        let parameters = checkpoint.parameters()?;
+        models.push(RecordedModel::new(
+            place,
+            checkpoint.state.frames,
+            parameters,
+        ));
+    }
+    let mazes = mazes.context("name a checkpoint with --checkpoint")?;
+    let mut episodes: Vec<usize> = match args.episode.as_slice() {
+        [] => (0..args.episodes).collect(),
+        chosen => chosen.iter().map(|number| number - 1).collect(),
+    };
+    episodes.dedup();
+    let settings = RecordSettings {
+        env: &mazes.env,
+        // Two checkpoints may have other seeds; both walk the episodes of the first one's.
+        seed: mazes.eval.seed,
+        sampled: args.sampled,
+    };
+    let walk = Walk::new(episodes.len());
+    let recording = settings.record(&models, &episodes, stop, |ended| walk.ended(ended))?;
+    drop(walk);
+    match recording {
+        Some(recording) => Ok(recording),
+        None => bail!("the replay was stopped; nothing was written"),
+    }
+}
+
+fn read_dump(path: &Path, chosen: &[usize]) -> anyhow::Result<Recording> {
+    let place = || format!("--dump {}", path.display());
+    let file = File::open(path).with_context(place)?;
+    let named = path.display().to_string();
+    let chosen = |index| chosen.is_empty() || chosen.contains(&(index + 1));
+    let recording = dumped::read(BufReader::new(file), named, chosen).with_context(place)?;
+    output::remark(
+        "hrm-learner: a dump has no probabilities, values, changes of state or walk of the oracle; they are left out",
+    );
+    Ok(recording)
+}

@@ -1,0 +1,450 @@
+//! Records how a model and the oracle cross held-out mazes.
+
+use std::path::Path;
+
+use hrm_common::{
+    env::{ACTIONS, EnvConfig, Maze, glyph},
+    invalid_value::InvalidValue,
+    model::{
+        Parameters,
+        native::{DecisionTrace, Lanes},
+    },
+    policy::{self, RecurrentNetwork as _},
+};
+use indicatif::HumanCount;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::recording::{
+    Cells, Outcome, RecordedEpisode, RecordedStep, RecordedWalk, Recording, Thought,
+};
+use crate::evaluation::{
+    evaluate::held_out,
+    walk::{self, Walker},
+};
+
+/// Number of episodes that walk side by side.
+const LANES: usize = 64;
+
+/// Held-out episodes that are walked to find those worth a look.
+pub(crate) const WALKED: usize = 200;
+
+/// A model to record.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordedModel {
+    /// The name that the replay shows.
+    pub name: String,
+    /// The model.
+    pub parameters: Parameters,
+}
+
+impl RecordedModel {
+    /// Names a model after its place and its training.
+    pub(crate) fn new(place: &Path, frames: u64, parameters: Parameters) -> Self {
+        Self {
+            name: format!("{}, {} frames", place.display(), HumanCount(frames)),
+            parameters,
+        }
+    }
+}
+
+/// Settings of a recording.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordSettings<'a> {
+    /// The mazes.
+    pub env: &'a EnvConfig,
+    /// The seed of the held-out episodes.
+    pub seed: u64,
+    /// Draws the actions from the policy. Otherwise each action is the most probable one.
+    pub sampled: bool,
+}
+
+impl RecordSettings<'_> {
+    /// Records the held-out episodes with these indices. All `models` must read the mazes' observations. `ended` is
+    /// called with the number of episodes after each group. Returns `None` when `stop` requests an earlier end.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the mazes are impossible.
+    pub(crate) fn record(
+        &self,
+        models: &[RecordedModel],
+        episodes: &[usize],
+        stop: impl Fn() -> bool,
+        ended: impl Fn(usize),
+    ) -> Result<Option<Recording>, InvalidValue> {
+        let mut walked: Vec<Vec<WalkingLane>> = models.iter().map(|_| Vec::new()).collect();
+        let mut oracle = Vec::with_capacity(episodes.len());
+        for group in episodes.chunks(LANES) {
+            for (model, walked) in models.iter().zip(&mut walked) {
+                let walker = ModelWalker {
+                    lanes: Lanes::new(model.parameters.clone(), group.len()),
+                    sampled: self.sampled,
+                };
+                let Some(lanes) = self.walk(walker, group, &stop)? else {
+                    return Ok(None);
+                };
+                walked.extend(lanes);
+            }
+            let Some(lanes) = self.walk(OracleWalker, group, &stop)? else {
+                return Ok(None);
+            };
+            oracle.extend(lanes);
+            ended(group.len());
+        }
+        let scale = largest_changes(walked.iter().flatten());
+        let mut walked: Vec<_> = walked.into_iter().map(Vec::into_iter).collect();
+        let episodes = oracle.into_iter().map(|oracle| RecordedEpisode {
+            index: oracle.index,
+            seed: oracle.seed.to_string(),
+            shortest_path: oracle.maze.shortest_path(),
+            why: Vec::new(),
+            walks: walked
+                .iter_mut()
+                .filter_map(|lanes| Some(lanes.next()?.into_walk(scale)))
+                .collect(),
+            oracle: Some(oracle.into_walk(scale)),
+        });
+        Ok(Some(Recording {
+            maze: self.env.maze.to_string(),
+            grid: self.env.grid(),
+            walkers: models.iter().map(|model| model.name.clone()).collect(),
+            scale: Some(scale),
+            episodes: episodes.collect(),
+        }))
+    }
+
+    /// Walks the episodes to their ends, and returns them in the order of their indices in `episodes`.
+    fn walk<W: Walker<WalkingLane>>(
+        &self,
+        mut walker: W,
+        episodes: &[usize],
+        stop: &impl Fn() -> bool,
+    ) -> Result<Option<Vec<WalkingLane>>, InvalidValue> {
+        let lanes = episodes.iter().enumerate().map(|(row, &index)| {
+            let seed = held_out(self.seed, index);
+            Ok(WalkingLane {
+                row,
+                index,
+                seed,
+                maze: Maze::new(self.env, seed)?,
+                rng: policy::action_rng(seed),
+                thought: None,
+                steps: Vec::new(),
+            })
+        });
+        let lanes = lanes.collect::<Result<Vec<_>, InvalidValue>>()?;
+        let mut ended = Vec::with_capacity(lanes.len());
+        let step = |_: &W, _, mut lane: WalkingLane, action| {
+            if lane.step(action) {
+                return Some(lane);
+            }
+            ended.push(lane);
+            None
+        };
+        if !walk::side_by_side(&mut walker, lanes, stop, step) {
+            return Ok(None);
+        }
+        ended.sort_by_key(|lane| lane.row);
+        Ok(Some(ended))
+    }
+}
+
+/// An episode in progress, and its steps so far.
+struct WalkingLane {
+    /// Its place among the requested episodes.
+    row: usize,
+    index: usize,
+    seed: u64,
+    maze: Maze,
+    rng: Xoshiro256PlusPlus,
+    /// The decision of the coming step.
+    thought: Option<RawThought>,
+    steps: Vec<RawStep>,
+}
+
+struct RawStep {
+    cells: Cells,
+    action: u8,
+    reward: f32,
+    thought: Option<RawThought>,
+}
+
+/// A decision, before its changes are scaled.
+struct RawThought {
+    probabilities: [f32; ACTIONS],
+    value: f32,
+    /// The change of each cell's `zH`, and of its `zL`.
+    changes: [Vec<f32>; 2],
+}
+
+impl WalkingLane {
+    /// Makes a move. Returns false when it ends the episode.
+    fn step(&mut self, action: u8) -> bool {
+        let cells = cells(&self.maze);
+        let step = self.maze.step(action);
+        self.steps.push(RawStep {
+            cells,
+            action,
+            reward: step.reward,
+            thought: self.thought.take(),
+        });
+        step.flags == 0
+    }
+
+    fn into_walk(self, scale: [f32; 2]) -> RecordedWalk {
+        let summary = self.maze.summary();
+        let steps = self.steps.into_iter().map(|step| RecordedStep {
+            cells: step.cells,
+            action: step.action,
+            reward: step.reward,
+            thought: step.thought.map(|thought| {
+                let [z_h, z_l] = thought.changes;
+                Thought {
+                    probabilities: thought.probabilities,
+                    value: thought.value,
+                    z_h: scaled(&z_h, scale[0]),
+                    z_l: scaled(&z_l, scale[1]),
+                }
+            }),
+        });
+        RecordedWalk {
+            outcome: match summary.success {
+                true => Outcome::Goal,
+                false => Outcome::Truncated,
+            },
+            episode_return: summary.episode_return,
+            steps: steps.collect(),
+            last: cells(&self.maze),
+        }
+    }
+}
+
+/// Walks with a model, and keeps its decisions.
+struct ModelWalker {
+    lanes: Lanes,
+    sampled: bool,
+}
+
+impl Walker<WalkingLane> for ModelWalker {
+    fn actions(&mut self, episodes: &mut [WalkingLane]) -> Vec<u8> {
+        let tokens: Vec<u8> = episodes
+            .iter()
+            .flat_map(|lane| lane.maze.observation())
+            .copied()
+            .collect();
+        let hidden = self.lanes.parameters().config().hidden;
+        let traces = self.lanes.trace(&tokens);
+        let decide = |(lane, trace): (&mut WalkingLane, &DecisionTrace)| {
+            let end = trace.segments.last()?;
+            let logits = &end.heads.logits;
+            lane.thought = Some(RawThought {
+                probabilities: policy::probabilities(logits).try_into().ok()?,
+                value: end.heads.value,
+                changes: changes(&trace.start, &end.state, hidden),
+            });
+            Some(match self.sampled {
+                true => policy::sample(logits, &mut lane.rng),
+                false => policy::greedy(logits),
+            })
+        };
+        // Every model has a segment.
+        episodes
+            .iter_mut()
+            .zip(&traces)
+            .filter_map(decide)
+            .collect()
+    }
+
+    fn retain(&mut self, rows: &[usize]) {
+        self.lanes.retain(rows);
+    }
+}
+
+/// Walks with the oracle.
+struct OracleWalker;
+
+impl Walker<WalkingLane> for OracleWalker {
+    fn actions(&mut self, episodes: &mut [WalkingLane]) -> Vec<u8> {
+        let action = |lane: &WalkingLane| lane.maze.oracle_action();
+        episodes.iter().map(action).collect()
+    }
+
+    fn retain(&mut self, _: &[usize]) {}
+}
+
+fn cells(maze: &Maze) -> Cells {
+    Cells(maze.observation().iter().copied().map(glyph).collect())
+}
+
+/// Returns the distance of two states `[2, P, d]` at each cell: that of `zH` and that of `zL`. Position 0 is the prefix
+/// token's and no cell.
+fn changes(before: &[f32], after: &[f32], hidden: usize) -> [Vec<f32>; 2] {
+    let half = before.len() / 2;
+    [0, half].map(|first| {
+        let part = first..first + half;
+        let before = before[part.clone()].chunks_exact(hidden);
+        let pairs = before.zip(after[part].chunks_exact(hidden));
+        let distance = |(a, b): (&[f32], &[f32])| {
+            let squares = a.iter().zip(b).map(|(a, b)| (a - b).powi(2));
+            squares.sum::<f32>().sqrt()
+        };
+        pairs.skip(1).map(distance).collect()
+    })
+}
+
+/// Returns the largest change of a cell's `zH` and of its `zL`.
+fn largest_changes<'a>(lanes: impl Iterator<Item = &'a WalkingLane>) -> [f32; 2] {
+    let mut largest = [0.0; 2];
+    let thoughts =
+        lanes.flat_map(|lane| lane.steps.iter().filter_map(|step| step.thought.as_ref()));
+    for thought in thoughts {
+        for (largest, changes) in largest.iter_mut().zip(&thought.changes) {
+            *largest = changes.iter().copied().fold(*largest, f32::max);
+        }
+    }
+    largest
+}
+
+fn scaled(changes: &[f32], largest: f32) -> Vec<u8> {
+    // Without any change, all parts are 0.
+    let unit = largest.max(f32::MIN_POSITIVE) / 255.0;
+    changes
+        .iter()
+        .map(|change| (change / unit).round() as u8)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use hrm_common::{model::CarryMode, policy::RecurrentNetwork as _};
+
+    use super::{
+        super::fixture::{env, model, record, recording},
+        *,
+    };
+    use crate::{evaluation::evaluate::HeldOut, storage::records::WalkBy};
+
+    #[test]
+    fn the_walks_are_those_of_an_evaluation() {
+        for (sampled, by) in [(false, WalkBy::Greedy), (true, WalkBy::Sampled)] {
+            let model = model("one", CarryMode::Full, 1);
+            // More episodes than one group.
+            let indices: Vec<_> = (0..LANES + 3).collect();
+            let recorded = record(std::slice::from_ref(&model), &indices, sampled);
+            let env = env();
+            let held_out = HeldOut {
+                env: &env,
+                episodes: indices.len(),
+                seed: 1,
+            };
+            let stop = AtomicBool::new(false);
+            let lanes = |envs| Some(Lanes::new(model.parameters.clone(), envs));
+            let walked = held_out
+                .walk(by, lanes, &stop, None)
+                .expect("possible")
+                .expect("whole");
+            let oracle = held_out.oracle(&stop).expect("possible").expect("whole");
+            for (at, episode) in recorded.episodes.iter().enumerate() {
+                assert_eq!(episode.index, at);
+                assert_eq!(episode.shortest_path, walked[at].shortest_path);
+                let walks = [
+                    &episode.walks[0],
+                    episode.oracle.as_ref().expect("recorded"),
+                ];
+                for (walk, summary) in walks.into_iter().zip([walked[at], oracle[at]]) {
+                    assert_eq!(walk.length(), summary.length as usize);
+                    assert_eq!(walk.outcome == Outcome::Goal, summary.success);
+                    assert_eq!(walk.episode_return, summary.episode_return);
+                    assert_eq!(
+                        walk.cells(walk.length()).glyphs().any(|g| g == 'G'),
+                        !summary.success
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chosen_episodes_are_the_same_as_in_a_longer_recording() {
+        let models = [model("one", CarryMode::Full, 1)];
+        let few = record(&models, &[4, 1], false);
+        let many = record(&models, &[0, 1, 2, 3, 4], false);
+        for (few, many) in few
+            .episodes
+            .iter()
+            .zip([&many.episodes[4], &many.episodes[1]])
+        {
+            assert_eq!((few.index, &few.seed), (many.index, &many.seed));
+            assert_eq!(few.walks[0].steps.len(), many.walks[0].steps.len());
+            assert_eq!(few.oracle, many.oracle);
+        }
+    }
+
+    #[test]
+    fn a_decision_has_its_probabilities_value_and_changes() {
+        let recording = recording();
+        let [mut most_h, mut most_l] = [0, 0];
+        for walk in recording.episodes.iter().flat_map(|episode| &episode.walks) {
+            for step in &walk.steps {
+                let thought = step.thought.as_ref().expect("a model's");
+                let total: f32 = thought.probabilities.iter().sum();
+                assert!((total - 1.0).abs() < 1e-5, "{total}");
+                assert!(thought.value.is_finite());
+                assert_eq!(thought.z_h.len(), recording.grid.len());
+                assert_eq!(thought.z_l.len(), recording.grid.len());
+                most_h = most_h.max(*thought.z_h.iter().max().expect("cells"));
+                most_l = most_l.max(*thought.z_l.iter().max().expect("cells"));
+            }
+        }
+        // The largest change of each kind is the unit of the scale.
+        assert_eq!([most_h, most_l], [255, 255]);
+        let scale = recording.scale.expect("models");
+        assert!(scale.iter().all(|&largest| largest > 0.0), "{scale:?}");
+    }
+
+    #[test]
+    fn changes_are_distances_per_cell_without_the_prefix_token() {
+        // zH of the prefix token and of two cells, then zL, two numbers each.
+        let before = [9.0, 9.0, 0.0, 0.0, 1.0, 1.0, 9.0, 9.0, 0.0, 0.0, 0.0, 2.0];
+        let after = [0.0, 0.0, 3.0, 4.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+        assert_eq!(
+            changes(&before, &after, 2),
+            [vec![5.0, 0.0], vec![1.0, 2.0]]
+        );
+        assert_eq!(scaled(&[0.0, 2.0, 5.0], 5.0), [0, 102, 255]);
+        assert_eq!(scaled(&[0.0, 0.0], 0.0), [0, 0]);
+    }
+
+    #[test]
+    fn the_change_of_a_carried_state_is_between_two_carries() {
+        let model = model("one", CarryMode::Full, 1);
+        let recorded = record(std::slice::from_ref(&model), &[0], false);
+        let mut maze = Maze::new(&env(), held_out(1, 0)).expect("a maze");
+        let mut lanes = Lanes::new(model.parameters, 1);
+        for step in &recorded.episodes[0].walks[0].steps {
+            let before = lanes.carry(0);
+            lanes.decide(maze.observation(), &mut [0.0; ACTIONS]);
+            let [z_h, z_l] = changes(&before, &lanes.carry(0), 8);
+            let scale = recorded.scale.expect("a model");
+            let thought = step.thought.as_ref().expect("a model's");
+            assert_eq!(thought.z_h, scaled(&z_h, scale[0]));
+            assert_eq!(thought.z_l, scaled(&z_l, scale[1]));
+            maze.step(step.action);
+        }
+    }
+
+    #[test]
+    fn it_stops_when_told_to() {
+        let env = env();
+        let settings = RecordSettings {
+            env: &env,
+            seed: 1,
+            sampled: false,
+        };
+        let models = [model("one", CarryMode::Full, 1)];
+        let stopped = settings.record(&models, &[0], || true, |_| {});
+        assert_eq!(stopped.expect("possible mazes"), None);
+    }
+}

@@ -1,0 +1,193 @@
+//! The data of a replay, and its JSON for the player in a browser.
+
+use std::fmt;
+
+use hrm_common::env::{ACTIONS, Grid};
+use serde::{Serialize, Serializer};
+
+/// Recorded episodes, each walked by one or two models.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Recording {
+    /// The kind of maze.
+    pub maze: String,
+    /// The size of the mazes.
+    #[serde(flatten)]
+    pub grid: Grid,
+    /// The names of those who walk, in the order of [`RecordedEpisode::walks`].
+    pub walkers: Vec<String>,
+    /// The largest change of a cell's `zH` and of a cell's `zL`: the change that [`Thought`] stores as 255. `None` in a
+    /// recording of a dump.
+    pub scale: Option<[f32; 2]>,
+    /// The episodes.
+    pub episodes: Vec<RecordedEpisode>,
+}
+
+/// One maze, and the ways through it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RecordedEpisode {
+    /// Index among the held-out episodes, or among the lines of a dump.
+    pub index: usize,
+    /// The maze's seed as text, because it has 64 bits and JSON readers round numbers above 2^53.
+    pub seed: String,
+    /// The shortest path from start to goal with all moving doors open, in steps.
+    pub shortest_path: u32,
+    /// The reasons to show the episode.
+    pub why: Vec<Why>,
+    /// The walk of each walker.
+    pub walks: Vec<RecordedWalk>,
+    /// The oracle's walk; `None` in a recording of a dump.
+    pub oracle: Option<RecordedWalk>,
+}
+
+/// A reason to show an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It is one of the first.
+    First,
+    /// Somebody did not reach the goal.
+    Failure,
+    /// Its way to the goal is one of the longest in comparison with the oracle's.
+    Detour,
+    /// It has one of the largest numbers of door changes.
+    Doors,
+    /// It was asked for.
+    Chosen,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "first",
+            Self::Failure => "failure",
+            Self::Detour => "longest detour",
+            Self::Doors => "most door changes",
+            Self::Chosen => "chosen",
+        })
+    }
+}
+
+impl Serialize for Why {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One way through a maze.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RecordedWalk {
+    /// `goal` or `truncated`.
+    pub outcome: Outcome,
+    /// Sum of the rewards.
+    pub episode_return: f32,
+    /// The steps.
+    pub steps: Vec<RecordedStep>,
+    /// The observation after the last move.
+    pub last: Cells,
+}
+
+/// The end of a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// The agent reached the goal.
+    Goal,
+    /// The steps ran out.
+    Truncated,
+}
+
+/// An observation as text: one [`glyph`](hrm_common::env::glyph) per cell, row by row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Cells(pub String);
+
+/// One step of a walk.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RecordedStep {
+    /// The observation before the action.
+    pub cells: Cells,
+    /// 0 north, 1 east, 2 south, 3 west.
+    pub action: u8,
+    /// The reward of the action.
+    pub reward: f32,
+    /// The model's decision; `None` for the oracle and in a recording of a dump.
+    #[serde(flatten)]
+    pub thought: Option<Thought>,
+}
+
+/// A model's decision.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Thought {
+    /// The probability of each action.
+    pub probabilities: [f32; ACTIONS],
+    /// The expected discounted return.
+    pub value: f32,
+    /// The change of `zH` at each cell during the decision, in parts of 255 of [`Recording::scale`].
+    #[serde(serialize_with = "hex")]
+    pub z_h: Vec<u8>,
+    /// The same of `zL`.
+    #[serde(serialize_with = "hex")]
+    pub z_l: Vec<u8>,
+}
+
+impl RecordedEpisode {
+    /// Returns the number of steps of the longest walk.
+    pub(crate) fn length(&self) -> usize {
+        let lengths = self.walks.iter().map(RecordedWalk::length);
+        lengths.max().unwrap_or(0)
+    }
+}
+
+impl RecordedWalk {
+    /// Returns the number of steps.
+    pub(crate) fn length(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Returns the observation before step `step`, or the last one.
+    pub(crate) fn cells(&self, step: usize) -> &Cells {
+        self.steps.get(step).map_or(&self.last, |step| &step.cells)
+    }
+
+    /// Returns the decision of step `step`; `None` after the last step.
+    pub(crate) fn thought(&self, step: usize) -> Option<&Thought> {
+        self.steps.get(step)?.thought.as_ref()
+    }
+
+    /// Returns the agent's cell before step `step`, for each step up to this one. The way begins at the start.
+    pub(crate) fn path(&self, step: usize) -> Vec<usize> {
+        let last = step.min(self.length());
+        (0..=last).filter_map(|at| self.cells(at).agent()).collect()
+    }
+
+    /// Returns the number of steps after which doors moved.
+    pub(crate) fn door_changes(&self) -> usize {
+        let cells = |step| self.cells(step);
+        (0..self.length())
+            .filter(|&step| cells(step).doors_differ(cells(step + 1)))
+            .count()
+    }
+}
+
+impl Cells {
+    /// Returns the agent's cell.
+    pub(crate) fn agent(&self) -> Option<usize> {
+        self.0.find('A')
+    }
+
+    /// Returns the glyphs, row by row.
+    pub(crate) fn glyphs(&self) -> impl Iterator<Item = char> {
+        self.0.chars()
+    }
+
+    fn doors_differ(&self, other: &Self) -> bool {
+        let closed = |glyph| matches!(glyph, '#' | 'D');
+        self.glyphs()
+            .zip(other.glyphs())
+            .any(|(a, b)| closed(a) != closed(b))
+    }
+}
+
+fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    serializer.serialize_str(&digits)
+}

@@ -1,0 +1,275 @@
+//! One frame of a replay as plain shapes, for pictures.
+//!
+//! Coordinates are in pixels from the upper left corner. Shapes are drawn in the order of their [`Layer`]s.
+
+use hrm_common::env::{ACTIONS, Grid};
+
+use super::recording::{Outcome, RecordedEpisode, RecordedWalk, Recording, Thought};
+
+/// The side of a cell.
+const CELL: i32 = 20;
+const MARGIN: i32 = 12;
+/// The height of a line of text above and below a maze.
+const TEXT: i32 = 24;
+/// The space between two mazes.
+const GAP: i32 = 28;
+/// Changes are drawn in this many degrees.
+const DEGREES: u32 = 8;
+/// Row and column steps of the actions north, east, south and west.
+const MOVES: [[i32; 2]; ACTIONS] = [[-1, 0], [0, 1], [1, 0], [0, -1]];
+
+/// A shape, its colour and its place in depth.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Shape {
+    pub layer: Layer,
+    pub paint: Paint,
+    /// From 0 to 100.
+    pub opacity: u32,
+    pub form: Form,
+}
+
+/// The depth of a shape, the lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Layer {
+    Floor,
+    Change,
+    Walls,
+    Goal,
+    Paths,
+    Arrows,
+    Agent,
+    Text,
+}
+
+/// A colour by its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Paint {
+    Ink,
+    Soft,
+    Floor,
+    Wall,
+    Door,
+    Agent,
+    Goal,
+    Oracle,
+    Change,
+}
+
+/// A form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// `[x, y, width, height]`.
+    Rectangle([i32; 4]),
+    Disc {
+        centre: [i32; 2],
+        radius: i32,
+    },
+    Ring {
+        centre: [i32; 2],
+        radius: i32,
+        width: i32,
+    },
+    Triangle([[i32; 2]; 3]),
+    Line {
+        points: Vec<[i32; 2]>,
+        width: i32,
+        dashed: bool,
+    },
+    /// A line of text that begins at `at`, its baseline.
+    Text {
+        at: [i32; 2],
+        text: String,
+    },
+}
+
+/// Returns the width and height of all frames of a recording.
+pub(super) fn size(recording: &Recording) -> [i32; 2] {
+    let walks = recording.walkers.len().max(1) as i32;
+    let [width, height] = board(recording.grid);
+    [
+        2 * MARGIN + walks * width + (walks - 1) * GAP,
+        2 * MARGIN + height + 2 * TEXT,
+    ]
+}
+
+fn board(grid: Grid) -> [i32; 2] {
+    [grid.width, grid.height].map(|cells| cells as i32 * CELL)
+}
+
+/// Returns the frame of an episode before its step `step`. A walk that has ended shows its end.
+pub(super) fn frame(recording: &Recording, episode: &RecordedEpisode, step: usize) -> Vec<Shape> {
+    let [width, _] = board(recording.grid);
+    let mut shapes = Vec::new();
+    let named = recording.walkers.iter().zip(&episode.walks);
+    for (place, (name, walk)) in (0..).zip(named) {
+        let mut view = WalkView {
+            corner: [MARGIN + place * (width + GAP), MARGIN + TEXT],
+            grid: recording.grid,
+            shapes: &mut shapes,
+        };
+        view.draw(name, episode.oracle.as_ref(), walk, step);
+    }
+    shapes.sort_by_key(|shape| shape.layer);
+    shapes
+}
+
+/// Draws one walk.
+struct WalkView<'a> {
+    /// The upper left corner of the maze.
+    corner: [i32; 2],
+    grid: Grid,
+    shapes: &'a mut Vec<Shape>,
+}
+
+impl WalkView<'_> {
+    fn draw(
+        &mut self,
+        name: &str,
+        oracle: Option<&RecordedWalk>,
+        walk: &RecordedWalk,
+        step: usize,
+    ) {
+        let [width, height] = board(self.grid);
+        let [x, y] = self.corner;
+        let floor = Form::Rectangle([x, y, width, height]);
+        self.add(Layer::Floor, Paint::Floor, 100, floor);
+        let thought = walk.thought(step);
+        if let Some(thought) = thought {
+            self.changes(&thought.z_h);
+        }
+        self.cells(walk, step);
+        if let Some(oracle) = oracle {
+            self.path(Paint::Oracle, &oracle.path(usize::MAX), true, 60);
+        }
+        let path = walk.path(step);
+        self.path(Paint::Agent, &path, false, 70);
+        if let Some(&agent) = path.last() {
+            if let Some(thought) = thought {
+                self.arrows(agent, thought);
+            }
+            let centre = self.centre(agent);
+            let disc = Form::Disc { centre, radius: 7 };
+            self.add(Layer::Agent, Paint::Agent, 100, disc);
+        }
+        self.text(Paint::Ink, [x, y - 8], name.to_owned());
+        let state = state(walk, oracle, step);
+        self.text(Paint::Soft, [x, y + height + 17], state);
+    }
+
+    fn cells(&mut self, walk: &RecordedWalk, step: usize) {
+        let doors = doors(walk);
+        for (cell, glyph) in walk.cells(step).glyphs().enumerate() {
+            let shut = matches!(glyph, '#' | 'D');
+            let [x, y, width, height] = self.square(cell);
+            if doors.contains(&cell) {
+                let (inset, opacity) = if shut { (1, 100) } else { (7, 35) };
+                let [width, height] = [width, height].map(|side| side - 2 * inset);
+                let door = Form::Rectangle([x + inset, y + inset, width, height]);
+                self.add(Layer::Walls, Paint::Door, opacity, door);
+            } else if shut {
+                let wall = Form::Rectangle([x, y, width, height]);
+                self.add(Layer::Walls, Paint::Wall, 100, wall);
+            }
+            if glyph == 'G' {
+                let ring = Form::Ring {
+                    centre: self.centre(cell),
+                    radius: 6,
+                    width: 4,
+                };
+                self.add(Layer::Goal, Paint::Goal, 100, ring);
+            }
+        }
+    }
+
+    /// Shades each cell by the change of its state.
+    fn changes(&mut self, changes: &[u8]) {
+        for (cell, &change) in changes.iter().enumerate() {
+            let degree = u32::from(change) * DEGREES / 255;
+            if degree > 0 {
+                let square = Form::Rectangle(self.square(cell));
+                let opacity = degree * 60 / DEGREES;
+                self.add(Layer::Change, Paint::Change, opacity, square);
+            }
+        }
+    }
+
+    fn arrows(&mut self, agent: usize, thought: &Thought) {
+        let [x, y] = self.centre(agent);
+        for ([down, right], probability) in MOVES.into_iter().zip(thought.probabilities) {
+            let (from, side) = (9, 4);
+            let tip = from + 2 + (14.0 * probability).round() as i32;
+            let at = |along: i32, across: i32| {
+                [
+                    x + right * along + down * across,
+                    y + down * along + right * across,
+                ]
+            };
+            let arrow = Form::Triangle([at(from, side), at(tip, 0), at(from, -side)]);
+            let opacity = 20 + (80.0 * probability).round() as u32;
+            self.add(Layer::Arrows, Paint::Agent, opacity, arrow);
+        }
+    }
+
+    fn path(&mut self, paint: Paint, cells: &[usize], dashed: bool, opacity: u32) {
+        let mut points: Vec<_> = cells.iter().map(|&cell| self.centre(cell)).collect();
+        points.dedup();
+        let line = Form::Line {
+            points,
+            width: 3,
+            dashed,
+        };
+        self.add(Layer::Paths, paint, opacity, line);
+    }
+
+    fn text(&mut self, paint: Paint, at: [i32; 2], text: String) {
+        self.add(Layer::Text, paint, 100, Form::Text { at, text });
+    }
+
+    fn add(&mut self, layer: Layer, paint: Paint, opacity: u32, form: Form) {
+        self.shapes.push(Shape {
+            layer,
+            paint,
+            opacity,
+            form,
+        });
+    }
+
+    fn square(&self, cell: usize) -> [i32; 4] {
+        let [x, y] = self.corner;
+        let (row, column) = (cell / self.grid.width, cell % self.grid.width);
+        [x + column as i32 * CELL, y + row as i32 * CELL, CELL, CELL]
+    }
+
+    fn centre(&self, cell: usize) -> [i32; 2] {
+        let [x, y, width, height] = self.square(cell);
+        [x + width / 2, y + height / 2]
+    }
+}
+
+/// Returns the cells that are closed at one step of a walk and open at another.
+pub(super) fn doors(walk: &RecordedWalk) -> Vec<usize> {
+    let shut = |glyph: char| matches!(glyph, '#' | 'D');
+    let first: Vec<char> = walk.cells(0).glyphs().collect();
+    let mut doors: Vec<usize> = (0..=walk.length())
+        .flat_map(|step| walk.cells(step).glyphs().enumerate())
+        .filter(|&(cell, glyph)| glyph == 'D' || shut(glyph) != shut(first[cell]))
+        .map(|(cell, _)| cell)
+        .collect();
+    doors.sort_unstable();
+    doors.dedup();
+    doors
+}
+
+/// Returns the line of text below a walk.
+pub(super) fn state(walk: &RecordedWalk, oracle: Option<&RecordedWalk>, step: usize) -> String {
+    let length = walk.length();
+    let mut text = match (step < length, walk.outcome) {
+        (true, _) => format!("step {} of {length}", step + 1),
+        (false, Outcome::Goal) => format!("goal after {length} steps"),
+        (false, Outcome::Truncated) => format!("not solved in {length} steps"),
+    };
+    if let Some(oracle) = oracle {
+        text += &format!(", oracle {}", oracle.length());
+    }
+    text
+}

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, env::EpisodeSummary, model::native::Lanes, output};
 
-use super::settings::ConfigArgs;
+use super::{draft::draft, settings::ConfigArgs};
 use crate::{
     evaluation::{episodes, evaluate::HeldOut, figures},
     storage::{files::Draft, records::WalkBy},
@@ -66,8 +66,8 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         "--dump and --episodes-out name the same file\n  remedy: name two files"
     );
     // Both before the work, so that an impossible file fails immediately.
-    let mut dump = super::draft("--dump", args.dump.as_deref())?.map(BufWriter::new);
-    let episodes_out = super::draft("--episodes-out", args.episodes_out.as_deref())?;
+    let mut dump = draft("--dump", args.dump.as_deref())?.map(BufWriter::new);
+    let episodes_out = draft("--episodes-out", args.episodes_out.as_deref())?;
     let held_out = HeldOut {
         env: &config.env,
         episodes: config.eval.final_episodes,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   settings   flags and the layers of the configuration, checkpoints included
+//!   draft      files that flags name, written at the end of the work
 //!   report     the result of a run
 //!   quote      words of commands that are printed to be pasted
 //! ```
@@ -9,6 +10,7 @@
 mod analyse;
 mod certs;
 mod config;
+mod draft;
 mod eval;
 mod forward;
 mod health;
@@ -21,13 +23,8 @@ mod study;
 mod train;
 mod weights;
 
-use std::path::Path;
-
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use hrm_common::model::native;
-
-use crate::storage::files::Draft;
 
 /// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of many actors.
 #[derive(Debug, Parser)]
@@ -111,16 +108,4 @@ impl Cli {
             Command::Config(args) => config::run(args),
         }
     }
-}
-
-/// Starts the file that `flag` names.
-fn draft(flag: &str, path: Option<&Path>) -> anyhow::Result<Option<Draft>> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    let draft = Draft::new(path).with_context(|| {
-        let path = path.display();
-        format!("{flag} {path}: name a file in a folder that exists and can be written")
-    })?;
-    Ok(Some(draft))
 }

@@ -14,7 +14,7 @@ use hrm_common::{
     shutdown::Shutdown,
 };
 
-use super::settings::ConfigArgs;
+use super::{draft::draft, settings::ConfigArgs};
 use crate::{
     run::progress::Walk,
     storage::files::Draft,
@@ -79,18 +79,22 @@ pub(crate) struct ReplayArgs {
 
 fn speed(text: &str) -> Result<f64, String> {
     let speed = text.parse().map_err(|_| "not a number".to_owned())?;
-    match (0.1..=50.0).contains(&speed) {
+    match terminal::SPEEDS.contains(&speed) {
         true => Ok(speed),
-        false => Err("not between 0.1 and 50".to_owned()),
+        false => Err(format!(
+            "not between {} and {}",
+            terminal::SPEEDS.start(),
+            terminal::SPEEDS.end()
+        )),
     }
 }
 
 /// Records the episodes, then shows them or writes the files.
 pub(super) fn run(args: ReplayArgs) -> anyhow::Result<()> {
     // Before the work, so that an impossible file fails immediately.
-    let html = super::draft("--html", args.html.as_deref())?;
-    let svg_file = super::draft("--svg", args.svg.as_deref())?;
-    let gif_file = super::draft("--gif", args.gif.as_deref())?;
+    let html = draft("--html", args.html.as_deref())?;
+    let svg_file = draft("--svg", args.svg.as_deref())?;
+    let gif_file = draft("--gif", args.gif.as_deref())?;
     let files = html.is_some() || svg_file.is_some() || gif_file.is_some();
     // The runtime handles only signals.
     let runtime = tokio::runtime::Builder::new_multi_thread()

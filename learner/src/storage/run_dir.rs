@@ -9,6 +9,7 @@
 //!   checkpoints/         the newest few
 //!   owed-evaluations/    weights of evaluations that are not made yet
 //!   learning-curve.svg   drawn at the end and on demand
+//!   replay.html          the final agent in held-out mazes, for a browser
 //!   episodes.csv         one line per episode of the final evaluations
 //!   summary.json         the result, written last
 //! ```

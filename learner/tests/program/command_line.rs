@@ -19,11 +19,11 @@ use test_support::{
 };
 
 /// More frames than any of these runs gets to.
-fn learner() -> Command {
+pub(crate) fn learner() -> Command {
     test_support::command(env!("CARGO_BIN_EXE_hrm-learner"))
 }
 
-fn output(command: &mut Command) -> (Output, String, String) {
+pub(crate) fn output(command: &mut Command) -> (Output, String, String) {
     let output = command.output().expect("a process");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -31,7 +31,7 @@ fn output(command: &mut Command) -> (Output, String, String) {
 }
 
 /// Standard output of a command that succeeds.
-fn stdout(command: &mut Command) -> String {
+pub(crate) fn stdout(command: &mut Command) -> String {
     let (output, stdout, stderr) = output(command);
     assert!(output.status.success(), "{stderr}");
     stdout
@@ -55,7 +55,7 @@ fn training(dir: &Path, subcommand: &str, more: &[(&str, &str)]) -> Command {
 }
 
 /// A checkpoint of a tiny run, for tests that only read it.
-fn trained() -> &'static Path {
+pub(crate) fn trained() -> &'static Path {
     static RUN: OnceLock<TempDir> = OnceLock::new();
     let run = RUN.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -1438,7 +1438,7 @@ const RUN: &str = "my run";
 type Writing = (&'static [&'static str], &'static [&'static str], bool);
 
 /// Each command that writes.
-const WRITING: [Writing; 12] = [
+const WRITING: [Writing; 13] = [
     (
         &[
             "export",
@@ -1521,6 +1521,25 @@ const WRITING: [Writing; 12] = [
         true,
     ),
     (&["plot", RUN], &["my run/learning-curve.svg"], true),
+    (
+        &[
+            "replay",
+            "--checkpoint",
+            RUN,
+            "--against",
+            RUN,
+            "--episodes",
+            "3",
+            "--html",
+            "my replay.html",
+            "--svg",
+            "my replay.svg",
+            "--gif",
+            "my replay.gif",
+        ],
+        &["my replay.html", "my replay.svg", "my replay.gif"],
+        true,
+    ),
     (&["certs", "my certs"], &["my certs/ca.pem"], false),
     (&["config", "--print", "--config", "my.toml"], &[], true),
     (
@@ -1529,6 +1548,7 @@ const WRITING: [Writing; 12] = [
             "new run/summary.json",
             "new run/config.toml",
             "new run/learning-curve.svg",
+            "new run/replay.html",
         ],
         false,
     ),

@@ -6,6 +6,7 @@ mod command_line;
 mod cuda;
 mod examples;
 mod reference;
+mod replay;
 mod soak;
 mod study;
 mod upgrade;

@@ -250,7 +250,8 @@ mod tests {
             let error = read(text.as_bytes(), name(), |_| true).expect_err("bad");
             causes(&error)
         };
-        let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+        type Case<'a> = (&'a dyn Fn(&mut Value), &'a str);
+        let cases: [Case<'_>; 7] = [
             (&|bad| bad["steps"] = json!([]), "it has no steps"),
             (&|bad| bad["steps"] = json!(3), "not an episode"),
             (

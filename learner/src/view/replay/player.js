@@ -159,7 +159,7 @@ window.hrmReplay = (() => {
     const caption = html("figcaption");
     const value = html("p", { className: "value" });
     const changes = {};
-    const element = html("figure", {}, caption, picture, value);
+    const element = html("figure", {}, html("div", { className: "maze" }, caption, picture, value));
     if (recording.scale) {
       const row = html("div", { className: "changes" });
       for (const [part, title] of [["z_h", "zH"], ["z_l", "zL"]]) {
@@ -207,22 +207,22 @@ window.hrmReplay = (() => {
     const scrubber = html("input", { type: "range", min: 0, step: 1, title: "step (left and right arrow)" });
     const counter = html("output");
     const button = (text, title, act) => html("button", { type: "button", title, onclick: act }, text);
-    const play = button("▶", "play or pause (space)", () => toggle());
+    const play = button("Play", "play or pause (space)", () => toggle());
     const speeds = html("select", { title: "steps per second (+ and -)" });
     SPEEDS.forEach((speed) => speeds.append(html("option", { value: speed }, `${speed} steps/s`)));
     speeds.value = 4;
     const root = html(
       "div",
-      { className: "hrm-replay", tabIndex: 0 },
+      { className: figures.length === 1 ? "hrm-replay single" : "hrm-replay", tabIndex: 0 },
       html("div", { className: "bar" }, html("label", {}, "episode ", episodes), speeds),
       html("div", { className: "figures" }, ...figures.map((figure) => figure.element)),
       html(
         "div",
         { className: "bar" },
-        button("⏮", "first step (Home)", () => go(0)),
+        button("|◀", "first step (Home)", () => go(0)),
         button("◀", "back (left arrow)", () => go(player.step - 1)),
         play,
-        button("▶|", "forward (right arrow)", () => go(player.step + 1)),
+        button("▶", "forward (right arrow)", () => go(player.step + 1)),
         scrubber,
         counter,
       ),
@@ -259,7 +259,7 @@ window.hrmReplay = (() => {
     const pause = () => {
       clearInterval(timer);
       timer = null;
-      play.textContent = "▶";
+      play.textContent = "Play";
     };
     const tick = () => {
       // A player that left the page stops.
@@ -274,7 +274,7 @@ window.hrmReplay = (() => {
     const start = () => {
       pause();
       resting = 0;
-      play.textContent = "⏸";
+      play.textContent = "Pause";
       timer = setInterval(tick, 1000 / speeds.value);
     };
     const toggle = () => (timer === null ? start() : pause());

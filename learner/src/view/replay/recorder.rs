@@ -38,10 +38,11 @@ pub(crate) struct RecordedModel {
 }
 
 impl RecordedModel {
-    /// Names a model after its place and its training.
+    /// Names a model after its run's folder or its file, and its training.
     pub(crate) fn new(place: &Path, frames: u64, parameters: Parameters) -> Self {
+        let name = place.file_name().unwrap_or(place.as_os_str());
         Self {
-            name: format!("{}, {} frames", place.display(), HumanCount(frames)),
+            name: format!("{}, {} frames", name.display(), HumanCount(frames)),
             parameters,
         }
     }

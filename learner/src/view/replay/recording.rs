@@ -42,15 +42,15 @@ pub(crate) struct RecordedEpisode {
 /// A reason to show an episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// It is one of the first.
+    /// One of the first.
     First,
-    /// Somebody did not reach the goal.
+    /// A walk that did not reach the goal.
     Failure,
-    /// Its way to the goal is one of the longest in comparison with the oracle's.
+    /// One of the longest ways to the goal in comparison with the oracle's.
     Detour,
-    /// It has one of the largest numbers of door changes.
+    /// One of the largest numbers of door changes.
     Doors,
-    /// It was asked for.
+    /// Asked for by its number.
     Chosen,
 }
 

@@ -7,7 +7,7 @@ use hrm_common::env::{ACTIONS, Grid};
 use super::recording::{Outcome, RecordedEpisode, RecordedWalk, Recording, Thought};
 
 /// The side of a cell.
-const CELL: i32 = 20;
+const CELL: i32 = 24;
 const MARGIN: i32 = 12;
 /// The height of a line of text above and below a maze.
 const TEXT: i32 = 24;
@@ -19,7 +19,7 @@ const DEGREES: u32 = 8;
 const MOVES: [[i32; 2]; ACTIONS] = [[-1, 0], [0, 1], [1, 0], [0, -1]];
 
 /// A shape, its colour and its place in depth.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Shape {
     pub layer: Layer,
     pub paint: Paint,
@@ -29,7 +29,7 @@ pub(super) struct Shape {
 }
 
 /// The depth of a shape, the lowest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Layer {
     Floor,
     Change,
@@ -42,7 +42,7 @@ pub(super) enum Layer {
 }
 
 /// A colour by its meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Paint {
     Ink,
     Soft,
@@ -56,7 +56,7 @@ pub(super) enum Paint {
 }
 
 /// A form.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Form {
     /// `[x, y, width, height]`.
     Rectangle([i32; 4]),
@@ -148,7 +148,7 @@ impl WalkView<'_> {
                 self.arrows(agent, thought);
             }
             let centre = self.centre(agent);
-            let disc = Form::Disc { centre, radius: 7 };
+            let disc = Form::Disc { centre, radius: 8 };
             self.add(Layer::Agent, Paint::Agent, 100, disc);
         }
         self.text(Paint::Ink, [x, y - 8], name.to_owned());
@@ -173,8 +173,8 @@ impl WalkView<'_> {
             if glyph == 'G' {
                 let ring = Form::Ring {
                     centre: self.centre(cell),
-                    radius: 6,
-                    width: 4,
+                    radius: 7,
+                    width: 5,
                 };
                 self.add(Layer::Goal, Paint::Goal, 100, ring);
             }
@@ -196,8 +196,8 @@ impl WalkView<'_> {
     fn arrows(&mut self, agent: usize, thought: &Thought) {
         let [x, y] = self.centre(agent);
         for ([down, right], probability) in MOVES.into_iter().zip(thought.probabilities) {
-            let (from, side) = (9, 4);
-            let tip = from + 2 + (14.0 * probability).round() as i32;
+            let (from, side) = (10, 5);
+            let tip = from + 2 + (18.0 * probability).round() as i32;
             let at = |along: i32, across: i32| {
                 [
                     x + right * along + down * across,

@@ -18,8 +18,8 @@ use super::{
 const REST: usize = 5;
 
 const STYLE: &str = "\
-text{font:14px system-ui,sans-serif}\
-.ink{fill:#23272e}.soft{fill:#5d6570}.floor{fill:#f3f4f7}.wall{fill:#4b5563}.door{fill:#b56a00}\
+text{font:13px system-ui,sans-serif}\
+.ink{fill:#23272e}.soft{fill:#5d6570}.floor{fill:#f3f4f7}.wall{fill:#4b5563;shape-rendering:crispEdges}.door{fill:#b56a00}\
 .agent{fill:#0072b2;stroke:#0072b2}.goal{stroke:#00855f}.oracle{stroke:#c8500a}.change{fill:#6a3fb5}\
 .l{fill:none!important;stroke-linejoin:round;stroke-linecap:round}.f{stroke:none!important}\
 @media(prefers-color-scheme:dark){\

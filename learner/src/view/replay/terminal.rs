@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write},
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,8 @@ use super::{
 };
 
 const HELP: &str = "space play or pause   ← → step   ↑ ↓ episode   + - speed   q quit";
+/// Possible speeds of a replay, in steps per second.
+pub(crate) const SPEEDS: RangeInclusive<f64> = 0.1..=50.0;
 /// Longest time until a signal is noticed.
 const NOTICE: Duration = Duration::from_millis(100);
 /// Ticks for which a finished episode stays before the next one begins.
@@ -161,8 +164,8 @@ impl<'a> TerminalPlayer<'a> {
             KeyCode::End => self.go(usize::MAX),
             KeyCode::Down | KeyCode::Char('n') => self.change(self.episode + 1),
             KeyCode::Up | KeyCode::Char('p') => self.change(self.episode.saturating_sub(1)),
-            KeyCode::Char('+' | '=') => self.speed = (self.speed * 2.0).min(64.0),
-            KeyCode::Char('-') => self.speed = (self.speed / 2.0).max(0.25),
+            KeyCode::Char('+' | '=') => self.speed = (self.speed * 2.0).min(*SPEEDS.end()),
+            KeyCode::Char('-') => self.speed = (self.speed / 2.0).max(*SPEEDS.start()),
             _ => {}
         }
         true

@@ -143,7 +143,8 @@ window.hrmReplay = (() => {
     const changes = thought ? bytes(thought[part]) : [];
     const parts = [svg("rect", { class: "cold", width: recording.width * CELL, height: recording.height * CELL })];
     for (let cell = 0; cell < cells.length; cell += 1) {
-      const change = changes[cell] / 255;
+      // The square root shows small changes too; the first decision of an episode changes most.
+      const change = Math.sqrt(changes[cell] / 255);
       if (change > 0) parts.push(square(recording, cell, 0, { class: part, opacity: change.toFixed(3) }));
       if (closed(cells[cell])) parts.push(square(recording, cell, CELL * 0.42, { class: "mark" }));
     }

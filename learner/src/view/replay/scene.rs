@@ -184,7 +184,9 @@ impl WalkView<'_> {
     /// Shades each cell by the change of its state.
     fn changes(&mut self, changes: &[u8]) {
         for (cell, &change) in changes.iter().enumerate() {
-            let degree = u32::from(change) * DEGREES / 255;
+            // The square root shows small changes too; the first decision of an episode changes most.
+            let shade = (f64::from(change) / 255.0).sqrt();
+            let degree = (shade * f64::from(DEGREES)).round() as u32;
             if degree > 0 {
                 let square = Form::Rectangle(self.square(cell));
                 let opacity = degree * 60 / DEGREES;

@@ -157,9 +157,9 @@ impl Drawn {
 
     fn block(self) -> &'static str {
         match self {
-            Self::Floor(0..48) => "  ",
-            Self::Floor(48..112) => "░░",
-            Self::Floor(112..176) => "▒▒",
+            Self::Floor(0..16) => "  ",
+            Self::Floor(16..64) => "░░",
+            Self::Floor(64..144) => "▒▒",
             Self::Floor(_) => "▓▓",
             Self::Wall => "██",
             Self::Door { shut: true } => "╬╬",
@@ -239,8 +239,8 @@ mod tests {
     fn cells_of_blocks_are_two_columns_wide() {
         let blocks = [
             Drawn::Floor(0),
-            Drawn::Floor(60),
-            Drawn::Floor(130),
+            Drawn::Floor(20),
+            Drawn::Floor(100),
             Drawn::Floor(255),
             Drawn::Wall,
             Drawn::Door { shut: true },

@@ -6,6 +6,7 @@
 //! - [`trajectory`]: an unroll: T ticks of N environments
 //! - [`wire`]: checked conversion of unrolls to and from the wire
 //! - [`weights`]: published versions of the model's weights
+//! - [`checkpoint`]: the files from which a run resumes, and from which programs act
 //! - [`refusal`]: the reasons for which the learner rejects a message or call
 //!
 //! Settings: [`config`], [`invalid_value`], [`token`] and [`pem`]. Ports: [`listen`], [`connections`], [`descriptors`],
@@ -13,6 +14,7 @@
 //! [`shutdown`] and [`backoff`]. Checksums: [`checksum`].
 
 pub mod backoff;
+pub mod checkpoint;
 pub mod checksum;
 pub mod config;
 pub mod connections;

@@ -1,25 +1,21 @@
 //! Tests of checkpoint content, and of the choice of the checkpoint from which a run resumes.
 
 use std::{
-    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use hrm_common::{
+    checkpoint::{Checkpoint, CheckpointError, RunState},
     config::Config,
     env::DistanceCurriculum,
     model::{ModelConfig, Parameters, state},
 };
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use safetensors::SafeTensors;
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    checkpoint::{CHECKSUM, CONFIG, Checkpoint, CheckpointError, MEAN, RunState, STATE, checksum},
-    checkpoint_folder::{DAMAGED, find, frames_of, list, newest, newest_by, prune, resume, save},
-};
+use super::checkpoint_folder::{DAMAGED, find, list, newest, prune, resume, save};
 use crate::training::{model::Hrm, optimizer::Adam};
 
 fn config(hidden: usize) -> Config {
@@ -110,21 +106,6 @@ fn only_the_newest_are_kept() {
 }
 
 #[test]
-fn it_is_found_by_run_by_folder_and_by_file() {
-    let run = tempfile::tempdir().expect("a folder");
-    let folder = run.path().join("checkpoints");
-    saved(&folder, 1, 9);
-    let newest = saved(&folder, 2, 9);
-    for place in [run.path(), &folder, &newest] {
-        assert_eq!(find(place).expect("there"), newest);
-    }
-    let empty = tempfile::tempdir().expect("a folder");
-    for place in [empty.path(), &empty.path().join("missing")] {
-        assert!(matches!(find(place), Err(CheckpointError::None(_))));
-    }
-}
-
-#[test]
 fn what_a_crash_left_behind_is_no_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = saved(folder.path(), 1, 9);
@@ -208,62 +189,11 @@ fn a_reader_beside_a_run_that_keeps_one_checkpoint_never_fails() {
     assert!(frames.is_sorted() && *frames.last().expect("reads") <= written);
 }
 
-#[test]
-fn a_checkpoint_that_is_removed_after_it_was_listed_has_a_newer_one() {
-    let run = tempfile::tempdir().expect("a folder");
-    let folder = run.path().join("checkpoints");
-    saved(&folder, 1, 1);
-    for place in [run.path(), &folder] {
-        let mut listed = Vec::new();
-        let read = newest_by(place, |path| {
-            listed.push(path.to_owned());
-            // The run saves another checkpoint between listing and reading, once.
-            if listed.len() == 1 {
-                let frames = frames_of(path).expect("a checkpoint's name");
-                saved(&folder, frames + 1, 1);
-            }
-            Checkpoint::read(path)
-        });
-        let (read, damaged) = read.expect("the newer one");
-        assert!(damaged.is_empty(), "{damaged:?}");
-        assert_eq!(listed.len(), 2, "{listed:?}");
-        assert_eq!(frames_of(&listed[1]), Some(read.state.frames));
-    }
-}
-
-#[test]
-fn a_link_to_nothing_is_an_error_and_not_a_reason_to_look_for_ever() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let link = folder.path().join("000000000009.safetensors");
-    std::os::unix::fs::symlink(folder.path().join("gone"), &link).expect("a link");
-    let error = newest(folder.path()).expect_err("nothing there");
-    assert!(error.to_string().contains("000000000009"), "{error}");
-}
-
 /// Changes one byte of the file's last tensor.
 fn damage(path: &Path) {
     let mut bytes = fs::read(path).expect("a file");
     *bytes.last_mut().expect("not empty") ^= 1;
     fs::write(path, bytes).expect("a file");
-}
-
-#[test]
-fn a_flipped_bit_is_found_wherever_it_is() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = saved(folder.path(), 1, 1);
-    let whole = fs::read(&path).expect("a file");
-    for at in (0..whole.len()).step_by(97) {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 4;
-        fs::write(&path, &bytes).expect("a file");
-        // Only white space between the parts of the header may change.
-        if let Ok(read) = Checkpoint::read(&path) {
-            fs::write(&path, &whole).expect("a file");
-            let sound = Checkpoint::read(&path).expect("sound");
-            let model = |c: &Checkpoint| state::encode(&c.parameters().expect("its model"));
-            assert_eq!(model(&read), model(&sound), "byte {at}");
-        }
-    }
 }
 
 #[test]
@@ -311,43 +241,6 @@ fn where_none_is_sound_nothing_is_begun_anew() {
 }
 
 #[test]
-fn what_is_damaged_or_foreign_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let bytes = fs::read(saved(folder.path(), 1, 1)).expect("a file");
-    let model = trained(&config(8)).0;
-    let metadata = |json: &str, with_checksum: bool| {
-        let mut all = HashMap::from([
-            (CONFIG.to_owned(), json.to_owned()),
-            (STATE.to_owned(), json.to_owned()),
-        ]);
-        if with_checksum {
-            let body = state::encode(&model);
-            let body = SafeTensors::deserialize(&body).expect("tensors");
-            all.insert(CHECKSUM.to_owned(), checksum(&all, &body));
-        }
-        state::encode_named(&model.named(), Some(all))
-    };
-    for (content, part) in [
-        (Vec::new(), "damaged"),
-        (b"not a checkpoint at all".to_vec(), "damaged"),
-        (bytes[..bytes.len() - 1].to_vec(), "damaged"),
-        (bytes[..100].to_vec(), "damaged"),
-        ([&bytes[..], b"x"].concat(), "damaged"),
-        (state::encode(&model), "not a checkpoint of this program"),
-        (metadata("{}", false), "no hrm.sha256 in its metadata"),
-        (metadata("{}", true), "hrm.config in its metadata"),
-    ] {
-        let path = folder.path().join("suspect.safetensors");
-        fs::write(&path, content).expect("a file");
-        let message = Checkpoint::read(&path).expect_err("bad").to_string();
-        assert!(message.contains(part), "{part:?} in {message}");
-        assert!(message.contains("suspect.safetensors"), "{message}");
-    }
-    let missing = Checkpoint::read(&folder.path().join("gone")).expect_err("missing");
-    assert!(matches!(missing, CheckpointError::Io { .. }), "{missing}");
-}
-
-#[test]
 fn another_model_takes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let read = Checkpoint::read(&saved(folder.path(), 1, 1)).expect("sound");
@@ -357,7 +250,7 @@ fn another_model_takes_nothing() {
     assert!(matches!(error, CheckpointError::Load(_)), "{error}");
     assert_eq!(state::encode(&wider), before);
     let error = adam.resume(&read).expect_err("wider");
-    assert!(error.to_string().contains(MEAN), "{error}");
+    assert!(error.to_string().contains("optimizer.mean"), "{error}");
 }
 
 #[test]

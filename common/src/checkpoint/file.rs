@@ -1,38 +1,29 @@
-//! Checkpoints: each is one safetensors file.
-//!
-//! A file holds the model's tensors by name and the optimiser's two running means. Its metadata holds the configuration
-//! and the run's state as JSON, and a checksum of everything. A file is written atomically, so a file with a
-//! checkpoint's name is complete. The checksum detects later damage.
+//! One checkpoint: weights, optimiser and state of the run.
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
-use hrm_common::{
-    checksum::{FileHasher, hex},
-    config::{self, Config, ConfigError, Saved, SavedUse},
-    env::CurriculumState,
-    invalid_value::InvalidValue,
-    model::{
-        LoadError, NamedTensor, Parameters,
-        state::{self, StateError},
-    },
-};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::storage::files;
+use super::error::CheckpointError;
+use crate::{
+    checksum::{FileHasher, hex},
+    config::{self, Config, ConfigError, Saved, SavedUse},
+    env::CurriculumState,
+    model::{LoadError, NamedTensor, Parameters, state},
+};
 
 /// Metadata keys.
 pub(super) const CONFIG: &str = "hrm.config";
 pub(super) const STATE: &str = "hrm.state";
 pub(super) const CHECKSUM: &str = "hrm.sha256";
 /// Names of the optimiser's tensors, which differ from all names of the model's tensors.
-pub(super) const MEAN: &str = "optimizer.mean";
+const MEAN: &str = "optimizer.mean";
 const SQUARE: &str = "optimizer.square";
 
 /// The state of a run, without its tensors.
@@ -92,84 +83,18 @@ impl Moments<Vec<f32>> {
     }
 }
 
-/// Errors of writing or reading a checkpoint.
-#[derive(Debug, Error)]
-pub enum CheckpointError {
-    /// The file system reported an error.
-    #[error("{path}: {reason}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's message.
-        reason: io::Error,
-    },
-    /// No checkpoint exists.
-    #[error(
-        "{0}: holds no checkpoint; give a run's folder, its checkpoints folder, or a .safetensors file"
-    )]
-    None(PathBuf),
-    /// The file is not a safetensors file, or is damaged.
-    #[error("{path}: {reason}")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The fault in the file.
-        reason: StateError,
-    },
-    /// The file is a safetensors file, but not a checkpoint of this program.
-    #[error("{path}: not a checkpoint of this program: {what}")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// The missing or unreadable part.
-        what: String,
-    },
-    /// The content differs from what was written.
-    #[error("{0}: its checksum does not match: it was damaged after it was written")]
-    Checksum(PathBuf),
-    /// The tensors do not fit the model.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The model of the stored configuration cannot be built.
-    #[error(transparent)]
-    Model(#[from] InvalidValue),
-}
-
-impl CheckpointError {
-    /// Returns true when the file is damaged, so that reading it again cannot succeed.
-    pub(super) fn is_damage(&self) -> bool {
-        matches!(self, Self::Format { .. } | Self::Checksum(_))
-    }
-
-    /// Returns true when a listed file no longer exists, because a run removed its old checkpoints.
-    pub(super) fn is_gone(&self) -> bool {
-        match self {
-            Self::Io { path, reason } => {
-                // A dangling link remains in the list.
-                reason.kind() == io::ErrorKind::NotFound && !path.is_symlink()
-            }
-            _ => false,
-        }
-    }
-}
-
-pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
-    let path = path.to_owned();
-    move |reason| CheckpointError::Io { path, reason }
-}
-
-/// Writes a checkpoint.
+/// Encodes the checkpoint of a file that will have this path.
 ///
 /// # Errors
 ///
-/// Returns an error of the file system.
-pub(super) fn write(
+/// Returns an error when configuration or state cannot be written as JSON.
+pub fn encode(
     path: &Path,
     config: &Config,
     state: &RunState,
     parameters: &Parameters,
     moments: Moments<Vec<f32>>,
-) -> Result<(), CheckpointError> {
+) -> Result<Vec<u8>, CheckpointError> {
     let json = |what: serde_json::Result<String>| {
         what.map_err(|e| CheckpointError::Foreign {
             path: path.to_owned(),
@@ -194,9 +119,7 @@ pub(super) fn write(
         reason: error.into(),
     })?;
     metadata.insert(CHECKSUM.to_owned(), checksum(&metadata, &body));
-    let bytes = state::encode_named(&tensors, Some(metadata));
-
-    files::write(path, &bytes).map_err(io_error(path))
+    Ok(state::encode_named(&tensors, Some(metadata)))
 }
 
 /// Returns the SHA-256 of configuration, state, and each tensor's name, shape, kind and bytes, in hexadecimal.
@@ -223,7 +146,7 @@ impl Checkpoint {
     ///
     /// Returns an error when the file cannot be read, is damaged, or is not a checkpoint.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
-        let bytes = fs::read(path).map_err(io_error(path))?;
+        let bytes = fs::read(path).map_err(CheckpointError::io(path))?;
         let format = |reason| CheckpointError::Format {
             path: path.to_owned(),
             reason,

@@ -128,6 +128,16 @@ pub enum Choice {
     Sampled,
 }
 
+impl Choice {
+    /// Returns an action for the logits. Only a sampled one draws from the generator.
+    pub fn choose(self, logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
+        match self {
+            Self::Greedy => greedy(logits),
+            Self::Sampled => sample(logits, rng),
+        }
+    }
+}
+
 /// The actions of one tick, and the logits from which they were chosen.
 #[derive(Debug)]
 pub struct Acted<'a> {
@@ -173,10 +183,7 @@ impl<N: RecurrentNetwork> Policy<N> {
         let shared = rngs.len() == 1;
         let logits = self.logits.chunks_exact(ACTIONS);
         for (env, (action, logits)) in self.actions.iter_mut().zip(logits).enumerate() {
-            *action = match choice {
-                Choice::Greedy => greedy(logits),
-                Choice::Sampled => sample(logits, &mut rngs[if shared { 0 } else { env }]),
-            };
+            *action = choice.choose(logits, &mut rngs[if shared { 0 } else { env }]);
         }
         Acted {
             actions: &self.actions,

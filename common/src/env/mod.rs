@@ -54,7 +54,7 @@ pub use episode::{EpisodeSummary, Step};
 pub use grid::{Grid, Position};
 pub use maze::Maze;
 pub use render::{glyph, render};
-pub use rng::env_seed;
+pub use rng::{env_seed, held_out_seed};
 pub use vec_env::{FinishedEpisode, VecEnv};
 
 /// The `u8` codes of tiles in an observation.

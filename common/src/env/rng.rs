@@ -6,6 +6,15 @@
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
+/// Separates the seeds of evaluation from those of training.
+const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
+
+/// Returns the seed of held-out episode `index` of the evaluation with `seed`. It is the first episode of a
+/// [`Maze`](super::Maze) with this seed.
+pub fn held_out_seed(seed: u64, index: u64) -> u64 {
+    env_seed(seed ^ HELD_OUT, index)
+}
+
 /// Returns the seed of environment `index` of the environments that share `seed`.
 ///
 /// The algorithm is SplitMix64 (Steele, Lea and Flood, 2014). Its state starts from the mixed seed, so that
@@ -61,10 +70,11 @@ mod tests {
 
     /// The expected values come from a separate Python program.
     #[test]
-    fn seeds_of_environments_are_what_they_were() {
+    fn seeds_are_what_they_were() {
         assert_eq!(env_seed(0, 0), 0xa706dd2f4d197e6f);
         assert_eq!(env_seed(0, 1), 0xb382a305f4414f5e);
         assert_eq!(env_seed(1, 0), 0x5e41ab087439611e);
+        assert_eq!(held_out_seed(7, 3), 0x55ed56ac0b4019c6);
     }
 
     #[test]

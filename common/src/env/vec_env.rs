@@ -61,15 +61,27 @@ impl VecEnv {
         thread: u32,
     ) -> Result<Self, InvalidValue> {
         let first = u64::from(thread) * n as u64;
+        let seeds = (0..n).map(|index| env_seed(seed, first + index as u64));
+        Self::from_seeds(config, seeds)
+    }
+
+    /// Returns one environment per seed. Each plays the same episodes as a [`Maze`](super::Maze) with its seed.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`VecEnv::new`] does.
+    pub fn from_seeds(
+        config: &EnvConfig,
+        seeds: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<Self, InvalidValue> {
+        let n = seeds.len();
         let rules = Rules::new(config)?;
         let size = rules.map.grid.len();
         let mut search = Search::default();
         let mut observations = vec![tile::UNKNOWN; n * size];
-        let episodes = (first..)
+        let episodes = seeds
             .zip(observations.chunks_exact_mut(size))
-            .map(|(index, tokens)| {
-                Episode::first(&rules, &mut search, tokens, env_seed(seed, index))
-            })
+            .map(|(seed, tokens)| Episode::first(&rules, &mut search, tokens, seed))
             .collect();
         Ok(Self {
             final_observations: observations.clone(),
@@ -122,6 +134,20 @@ impl VecEnv {
         }
     }
 
+    /// Abandons every episode, and draws the next one of each environment.
+    pub fn reset(&mut self) {
+        self.finished.clear();
+        self.rewards.fill(0.0);
+        self.flags.fill(0);
+        let rows = self
+            .observations
+            .chunks_exact_mut(self.rules.map.grid.len());
+        for (episode, tokens) in self.episodes.iter_mut().zip(rows) {
+            let max_distance = self.curriculum.draw(&mut episode.rng);
+            episode.reset(&self.rules, &mut self.search, tokens, max_distance);
+        }
+    }
+
     /// The observations after auto-reset, u8 `[N, S]`. Where an episode ended, it is the next one's first observation.
     pub fn observations(&self) -> &[u8] {
         &self.observations
@@ -156,6 +182,11 @@ impl VecEnv {
     /// The curriculum's distance limit of each environment's running episode, `[N]`, in steps; 0 for a uniform episode.
     pub fn curriculum_distances(&self) -> impl ExactSizeIterator<Item = u32> {
         self.episodes.iter().map(Episode::curriculum_distance)
+    }
+
+    /// The statistics so far of each environment's running episode, `[N]`.
+    pub fn summaries(&self) -> impl ExactSizeIterator<Item = EpisodeSummary> {
+        self.episodes.iter().map(Episode::summary)
     }
 
     /// The number of environments, N.

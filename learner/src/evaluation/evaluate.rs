@@ -9,7 +9,7 @@ use std::{
 };
 
 use hrm_common::{
-    env::{ACTIONS, EnvConfig, EpisodeSummary, Maze, env_seed},
+    env::{ACTIONS, EnvConfig, EpisodeSummary, Maze, held_out_seed},
     invalid_value::InvalidValue,
     model::native::Lanes,
     policy::{Choice, Policy, RecurrentNetwork, action_rng},
@@ -24,9 +24,6 @@ use crate::{
     },
     storage::records::WalkBy,
 };
-
-/// Separates the seeds of evaluation from those of training.
-const HELD_OUT: u64 = 0x4845_4c44_5f4f_5554;
 
 /// Number of episodes that walk side by side; a tick has one batched forward pass.
 const LANES: usize = 128;
@@ -150,7 +147,7 @@ fn walk_to_the_end<N: RecurrentNetwork>(
 
 /// Returns the maze seed of held-out episode `index`.
 pub fn held_out(seed: u64, index: usize) -> u64 {
-    env_seed(seed ^ HELD_OUT, index as u64)
+    held_out_seed(seed, index as u64)
 }
 
 /// Errors of an evaluation.

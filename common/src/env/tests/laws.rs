@@ -97,9 +97,17 @@ proptest! {
             (0..n).map(|index| maze(&config, env_seed(seed, index as u64))).collect();
         let mut rng = Rng::new(seed);
         let size = env.grid().len();
-        for _ in 0..150 {
+        for tick in 0..150 {
+            if tick % 50 == 49 {
+                env.reset();
+                mazes.iter_mut().for_each(|maze| maze.reset(None));
+                prop_assert!(env.finished().is_empty() && env.flags().iter().all(|&flags| flags == 0));
+            }
             for (seen, maze) in env.observations().chunks(size).zip(&mazes) {
                 prop_assert_eq!(seen, maze.observation());
+            }
+            for (summary, maze) in env.summaries().zip(&mazes) {
+                prop_assert_eq!(summary, maze.summary());
             }
             let actions: Vec<u8> = (0..n).map(|_| random_action(&mut rng)).collect();
             env.step(&actions);

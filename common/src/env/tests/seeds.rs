@@ -2,63 +2,26 @@
 
 use super::*;
 
-/// A seed must always give the same episodes, because evaluation results are compared across releases.
+/// A seed must always give the same episodes, because evaluation results are compared across releases. The tests of the
+/// Python package read the same pictures.
 #[test]
 fn known_seeds_give_known_mazes() {
     let four = maze(&EnvConfig::four_rooms(), 7);
-    assert_eq!(four.to_string(), FOUR_ROOMS_SEED_7.trim_ascii());
+    assert_eq!(
+        four.to_string(),
+        include_str!("known/four-rooms-7.txt").trim_ascii()
+    );
     let mut random = maze(&EnvConfig::random_maze(), 7);
-    assert_eq!(random.to_string(), RANDOM_MAZE_SEED_7.trim_ascii());
+    assert_eq!(
+        random.to_string(),
+        include_str!("known/random-maze-7.txt").trim_ascii()
+    );
     for action in [2, 2, 3, 0, 1].repeat(16) {
         random.step(action);
     }
-    assert_eq!(
-        random.to_string(),
-        RANDOM_MAZE_SEED_7_AT_THE_END.trim_ascii()
-    );
+    let end = include_str!("known/random-maze-7-end.txt");
+    assert_eq!(random.to_string(), end.trim_ascii());
 }
-
-const FOUR_ROOMS_SEED_7: &str = "
-.....#A....
-.....#.....
-.........G.
-.....#.....
-.....#.....
-#.####.....
-.....######
-.....#.....
-.....#.....
-...........
-.....#.....
-";
-
-const RANDOM_MAZE_SEED_7: &str = "
-#############
-#....A...G#.#
-#D###.#D#.#D#
-#.......#...#
-#.#.#.#D#####
-#...........#
-#.###.#.#.###
-#.....#.....#
-#.#.#D#.###.#
-#...#.......#
-#############
-";
-
-const RANDOM_MAZE_SEED_7_AT_THE_END: &str = "
-#############
-#........G#.#
-#.###.#.#.#.#
-#.......#...#
-#.#.#.#D#####
-#...D.....D.#
-#.###.#.#.###
-#.....#...D.#
-#.#.#A#D###.#
-#...#.......#
-#############
-";
 
 #[test]
 fn different_seeds_give_different_mazes() {

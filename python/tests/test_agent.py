@@ -1,0 +1,185 @@
+"""Checkpoints that act."""
+
+import csv
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrm_impala import Agent, MazeVectorEnv, held_out_seed
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EPISODES, SEED = 150, 17
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_it_decides_as_hrm_learner_forward_does(checkpoint: Path) -> None:
+    agent = Agent.load(checkpoint)
+    observations = lines(checkpoint.with_name("tokens.jsonl"))
+    expected = lines(checkpoint.with_name("forward.jsonl"))
+    assert len(observations) == 3
+    for tokens, forward in zip(observations, expected, strict=True):
+        action = agent.act(np.array(tokens, dtype=np.uint8).reshape(11, 11))
+        last = forward["segments"][-1]
+        np.testing.assert_allclose(agent.logits, [last["logits"]], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(agent.values, [last["value"]], rtol=1e-4, atol=1e-4)
+        assert action == np.argmax(last["logits"])
+
+
+def evaluate(learner: Path, checkpoint: Path, policy: str, out: Path) -> tuple[int, list[tuple[bool, int]]]:
+    """Returns the successes that `hrm-learner eval` prints, and the success and length of each episode."""
+    arguments = ["eval", "--json", "--policy", policy, "--episodes", str(EPISODES), "--seed", str(SEED)]
+    arguments += ["--checkpoint", str(checkpoint), "--episodes-out", str(out)]
+    printed = subprocess.run([learner, *arguments], check=True, capture_output=True, text=True).stdout
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    success: float = json.loads(printed)["success"]
+    return round(success * EPISODES), [
+        (row[f"{policy}_success"] == "1", int(row[f"{policy}_length"])) for row in rows
+    ]
+
+
+@pytest.mark.parametrize("policy", ["greedy", "sampled"])
+def test_it_walks_every_held_out_episode_as_hrm_learner_eval_does(
+    policy: str, learner: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    successes, expected = evaluate(learner, checkpoint, policy, tmp_path / "episodes.csv")
+    agent = Agent.load(checkpoint)
+    seeds = [held_out_seed(SEED, index) for index in range(EPISODES)]
+    envs = MazeVectorEnv(EPISODES, **agent.config["env"])
+    observations, _ = envs.reset(seed=seeds)
+    agent.seed(seeds)
+    walked: list[tuple[bool, int] | None] = [None] * EPISODES
+    while None in walked:
+        actions = agent.act(observations, sample=policy == "sampled")
+        observations, _, terminated, truncated, infos = envs.step(actions)
+        agent.reset(terminated | truncated)
+        for env in np.flatnonzero(terminated | truncated):
+            walked[env] = walked[env] or (bool(terminated[env]), int(infos["final_info"]["length"][env]))
+    assert walked == expected
+    assert sum(success for success, _ in expected) == successes
+    assert 0 < successes < EPISODES, "both ends occur"
+
+
+def test_the_example_gets_the_successes_of_hrm_learner_eval(learner: Path, checkpoint: Path, tmp_path: Path) -> None:
+    successes, _ = evaluate(learner, checkpoint, "greedy", tmp_path / "episodes.csv")
+    arguments = ["--episodes", str(EPISODES), "--seed", str(SEED)]
+    command = [sys.executable, str(EXAMPLES / "evaluate.py"), str(checkpoint), *arguments]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed.startswith(f"{successes} of {EPISODES} held-out episodes reach the goal")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+def test_the_example_with_pytorch_runs() -> None:
+    printed = subprocess.run([sys.executable, EXAMPLES / "torch_loop.py"], check=True, capture_output=True, text=True)
+    assert printed.stdout.startswith("8192 frames, ")
+
+
+def test_it_is_found_by_run_by_folder_and_by_file(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    copied = shutil.copy(checkpoint, folder)
+    for place in (tmp_path, folder, copied, str(copied)):
+        assert Agent.load(place).config["run"]["name"] == "four-rooms"
+    (folder / "000000006145.safetensors").write_bytes(Path(copied).read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=r"000000006145\.safetensors: .*; using the previous checkpoint"):
+        Agent.load(tmp_path)
+
+
+def test_exported_weights_act_as_their_checkpoint(learner: Path, checkpoint: Path, tmp_path: Path) -> None:
+    weights, config = tmp_path / "weights.safetensors", tmp_path / "run.toml"
+    export = ["export", "--checkpoint", str(checkpoint), "--out", str(weights)]
+    subprocess.run([learner, *export], check=True, capture_output=True)
+    saved = Agent.load(checkpoint)
+    keys = {section: saved.config[section] for section in ("env", "model")}
+    config.write_text(
+        "\n".join(
+            f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+            for section, values in keys.items()
+        )
+    )
+    exported = Agent.load(weights, config=config)
+    observations, _ = MazeVectorEnv(4).reset(seed=1)
+    assert np.array_equal(saved.act(observations), exported.act(observations))
+    assert np.array_equal(saved.logits, exported.logits)
+    with pytest.raises(ValueError, match="not a checkpoint of this program.*\n  remedy: .* config="):
+        Agent.load(weights)
+    config.write_text("[model]\nhidden = 8\n")
+    with pytest.raises(ValueError, match=r"weights\.safetensors: tensor .* has shape"):
+        Agent.load(weights, config=config)
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        Agent.load(tmp_path)
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(ValueError, match=r"text\.safetensors: not safetensors"):
+        Agent.load(tmp_path / "text.safetensors")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        Agent.load(tmp_path / "gone", config=Path(__file__).parents[2] / "configs/four-rooms.toml")
+
+
+def test_each_environment_has_its_own_carry_until_it_is_reset(checkpoint: Path) -> None:
+    agent = Agent.load(checkpoint)
+    observations, _ = MazeVectorEnv(3).reset(seed=4)
+
+    def logits() -> Any:
+        agent.act(observations)
+        return agent.logits
+
+    first, second = logits(), logits()
+    assert not np.allclose(first, second, atol=1e-6), "the carry matters"
+    for indices, mask in (([1], [False, True, False]), (np.array([True, False, True]), [True, False, True])):
+        agent.reset()
+        assert np.array_equal(logits(), first)
+        agent.reset(indices)
+        assert np.array_equal(logits(), np.where(np.array(mask)[:, None], first, second))
+    agent.reset()
+    alone = agent.act(observations[2])
+    assert isinstance(alone, int)
+    assert np.array_equal(agent.logits, first[2:]) and agent.values.shape == (1,)
+    agent.reset()
+    assert np.array_equal(agent.act(observations.reshape(3, 121)), np.argmax(first, axis=1))
+
+
+def test_draws_follow_the_seed(checkpoint: Path) -> None:
+    agent = Agent.load(checkpoint)
+    observations, _ = MazeVectorEnv(64).reset(seed=4)
+
+    def drawn(seeds: int | list[int]) -> Any:
+        agent.reset()
+        agent.seed(seeds)
+        return agent.act(observations, sample=True)
+
+    assert np.array_equal(drawn(1), drawn(1))
+    assert not np.array_equal(drawn(1), drawn(2))
+    assert np.array_equal(drawn(list(range(64))), drawn(list(range(64))))
+    with pytest.raises(ValueError, match="invalid number of seeds 2"):
+        drawn([1, 2])
+
+
+def test_wrong_observations_and_indices_are_refused(checkpoint: Path) -> None:
+    agent = Agent.load(checkpoint)
+    observations, _ = MazeVectorEnv(3).reset(seed=4)
+    agent.act(observations)
+    with pytest.raises(ValueError, match="invalid number of environments 2"):
+        agent.act(observations[:2])
+    with pytest.raises(ValueError, match=r"invalid observation of shape \[3, 11, 10\]"):
+        agent.act(observations[:, :, 1:])
+    with pytest.raises(ValueError, match="invalid observation with the tile 6"):
+        agent.act(np.full((11, 11), 6, dtype=np.uint8))
+    with pytest.raises(TypeError):
+        agent.act(observations.astype(np.float32))
+    with pytest.raises(ValueError, match="invalid index 3"):
+        agent.reset([3])
+    with pytest.raises(ValueError, match="invalid number of environments 2"):
+        agent.reset(np.zeros(2, dtype=bool))

@@ -33,6 +33,9 @@ DEPLOY_REQUIREMENTS := deploy/grafana/requirements.txt $(wildcard deploy/tests/*
 DEPLOY_PYTHON := .tools/deploy/bin/python3
 DEPLOY_STAMP := .tools/deploy/complete
 CHECK_SCHEMA := .tools/deploy/bin/check-jsonschema --quiet --builtin-schema
+# The Python environment of the package in python/.
+PACKAGE_PYTHON := .tools/python/bin/python3
+PACKAGE_STAMP := .tools/python/complete
 KUBECTL := $(or $(shell command -v kubectl 2>/dev/null),.tools/bin/kubectl)
 
 # An empty LIBTORCH would still hide the value of .cargo/config.toml.
@@ -43,7 +46,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor arm-check train study test verify cluster-check cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor arm-check train study test verify cluster-check cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -155,6 +158,25 @@ fuzz: libtorch $(CARGO_FUZZ) ## Fuzz all external input, a minute per target (TA
 			fuzz/grown/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; \
 	done
 
+python: $(PACKAGE_STAMP) ## Build the Python package, and install it in .tools/python/ (docs/python.md)
+	rm -rf python/target/wheels
+	.tools/python/bin/maturin build --release --locked --manifest-path python/Cargo.toml --out python/target/wheels
+	$(PACKAGE_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall python/target/wheels/*.whl
+
+# The learner is the reference for evaluations.
+python-test: libtorch python ## Test the Python package: types, Gymnasium's checks, and evaluations equal to hrm-learner's
+	cargo fmt --manifest-path python/Cargo.toml --check
+	cargo clippy --manifest-path python/Cargo.toml --release --all-targets --locked -- -D warnings
+	cd python && $(abspath $(PACKAGE_PYTHON)) -m mypy --config-file pyproject.toml package examples benches tests
+	$(PACKAGE_PYTHON) -m mypy.stubtest hrm_impala._native --concise
+	cargo build --package hrm-learner --bin hrm-learner --locked
+	$(PACKAGE_PYTHON) -m pytest --quiet python/tests $(ARGS)
+
+$(PACKAGE_STAMP): python/requirements.txt
+	python3 -m venv .tools/python
+	$(PACKAGE_PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 generated: $(DEPLOY_STAMP) ## Regenerate the files under deploy/ that come from others: dashboards, and the rules for Kubernetes
 	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards
 	$(DEPLOY_PYTHON) -m deploy.k8s.rules
@@ -174,6 +196,11 @@ fix: libtorch ## Format, and apply clippy's automatic corrections
 
 bench: libtorch ## Run the benchmarks
 	cargo bench --workspace --locked $(ARGS)
+	@if $(PACKAGE_PYTHON) -c 'import hrm_impala' 2>/dev/null; then \
+		$(PACKAGE_PYTHON) python/benches/vector_env.py; \
+	else \
+		echo "bench: skipped python/benches/vector_env.py: the package is not built (make python)" >&2; \
+	fi
 
 audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisories
 	$(CARGO_DENY) --locked check --hide-inclusion-graph licenses bans sources

@@ -1,4 +1,4 @@
-"""Measures the steps per second of the vector environment, from Python, on one core: 64 environments, random actions."""
+"""Measures the steps per second of the vector environment, from Python: 64 environments, random actions, one core."""
 
 import os
 import time

@@ -1,8 +1,8 @@
 """Checks that files which state the same version agree, and that workflows fetch nothing by a name that can move.
 
 The Rust release is in rust-toolchain.toml, the Dockerfile, the workflows and the development container. The last two
-also state the digest of the image. Our own version stands in Cargo.toml, CITATION.cff, .env.example, docker-compose.yml
-and the Dockerfile. A full commit pins every action of a workflow.
+also state the digest of the image. Our own version stands in Cargo.toml, python/Cargo.toml, CITATION.cff, .env.example,
+docker-compose.yml and the Dockerfile. A full commit pins every action of a workflow.
 
     python3 -m deploy.tests.host.check_versions
 """
@@ -72,6 +72,7 @@ def faults_of_version() -> Iterator[str]:
         "CITATION.cff": [str(yaml.safe_load(read("CITATION.cff"))["version"])],
         ".env.example": re.findall(r"^HRM_VERSION=(.*)$", read(".env.example"), re.MULTILINE),
         "docker-compose.yml": re.findall(r"\$\{HRM_VERSION:-([^}]*)\}", read("docker-compose.yml")),
+        "python/Cargo.toml": [tomllib.loads(read("python/Cargo.toml"))["package"]["version"]],
         "deploy/docker/Dockerfile": re.findall(r"^ARG VERSION=(.*)$", read("deploy/docker/Dockerfile"), re.MULTILINE),
     }
     for name, found in stated.items():

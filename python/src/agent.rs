@@ -1,19 +1,18 @@
 //! A checkpoint that acts.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use hrm_common::{
     checkpoint::{self, CheckpointError},
-    config::{Config, Layers},
+    config::Config,
     env::ACTIONS,
     model::{
         Parameters,
         native::{HeadOutputs, Lanes},
-        state,
     },
     policy::{Choice, RecurrentNetwork as _, SharedNetwork as _, action_rng},
 };
@@ -43,15 +42,10 @@ struct Acting {
 
 #[pymethods]
 impl Agent {
-    /// Loads a checkpoint: a file, or the newest valid one of a run's folder. With `config`, the path is a file of
-    /// `hrm-learner export`, and `config` the configuration file of its run.
+    /// Loads a checkpoint: a file, one of `hrm-learner export` too, or the newest valid one of a run's folder.
     #[staticmethod]
-    #[pyo3(signature = (path, *, config=None))]
-    fn load(py: Python<'_>, path: PathBuf, config: Option<PathBuf>) -> PyResult<Self> {
-        let (config, parameters, damaged) = py.detach(|| match config {
-            Some(config) => exported(&path, config),
-            None => stored(&path),
-        })?;
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let (config, parameters, damaged) = py.detach(|| stored(&path))?;
         for error in damaged {
             let text = format!("{error}; using the previous checkpoint");
             py.import("warnings")?.call_method1("warn", (text,))?;
@@ -233,30 +227,13 @@ fn stored(place: &Path) -> PyResult<Loaded> {
     Ok((checkpoint.config, parameters, damaged))
 }
 
-/// Reads weights without a configuration.
-fn exported(path: &Path, config: PathBuf) -> PyResult<Loaded> {
-    let layers = Layers {
-        file: Some(config),
-        ..Layers::default()
-    };
-    let invalid = |e: &dyn std::fmt::Display| PyValueError::new_err(e.to_string());
-    let in_file = |e: &dyn std::fmt::Display| invalid(&format_args!("{}: {e}", path.display()));
-    let config = Config::load(&layers).map_err(|e| invalid(&e))?.config;
-    let bytes = fs::read(path).map_err(|e| refusal(CheckpointError::io(path)(e)))?;
-    let named = state::decode(&bytes).map_err(|e| in_file(&e))?;
-    let parameters = Parameters::new(&config.model, config.env.grid(), 0);
-    let mut parameters = parameters.map_err(|e| invalid(&e))?;
-    parameters.load(&named).map_err(|e| in_file(&e))?;
-    Ok((config, parameters, Vec::new()))
-}
-
 /// Returns the exception for a checkpoint that cannot be read.
 fn refusal(error: CheckpointError) -> PyErr {
     let text = error.to_string();
     match error {
         CheckpointError::Io { reason, .. } => io::Error::new(reason.kind(), text).into(),
         CheckpointError::Foreign { .. } => PyValueError::new_err(format!(
-            "{text}\n  remedy: for weights of `hrm-learner export`, give the run's configuration file as config="
+            "{text}\n  remedy: give plain weights a configuration with `hrm-learner import`"
         )),
         _ => PyValueError::new_err(text),
     }

@@ -83,7 +83,8 @@ impl Moments<Vec<f32>> {
     }
 }
 
-/// Encodes the checkpoint of a file that will have this path.
+/// Encodes the checkpoint of a file that will have this path. Without `moments` of the optimiser, programs can act with
+/// it, but no run can resume from it.
 ///
 /// # Errors
 ///
@@ -93,7 +94,7 @@ pub fn encode(
     config: &Config,
     state: &RunState,
     parameters: &Parameters,
-    moments: Moments<Vec<f32>>,
+    moments: Option<Moments<Vec<f32>>>,
 ) -> Result<Vec<u8>, CheckpointError> {
     let json = |what: serde_json::Result<String>| {
         what.map_err(|e| CheckpointError::Foreign {
@@ -106,7 +107,8 @@ pub fn encode(
         (STATE.to_owned(), json(serde_json::to_string(state))?),
     ]);
     let mut tensors = parameters.named();
-    for (name, values) in [(MEAN, moments.mean), (SQUARE, moments.square)] {
+    let moments = moments.map(|moments| [(MEAN, moments.mean), (SQUARE, moments.square)]);
+    for (name, values) in moments.into_iter().flatten() {
         tensors.push(NamedTensor {
             name: name.to_owned(),
             shape: vec![values.len()],

@@ -53,7 +53,7 @@ fn saved(folder: &Path, frames: u64) -> PathBuf {
     };
     let path = folder.join(file_name(frames));
     let moments = Moments::zeros(model.trained().len());
-    let bytes = encode(&path, &config, &state, &model, moments).expect("JSON");
+    let bytes = encode(&path, &config, &state, &model, Some(moments)).expect("JSON");
     fs::create_dir_all(folder).expect("a folder");
     fs::write(&path, bytes).expect("a file");
     path

@@ -62,7 +62,7 @@ enum Command {
     Analyse(analyse::AnalyseArgs),
     /// Run one decision per given observation: print norms of zH and zL, logits and value per segment.
     Forward(forward::ForwardArgs),
-    /// Write a checkpoint's weights as a plain safetensors file.
+    /// Write a checkpoint without the optimiser's state: one small file that can be evaluated, replayed or imported.
     Export(weights::ExportArgs),
     /// Create a checkpoint from a plain safetensors file, to evaluate it or to train it further.
     Import(weights::ImportArgs),

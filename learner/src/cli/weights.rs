@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use hrm_common::{
+    checkpoint::{self, Checkpoint, Moments, RunState},
     config::Override,
     env::DistanceCurriculum,
     model::{Parameters, published, state},
@@ -15,7 +16,6 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::settings::ConfigArgs;
 use crate::storage::{
-    checkpoint::{Moments, RunState},
     checkpoint_folder, files,
     run_dir::{Identity, RunDir},
 };
@@ -50,17 +50,21 @@ pub(crate) struct ImportArgs {
     config: ConfigArgs,
 }
 
-/// Writes a checkpoint's weights, without the state of optimiser and run.
+/// Writes a checkpoint's weights without the optimiser's state. With our names, the file also holds the configuration and
+/// the run's state, so that programs can act with it.
 pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     // Checks the flags. Only the model matters here, and it is the checkpoint's.
     super::settings::load_over(ConfigArgs::default(), &checkpoint, [])?;
     let parameters = checkpoint.parameters()?;
-    let named = match args.published {
-        true => published::to_published(&parameters)?,
-        false => parameters.named(),
+    let bytes = match args.published {
+        true => state::encode_named(&published::to_published(&parameters)?, None),
+        false => {
+            let Checkpoint { config, state, .. } = &checkpoint;
+            checkpoint::encode(&args.out, config, state, &parameters, None)?
+        }
     };
-    files::write(&args.out, state::encode_named(&named, None)).with_context(|| {
+    files::write(&args.out, bytes).with_context(|| {
         let out = args.out.display();
         format!("--out {out}: name a file in a folder that exists and can be written")
     })?;

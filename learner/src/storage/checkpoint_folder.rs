@@ -34,7 +34,7 @@ pub fn save(
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(folder).map_err(CheckpointError::io(folder))?;
     let path = folder.join(checkpoint::file_name(state.frames));
-    let bytes = checkpoint::encode(&path, config, state, parameters, moments)?;
+    let bytes = checkpoint::encode(&path, config, state, parameters, Some(moments))?;
     files::write(&path, bytes).map_err(CheckpointError::io(&path))?;
     set_gauges(state.frames, SystemTime::now());
     Ok(path)

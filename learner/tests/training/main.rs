@@ -7,6 +7,7 @@ mod golden;
 mod greedy;
 mod lag_zero;
 mod learning;
+mod models;
 mod operations;
 mod paper;
 mod update;

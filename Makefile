@@ -46,7 +46,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor arm-check train study test verify cluster-check cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor arm-check train study test verify cluster-check page-test cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,11 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy
 	BIN_DIR=target/debug KUBECTL=$(KUBECTL) $(DEPLOY_PYTHON) -m unittest deploy.tests.documents.test_documents
 	$(DEPLOY_PYTHON) -m deploy.tests.documents.check_documents --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.live --bin-dir target/debug
+
+page-test: libtorch $(DEPLOY_STAMP) ## Open the live page of a real learner in Chromium (needs Debian's chromium; ARGS="--pictures FOLDER")
+	@command -v chromium >/dev/null || { echo "page-test: no chromium (on Debian: sudo apt install chromium fonts-dejavu-core)" >&2; exit 1; }
+	cargo build --package hrm-learner --bin hrm-learner --locked
+	$(DEPLOY_PYTHON) -m deploy.tests.page.check_page --bin-dir target/debug $(ARGS)
 
 images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= goes to docker build)
 	for target in $(IMAGES); do \

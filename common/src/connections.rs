@@ -41,8 +41,10 @@ pub struct Limits {
     pub most: usize,
     /// Time limit for the first byte of a connection.
     pub first_byte: Duration,
-    /// Idle timeout after that, for reads and writes.
-    pub silence: Duration,
+    /// Idle timeout of reads after that; `None` where the peer only listens.
+    pub silence: Option<Duration>,
+    /// Idle timeout of writes: the longest time in which the peer receives nothing of what it is sent.
+    pub stall: Duration,
 }
 
 impl Limits {
@@ -50,7 +52,8 @@ impl Limits {
     pub(crate) const SIDE_PORT: Self = Self {
         most: 16,
         first_byte: Duration::from_secs(10),
-        silence: Duration::from_secs(10),
+        silence: Some(Duration::from_secs(10)),
+        stall: Duration::from_secs(10),
     };
 }
 
@@ -137,8 +140,8 @@ impl Repeated {
 #[derive(Debug)]
 pub struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    /// The idle timeout to set after the first byte; `None` once it is set.
-    silence: Option<Duration>,
+    /// The idle timeout of reads to set after the first byte; the outer `None` once it is set.
+    silence: Option<Option<Duration>>,
     ends: TcpConnectInfo,
     _place: OwnedSemaphorePermit,
 }
@@ -158,7 +161,7 @@ impl Connection {
         };
         let mut stream = TimeoutStream::new(stream);
         stream.set_read_timeout(Some(limits.first_byte));
-        stream.set_write_timeout(Some(limits.silence));
+        stream.set_write_timeout(Some(limits.stall));
         Self {
             stream: Box::pin(stream),
             silence: Some(limits.silence),
@@ -188,7 +191,7 @@ impl AsyncRead for Connection {
             && let Some(silence) = self.silence.take()
         {
             let stream = self.stream.as_mut();
-            stream.set_read_timeout_pinned(Some(silence));
+            stream.set_read_timeout_pinned(silence);
         }
         read
     }
@@ -244,7 +247,8 @@ mod tests {
         let (mut connections, address) = port(Limits {
             most: 1,
             first_byte: LONG,
-            silence: SHORT,
+            silence: Some(SHORT),
+            stall: LONG,
         })
         .await;
         let mut silent = TcpStream::connect(address).await.expect("a listener");
@@ -272,7 +276,8 @@ mod tests {
         let (mut connections, address) = port(Limits {
             most: 1,
             first_byte: SHORT,
-            silence: LONG,
+            silence: Some(LONG),
+            stall: LONG,
         })
         .await;
         let _silent = TcpStream::connect(address).await.expect("a listener");

@@ -10,6 +10,7 @@
 //! - [`refusal`]: the reasons for which the learner rejects a message or call
 //!
 //! Settings: [`config`], [`invalid_value`], [`token`] and [`pem`]. Ports: [`listen`], [`connections`], [`descriptors`],
+//! [`http1`],
 //! [`http2`], [`health`] and [`reload`]. Observation: [`telemetry`] and [`stage`]. Processes: [`program`], [`output`],
 //! [`shutdown`] and [`backoff`]. Checksums: [`checksum`].
 
@@ -21,6 +22,7 @@ pub mod connections;
 pub mod descriptors;
 pub mod env;
 pub mod health;
+pub mod http1;
 pub mod http2;
 pub mod invalid_value;
 pub mod listen;

@@ -3,10 +3,40 @@
 //! A thread is always in exactly one stage. The shares of the stages therefore add up to 1, and the largest one is the
 //! bottleneck.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 pub use crate::telemetry::names::{ActorStage, LearnerStage};
 use crate::telemetry::names::{Histogram, Labelled};
+
+/// A stage of a loop that several threads of a process may run.
+pub trait Stage: Labelled + Copy + PartialEq {
+    /// The nanoseconds that the threads of this process have spent in the stage so far.
+    fn nanoseconds(self) -> &'static AtomicU64;
+
+    /// Returns the time that the threads of this process have spent in the stage so far, as far as it is recorded.
+    fn spent(self) -> Duration {
+        Duration::from_nanos(self.nanoseconds().load(Ordering::Relaxed))
+    }
+}
+
+impl Stage for ActorStage {
+    fn nanoseconds(self) -> &'static AtomicU64 {
+        static SPENT: [AtomicU64; ActorStage::COUNT] =
+            [const { AtomicU64::new(0) }; ActorStage::COUNT];
+        &SPENT[self as usize]
+    }
+}
+
+impl Stage for LearnerStage {
+    fn nanoseconds(self) -> &'static AtomicU64 {
+        static SPENT: [AtomicU64; LearnerStage::COUNT] =
+            [const { AtomicU64::new(0) }; LearnerStage::COUNT];
+        &SPENT[self as usize]
+    }
+}
 
 /// Records the time that one thread spends in each stage, in seconds.
 #[derive(Debug)]
@@ -16,7 +46,7 @@ pub struct StageClock<S> {
     since: Instant,
 }
 
-impl<S: Labelled + Copy + PartialEq> StageClock<S> {
+impl<S: Stage> StageClock<S> {
     /// Returns a clock that starts in `stage` now.
     pub fn new(histogram: Histogram<S>, stage: S) -> Self {
         Self {
@@ -38,7 +68,11 @@ impl<S: Labelled + Copy + PartialEq> StageClock<S> {
     /// Records the time in the current stage so far, so that a long stage shows before it ends.
     pub fn book(&mut self) {
         let now = Instant::now();
-        self.histogram.with(self.stage).record(now - self.since);
+        let spent = now - self.since;
+        self.histogram.with(self.stage).record(spent);
+        self.stage
+            .nanoseconds()
+            .fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
         self.since = now;
     }
 }

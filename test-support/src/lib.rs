@@ -59,7 +59,7 @@ pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 pub const ENDLESS: (&str, &str) = ("learner.total_frames", "1000000000");
 
 /// A run that takes a moment: a model of a few hundred parameters, 32 frames per batch.
-pub const TINY: [(&str, &str); 21] = [
+pub const TINY: [(&str, &str); 22] = [
     ("model.hidden", "8"),
     ("model.inter_multiple", "8"),
     ("rollout.envs", "4"),
@@ -70,6 +70,7 @@ pub const TINY: [(&str, &str); 21] = [
     ("actor.metrics_listen", ""),
     ("learner.listen", "127.0.0.1:0"),
     ("learner.metrics_listen", ""),
+    ("learner.web_listen", ""),
     ("learner.local_actors", "1"),
     ("learner.threads", "1"),
     ("learner.batch_unrolls", "1"),

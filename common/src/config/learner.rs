@@ -5,7 +5,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    address, file,
+    address::{self, WebListen},
+    file,
     rules::{self, Checked},
 };
 
@@ -112,6 +113,10 @@ pub struct LearnerConfig {
     /// `learner.listen`, which also serves it.
     #[serde(with = "address::or_off")]
     pub health_listen: Option<SocketAddr>,
+    /// Address of the live page, which shows the run in a browser; `""` switches it off. `"auto"` takes 127.0.0.1:8080,
+    /// or any free port while that one is taken, and is off without local actors. The page has the TLS certificate of
+    /// `listen`, and asks for a viewer's token if there are tokens.
+    pub web_listen: WebListen,
     /// PEM file with the learner's certificate chain. Actors must then connect with TLS. `hrm-learner certs` creates
     /// one for tests.
     #[serde(with = "file::or_none")]
@@ -129,8 +134,8 @@ pub struct LearnerConfig {
     /// File of tokens for viewers, who may only ask for the status of the run. It is reloaded when it changes.
     #[serde(with = "file::or_none")]
     pub viewer_tokens_file: Option<PathBuf>,
-    /// Allows other machines to reach `listen` although the connection is not encrypted or clients are not
-    /// authenticated.
+    /// Allows other machines to reach `listen` and `web_listen` although the connection is not encrypted or clients are
+    /// not authenticated.
     pub insecure: bool,
 }
 
@@ -157,6 +162,7 @@ impl Default for LearnerConfig {
             farewell_seconds: 30,
             metrics_listen: Some(address::loopback(9100)),
             health_listen: None,
+            web_listen: WebListen::Auto,
             tls_certificate: None,
             tls_private_key: None,
             tls_client_ca: None,
@@ -210,6 +216,15 @@ impl LearnerConfig {
             .time_limit()
             .map_or(0.0, |limit| seconds / limit.as_secs_f64());
         of_frames.max(of_time)
+    }
+
+    /// Returns true when the run has a live page.
+    pub fn has_page(&self) -> bool {
+        match self.web_listen {
+            WebListen::Auto => self.local_actors > 0,
+            WebListen::Off => false,
+            WebListen::At(_) => true,
+        }
     }
 
     /// Returns the threads that share a minibatch, with 0 resolved to the number of cores.
@@ -286,9 +301,30 @@ impl LearnerConfig {
             ("learner.viewer_tokens_file", &self.viewer_tokens_file),
             ("learner.actor_tokens_file", &self.actor_tokens_file),
         )?;
-        let encrypted = self.tls_certificate.is_some();
+        let clients = "set learner.tls_certificate and learner.tls_private_key, and learner.actor_tokens_file or \
+                       learner.tls_client_ca";
         let closed = self.tls_client_ca.is_some() || self.actor_tokens_file.is_some();
-        if self.listen.ip().is_loopback() || self.insecure || (encrypted && closed) {
+        self.check_open("learner.listen", self.listen, closed, clients)?;
+        // Browsers have no certificate.
+        let WebListen::At(address) = self.web_listen else {
+            return Ok(());
+        };
+        let viewers = "set learner.tls_certificate and learner.tls_private_key, learner.actor_tokens_file and \
+                       learner.viewer_tokens_file";
+        let closed = self.actor_tokens_file.is_some();
+        self.check_open("learner.web_listen", address, closed, viewers)
+    }
+
+    /// Checks an address, which is `key` in the configuration and authenticates clients if it is `closed`.
+    fn check_open(
+        &self,
+        key: &'static str,
+        address: SocketAddr,
+        closed: bool,
+        remedy: &str,
+    ) -> Checked {
+        let encrypted = self.tls_certificate.is_some();
+        if address.ip().is_loopback() || self.insecure || (encrypted && closed) {
             return Ok(());
         }
         let reason = match encrypted {
@@ -296,11 +332,10 @@ impl LearnerConfig {
             false => "other machines can reach it, and the connection is not encrypted",
         };
         rules::conflict(
-            "learner.listen",
-            format!("\"{}\"", self.listen),
+            key,
+            format!("\"{address}\""),
             reason,
-            "set learner.tls_certificate and learner.tls_private_key, and learner.actor_tokens_file or \
-             learner.tls_client_ca; in a trusted network you can set learner.insecure = true instead",
+            format!("{remedy}; in a trusted network you can set learner.insecure = true instead"),
         )
     }
 }
@@ -358,6 +393,32 @@ mod tests {
             check("192.0.2.1:1", false, false, false, false),
         ] {
             assert_eq!(open, Err("learner.listen".to_owned()));
+        }
+        let page = |listen: &str, tls: bool, ca: bool, tokens: bool, insecure: bool| {
+            let config = LearnerConfig {
+                web_listen: WebListen::At(listen.parse().expect("an address")),
+                tls_certificate: file(tls),
+                tls_private_key: file(tls),
+                tls_client_ca: file(ca),
+                actor_tokens_file: file(tokens),
+                insecure,
+                ..LearnerConfig::default()
+            };
+            config.check().map_err(|fault| fault.key)
+        };
+        for fine in [
+            page(here, false, false, false, false),
+            page(everywhere, true, false, true, false),
+            page(everywhere, false, false, false, true),
+        ] {
+            assert_eq!(fine, Ok(()));
+        }
+        for open in [
+            page(everywhere, false, false, false, false),
+            page(everywhere, false, false, true, false),
+            page(everywhere, true, true, false, false),
+        ] {
+            assert_eq!(open, Err("learner.web_listen".to_owned()));
         }
         let lacks = check(here, false, true, false, false);
         assert_eq!(lacks, Err("learner.tls_client_ca".to_owned()));

@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     actor::{ActorConfig, MAX_THREADS, RolloutConfig},
+    address::WebListen,
     earlier::read_stored,
     effective::Effective,
     error::{ConfigError, EXIT_CONFIG},

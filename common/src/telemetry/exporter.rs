@@ -1,13 +1,8 @@
 //! The Prometheus endpoint.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
 use tokio::{
@@ -18,7 +13,8 @@ use tokio::{
 
 use super::names::{self, Role};
 use crate::{
-    connections::{Connection, Connections, HEADERS, Limits},
+    connections::{Connections, Limits},
+    http1,
     listen::{self, ListenError},
     shutdown::Shutdown,
 };
@@ -148,34 +144,13 @@ async fn answer_all(mut connections: Connections, pages: Router, closing: Shutdo
     loop {
         tokio::select! {
             accepted = connections.next() => if let Ok(connection) = accepted {
-                open.spawn(answer(connection, pages.clone(), closing.clone()));
+                open.spawn(http1::answer(connection, pages.clone(), closing.clone()));
             },
             Some(_) = open.join_next() => {}
             () = closing.tripped() => break,
         }
     }
     while open.join_next().await.is_some() {}
-}
-
-/// Answers the requests of one connection. The headers of each must arrive within the port's idle timeout.
-async fn answer(connection: Connection, pages: Router, closing: Shutdown) {
-    let mut answered = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Limits::SIDE_PORT.silence)
-            .max_buf_size(HEADERS as usize)
-            .serve_connection(TokioIo::new(connection), TowerToHyperService::new(pages))
-    );
-    let result = tokio::select! {
-        result = answered.as_mut() => result,
-        () = closing.tripped() => {
-            answered.as_mut().graceful_shutdown();
-            answered.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a metrics connection ended");
-    }
 }
 
 impl Drop for Exporter {

@@ -169,6 +169,8 @@ label! {
         Sessions = "sessions",
         /// Too many uploads.
         Uploads = "uploads",
+        /// Too many clients that follow the live page.
+        PageClients = "page_clients",
         /// No token, or an unknown one.
         Unauthenticated = "unauthenticated",
         /// A token that does not allow the call.

@@ -164,6 +164,8 @@ metrics! {
     LEARNER_SENT_BYTES: Counter<Unlabelled> = "hrm_learner_sent_bytes_total", Bytes;
     /// Connections and calls rejected before their content was read, by reason.
     LEARNER_CALLS_REFUSED: Counter<CallRefused> = "hrm_learner_calls_refused_total", Count;
+    /// Clients that follow the live page.
+    LEARNER_PAGE_CLIENTS: Gauge<Unlabelled> = "hrm_learner_page_clients", Count;
     /// Actors that are joined.
     LEARNER_ACTORS: Gauge<Unlabelled> = "hrm_learner_actors", Count;
     /// Joins of actors.

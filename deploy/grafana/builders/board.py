@@ -15,6 +15,8 @@ from grafana_foundation_sdk.models.dashboard import (
 from .annotations import events
 
 TAG = "hrm-impala"
+# Where docker-compose.yml publishes the learner's live page.
+LIVE_PAGE = "http://127.0.0.1:8080/"
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 ALL = VariableOption(selected=True, text=["All"], value=["$__all"])
 
@@ -38,6 +40,14 @@ def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
             .as_dropdown(False)
             .include_vars(True)
             .keep_time(True)
+        )
+        .link(
+            dashboard.DashboardLink("Live page")
+            .type(DashboardLinkType.LINK)
+            .url(LIVE_PAGE)
+            .tooltip("Watch the agent while it trains (learner.web_listen)")
+            .icon("external link")
+            .target_blank(True)
         )
         .with_variable(
             dashboard.DatasourceVariable("datasource")

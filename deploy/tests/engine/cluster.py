@@ -50,9 +50,10 @@ def images() -> None:
 @contextmanager
 def cluster(name: str, learner: str, actor: str, *profiles: str) -> Iterator[tuple[Cluster, int]]:
     """Yields a project of its own and the learner's published port. Removes it afterwards; prints logs of a failure."""
-    port, prometheus, grafana = free_ports(3)
+    port, web, prometheus, grafana = free_ports(4)
     settings = {
         "LEARNER_PORT": str(port),
+        "WEB_PORT": str(web),
         "PROMETHEUS_PORT": str(prometheus),
         "GRAFANA_PORT": str(grafana),
         # More frames than the test trains.

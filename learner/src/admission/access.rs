@@ -161,6 +161,17 @@ impl Access {
         }
     }
 
+    /// Returns true when there are no tokens.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    /// Returns true when a caller with this token may see the state of the run.
+    pub(crate) fn permits_viewing(&self, token: Option<&[u8]>) -> bool {
+        let caller = Caller(token.map(checksum::digest));
+        self.let_in(&caller, AccessRole::Viewer).is_ok()
+    }
+
     fn role(&self, caller: &Caller) -> Option<AccessRole> {
         let (actor, viewer) = match (self, &caller.0) {
             (Self::Open, _) => (true, false),
@@ -180,7 +191,7 @@ impl Access {
 }
 
 /// Returns the token of an `authorization: Bearer TOKEN` header.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)

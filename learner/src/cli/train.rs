@@ -35,6 +35,9 @@ pub(crate) struct TrainArgs {
     /// Address for Prometheus metrics, "" for none; the same as --set learner.metrics_listen=ADDR.
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<String>,
+    /// Address of the live page, "" for none; the same as --set learner.web_listen=ADDR.
+    #[arg(long, value_name = "ADDR")]
+    web_listen: Option<String>,
     /// Resume the run in the folder from its newest checkpoint; begin it if it has none. Settings that are not given
     /// keep the run's values. [env], [model], curriculum.start and the seed cannot change.
     #[arg(long)]
@@ -59,6 +62,8 @@ impl TrainArgs {
                 .map(|v| Override::new("--listen", "learner.listen", v)),
             self.metrics_listen
                 .map(|v| Override::new("--metrics-listen", "learner.metrics_listen", v)),
+            self.web_listen
+                .map(|v| Override::new("--web-listen", "learner.web_listen", v)),
         ];
         match self.resume {
             true => self.config.load_resumed(flags, without_serve),

@@ -33,6 +33,10 @@ use crate::{
 pub(crate) type NewNetwork =
     Box<dyn Fn(Parameters, usize) -> Box<dyn RecurrentNetwork + Send> + Send>;
 
+/// Receives each evaluation with the weights that it evaluated, on the thread of the evaluator. It may return early when
+/// the flag is set.
+pub(crate) type AfterEvaluation = Box<dyn Fn(&EvalRecord, &Parameters, &AtomicBool) + Send>;
+
 /// Published weights to evaluate, with the run's progress at that time.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Job {
@@ -61,7 +65,8 @@ pub(crate) struct Evaluator {
 }
 
 impl Evaluator {
-    /// Starts the thread. It first makes the evaluations that an earlier start owes.
+    /// Starts the thread. It first makes the evaluations that an earlier start owes. It calls `after` once the result of
+    /// an evaluation is available, before it begins the next one.
     ///
     /// # Errors
     ///
@@ -70,6 +75,7 @@ impl Evaluator {
         config: &Config,
         network: NewNetwork,
         owed: Vec<Job>,
+        after: Option<AfterEvaluation>,
     ) -> Result<Self, InvalidValue> {
         let mut evaluation = GreedyEvaluation::new(config, network)?;
         // At most one job waits: when an evaluation takes longer than its interval, later ones are skipped.
@@ -89,8 +95,11 @@ impl Evaluator {
                         None
                     }
                 };
-                if done_tx.send(record).is_err() {
+                if done_tx.send(record.clone()).is_err() {
                     return;
+                }
+                if let Some((record, after)) = record.zip(after.as_ref()) {
+                    after(&record, &evaluation.parameters, &stopped);
                 }
             }
         };
@@ -295,7 +304,7 @@ mod tests {
         let good = weights(&model(&config, 1));
         let bad = good.slice(..good.len() / 2);
         let owed = vec![job(bad, 1), job(good.clone(), 2)];
-        let mut evaluator = Evaluator::start(&config, native(), owed).expect("a model");
+        let mut evaluator = Evaluator::start(&config, native(), owed, None).expect("a model");
         evaluator.wait();
         assert!(evaluator.request(job(good, 3)));
         evaluator.wait();
@@ -306,7 +315,7 @@ mod tests {
     #[test]
     fn it_evaluates_the_weights_it_was_given() {
         let config = config(10);
-        let mut evaluator = Evaluator::start(&config, native(), Vec::new()).expect("a model");
+        let mut evaluator = Evaluator::start(&config, native(), Vec::new(), None).expect("a model");
         for seed in [1, 2] {
             let model = model(&config, seed);
             assert!(evaluator.request(job(weights(&model), 100 * seed)));
@@ -340,11 +349,32 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_an_evaluation_gets_its_weights_and_delays_no_result() {
+        let config = config(4);
+        let model = model(&config, 1);
+        let (sender, calls) = unbounded();
+        let (go_on, gate) = bounded::<()>(0);
+        let after = move |record: &EvalRecord, parameters: &Parameters, _: &AtomicBool| {
+            gate.recv().expect("the test releases it");
+            let call = (record.clone(), state::encode(parameters));
+            sender.send(call).expect("the test listens");
+        };
+        let owed = vec![job(weights(&model), 7)];
+        let evaluator = Evaluator::start(&config, native(), owed, Some(Box::new(after)));
+        let evaluator = evaluator.expect("a model");
+        let done = result(&evaluator);
+        go_on.send(()).expect("it waits");
+        let (record, parameters) = calls.recv_timeout(PATIENCE).expect("a call");
+        assert_eq!(done, Some(record));
+        assert_eq!(parameters, state::encode(&model));
+    }
+
+    #[test]
     fn what_is_owed_comes_first_however_much_it_is() {
         let config = config(4);
         let weights = weights(&model(&config, 1));
         let owed = [1, 2, 3].map(|frames| job(weights.clone(), frames));
-        let evaluator = Evaluator::start(&config, native(), owed.into()).expect("a model");
+        let evaluator = Evaluator::start(&config, native(), owed.into(), None).expect("a model");
         let jobs = evaluator.jobs.as_ref().expect("it runs");
         jobs.send(job(weights, 4)).expect("it runs");
         let done = [(); 4].map(|()| result(&evaluator).expect("it succeeds").frames);
@@ -354,7 +384,7 @@ mod tests {
     #[test]
     fn damaged_weights_do_not_end_it() {
         let config = config(4);
-        let evaluator = Evaluator::start(&config, native(), Vec::new()).expect("a model");
+        let evaluator = Evaluator::start(&config, native(), Vec::new(), None).expect("a model");
         let good = weights(&model(&config, 1));
         let bad = good.slice(..good.len() / 2);
         let jobs = evaluator.jobs.as_ref().expect("it runs");
@@ -368,7 +398,7 @@ mod tests {
     #[test]
     fn it_skips_what_it_has_no_time_for_and_ends_in_the_middle() {
         let config = config(usize::MAX / 2);
-        let mut evaluator = Evaluator::start(&config, native(), Vec::new()).expect("a model");
+        let mut evaluator = Evaluator::start(&config, native(), Vec::new(), None).expect("a model");
         let weights = weights(&model(&config, 1));
         let jobs = evaluator.jobs.clone().expect("it runs");
         // The second job enters the channel after the first was taken, and then waits forever.

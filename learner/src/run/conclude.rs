@@ -9,7 +9,10 @@
 //! the frames of its checkpoint evaluates nothing. After a crash before it, the next start makes the evaluations again.
 //! They give the same figures, and a record that `metrics.jsonl` already has is not appended again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::Context as _;
 use hrm_common::{config::Config, env::EpisodeSummary, model::Parameters};
@@ -36,6 +39,7 @@ use crate::{
         summary::{EPISODES, Summary},
     },
     view::{
+        page::Feed,
         plot,
         replay::{
             player,
@@ -57,10 +61,12 @@ pub(crate) struct FinishedTraining {
     updates: u64,
     seconds: f64,
     run_dir: RunDir,
+    /// The live page's content.
+    feed: Option<Arc<Feed>>,
 }
 
 impl FinishedTraining {
-    pub(crate) fn new(mut trainer: Trainer) -> Self {
+    pub(crate) fn new(mut trainer: Trainer, feed: Option<Arc<Feed>>) -> Self {
         // Not earlier: the end of the run must be published first. A rejected actor leaves, and would reconnect to
         // learn of it.
         trainer.batcher.close();
@@ -73,6 +79,7 @@ impl FinishedTraining {
             metrics: trainer.metrics,
             ledger: trainer.ledger,
             run_dir: trainer.run_dir,
+            feed,
         }
     }
 
@@ -175,6 +182,9 @@ impl FinishedTraining {
         }
         owed.settle(self.frames)?;
         evaluator::set_gauges(&record);
+        if let Some(feed) = &self.feed {
+            feed.evaluated(self.frames, &self.parameters, stop);
+        }
         Ok(finals.evaluations.into())
     }
 

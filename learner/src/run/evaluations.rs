@@ -1,18 +1,21 @@
 //! The evaluations of a run: its log, the owed ones, the thread that makes them, and their target.
 
+use std::sync::Arc;
+
 use hrm_common::{config::Config, telemetry::names};
 
 use crate::{
     evaluation::{
-        evaluator::{self, Evaluator, NewNetwork},
+        evaluator::{self, AfterEvaluation, Evaluator, NewNetwork},
         owed::OwedEvaluations,
     },
     run::target::Target,
     storage::{
-        metrics_log::{self, MetricsLog},
+        metrics_log::{self, Follower, MetricsLog},
         records::Record,
         run_dir::RunDir,
     },
+    view::page::Feed,
 };
 
 /// The evaluations of a run, open for more.
@@ -28,17 +31,26 @@ pub(crate) struct Evaluations {
     pub(crate) target: Target,
 }
 
-/// Opens `metrics.jsonl` of a run at `frames`, and starts the evaluator with the owed evaluations.
+/// Opens `metrics.jsonl` of a run at `frames`, and starts the evaluator with the owed evaluations. Both report to `feed`.
 pub(super) fn open(
     config: &Config,
     run_dir: &RunDir,
     frames: u64,
     network: NewNetwork,
+    feed: Option<&Arc<Feed>>,
 ) -> anyhow::Result<Evaluations> {
     let path = run_dir.file("metrics.jsonl");
-    let metrics = MetricsLog::open(&path, frames)?;
+    let mut metrics = MetricsLog::open(&path, frames)?;
     let records = metrics_log::read(&path)?;
     set_gauges(&records);
+    if let Some(feed) = feed {
+        feed.resume(&records);
+        let feed = feed.clone();
+        metrics.follow(Follower(Box::new(move |record| feed.record(record))));
+    }
+    let after = feed.cloned().map(|feed| -> AfterEvaluation {
+        Box::new(move |record, parameters, stop| feed.evaluated(record.frames, parameters, stop))
+    });
     let (owed, jobs) = OwedEvaluations::open(run_dir.path(), frames, &records)?;
     if !jobs.is_empty() {
         tracing::info!(
@@ -49,7 +61,7 @@ pub(super) fn open(
     Ok(Evaluations {
         metrics,
         owed,
-        evaluator: Evaluator::start(config, network, jobs)?,
+        evaluator: Evaluator::start(config, network, jobs, after)?,
         target: Target::new(config.learner.target_success, &records),
     })
 }

@@ -57,6 +57,7 @@ use crate::{
     },
     training::batcher::{BatchLimits, Batcher},
     transport::server::{self, Door},
+    view::page::Feed,
 };
 
 /// Opens the run's folder, binds the service and starts training and the local actors.
@@ -73,7 +74,8 @@ pub async fn start(
     let config = &effective.config;
     let device = device::choose(effective)?;
     device.log();
-    let restored = Restored::open(effective, resume, &device)?;
+    let feed = config.learner.has_page().then(|| Feed::new(config));
+    let restored = Restored::open(effective, resume, &device, feed.as_ref())?;
     let weights = restored.weights();
     let (backend, fingerprint) = (
         restored.updater.backend(),
@@ -111,7 +113,8 @@ pub async fn start(
             weights,
         )?),
     };
-    let (serving, local_door) = Serving::start(&config.learner, service, door).await?;
+    let (serving, local_door) =
+        Serving::start(&config.learner, service, door, feed.clone()).await?;
 
     let (stop_tx, stop) = crossbeam::channel::bounded::<()>(0);
     let batcher = Batcher::new(
@@ -163,6 +166,7 @@ pub async fn start(
         actors,
         shutdown,
         sessions,
+        feed,
         began: Instant::now(),
     })
 }

@@ -1,5 +1,7 @@
 //! A run opened from its folder: new, or resumed from its newest checkpoint.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use hrm_common::{
     config::{Config, Effective},
@@ -19,6 +21,7 @@ use crate::{
     },
     storage::{checkpoint_folder, ledger_file::LedgerFile, run_dir::RunDir},
     training::{model::Hrm, schedule, update::Updater},
+    view::page::Feed,
 };
 
 /// Everything of a run that outlives a process, ready for training.
@@ -45,7 +48,8 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// Opens the folder of a run and restores the state of its newest checkpoint.
+    /// Opens the folder of a run and restores the state of its newest checkpoint. Records and evaluations go to `feed`
+    /// too.
     ///
     /// # Errors
     ///
@@ -54,6 +58,7 @@ impl Restored {
         effective: &Effective,
         resume: bool,
         device: &ChosenDevice,
+        feed: Option<&Arc<Feed>>,
     ) -> anyhow::Result<Self> {
         let config = &effective.config;
         let mut run_dir = RunDir::open(&config.run.dir, resume)?;
@@ -93,6 +98,7 @@ impl Restored {
             &run_dir,
             frames,
             acting::network(config, device.device),
+            feed,
         )?;
         let restored = Self {
             saved_config,

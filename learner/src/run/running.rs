@@ -33,6 +33,7 @@ use crate::{
         trainer::{End, TrainError, Trainer},
     },
     storage::summary::Summary,
+    view::page::{Feed, LivePage, Phase},
 };
 
 /// A learner that listens and trains. [`start`](crate::run::start) creates it and [`Running::finish`] ends it.
@@ -44,6 +45,8 @@ pub struct Running {
     pub(super) actors: LocalActors,
     pub(super) shutdown: Shutdown,
     pub(super) sessions: Arc<Sessions>,
+    /// The content of the live page.
+    pub(super) feed: Option<Arc<Feed>>,
     /// The time at which it began to listen.
     pub(super) began: Instant,
 }
@@ -52,6 +55,11 @@ impl Running {
     /// Returns the address of the service, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.serving.address
+    }
+
+    /// Returns the address of the live page for a browser on this machine, if there is a page.
+    pub fn page(&self) -> Option<String> {
+        self.serving.page.as_ref().map(LivePage::url)
     }
 
     /// Returns the token and certificate files of the main port.
@@ -73,12 +81,17 @@ impl Running {
         self.serving.health.set(health::LEARNER, false).await;
         let deadline = Instant::now() + self.config.learner.drain();
         let complete = matches!(result, Ok(End::Complete));
+        self.enter(match result {
+            Ok(End::Complete) => Phase::Evaluating,
+            Ok(End::Stopped) => Phase::Stopped,
+            Err(_) => Phase::Failed,
+        });
         if complete {
             names::LEARNER_RUN_COMPLETE.get().set(1.0);
             trainer.publish_end();
         }
         // Closing the trainer's queue and dropping its weights ends all open streams.
-        let mut finished = FinishedTraining::new(trainer);
+        let mut finished = FinishedTraining::new(trainer, self.feed.clone());
         if !self.sessions_left(complete, deadline).await {
             tracing::warn!(
                 sessions = self.sessions.len(),
@@ -93,7 +106,13 @@ impl Running {
             let written = finished.ledger.append(&session.entry());
             written.tolerate(RunFile::Ledger);
         }
-        let end = result?;
+        let end = match result {
+            Ok(end) => end,
+            Err(error) => {
+                self.close_page().await;
+                return Err(error.into());
+            }
+        };
         let config = self.config.clone();
         let stop = Arc::new(AtomicBool::new(false));
         let mut conclusion = tokio::task::spawn_blocking({
@@ -108,11 +127,30 @@ impl Running {
             }
         };
         let summary = concluded.context("the final evaluation panicked")??;
+        self.enter(match (complete, summary.complete) {
+            (true, true) => Phase::Complete,
+            _ => Phase::Stopped,
+        });
         if complete {
             self.farewell().await;
             self.serving.close(Instant::now()).await;
         }
+        self.close_page().await;
         Ok(summary)
+    }
+
+    /// Shows the phase of the run on its live page.
+    fn enter(&self, phase: Phase) {
+        if let Some(feed) = &self.feed {
+            feed.enter(phase);
+        }
+    }
+
+    /// Ends the live page once its clients know how the run ended.
+    async fn close_page(&mut self) {
+        if let Some(page) = self.serving.page.take() {
+            page.finish().await;
+        }
     }
 
     /// Tells actors that reconnect that the run is complete, until no lost actor can return or the process must stop.

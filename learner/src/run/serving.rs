@@ -1,7 +1,8 @@
-//! The ports of a run: the main port, the local actors' port and the health port.
+//! The ports of a run: the main port, the local actors' port, the health port and the live page's.
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     admission::service::LearnerService,
     run::local_actors::LocalDoor,
     transport::server::{self, Door},
+    view::page::{Feed, LivePage, Watched},
 };
 
 /// A service that listens on its ports.
@@ -30,6 +32,8 @@ pub(crate) struct Serving {
     pub(crate) credentials: Poller,
     /// The health state that the ports report.
     pub(crate) health: Health,
+    /// The live page.
+    pub(crate) page: Option<LivePage>,
     _health_endpoint: Option<HealthEndpoint>,
     servers: JoinSet<Result<(), transport::Error>>,
     stop: Shutdown,
@@ -37,7 +41,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Binds all ports of the configuration and serves on them. The main port follows the rules of `door`. Local actors
-    /// get a separate port, which is returned.
+    /// get a separate port, which is returned. The live page shows `feed`.
     ///
     /// # Errors
     ///
@@ -46,6 +50,7 @@ impl Serving {
         config: &LearnerConfig,
         service: LearnerService,
         door: Door,
+        feed: Option<Arc<Feed>>,
     ) -> anyhow::Result<(Self, Option<LocalDoor>)> {
         let health = Health::default();
         health.set(health::LEARNER, true).await;
@@ -55,10 +60,23 @@ impl Serving {
         };
         let (listener, address) =
             listen::bind(config.listen, "learner.listen", "; --listen sets it").await?;
+        let page = match feed {
+            Some(feed) => {
+                let watched = Watched {
+                    sessions: service.admission.sessions.clone(),
+                    counters: service.counters.clone(),
+                };
+                LivePage::open(config, feed, door.access.clone(), watched).await?
+            }
+            None => None,
+        };
+        let mut files = door.files();
+        files.extend(page.iter().flat_map(LivePage::files));
         let mut serving = Self {
             address,
-            credentials: Poller::start(door.files()),
+            credentials: Poller::start(files),
             health,
+            page,
             _health_endpoint: health_endpoint,
             servers: JoinSet::new(),
             stop: Shutdown::new(),

@@ -1,6 +1,7 @@
 //! `metrics.jsonl`: the progress of a run, one record per line, append-only.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
     io,
     path::Path,
@@ -10,7 +11,19 @@ use crate::storage::{files, records::Record};
 
 /// The file, open for appending.
 #[derive(Debug)]
-pub(crate) struct MetricsLog(File);
+pub(crate) struct MetricsLog {
+    file: File,
+    follower: Option<Follower>,
+}
+
+/// Receives each record when it is appended, on the thread that appends it.
+pub(crate) struct Follower(pub(crate) Box<dyn Fn(&Record) + Send>);
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Follower(..)")
+    }
+}
 
 impl MetricsLog {
     /// Opens the log of a run at `frames`; creates it if missing. Removes records beyond `frames`, written after the
@@ -34,7 +47,15 @@ impl MetricsLog {
             files::write(path, &kept).map_err(naming(path))?;
         }
         let opened = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self(opened.map_err(naming(path))?))
+        Ok(Self {
+            file: opened.map_err(naming(path))?,
+            follower: None,
+        })
+    }
+
+    /// Passes each further record to `follower` too.
+    pub(crate) fn follow(&mut self, follower: Follower) {
+        self.follower = Some(follower);
     }
 
     /// Appends a record in one write, so that a reader sees half of it only after a machine failure.
@@ -43,9 +64,13 @@ impl MetricsLog {
     ///
     /// Returns an error of the file system; the record is absent then.
     pub(crate) fn append(&mut self, record: &Record) -> io::Result<()> {
+        // Even if the disk is full.
+        if let Some(Follower(follow)) = &self.follower {
+            follow(record);
+        }
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        files::append_whole(&mut self.0, &line)
+        files::append_whole(&mut self.file, &line)
     }
 }
 
@@ -188,6 +213,20 @@ mod tests {
         assert_eq!(read(&path).expect("readable"), before);
         log.append(&train(250)).expect("appended");
         assert_eq!(read(&path).expect("readable")[4..], [train(250)]);
+    }
+
+    #[test]
+    fn a_follower_receives_what_is_appended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = MetricsLog::open(&folder.path().join("metrics.jsonl"), 0).expect("new");
+        let (sender, received) = std::sync::mpsc::channel();
+        log.append(&train(1)).expect("appended");
+        log.follow(Follower(Box::new(move |record| {
+            sender.send(record.clone()).expect("someone listens");
+        })));
+        log.append(&eval(2)).expect("appended");
+        drop(log);
+        assert_eq!(received.iter().collect::<Vec<_>>(), [eval(2)]);
     }
 
     #[test]

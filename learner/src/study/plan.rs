@@ -9,11 +9,12 @@ use toml::{Table, Value};
 use super::file::{Arm, StudyFile, StudyFileError};
 
 /// Settings that the study itself makes.
-const OWN: [&str; 4] = [
+const OWN: [&str; 5] = [
     "run.seed",
     "run.dir",
     "learner.listen",
     "learner.metrics_listen",
+    "learner.web_listen",
 ];
 
 /// One run of a study.
@@ -85,6 +86,7 @@ fn effective(
         Override::path("study", "run.dir", &run_dir)?,
         Override::new("study", "learner.listen", "127.0.0.1:0"),
         Override::new("study", "learner.metrics_listen", ""),
+        Override::new("study", "learner.web_listen", ""),
     ];
     let command_line = settings
         .into_iter()
@@ -157,7 +159,10 @@ fn tidy(path: &Path) -> PathBuf {
 mod tests {
     use std::fs;
 
-    use hrm_common::{config::ConfigError, model::CarryMode};
+    use hrm_common::{
+        config::{ConfigError, WebListen},
+        model::CarryMode,
+    };
 
     use super::*;
 
@@ -206,6 +211,7 @@ mod tests {
         assert_eq!(full.learner.total_frames, 1000);
         assert_eq!(full.learner.listen.port(), 0);
         assert_eq!(full.learner.metrics_listen, None);
+        assert_eq!(full.learner.web_listen, WebListen::Off);
         assert_eq!(reset.run.dir, Path::new("out/runs/reset/seed-4"));
         let base = folder.path().join("base.toml").display().to_string();
         assert_eq!(runs[0].effective.origin("loss.gamma"), base);

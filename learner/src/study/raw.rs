@@ -29,12 +29,13 @@ use crate::{
 };
 
 /// Settings of places and access, which do not affect learning.
-const PLACES: [&str; 18] = [
+const PLACES: [&str; 19] = [
     "run.dir",
     "run.name",
     "learner.listen",
     "learner.metrics_listen",
     "learner.health_listen",
+    "learner.web_listen",
     "learner.tls_certificate",
     "learner.tls_private_key",
     "learner.tls_client_ca",

@@ -125,7 +125,8 @@ pub async fn serve(
     let limits = Limits {
         most: door.max_connections,
         first_byte: FIRST_BYTE,
-        silence: SILENCE,
+        silence: Some(SILENCE),
+        stall: SILENCE,
     };
     let connections = Connections::new(listener, "learner.listen", limits);
     Server::builder()

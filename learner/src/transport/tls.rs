@@ -1,6 +1,9 @@
-//! TLS of the learner's main port: its certificate, and the authority of client certificates.
+//! TLS of the learner's main port and of its live page: the certificate, and the authority of client certificates.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hrm_common::{
     config::{FileError, LearnerConfig, read_file},
@@ -18,7 +21,10 @@ const PRIVATE_KEY: &str = "learner.tls_private_key";
 const CLIENT_CA: &str = "learner.tls_client_ca";
 
 /// ALPN name of HTTP/2, which gRPC uses.
-const PROTOCOL: &[u8] = b"h2";
+const GRPC: &[u8] = b"h2";
+
+/// ALPN name of the protocol of the live page.
+const PAGE: &[u8] = b"http/1.1";
 
 /// TLS settings from the files that a configuration names, reloaded when the files change.
 pub(crate) type Tls = Arc<Reloaded<ServerConfig>>;
@@ -29,16 +35,32 @@ pub(crate) type Tls = Arc<Reloaded<ServerConfig>>;
 ///
 /// Returns an error when a named file cannot be used.
 pub(crate) fn from_config(config: &LearnerConfig) -> Result<Option<Tls>, FileError> {
+    load(config, config.tls_client_ca.clone(), GRPC)
+}
+
+/// Reads the TLS settings of the live page; `None` means plaintext. Browsers need no certificate.
+///
+/// # Errors
+///
+/// Returns an error when a named file cannot be used.
+pub(crate) fn for_browsers(config: &LearnerConfig) -> Result<Option<Tls>, FileError> {
+    load(config, None, PAGE)
+}
+
+fn load(
+    config: &LearnerConfig,
+    client_ca: Option<PathBuf>,
+    protocol: &'static [u8],
+) -> Result<Option<Tls>, FileError> {
     let (Some(certificate), Some(key)) = (
         config.tls_certificate.clone(),
         config.tls_private_key.clone(),
     ) else {
         return Ok(None);
     };
-    let client_ca = config.tls_client_ca.clone();
     let files = [Some(&certificate), Some(&key), client_ca.as_ref()];
     let files = files.into_iter().flatten().cloned().collect();
-    let make = move || server_config(&certificate, &key, client_ca.as_deref());
+    let make = move || server_config(&certificate, &key, client_ca.as_deref(), protocol);
     let made = Reloaded::new("certificates", files, make)?;
     Ok(Some(Arc::new(made)))
 }
@@ -48,6 +70,7 @@ fn server_config(
     certificate: &Path,
     key: &Path,
     client_ca: Option<&Path>,
+    protocol: &[u8],
 ) -> Result<ServerConfig, FileError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -68,7 +91,7 @@ fn server_config(
             format!("give the certificate that belongs to the private key in {PRIVATE_KEY}");
         FileError::new(CERTIFICATE, certificate, reason, remedy)
     })?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 

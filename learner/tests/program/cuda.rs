@@ -283,8 +283,12 @@ fn nothing_is_loaded_for_the_cpu() {
 fn a_study_that_needs_cuda_is_refused_before_it_trains_anything() {
     let machine = Machine::new();
     let folder = machine.folder.path();
-    // A study chooses these two by itself.
-    let own = ["learner.listen", "learner.metrics_listen"];
+    // A study chooses these by itself.
+    let own = [
+        "learner.listen",
+        "learner.metrics_listen",
+        "learner.web_listen",
+    ];
     let set: String = TINY
         .iter()
         .filter(|(key, _)| !own.contains(key))

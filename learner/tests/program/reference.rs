@@ -125,11 +125,14 @@ fn values(sources: &str, kind: &str) -> String {
     };
     let body = body.split("\n}\n").next().expect("its end");
     let lines = body.lines().map(|line| line.trim().trim_end_matches(','));
-    let names: Vec<&str> = lines
-        .filter(|line| !line.is_empty() && line.chars().all(char::is_alphanumeric))
+    let variants: Vec<&str> = lines
+        .filter(|line| line.starts_with(char::is_alphabetic))
         .collect();
-    if names.is_empty() {
-        // Its values are not words.
+    let (names, others): (Vec<&str>, Vec<&str>) = variants
+        .into_iter()
+        .partition(|line| line.chars().all(char::is_alphanumeric));
+    if !others.is_empty() {
+        // Its values are not all words.
         return String::new();
     }
     let kebab = |name: &str| {

@@ -21,7 +21,11 @@ struct Study {
 impl Study {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let own = ["learner.listen", "learner.metrics_listen"];
+        let own = [
+            "learner.listen",
+            "learner.metrics_listen",
+            "learner.web_listen",
+        ];
         let mut settings: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (key, value) in TINY.iter().filter(|(key, _)| !own.contains(key)) {
             let (section, name) = key.split_once('.').expect("a dotted key");

@@ -1,8 +1,9 @@
-//! The learner over real sockets: admission, load tests, security, whole runs, streams that break, and
-//! virtual time.
+//! The learner over real sockets: admission, load tests, the live page, security, whole runs, streams that
+//! break, and virtual time.
 
 mod admission;
 mod load;
+mod page;
 mod run;
 mod security;
 mod streams;

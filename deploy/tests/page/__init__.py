@@ -1,0 +1,1 @@
+"""Checks of the live page with a browser."""

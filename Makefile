@@ -118,10 +118,11 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy
 	$(DEPLOY_PYTHON) -m deploy.tests.documents.check_documents --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.live --bin-dir target/debug
 
-page-test: libtorch $(DEPLOY_STAMP) ## Open the live page of a real learner in Chromium (needs Debian's chromium; ARGS="--pictures FOLDER")
+page-test: libtorch $(DEPLOY_STAMP) ## Open a real learner's live page in Chromium (needs Debian's chromium), and read a run with TensorBoard and MLflow
 	@command -v chromium >/dev/null || { echo "page-test: no chromium (on Debian: sudo apt install chromium fonts-dejavu-core)" >&2; exit 1; }
 	cargo build --package hrm-learner --bin hrm-learner --locked
 	$(DEPLOY_PYTHON) -m deploy.tests.page.check_page --bin-dir target/debug $(ARGS)
+	$(DEPLOY_PYTHON) -m deploy.tests.trackers.check_trackers --bin-dir target/debug
 
 images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= goes to docker build)
 	for target in $(IMAGES); do \

@@ -87,7 +87,7 @@ fn every_error_says_its_cause_once() {
         Box::new(certs::make(&file, &["\u{e9}".into()], 1).expect_err("no name")),
         Box::new(checkpoint_folder::newest(&file).expect_err("no checkpoint")),
         Box::new(checkpoint_folder::newest(&file.join("below")).expect_err("no folder")),
-        Box::new(plot::draw_run(&file).expect_err("no run")),
+        Box::new(plot::draw_runs(&[&file], None).expect_err("no run")),
         Box::new(RunDir::open(&file.join("run"), false).expect_err("no folder")),
     ];
     for error in made {

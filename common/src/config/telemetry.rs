@@ -1,4 +1,4 @@
-//! `[telemetry]`: the log of a process.
+//! `[telemetry]`: the log of a process, and the records of a run for other programs.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// `[telemetry]`: format, level and interval of log lines.
+/// `[telemetry]`: format, level and interval of log lines, and the file for TensorBoard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TelemetryConfig {
@@ -44,6 +44,8 @@ pub struct TelemetryConfig {
     pub log_level: LogLevel,
     /// Seconds between two progress lines when standard error is not a terminal.
     pub log_interval_seconds: u64,
+    /// Writes the records of `metrics.jsonl` into an event file for TensorBoard too. Only the learner writes one.
+    pub tensorboard: bool,
 }
 
 impl Default for TelemetryConfig {
@@ -52,6 +54,7 @@ impl Default for TelemetryConfig {
             log_format: LogFormat::Auto,
             log_level: LogLevel::Info,
             log_interval_seconds: 10,
+            tensorboard: false,
         }
     }
 }

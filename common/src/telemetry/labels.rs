@@ -121,6 +121,8 @@ label! {
         Ledger = "ledger",
         /// The weights of a pending evaluation, and outdated results.
         Evaluation = "evaluation",
+        /// The event file for TensorBoard.
+        Tensorboard = "tensorboard",
     }
 }
 

@@ -75,7 +75,7 @@ enum Command {
     /// Creates an authority, a certificate for the learner and one for actors, a token for actors and one for viewers.
     #[command(after_help = "Example:\n  hrm-learner certs certs --host learner.example.org")]
     Certs(certs::CertsArgs),
-    /// Draw learning-curve.svg of a run.
+    /// Draw the learning curve of a run, or those of several runs in one picture.
     Plot(plot::PlotArgs),
     /// Show the effective configuration and the source of each value.
     Config(config::PrintArgs),

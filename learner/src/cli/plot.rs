@@ -1,20 +1,26 @@
-//! `hrm-learner plot`: draws the learning curve of a run.
+//! `hrm-learner plot`: draws the learning curves of runs.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use hrm_common::output;
 
+use crate::view::plot;
+
 /// Flags of `plot`.
 #[derive(Debug, Args)]
 pub(crate) struct PlotArgs {
-    /// The run's folder, such as runs/four-rooms.
-    #[arg(value_name = "RUN_DIR")]
-    run_dir: PathBuf,
+    /// Folders of runs, such as runs/four-rooms; several are drawn in one picture.
+    #[arg(value_name = "RUN_DIR", required = true)]
+    run_dirs: Vec<PathBuf>,
+    /// The picture's file. Without it, the picture is learning-curve.svg in the folder of a single run, or
+    /// comparison.svg in the current folder.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
-/// Draws the learning curve from `metrics.jsonl`.
+/// Draws the learning curves from `metrics.jsonl`, and prints the path of the picture.
 pub(super) fn run(args: &PlotArgs) -> anyhow::Result<()> {
-    let path = crate::view::plot::draw_run(&args.run_dir)?;
+    let path = plot::draw_runs(&args.run_dirs, args.out.as_deref())?;
     Ok(output::print_line(path.display())?)
 }

@@ -15,7 +15,9 @@ use std::sync::{
 };
 
 use anyhow::Context as _;
-use hrm_common::{config::Config, env::EpisodeSummary, model::Parameters};
+use hrm_common::{
+    config::Config, env::EpisodeSummary, model::Parameters, telemetry::names::RunFile,
+};
 use tch::Device;
 
 use crate::{
@@ -28,6 +30,7 @@ use crate::{
     },
     run::{
         acting,
+        tolerate::Tolerate as _,
         trainer::{End, Trainer},
     },
     storage::{
@@ -37,6 +40,7 @@ use crate::{
         records::{EvalRecord, Evaluation, Record, WalkBy},
         run_dir::RunDir,
         summary::{EPISODES, Summary},
+        tensorboard,
     },
     view::{
         page::Feed,
@@ -91,6 +95,14 @@ impl FinishedTraining {
         config: &Config,
         stop: &AtomicBool,
     ) -> anyhow::Result<Summary> {
+        let summary = self.result(end, config, stop)?;
+        if config.telemetry.tensorboard {
+            tensorboard::conclude(&self.run_dir, &summary).tolerate(RunFile::Tensorboard);
+        }
+        Ok(summary)
+    }
+
+    fn result(&mut self, end: End, config: &Config, stop: &AtomicBool) -> anyhow::Result<Summary> {
         let mut evaluations = Vec::new();
         if end == End::Complete {
             if let Some(summary) = self.concluded(config) {
@@ -108,7 +120,7 @@ impl FinishedTraining {
                 return Ok(earlier);
             }
         }
-        plot::draw_run(self.run_dir.path())?;
+        plot::draw_runs(&[self.run_dir.path()], None)?;
         let summary = Summary {
             complete: !evaluations.is_empty(),
             frames: self.frames,

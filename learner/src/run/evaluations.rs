@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use hrm_common::{config::Config, telemetry::names};
+use hrm_common::{
+    config::Config,
+    telemetry::names::{self, RunFile},
+};
 
 use crate::{
     evaluation::{
         evaluator::{self, AfterEvaluation, Evaluator, NewNetwork},
         owed::OwedEvaluations,
     },
-    run::target::Target,
+    run::{target::Target, tolerate::Tolerate as _},
     storage::{
         metrics_log::{self, Follower, MetricsLog},
         records::Record,
         run_dir::RunDir,
+        tensorboard::EventFile,
     },
     view::page::Feed,
 };
@@ -46,11 +50,14 @@ pub(super) fn open(
     if let Some(feed) = feed {
         feed.resume(&records);
         let feed = feed.clone();
-        metrics.follow(Follower(Box::new(move |record| feed.record(record))));
+        metrics.follow(Follower(Box::new(move |line| feed.record(line.record))));
     }
     let after = feed.cloned().map(|feed| -> AfterEvaluation {
         Box::new(move |record, parameters, stop| feed.evaluated(record.frames, parameters, stop))
     });
+    if config.telemetry.tensorboard {
+        write_events(run_dir, &mut metrics);
+    }
     let (owed, jobs) = OwedEvaluations::open(run_dir.path(), frames, &records)?;
     if !jobs.is_empty() {
         tracing::info!(
@@ -64,6 +71,16 @@ pub(super) fn open(
         evaluator: Evaluator::start(config, network, jobs, after)?,
         target: Target::new(config.learner.target_success, &records),
     })
+}
+
+/// Writes the records into an event file too, the further ones when they are appended to `metrics`.
+fn write_events(run_dir: &RunDir, metrics: &mut MetricsLog) {
+    let begun = EventFile::begin(run_dir).map(|mut events| {
+        metrics.follow(Follower(Box::new(move |line| {
+            events.append(line).tolerate(RunFile::Tensorboard);
+        })));
+    });
+    begun.tolerate(RunFile::Tensorboard);
 }
 
 /// Sets the gauges to the last values in a run's log. It leaves out losses and episode figures: they describe a batch

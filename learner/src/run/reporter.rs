@@ -1,10 +1,14 @@
 //! The report on each batch: metrics, progress and, at intervals, a line of `metrics.jsonl`.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use hrm_common::{
     config::Config,
-    telemetry::names::{self, Clip, LossTerm, RunFile, Statistic},
+    stage::{LearnerStage, Stage as _},
+    telemetry::names::{self, Clip, Labelled as _, LossTerm, RunFile, Statistic},
 };
 
 use crate::{
@@ -55,6 +59,8 @@ struct Interval {
     updates: u64,
     lags: u64,
     unrolls: u64,
+    /// Time that the process's trainers had spent in each stage at the beginning.
+    stages: Vec<(LearnerStage, Duration)>,
 }
 
 impl Interval {
@@ -65,7 +71,23 @@ impl Interval {
             updates,
             lags: 0,
             unrolls: 0,
+            stages: LearnerStage::known()
+                .into_iter()
+                .map(|stage| (stage, stage.spent()))
+                .collect(),
         }
+    }
+
+    /// Returns the share of each stage in the time since the beginning.
+    fn stage_shares(&self) -> BTreeMap<String, f64> {
+        let passed = |(stage, before): &(LearnerStage, Duration)| {
+            let spent = stage.spent().saturating_sub(*before);
+            (stage.as_str().to_owned(), spent.as_secs_f64())
+        };
+        let passed: Vec<_> = self.stages.iter().map(passed).collect();
+        let all: f64 = passed.iter().map(|(_, seconds)| seconds).sum();
+        let share = |(stage, seconds)| (stage, seconds / all.max(1e-9));
+        passed.into_iter().map(share).collect()
     }
 }
 
@@ -101,7 +123,8 @@ impl Reporter {
         let snapshot = snapshot(run, &self.interval, window, update);
         self.progress.update(&snapshot);
         if due {
-            let record = Record::Train(record(run, &snapshot, window, update));
+            let stages = self.interval.stage_shares();
+            let record = Record::Train(record(run, &snapshot, window, update, stages));
             metrics.append(&record).tolerate(RunFile::Metrics);
             self.interval = Interval::new(run.frames, run.updates);
         }
@@ -179,6 +202,7 @@ fn record(
     snapshot: &ProgressSnapshot,
     window: &EpisodeWindow,
     update: &UpdateReport,
+    stages: BTreeMap<String, f64>,
 ) -> TrainRecord {
     TrainRecord {
         frames: run.frames,
@@ -202,5 +226,6 @@ fn record(
         c_clip: update.c_clip,
         learning_rate: update.learning_rate,
         curriculum_distance: run.curriculum_distance,
+        stages,
     }
 }

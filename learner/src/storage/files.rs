@@ -193,6 +193,12 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Adds the file's name in front of an error.
+pub(crate) fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), format!("{path}: {error}"))
+}
+
 /// Appends all of `bytes` or nothing, for example on a full disk. Lines after a torn line could not be read.
 pub(crate) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();

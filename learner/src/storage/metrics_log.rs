@@ -7,17 +7,20 @@ use std::{
     path::Path,
 };
 
-use crate::storage::{files, records::Record};
+use crate::storage::{
+    files,
+    records::{Record, Stamped},
+};
 
 /// The file, open for appending.
 #[derive(Debug)]
 pub(crate) struct MetricsLog {
     file: File,
-    follower: Option<Follower>,
+    followers: Vec<Follower>,
 }
 
-/// Receives each record when it is appended, on the thread that appends it.
-pub(crate) struct Follower(pub(crate) Box<dyn Fn(&Record) + Send>);
+/// Receives each line when it is appended, on the thread that appends it.
+pub(crate) struct Follower(pub(crate) Box<dyn FnMut(&Stamped<&Record>) + Send>);
 
 impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,22 +43,22 @@ impl MetricsLog {
         };
         let kept: String = parse(&text, path)?
             .into_iter()
-            .filter(|(_, record)| record.frames() <= frames)
+            .filter(|(_, line)| line.record.frames() <= frames)
             .flat_map(|(line, _)| [line, "\n"])
             .collect();
         if kept != text {
-            files::write(path, &kept).map_err(naming(path))?;
+            files::write(path, &kept).map_err(files::naming(path))?;
         }
         let opened = OpenOptions::new().create(true).append(true).open(path);
         Ok(Self {
-            file: opened.map_err(naming(path))?,
-            follower: None,
+            file: opened.map_err(files::naming(path))?,
+            followers: Vec::new(),
         })
     }
 
-    /// Passes each further record to `follower` too.
+    /// Passes each further line to `follower` too.
     pub(crate) fn follow(&mut self, follower: Follower) {
-        self.follower = Some(follower);
+        self.followers.push(follower);
     }
 
     /// Appends a record in one write, so that a reader sees half of it only after a machine failure.
@@ -64,11 +67,12 @@ impl MetricsLog {
     ///
     /// Returns an error of the file system; the record is absent then.
     pub(crate) fn append(&mut self, record: &Record) -> io::Result<()> {
+        let line = Stamped::new(record);
         // Even if the disk is full.
-        if let Some(Follower(follow)) = &self.follower {
-            follow(record);
+        for Follower(follow) in &mut self.followers {
+            follow(&line);
         }
-        let mut line = serde_json::to_vec(record)?;
+        let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
         files::append_whole(&mut self.file, &line)
     }
@@ -80,32 +84,34 @@ impl MetricsLog {
 ///
 /// Returns an error that names the file, when it cannot be read or a line other than the last is not a record.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let lines = read_lines(path)?.into_iter();
+    Ok(lines.map(|line| line.record).collect())
+}
+
+/// Reads a log with the times of its records.
+///
+/// # Errors
+///
+/// The same as of [`read`].
+pub(crate) fn read_lines(path: &Path) -> io::Result<Vec<Stamped<Record>>> {
     let text = text(path)?;
-    Ok(parse(&text, path)?
-        .into_iter()
-        .map(|(_, record)| record)
-        .collect())
+    let lines = parse(&text, path)?.into_iter();
+    Ok(lines.map(|(_, line)| line).collect())
 }
 
 /// Reads the text of a log. A last line that is being written may end within a character.
 fn text(path: &Path) -> io::Result<String> {
-    let bytes = fs::read(path).map_err(naming(path))?;
+    let bytes = fs::read(path).map_err(files::naming(path))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Adds the file's name in front of an error.
-fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
-    let path = path.display().to_string();
-    move |error| io::Error::new(error.kind(), format!("{path}: {error}"))
-}
-
-/// Returns the lines with their records. An invalid last line is ignored: it was torn when the machine failed.
-fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Record)>> {
+/// Returns the lines with what they say. An invalid last line is ignored: it was torn when the machine failed.
+fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Stamped<Record>)>> {
     let count = text.lines().count();
-    let mut records = Vec::with_capacity(count);
+    let mut lines = Vec::with_capacity(count);
     for (i, line) in text.lines().enumerate() {
         match serde_json::from_str(line) {
-            Ok(record) => records.push((line, record)),
+            Ok(parsed) => lines.push((line, parsed)),
             Err(_) if i + 1 == count => {}
             Err(error) => {
                 let message = format!("{}, line {}: {error}", path.display(), i + 1);
@@ -113,12 +119,12 @@ fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Record)>> {
             }
         }
     }
-    Ok(records)
+    Ok(lines)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{collections::BTreeMap, path::PathBuf};
 
     use super::*;
     use crate::storage::records::{EvalRecord, Evaluation, TrainRecord, WalkBy};
@@ -146,6 +152,7 @@ mod tests {
             c_clip: 0.25,
             learning_rate: 2e-3,
             curriculum_distance: 3,
+            stages: BTreeMap::new(),
         })
     }
 
@@ -216,17 +223,29 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_receives_what_is_appended() {
+    fn followers_receive_what_is_appended_with_its_time() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut log = MetricsLog::open(&folder.path().join("metrics.jsonl"), 0).expect("new");
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0).expect("a new log");
         let (sender, received) = std::sync::mpsc::channel();
         log.append(&train(1)).expect("appended");
-        log.follow(Follower(Box::new(move |record| {
-            sender.send(record.clone()).expect("someone listens");
-        })));
+        for _ in 0..2 {
+            let sender = sender.clone();
+            log.follow(Follower(Box::new(move |&Stamped { record, time }| {
+                let record = record.clone();
+                let line = Stamped { record, time };
+                sender.send(line).expect("someone listens");
+            })));
+        }
         log.append(&eval(2)).expect("appended");
-        drop(log);
-        assert_eq!(received.iter().collect::<Vec<_>>(), [eval(2)]);
+        drop((log, sender));
+        let written = read_lines(&path).expect("readable").pop().expect("a line");
+        assert_eq!(written.record, eval(2));
+        assert!(written.time.is_some_and(|time| time > 1.7e9), "{written:?}");
+        assert_eq!(
+            received.iter().collect::<Vec<_>>(),
+            [written.clone(), written]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   run_dir             the folder, its lock and the run's identity
 //!   checkpoint_folder   saves checkpoints and keeps the newest few; hrm_common reads them
 //!   metrics_log         metrics.jsonl: training and evaluation records
+//!   tensorboard         the same records for TensorBoard
 //!   summary             summary.json and episodes.csv: the result
 //!   ledger_file         ledger.jsonl: one line per session
 //!   files               atomic writes and whole appends, which all of them use
@@ -16,6 +17,7 @@ pub mod metrics_log;
 pub mod records;
 pub mod run_dir;
 pub mod summary;
+pub(crate) mod tensorboard;
 
 pub use hrm_common::checkpoint;
 

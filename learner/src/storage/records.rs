@@ -1,10 +1,49 @@
 //! Records of a run: the lines of `metrics.jsonl`, and the evaluations in `summary.json`.
 
-use std::fmt;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// One line of `metrics.jsonl`.
+/// One line of `metrics.jsonl`: a record, and the time at which it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stamped<R> {
+    /// The record.
+    #[serde(flatten)]
+    pub(crate) record: R,
+    /// Seconds since 1970; absent in logs of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) time: Option<f64>,
+}
+
+impl<R> Stamped<R> {
+    /// Dates a record that is made now.
+    pub(crate) fn new(record: R) -> Self {
+        Self {
+            record,
+            time: Some(unix_seconds()),
+        }
+    }
+
+    /// Borrows the record.
+    pub(crate) fn as_ref(&self) -> Stamped<&R> {
+        Stamped {
+            record: &self.record,
+            time: self.time,
+        }
+    }
+}
+
+/// Returns the seconds since 1970, in milliseconds; 0 if the clock is not set. More digits would not survive JSON.
+pub(crate) fn unix_seconds() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_millis() as f64 / 1000.0)
+}
+
+/// The content of a line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Record {
@@ -20,6 +59,22 @@ impl Record {
         match self {
             Self::Train(record) => record.frames,
             Self::Eval(record) => record.frames,
+        }
+    }
+
+    /// Returns the seconds of training at the time of the record.
+    pub(crate) fn seconds(&self) -> f64 {
+        match self {
+            Self::Train(record) => record.seconds,
+            Self::Eval(record) => record.seconds,
+        }
+    }
+
+    /// Returns the kind of the record, as the file names it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Train(_) => "train",
+            Self::Eval(_) => "eval",
         }
     }
 }
@@ -80,6 +135,10 @@ pub struct TrainRecord {
     pub learning_rate: f64,
     /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
     pub curriculum_distance: u32,
+    /// The trainer's time since the previous training record, as the share of each stage. It is empty in logs that lack
+    /// this field.
+    #[serde(default)]
+    pub stages: BTreeMap<String, f64>,
 }
 
 /// An evaluation, with the run's progress when its weights were published.

@@ -4,6 +4,7 @@
 //!   config.toml          the effective configuration, with the source of each value
 //!   run.json             the run's identity, and the number of its starts
 //!   metrics.jsonl        one record per line
+//!   events.out.tfevents.0000000000.hrm-learner    the same records for TensorBoard
 //!   ledger.jsonl         frame accounting, one line per session
 //!   trained-frames       number of frames that the run was trained on, up to the last batch
 //!   checkpoints/         the newest few

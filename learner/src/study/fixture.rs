@@ -1,5 +1,7 @@
 //! Invented runs for tests of reports and pictures.
 
+use std::collections::BTreeMap;
+
 use hrm_common::config::{Config, Layers, Override};
 
 use super::{
@@ -38,6 +40,7 @@ pub(crate) fn train(frames: u64, episodes: usize, success: f64) -> Record {
         c_clip: 0.0,
         learning_rate: 0.0,
         curriculum_distance: 0,
+        stages: BTreeMap::new(),
     })
 }
 

@@ -159,6 +159,28 @@ async fn a_synchronous_run_repeats_itself_bit_for_bit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_file_that_cannot_be_written_does_not_end_training() {
+    test_support::scrape();
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let file = |start| dir.join(format!("events.out.tfevents.{start:010}.hrm-learner"));
+    fs::create_dir(file(0)).expect("a folder");
+    let on = ("telemetry.tensorboard", "true");
+    assert!(run(dir, false, &[on]).await.complete);
+    let failures = test_support::metric("hrm_learner_write_failures_total{file=\"tensorboard\"}");
+    assert_eq!(failures, 2.0, "at the start and at the end");
+
+    // The next start makes the whole file.
+    fs::remove_dir(file(0)).expect("a folder");
+    run(dir, true, &[on]).await;
+    let events = fs::read(file(1)).expect("an event file");
+    for tag in [&b"eval/success"[..], b"final/oracle/success"] {
+        let found = events.windows(tag.len()).any(|bytes| bytes == tag);
+        assert!(found, "no {}", tag.escape_ascii());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_identity_was_lost_is_still_the_same_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("run");

@@ -3,7 +3,7 @@
 //! | event | data |
 //! |-|-|
 //! | `run` | the settings that the page shows; a client forgets everything before it |
-//! | `record` | a line of `metrics.jsonl`, with the shares of the stages since the previous training record |
+//! | `record` | a line of `metrics.jsonl`, with the shares of the actors' stages |
 //! | `status` | the run's phase, its actors, frames and updates |
 //! | `recording` | the frames of the evaluation whose episodes `recording.json` has |
 //!
@@ -18,7 +18,8 @@ use bytes::Bytes;
 use hrm_common::{
     config::{Config, Preset},
     model::{CarryMode, Parameters},
-    stage::{ActorStage, LearnerStage, Stage},
+    stage::{ActorStage, Stage as _},
+    telemetry::names::Labelled as _,
 };
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -52,7 +53,8 @@ struct FeedState {
     status: RunStatus,
     /// The event about the newest recording, and the recording as JSON.
     recording: Option<(Bytes, Bytes)>,
-    stages: StageTimes,
+    /// The actors' times at the previous training record.
+    actor_times: PerStage,
 }
 
 /// The settings of a run that the page shows.
@@ -93,12 +95,12 @@ pub(super) struct RunStatus {
     updates: u64,
 }
 
-/// A record with the shares of the stages.
+/// A record, and how the threads of local actors divided the time since the previous training record. Empty without any.
 #[derive(Debug, Serialize)]
 struct RecordEvent<'a> {
     #[serde(flatten)]
     record: &'a Record,
-    stages: Option<StageShares>,
+    actor_stages: Option<PerStage>,
 }
 
 /// A number for each stage, in the order of the loop.
@@ -110,40 +112,10 @@ struct RecordingEvent {
     frames: u64,
 }
 
-/// Shares of time by stage. Those of actors are of the threads in this process, and empty without any.
-#[derive(Debug, Serialize)]
-struct StageShares {
-    learner: PerStage,
-    actor: PerStage,
-}
-
-/// Seconds per stage, up to a point in time.
-#[derive(Debug)]
-struct StageTimes {
-    learner: PerStage,
-    actor: PerStage,
-}
-
-impl StageTimes {
-    fn now() -> Self {
-        Self {
-            learner: spent(LearnerStage::as_str),
-            actor: spent(ActorStage::as_str),
-        }
-    }
-
-    /// Returns the shares of the time since `earlier`.
-    fn since(&self, earlier: &Self) -> StageShares {
-        StageShares {
-            learner: shares(&self.learner, &earlier.learner),
-            actor: shares(&self.actor, &earlier.actor),
-        }
-    }
-}
-
-fn spent<S: Stage>(name: impl Fn(S) -> &'static str) -> PerStage {
-    let spent = |stage: S| (name(stage), stage.spent().as_secs_f64());
-    S::known().into_iter().map(spent).collect()
+/// Returns the seconds that local actors have spent in each stage so far.
+fn actor_times() -> PerStage {
+    let spent = |stage: ActorStage| (stage.as_str(), stage.spent().as_secs_f64());
+    ActorStage::known().into_iter().map(spent).collect()
 }
 
 fn shares(now: &PerStage, earlier: &PerStage) -> PerStage {
@@ -186,7 +158,7 @@ impl Feed {
                     updates: 0,
                 },
                 recording: None,
-                stages: StageTimes::now(),
+                actor_times: actor_times(),
             }),
             events: broadcast::channel(BEHIND).0,
             episodes: RecordedEpisodes::new(config),
@@ -204,13 +176,13 @@ impl Feed {
     /// Adds a record.
     pub(crate) fn record(&self, record: &Record) {
         let mut state = self.lock();
-        let stages = matches!(record, Record::Train(_)).then(|| {
-            let now = StageTimes::now();
-            let shares = now.since(&state.stages);
-            state.stages = now;
+        let actor_stages = matches!(record, Record::Train(_)).then(|| {
+            let now = actor_times();
+            let shares = shares(&now, &state.actor_times);
+            state.actor_times = now;
             shares
         });
-        let event = state.keep(record, stages);
+        let event = state.keep(record, actor_stages);
         self.send(event);
     }
 
@@ -287,8 +259,12 @@ impl Feed {
 }
 
 impl FeedState {
-    fn keep(&mut self, record: &Record, stages: Option<StageShares>) -> Bytes {
-        let event = event("record", &RecordEvent { record, stages });
+    fn keep(&mut self, record: &Record, actor_stages: Option<PerStage>) -> Bytes {
+        let data = RecordEvent {
+            record,
+            actor_stages,
+        };
+        let event = event("record", &data);
         match record {
             Record::Train(_) => self.train.push(event.clone()),
             Record::Eval(_) => self.evaluations.push(event.clone()),

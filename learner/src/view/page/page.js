@@ -29,7 +29,6 @@
   const isTrain = (record) => record.kind === "train";
   const ofTrain = (name) => (record) => (isTrain(record) ? record[name] : undefined);
   const ofEvaluation = (name) => (record) => (isTrain(record) ? undefined : record[name]);
-  const stages = (who) => (record) => record.stages?.[who] || [];
   const newest = (list) => list[list.length - 1] || {};
 
   const charts = [
@@ -58,9 +57,9 @@
       title: "Policy lag in versions", format: decimal(1),
       lines: [{ label: "mean", colour: "blue", value: ofTrain("policy_lag_mean") }],
     }),
-    hrmChart(element("charts"), { title: "Time of the learner", top: 1, format: percent, stack: stages("learner") }),
+    hrmChart(element("charts"), { title: "Time of the learner", top: 1, format: percent, stack: (record) => Object.entries(record.stages || {}) }),
     hrmChart(element("charts"), {
-      title: "Time of the local actors", top: 1, format: percent, stack: stages("actor"),
+      title: "Time of the local actors", top: 1, format: percent, stack: (record) => record.actor_stages || [],
       none: "no actor in the learner's process",
     }),
   ];

@@ -1,6 +1,7 @@
 //! The page over real sockets.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::Path,
@@ -241,6 +242,7 @@ fn train(frames: u64) -> Record {
         c_clip: 0.0,
         learning_rate: 0.0,
         curriculum_distance: 0,
+        stages: BTreeMap::from([("wait".to_owned(), 1.0)]),
     })
 }
 
@@ -351,7 +353,7 @@ async fn a_client_gets_the_history_and_then_each_record_once_and_in_order() {
             (&record["kind"], &record["frames"]),
             (&json!(kind), &json!(frames))
         );
-        assert_eq!(record["stages"].is_object(), staged, "{record}");
+        assert_eq!(record["actor_stages"].is_array(), staged, "{record}");
         assert!(record["loss_value"].is_null(), "NaN is no JSON: {record}");
     }
     let (name, _) = early.next().await.expect("an event");

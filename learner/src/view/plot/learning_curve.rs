@@ -11,11 +11,6 @@
 //!                    frames
 //! ```
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
-
 use plotters::{
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
@@ -24,41 +19,12 @@ use plotters::{
 use super::{
     Area, Axis, Chart, FONT, FRAMES, GRID, INK, ORANGE, PlotError, X_LABELS, legend, mesh, minutes,
 };
-use crate::storage::{
-    files, metrics_log,
-    records::{EvalRecord, Record, TrainRecord},
-};
+use crate::storage::records::{EvalRecord, Record, TrainRecord};
 
 const SIZE: (u32, u32) = (900, 680);
 /// A light blue that colour-blind readers, and readers of grey prints, can tell from the evaluation's orange.
 const TRAINING: RGBColor = RGBColor(86, 150, 210);
 const EVALUATION: RGBColor = ORANGE;
-
-/// Draws `learning-curve.svg` of the run in a folder from its `metrics.jsonl`. Returns the path.
-///
-/// # Errors
-///
-/// Returns an error when the log is missing or invalid, or the picture cannot be written.
-pub(crate) fn draw_run(run_dir: &Path) -> Result<PathBuf, PlotError> {
-    let log = run_dir.join("metrics.jsonl");
-    let records = metrics_log::read(&log).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            PlotError::NoRun(run_dir.to_owned())
-        }
-        _ => PlotError::Log(error),
-    })?;
-    let name = run_dir
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into());
-    let picture = run_dir.join("learning-curve.svg");
-    match files::write(&picture, svg(&name, &records)?) {
-        Ok(()) => Ok(picture),
-        Err(reason) => Err(PlotError::Io {
-            path: picture,
-            reason,
-        }),
-    }
-}
 
 /// Returns the picture of a run with this name, as SVG.
 ///
@@ -260,6 +226,8 @@ fn dots(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>) -> Result<(), PlotEr
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::storage::records::{Evaluation, WalkBy};
 
@@ -292,6 +260,7 @@ mod tests {
                 c_clip: 0.0,
                 learning_rate: 0.0,
                 curriculum_distance: 0,
+                stages: BTreeMap::new(),
             })
         });
         let eval = (1..=evals).map(|i| {
@@ -399,23 +368,5 @@ mod tests {
             (0.0, 0.0)
         );
         assert!((curve.seconds(1e9) - 400_000.0 / 900.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_run_in_a_folder_is_drawn_beside_its_log() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert!(
-            matches!(draw_run(folder.path()), Err(PlotError::NoRun(_))),
-            "no log yet"
-        );
-        let mut log =
-            metrics_log::MetricsLog::open(&folder.path().join("metrics.jsonl"), 0).expect("a log");
-        run(2)
-            .iter()
-            .for_each(|record| log.append(record).expect("appended"));
-        let picture = draw_run(folder.path()).expect("drawn");
-        assert_eq!(picture, folder.path().join("learning-curve.svg"));
-        let svg = std::fs::read_to_string(picture).expect("written");
-        assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
     }
 }

@@ -1,7 +1,9 @@
 //! Draws SVG pictures.
 //!
 //! ```text
+//!   runs             reads the logs of runs, and draws one or several of them:
 //!   learning_curve   a run: success and path ratio over frames
+//!   comparison       several runs: success and path ratio over frames and minutes
 //!   panels           a study: medians over runs with their spread
 //!   convergence      an analysis: distance of decisions from their end
 //!   reaction         an analysis: paths after a door change
@@ -10,10 +12,12 @@
 //!
 //! This file holds the shared parts.
 
+mod comparison;
 mod convergence;
 mod learning_curve;
 pub mod panels;
 mod reaction;
+mod runs;
 mod unit;
 
 use std::{io, path::PathBuf};
@@ -25,9 +29,9 @@ use plotters::{
 use thiserror::Error;
 
 pub use convergence::svg as convergence;
-pub(crate) use learning_curve::draw_run;
 pub use learning_curve::svg;
 pub use reaction::svg as reaction;
+pub(crate) use runs::draw_runs;
 pub use unit::Unit;
 
 const FONT: &str = "sans-serif";

@@ -12,7 +12,7 @@ const WIDTH: u32 = 1200;
 const HEAD: u32 = 46;
 const ROW: u32 = 407;
 /// Colours that colour-blind readers can tell apart (Okabe & Ito 2008), the darkest first.
-const COLOURS: [RGBColor; 6] = [
+pub(super) const COLOURS: [RGBColor; 6] = [
     BLUE,
     ORANGE,
     RGBColor(0, 158, 115),
@@ -21,7 +21,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
 ];
 /// Medians of path ratios above this are left out, because the interesting ones are near 1.
-const HIGHEST_RATIO: f64 = 4.0;
+pub(super) const HIGHEST_RATIO: f64 = 4.0;
 
 /// A position on a line: median, smallest and largest value over the runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -219,7 +219,7 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
 }
 
 /// Returns a positive length of an axis, even without data.
-fn positive(end: f64) -> f64 {
+pub(super) fn positive(end: f64) -> f64 {
     if end > 0.0 { end } else { 1.0 }
 }
 

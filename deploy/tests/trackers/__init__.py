@@ -1,0 +1,1 @@
+"""Checks of what other programs read of a run: TensorBoard and MLflow."""

@@ -9,14 +9,20 @@ use hrm_actor::{
     load::{self, LoadOptions},
 };
 use hrm_common::{
+    completions::CompletionsArgs,
     config::{Config, ConfigError, Effective, Layers, Override},
     health::{self, Health, HealthEndpoint},
+    manual::ManArgs,
     model::native,
     output, program,
     shutdown::Shutdown,
     telemetry::{self, names::Role},
+    verbosity::Verbosity,
 };
 use tokio::sync::watch;
+
+/// The program's name.
+const NAME: &str = "hrm-actor";
 
 /// Steps mazes with a local copy of the model and streams unrolls to a learner.
 #[derive(Debug, Parser)]
@@ -26,6 +32,8 @@ use tokio::sync::watch;
     64 for an invalid configuration, 1 for any other failure."
 )]
 struct Cli {
+    #[command(flatten)]
+    verbosity: Verbosity,
     #[command(subcommand)]
     command: Command,
 }
@@ -56,6 +64,10 @@ Example:
     Health(HealthArgs),
     /// Show the configuration and where each value came from.
     Config(ConfigArgs),
+    /// Print the script that completes this program's command line in a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages of this program and of its subcommands.
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +84,9 @@ struct ConfigArgs {
     /// Print the effective configuration as TOML.
     #[arg(long, required = true)]
     print: bool,
+    /// Print it as one JSON object on one line instead: by section and key, the value and its source.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -87,7 +102,7 @@ struct LoadArgs {
     /// Duration of the test.
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = positive)]
     seconds: f64,
-    /// Print the result as JSON.
+    /// Print the result as one JSON object on one line.
     #[arg(long)]
     json: bool,
     /// URL of the learner; the same as --set actor.learner=URL.
@@ -140,8 +155,11 @@ impl RunArgs {
 
 fn main() -> ExitCode {
     program::run(
-        "hrm-actor",
-        |cli: Cli| execute(cli.command),
+        NAME,
+        |cli: Cli| {
+            cli.verbosity.apply();
+            execute(cli.command)
+        },
         |error| matches!(error.downcast_ref(), Some(SessionError::File(_))),
     )
 }
@@ -153,8 +171,15 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Health(args) => health(&args.run.load()?.config, &args.service),
         Command::Config(args) => {
             debug_assert!(args.print, "clap requires it");
-            Ok(output::print(args.run.load()?.to_toml())?)
+            let effective = args.run.load()?;
+            match args.json {
+                true => output::print_line(effective.to_json())?,
+                false => output::print(effective.to_toml())?,
+            }
+            Ok(())
         }
+        Command::Completions(args) => Ok(args.run::<Cli>(NAME)?),
+        Command::Man(args) => args.run::<Cli>(),
     }
 }
 
@@ -206,7 +231,7 @@ fn load(args: LoadArgs) -> anyhow::Result<()> {
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     match args.json {
-        true => output::print_line(serde_json::to_string_pretty(&report)?)?,
+        true => output::print_line(serde_json::to_string(&report)?)?,
         false => output::print_line(&report)?,
     }
     anyhow::ensure!(

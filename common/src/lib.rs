@@ -12,11 +12,12 @@
 //! Settings: [`config`], [`invalid_value`], [`token`] and [`pem`]. Ports: [`listen`], [`connections`], [`descriptors`],
 //! [`http1`],
 //! [`http2`], [`health`] and [`reload`]. Observation: [`telemetry`] and [`stage`]. Processes: [`program`], [`output`],
-//! [`shutdown`] and [`backoff`]. Checksums: [`checksum`].
+//! [`verbosity`], [`completions`], [`manual`], [`shutdown`] and [`backoff`]. Checksums: [`checksum`].
 
 pub mod backoff;
 pub mod checkpoint;
 pub mod checksum;
+pub mod completions;
 pub mod config;
 pub mod connections;
 pub mod descriptors;
@@ -26,6 +27,7 @@ pub mod http1;
 pub mod http2;
 pub mod invalid_value;
 pub mod listen;
+pub mod manual;
 pub mod model;
 pub mod output;
 pub mod pem;
@@ -38,5 +40,6 @@ pub mod stage;
 pub mod telemetry;
 pub mod token;
 pub mod trajectory;
+pub mod verbosity;
 pub mod weights;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! Writes results to standard output and remarks to standard error. Unlike `println!` and `eprintln!`, this does not
+//! Writes results to standard output, and notes and remarks to standard error. Unlike `println!` and `eprintln!`, this does not
 //! panic when the stream is closed or full.
 
 use std::{
@@ -8,6 +8,8 @@ use std::{
 };
 
 use thiserror::Error;
+
+use crate::verbosity::Verbosity;
 
 /// The error when standard output is closed or full.
 #[derive(Debug, Error)]
@@ -42,6 +44,14 @@ pub fn print_line(text: impl Display) -> Result<(), OutputError> {
 /// Writes `text` and an end of line to standard error. Ignores errors.
 pub fn remark(text: impl Display) {
     let _ = write(&mut io::stderr().lock(), format_args!("{text}\n"));
+}
+
+/// Writes `text` and an end of line to standard error, unless the process is quiet. Warnings and errors are no notes:
+/// [`remark`] writes them.
+pub fn note(text: impl Display) {
+    if !Verbosity::of_process().is_quiet() {
+        remark(text);
+    }
 }
 
 /// Returns the exit status of a program whose only work was to print. A closed standard output is a success, because

@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use hrm_common::{config::FileError, program};
-use hrm_learner::{cli::Cli, study::file::StudyFileError};
+use hrm_learner::{
+    cli::{Cli, NAME},
+    study::file::StudyFileError,
+};
 
 fn main() -> ExitCode {
-    program::run("hrm-learner", Cli::run, |error| {
+    program::run(NAME, Cli::run, |error| {
         error.is::<FileError>() || error.is::<StudyFileError>()
     })
 }

@@ -163,7 +163,7 @@ pub async fn try_start(
 ) -> anyhow::Result<Running> {
     let config = &effective.config;
     let screen = Screen::new(&config.telemetry);
-    let progress = Progress::new(&screen, &config.telemetry, config.learner.total_frames);
+    let progress = Progress::new(&screen, config);
     run::start(effective, resume, progress, shutdown.clone()).await
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write as _, path::PathBuf};
 
+use serde_json::{Map, json};
 use toml::{Table, Value};
 
 use super::{
@@ -153,6 +154,19 @@ impl Effective {
             let _ = writeln!(out, "{setting:width$}  # {}", one_line(origin));
         }
         out
+    }
+
+    /// Returns the configuration as one JSON object on one line: by section and key, the value and its source.
+    pub fn to_json(&self) -> String {
+        let mut sections = Map::new();
+        for (key, value) in keys::leaves(&self.tree) {
+            let Some((section, name)) = key.split_once('.') else {
+                continue;
+            };
+            let section = sections.entry(section).or_insert_with(|| json!({}));
+            section[name] = json!({ "value": value, "source": self.origin(&key) });
+        }
+        serde_json::Value::Object(sections).to_string()
     }
 
     fn refuse_unknown_keys(&self, defaults: &Table) -> Result<(), ConfigError> {

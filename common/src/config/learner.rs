@@ -204,7 +204,7 @@ impl LearnerConfig {
     }
 
     /// Returns the limit of the training time, if there is one.
-    pub(crate) fn time_limit(&self) -> Option<Duration> {
+    pub fn time_limit(&self) -> Option<Duration> {
         (self.max_minutes > 0.0).then(|| Duration::from_secs_f64(self.max_minutes * 60.0))
     }
 

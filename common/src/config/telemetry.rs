@@ -10,7 +10,7 @@ use super::rules::{self, Checked};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
-    /// Text, in colour if standard error is a terminal.
+    /// Text, in colour if standard error shows colours.
     Auto,
     /// Text without colour, with fields as `key=value`.
     Text,
@@ -19,7 +19,7 @@ pub enum LogFormat {
 }
 
 /// The least severe log line that is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     /// Failures that end a process or lose data.
@@ -40,7 +40,8 @@ pub enum LogLevel {
 pub struct TelemetryConfig {
     /// The format of log lines.
     pub log_format: LogFormat,
-    /// The least severe log line that is written.
+    /// The least severe log line that is written. The flags `--quiet` and `--verbose` lower and raise it for one
+    /// process.
     pub log_level: LogLevel,
     /// Seconds between two progress lines when standard error is not a terminal.
     pub log_interval_seconds: u64,

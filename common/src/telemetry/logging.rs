@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal as _},
 };
 
+use anstream::{AutoStream, ColorChoice};
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -12,7 +13,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::{LogFormat, LogLevel, TelemetryConfig};
+use crate::{
+    config::{LogFormat, LogLevel, TelemetryConfig},
+    verbosity::Verbosity,
+};
 
 /// The prefix of the targets of this project's log lines.
 const OWN_TARGETS: &str = "hrm";
@@ -32,20 +36,23 @@ pub fn init_logging<W>(config: &TelemetryConfig, writer: W) -> Result<(), Loggin
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // https://no-color.org
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = config.log_format == LogFormat::Auto && stderr_redraws() && !plain;
-    subscriber(config, writer, colour)
+    let colour = config.log_format == LogFormat::Auto && stderr_shows_colours();
+    let level = Verbosity::of_process().level(config.log_level);
+    subscriber(config.log_format, level, writer, colour)
         .try_init()
         .map_err(LoggingError)
 }
 
-/// True when standard error is a terminal that can redraw lines and show colours.
+/// True when progress is drawn on standard error: it is a terminal that can redraw lines, and the process is not quiet.
 pub fn stderr_redraws() -> bool {
-    redraws(
-        io::stderr().is_terminal(),
-        std::env::var_os("TERM").as_deref(),
-    )
+    let terminal = io::stderr().is_terminal();
+    !Verbosity::of_process().is_quiet() && redraws(terminal, std::env::var_os("TERM").as_deref())
+}
+
+/// True when standard error shows colours. The rule is that of the help texts: `NO_COLOR` forbids them,
+/// `CLICOLOR_FORCE` demands them, and otherwise a terminal has them, unless it is dumb or `CLICOLOR` is 0.
+pub fn stderr_shows_colours() -> bool {
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
 /// True when a terminal of this `TERM` can redraw lines. An unknown or dumb terminal shows plain text only.
@@ -54,7 +61,8 @@ fn redraws(terminal: bool, kind: Option<&OsStr>) -> bool {
 }
 
 fn subscriber<W>(
-    config: &TelemetryConfig,
+    format: LogFormat,
+    level: LogLevel,
     writer: W,
     colour: bool,
 ) -> impl Subscriber + Send + Sync + use<W>
@@ -66,11 +74,11 @@ where
         .with_writer(writer)
         .with_ansi(colour)
         .log_internal_errors(false);
-    let layer = match config.log_format {
+    let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Auto | LogFormat::Text => layer.boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter(config.log_level)))
+    tracing_subscriber::registry().with(layer.with_filter(filter(level)))
 }
 
 /// Returns the filter for a level. It hides the lines of libraries below `warn`, unless the level is `trace`.
@@ -117,12 +125,7 @@ mod tests {
     fn written(log_format: LogFormat, log_level: LogLevel, work: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();
-        let config = TelemetryConfig {
-            log_format,
-            log_level,
-            ..TelemetryConfig::default()
-        };
-        let subscriber = subscriber(&config, move || writer.clone(), false);
+        let subscriber = subscriber(log_format, log_level, move || writer.clone(), false);
         tracing::subscriber::with_default(subscriber, work);
         let bytes = page.0.lock().expect("not poisoned").clone();
         String::from_utf8(bytes).expect("UTF-8")

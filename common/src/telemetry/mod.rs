@@ -15,5 +15,5 @@ pub mod names;
 
 pub use self::{
     exporter::{Exporter, ExporterError, serve_metrics},
-    logging::{LoggingError, init_logging, stderr_redraws},
+    logging::{LoggingError, init_logging, stderr_redraws, stderr_shows_colours},
 };

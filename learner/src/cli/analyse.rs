@@ -9,7 +9,7 @@ use hrm_common::{config::Override, output, shutdown::Shutdown};
 use super::settings::ConfigArgs;
 use crate::{
     analyse::{Probe, Settings, analyse, report},
-    run::progress::Walk,
+    run::progress::{Screen, Walk},
     storage::files,
     view::plot,
 };
@@ -71,14 +71,15 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
-    output::remark(format_args!("walking {} held-out episodes", args.episodes));
-    let walk = Walk::new(args.episodes);
+    let screen = Screen::with_log(&config.telemetry)?;
+    tracing::info!("walking {} held-out episodes", args.episodes);
+    let walk = Walk::new(&screen, args.episodes);
     let analysis = analyse(
         &settings,
         &parameters,
         &probe,
         &|| shutdown.is_tripped(),
-        &|episodes| walk.ended(episodes),
+        &|episodes| walk.add(episodes),
     )?;
     drop(walk);
     let Some(analysis) = analysis else {

@@ -11,6 +11,9 @@ pub(crate) struct PrintArgs {
     /// Print the effective configuration as TOML, with the source of each value.
     #[arg(long, required = true)]
     print: bool,
+    /// Print it as one JSON object on one line instead: by section and key, the value and its source.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     train: TrainArgs,
 }
@@ -18,5 +21,10 @@ pub(crate) struct PrintArgs {
 /// Prints the configuration that `train` would use with the same flags.
 pub(super) fn run(args: PrintArgs) -> anyhow::Result<()> {
     debug_assert!(args.print, "clap requires it");
-    Ok(output::print(args.train.load(None)?.to_toml())?)
+    let effective = args.train.load(None)?;
+    match args.json {
+        true => output::print_line(effective.to_json())?,
+        false => output::print(effective.to_toml())?,
+    }
+    Ok(())
 }

@@ -9,10 +9,12 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{config::Override, env::EpisodeSummary, model::native::Lanes, output};
+use hrm_kernels::Instructions;
 
 use super::{draft::draft, settings::ConfigArgs};
 use crate::{
     evaluation::{episodes, evaluate::HeldOut, figures},
+    run::progress::{Screen, Walk},
     storage::{files::Draft, records::WalkBy},
 };
 
@@ -73,18 +75,27 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         episodes: config.eval.final_episodes,
         seed: config.eval.seed,
     };
-    let going_on = AtomicBool::new(false);
+    let screen = Screen::with_log(&config.telemetry)?;
+    tracing::debug!(
+        episodes = held_out.episodes,
+        seed = held_out.seed,
+        kernels = %Instructions::chosen(),
+        "walking held-out episodes"
+    );
+    let walk = Walk::new(&screen, held_out.episodes);
     let walked = held_out.walk(
         args.policy,
         |envs| Some(Lanes::new(parameters.clone()?, envs)),
-        &going_on,
+        &walk,
         dump.as_mut().map(|out| out as &mut dyn Write),
     )?;
     if let Some(out) = dump {
         let draft = out.into_inner().map_err(|error| error.into_error());
         draft.and_then(Draft::commit).context("--dump")?;
     }
-    let walks = walked.zip(held_out.oracle(&going_on)?);
+    drop(walk);
+    // The oracle takes a moment only, so no progress is shown.
+    let walks = walked.zip(held_out.oracle(&AtomicBool::new(false))?);
     let (walked, oracle) = walks.context("the evaluation was stopped")?;
     if let Some(mut out) = episodes_out {
         let walks: &[(WalkBy, &[EpisodeSummary])] = match args.policy {

@@ -24,7 +24,12 @@ mod train;
 mod weights;
 
 use clap::{Parser, Subcommand};
-use hrm_common::model::native;
+use hrm_common::{
+    completions::CompletionsArgs, manual::ManArgs, model::native, verbosity::Verbosity,
+};
+
+/// The program's name.
+pub const NAME: &str = "hrm-learner";
 
 /// Trains HRM-Agent, a recurrent reasoning model that crosses mazes with moving doors, from the unrolls of many actors.
 #[derive(Debug, Parser)]
@@ -44,6 +49,8 @@ Exit status: 0 on success and after Ctrl-C, SIGTERM or SIGHUP (the run is saved)
 configuration, 1 for any other failure."
 )]
 pub struct Cli {
+    #[command(flatten)]
+    verbosity: Verbosity,
     #[command(subcommand)]
     command: Command,
 }
@@ -51,9 +58,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train with local actors in this process, over loopback gRPC.
-    Train(train::TrainArgs),
+    Train(train::TrainCommand),
     /// Train with remote actors: wait for them on learner.listen.
-    Serve(train::TrainArgs),
+    Serve(train::TrainCommand),
     /// Walk held-out episodes with a checkpoint, the oracle or random actions.
     Eval(eval::EvalArgs),
     /// Show how a checkpoint crosses held-out mazes: in the terminal, in a browser, or as a picture.
@@ -79,6 +86,10 @@ enum Command {
     Plot(plot::PlotArgs),
     /// Show the effective configuration and the source of each value.
     Config(config::PrintArgs),
+    /// Print the script that completes this program's command line in a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages of this program and of its subcommands.
+    Man(ManArgs),
 }
 
 impl Cli {
@@ -89,6 +100,7 @@ impl Cli {
     /// Returns a [`ConfigError`](hrm_common::config::ConfigError) for an invalid configuration, and another error for
     /// any other failure.
     pub fn run(self) -> anyhow::Result<()> {
+        self.verbosity.apply();
         // The program has its own threads, each with one intra-op thread of libtorch.
         tch::set_num_threads(1);
         native::kernels()?;
@@ -106,6 +118,8 @@ impl Cli {
             Command::Certs(args) => certs::run(&args),
             Command::Plot(args) => plot::run(&args),
             Command::Config(args) => config::run(args),
+            Command::Completions(args) => Ok(args.run::<Self>(NAME)?),
+            Command::Man(args) => args.run::<Self>(),
         }
     }
 }

@@ -16,7 +16,7 @@ use hrm_common::{
 
 use super::{draft::draft, settings::ConfigArgs};
 use crate::{
-    run::progress::Walk,
+    run::progress::{Screen, Walk},
     storage::files::Draft,
     view::replay::{
         dumped, gif, player,
@@ -174,8 +174,9 @@ fn record(args: &ReplayArgs, stop: &impl Fn() -> bool) -> anyhow::Result<Recordi
         seed: mazes.eval.seed,
         sampled: args.sampled,
     };
-    let walk = Walk::new(episodes.len());
-    let recording = settings.record(&models, &episodes, stop, |ended| walk.ended(ended))?;
+    let screen = Screen::with_log(&mazes.telemetry)?;
+    let walk = Walk::new(&screen, episodes.len());
+    let recording = settings.record(&models, &episodes, stop, |ended| walk.add(ended))?;
     drop(walk);
     match recording {
         Some(recording) => Ok(recording),

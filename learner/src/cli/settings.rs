@@ -55,7 +55,7 @@ pub(super) fn load_for_walk(
             new,
             source,
         } = change;
-        output::remark(format_args!(
+        output::note(format_args!(
             "hrm-learner: {key} = {new} (from {source}), but the run has {old}"
         ));
     }

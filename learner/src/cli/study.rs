@@ -11,6 +11,7 @@ use hrm_common::{
     output::{self, OutputError},
     shutdown::Shutdown,
 };
+use serde_json::json;
 
 use crate::{
     run::progress::Screen,
@@ -41,6 +42,9 @@ pub(crate) struct StudyArgs {
     /// Train nothing: write the report again from existing raw data.
     #[arg(long)]
     report_only: bool,
+    /// Print the result as one JSON object on one line: the finished runs, all runs, and the report.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Trains the missing runs, and writes the report after each.
@@ -58,7 +62,17 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
             results.display()
         );
         report::write(&runs, &results)?;
-        return Ok(output::print_line(results.join(report::NAME).display())?);
+        let report = results.join(report::NAME);
+        return match args.json {
+            true => {
+                let standing = Standing {
+                    finished: runs.runs(),
+                    of: study.arms.len() * study.seeds.len(),
+                };
+                print_json(standing, &results)
+            }
+            false => Ok(output::print_line(report.display())?),
+        };
     }
     for name in &args.only {
         ensure!(
@@ -95,7 +109,22 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
         // Also if there was nothing to train.
         write_report()?;
     }
-    Ok(say(standing, &results)?)
+    match args.json {
+        true => print_json(standing, &results),
+        false => Ok(say(standing, &results)?),
+    }
+}
+
+/// Prints the study's progress and the place of its report as one JSON object on one line.
+fn print_json(standing: Standing, results: &Path) -> anyhow::Result<()> {
+    let report = results.join(report::NAME).display().to_string();
+    let object = json!({
+        "complete": standing.is_complete(),
+        "finished": standing.finished,
+        "runs": standing.of,
+        "report": (standing.finished > 0).then_some(report),
+    });
+    Ok(output::print_line(object)?)
 }
 
 /// Prints the study's progress and the next steps to standard output.

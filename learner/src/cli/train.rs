@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use hrm_common::{
     config::{Effective, Override, Saved},
+    output,
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
@@ -12,7 +13,17 @@ use hrm_common::{
 use super::{report, settings::ConfigArgs};
 use crate::run::{self, SERVE, progress::Progress};
 
-/// Flags of `train` and `serve`.
+/// Flags of `train` and `serve`: those of the run, and the form of the result.
+#[derive(Debug, Args)]
+pub(crate) struct TrainCommand {
+    #[command(flatten)]
+    train: TrainArgs,
+    /// Print the result, which is that of summary.json, as one JSON object on one line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of a run.
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
@@ -85,9 +96,10 @@ fn without_serve(saved: Saved) -> Saved {
 }
 
 /// Trains until the run is complete or a signal stops it, and prints the result.
-pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Result<()> {
-    let resume = args.resume;
-    let effective = args.load(local_actors)?;
+pub(super) fn run(args: TrainCommand, local_actors: Option<usize>) -> anyhow::Result<()> {
+    let TrainCommand { train, json } = args;
+    let resume = train.resume;
+    let effective = train.load(local_actors)?;
     let config = &effective.config;
     let progress = Progress::with_log(config)?;
     let runtime = tokio::runtime::Runtime::new()?;
@@ -109,8 +121,9 @@ pub(super) fn run(args: TrainArgs, local_actors: Option<usize>) -> anyhow::Resul
     // A task or thread that hangs must not prevent the end of the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let summary = result?;
-    Ok(report::print(
-        &summary,
-        &config.run.dir.display().to_string(),
-    )?)
+    match json {
+        true => output::print_line(serde_json::to_string(&summary)?)?,
+        false => report::print(&summary, &config.run.dir.display().to_string())?,
+    }
+    Ok(())
 }

@@ -43,6 +43,21 @@ struct WalkedEpisode {
     steps: Vec<DumpedStep>,
 }
 
+/// Follows a walk of episodes, and may end it early.
+pub trait WalkObserver {
+    /// Returns true when the walk shall end at once.
+    fn stops(&self) -> bool;
+
+    /// Is called at the end of each episode.
+    fn ended(&self) {}
+}
+
+impl WalkObserver for AtomicBool {
+    fn stops(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+}
+
 /// Held-out episodes, the same for all policies.
 #[derive(Debug, Clone, Copy)]
 pub struct HeldOut<'a> {
@@ -56,8 +71,8 @@ pub struct HeldOut<'a> {
 
 impl HeldOut<'_> {
     /// Walks the episodes and returns one record per episode, in order. `network` is called once per group, with the
-    /// number of its episodes, and may return `None` for policies without a model. Returns `None` when `stop` is set
-    /// before the end. `dump` receives one JSON object per line and episode, in order.
+    /// number of its episodes, and may return `None` for policies without a model. Returns `None` when `observer` ends
+    /// the walk. `dump` receives one JSON object per line and episode, in order.
     ///
     /// # Errors
     ///
@@ -66,14 +81,14 @@ impl HeldOut<'_> {
         &self,
         by: WalkBy,
         network: impl Fn(usize) -> Option<N>,
-        stop: &AtomicBool,
+        observer: &impl WalkObserver,
         mut dump: Option<&mut dyn Write>,
     ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
         let mut summaries = Vec::new();
         for first in (0..self.episodes).step_by(LANES) {
             let lanes = self.lanes(first)?;
             let walker = Mover::new(by, network(lanes.len()))?;
-            let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), stop) else {
+            let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), observer) else {
                 return Ok(None);
             };
             summaries.extend(ended.iter().map(|lane| lane.maze.summary()));
@@ -86,13 +101,16 @@ impl HeldOut<'_> {
         Ok(Some(summaries))
     }
 
-    /// Walks the episodes with the oracle. Returns `None` when `stop` is set before the end.
+    /// Walks the episodes with the oracle. Returns `None` when `observer` ends the walk.
     ///
     /// # Errors
     ///
     /// Returns an error when the mazes are impossible.
-    pub fn oracle(&self, stop: &AtomicBool) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
-        self.walk(WalkBy::Oracle, |_| None::<Lanes>, stop, None)
+    pub fn oracle(
+        &self,
+        observer: &impl WalkObserver,
+    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+        self.walk(WalkBy::Oracle, |_| None::<Lanes>, observer, None)
     }
 
     /// Returns the group of episodes that begins with episode `first`.
@@ -112,13 +130,13 @@ impl HeldOut<'_> {
     }
 }
 
-/// Walks a group of episodes to their ends, and returns it in the order of the episodes. Returns `None` when `stop` is
-/// set before.
+/// Walks a group of episodes to their ends, and returns it in the order of the episodes. Returns `None` when `observer`
+/// ends the walk.
 fn walk_to_the_end<N: RecurrentNetwork>(
     mut walker: Mover<N>,
     episodes: Vec<WalkedEpisode>,
     keep_steps: bool,
-    stop: &AtomicBool,
+    observer: &impl WalkObserver,
 ) -> Option<Vec<WalkedEpisode>> {
     let mut ended = vec![];
     let step = |_: &Mover<N>, _, mut episode: WalkedEpisode, action| {
@@ -134,11 +152,11 @@ fn walk_to_the_end<N: RecurrentNetwork>(
         if step.flags == 0 {
             return Some(episode);
         }
+        observer.ended();
         ended.push(episode);
         None
     };
-    let stopped = || stop.load(Ordering::Relaxed);
-    if !walk::side_by_side(&mut walker, episodes, stopped, step) {
+    if !walk::side_by_side(&mut walker, episodes, || observer.stops(), step) {
         return None;
     }
     ended.sort_by_key(|episode| episode.index);
@@ -215,6 +233,8 @@ impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use hrm_common::model::{Dtype, ModelConfig, Parameters};
     use serde_json::Value;
 
@@ -369,6 +389,40 @@ mod tests {
         let random = endless.walk(WalkBy::Random, |_| None::<Lanes>, &stopped, None);
         assert_eq!(random.expect("possible mazes"), None);
         assert_eq!(endless.oracle(&stopped).expect("possible mazes"), None);
+    }
+
+    #[test]
+    fn an_observer_counts_the_episodes_and_ends_the_walk() {
+        /// Ends the walk after some episodes.
+        struct Few {
+            ended: Cell<usize>,
+            most: usize,
+        }
+
+        impl WalkObserver for Few {
+            fn stops(&self) -> bool {
+                self.ended.get() >= self.most
+            }
+
+            fn ended(&self) {
+                self.ended.set(self.ended.get() + 1);
+            }
+        }
+
+        let env = EnvConfig::four_rooms();
+        let walk = |most| {
+            let few = Few {
+                ended: Cell::new(0),
+                most,
+            };
+            // More episodes than one group.
+            let walked = held_out_episodes(&env, LANES + 2).oracle(&few);
+            let walked = walked.expect("possible mazes");
+            (walked.map(|walked| walked.len()), few.ended.get())
+        };
+        assert_eq!(walk(usize::MAX), (Some(LANES + 2), LANES + 2));
+        let (walked, ended) = walk(3);
+        assert!(walked.is_none() && (3..LANES).contains(&ended), "{ended}");
     }
 
     #[test]

@@ -23,13 +23,14 @@ use tch::Device;
 use crate::{
     evaluation::{
         episodes,
-        evaluate::HeldOut,
+        evaluate::{HeldOut, WalkObserver},
         evaluator::{self, GreedyEvaluation, NewNetwork},
         figures,
         owed::OwedEvaluations,
     },
     run::{
         acting,
+        progress::{Screen, Walk},
         tolerate::Tolerate as _,
         trainer::{End, Trainer},
     },
@@ -67,6 +68,7 @@ pub(crate) struct FinishedTraining {
     run_dir: RunDir,
     /// The live page's content.
     feed: Option<Arc<Feed>>,
+    screen: Screen,
 }
 
 impl FinishedTraining {
@@ -80,6 +82,7 @@ impl FinishedTraining {
             updates: trainer.updater.updates_tried,
             parameters: trainer.updater.model.to_parameters(),
             device: trainer.updater.model.device(),
+            screen: trainer.reporter.screen().clone(),
             metrics: trainer.metrics,
             ledger: trainer.ledger,
             run_dir: trainer.run_dir,
@@ -171,7 +174,12 @@ impl FinishedTraining {
             owed.settle(job.frames)?;
         }
         tracing::info!(episodes = config.eval.final_episodes, "final evaluation");
-        let Some(finals) = Finals::new(&self.parameters, config, &network(), stop)? else {
+        // The greedy and the sampled policy's; the oracle's takes a moment only.
+        let walks = WatchedWalk {
+            stop,
+            progress: Walk::new(&self.screen, 2 * config.eval.final_episodes),
+        };
+        let Some(finals) = Finals::new(&self.parameters, config, &network(), walks)? else {
             return Ok(Vec::new());
         };
         let Some(replay) = self.replay(config, stop)? else {
@@ -235,6 +243,22 @@ fn is_same(earlier: &Record, record: &EvalRecord) -> bool {
     matches!(earlier, Record::Eval(earlier) if of(earlier) == of(record))
 }
 
+/// A walk whose progress is shown, and which a signal ends.
+struct WatchedWalk<'a> {
+    stop: &'a AtomicBool,
+    progress: Walk,
+}
+
+impl WalkObserver for WatchedWalk<'_> {
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn ended(&self) {
+        self.progress.add(1);
+    }
+}
+
 /// Results of the final evaluations.
 struct Finals {
     /// The greedy policy's, the sampled policy's and the oracle's.
@@ -244,12 +268,12 @@ struct Finals {
 }
 
 impl Finals {
-    /// Evaluates the weights of a finished run. Returns `None` when `stop` was set meanwhile.
+    /// Evaluates the weights of a finished run. Returns `None` when `watched` ended a walk.
     fn new(
         parameters: &Parameters,
         config: &Config,
         network: &NewNetwork,
-        stop: &AtomicBool,
+        watched: WatchedWalk<'_>,
     ) -> anyhow::Result<Option<Self>> {
         let held_out = HeldOut {
             env: &config.env,
@@ -257,11 +281,11 @@ impl Finals {
             seed: config.eval.seed,
         };
         let network = |envs| Some(network(parameters.clone(), envs));
-        let walk = |by| held_out.walk(by, network, stop, None);
+        let walk = |by| held_out.walk(by, network, &watched, None);
         let (Some(greedy), Some(sampled), Some(oracle)) = (
             walk(WalkBy::Greedy)?,
             walk(WalkBy::Sampled)?,
-            walk(WalkBy::Oracle)?,
+            held_out.oracle(watched.stop)?,
         ) else {
             return Ok(None);
         };

@@ -13,7 +13,7 @@ use hrm_common::{
 
 use crate::{
     run::{
-        progress::{Progress, ProgressSnapshot},
+        progress::{Progress, ProgressSnapshot, Screen},
         tolerate::Tolerate as _,
     },
     storage::{
@@ -56,6 +56,7 @@ pub(crate) struct Reporter {
 struct Interval {
     began: Instant,
     frames: u64,
+    seconds: f64,
     updates: u64,
     lags: u64,
     unrolls: u64,
@@ -64,11 +65,12 @@ struct Interval {
 }
 
 impl Interval {
-    fn new(frames: u64, updates: u64) -> Self {
+    fn new(run: RunPosition) -> Self {
         Self {
             began: Instant::now(),
-            frames,
-            updates,
+            frames: run.frames,
+            seconds: run.seconds,
+            updates: run.updates,
             lags: 0,
             unrolls: 0,
             stages: LearnerStage::known()
@@ -103,8 +105,13 @@ impl Reporter {
             every: config.telemetry.log_interval(),
             value_cost: config.loss.value_cost,
             entropy_cost: config.loss.entropy_cost,
-            interval: Interval::new(run.frames, run.updates),
+            interval: Interval::new(run),
         }
+    }
+
+    /// Returns the screen on which progress is shown.
+    pub(crate) fn screen(&self) -> &Screen {
+        self.progress.screen()
     }
 
     /// Reports on a batch, after which the run is at `run`.
@@ -126,7 +133,7 @@ impl Reporter {
             let stages = self.interval.stage_shares();
             let record = Record::Train(record(run, &snapshot, window, update, stages));
             metrics.append(&record).tolerate(RunFile::Metrics);
-            self.interval = Interval::new(run.frames, run.updates);
+            self.interval = Interval::new(run);
         }
     }
 
@@ -186,6 +193,7 @@ fn snapshot(
         seconds: run.seconds,
         updates: run.updates,
         frames_per_second: (run.frames - interval.frames) as f64 / seconds,
+        pace: (run.seconds - interval.seconds) / seconds,
         updates_per_second: (run.updates - interval.updates) as f64 / seconds,
         success: gauge(names::LEARNER_SUCCESS, window.success()),
         episode_return: gauge(names::LEARNER_EPISODE_RETURN, window.episode_return()),

@@ -127,7 +127,7 @@ pub struct Trainer {
     pub(super) metrics: MetricsLog,
     /// `ledger.jsonl`.
     pub(super) ledger: LedgerFile,
-    reporter: Reporter,
+    pub(super) reporter: Reporter,
     /// Episodes settled last.
     window: EpisodeWindow,
     /// Episodes not settled yet.

@@ -1,6 +1,6 @@
 //! Trains the unfinished runs of a study, one after another.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use hrm_common::shutdown::Shutdown;
@@ -13,7 +13,7 @@ use crate::{
     run,
     run::{
         device,
-        progress::{Progress, Screen},
+        progress::{Progress, Screen, StudyPlace},
     },
 };
 
@@ -71,14 +71,14 @@ pub async fn missing(
         if shutdown.is_tripped() {
             return Ok(standing(left.len() - done));
         }
-        let number = runs.len() - left.len() + done + 1;
-        tracing::info!(
-            "run {number} of {}: {}, {} left",
-            runs.len(),
-            run.name(),
-            times.of_all(&left[done..])
-        );
-        if !finish(run, results, screen, shutdown).await? {
+        let place = StudyPlace {
+            number: runs.len() - left.len() + done + 1,
+            of: runs.len(),
+            others: times.of_all(&left[done + 1..]),
+        };
+        let time = times.of_all(&left[done..]);
+        tracing::info!("{place}: {}, {} left", run.name(), about(time));
+        if !finish(run, place, results, screen, shutdown).await? {
             return Ok(standing(left.len() - done));
         }
         if let Some(raw) = raw::read(results, &run.arm, run.seed)? {
@@ -92,12 +92,12 @@ pub async fn missing(
 /// Trains one run from its newest checkpoint, exactly as `train` does. Returns false when it was stopped.
 async fn finish(
     run: &PlannedRun,
+    place: StudyPlace,
     results: &Path,
     screen: &Screen,
     shutdown: &Shutdown,
 ) -> anyhow::Result<bool> {
-    let config = &run.effective.config;
-    let progress = Progress::new(screen, &config.telemetry, config.learner.total_frames);
+    let progress = Progress::new(screen, &run.effective.config).within(place);
     let trained = async {
         let summary = run::start(&run.effective, true, progress, shutdown.clone())
             .await?
@@ -128,8 +128,9 @@ impl Times {
         self.0.push((run.arm.clone(), time));
     }
 
-    /// Estimates the time of the remaining runs, from finished runs of the same arm, or otherwise of all arms.
-    fn of_all(&self, left: &[&PlannedRun]) -> String {
+    /// Estimates the time of the remaining runs, from finished runs of the same arm, or otherwise of all arms. No run
+    /// takes longer than `learner.max_minutes`.
+    fn of_all(&self, left: &[&PlannedRun]) -> Option<Duration> {
         let mean = |arm: Option<&str>| {
             let times: Vec<f64> = self
                 .0
@@ -142,17 +143,23 @@ impl Times {
         let seconds: Option<f64> = left
             .iter()
             .map(|run| {
-                let time = mean(Some(&run.arm)).or_else(|| mean(None))?;
-                Some(time * run.effective.config.learner.total_frames as f64)
+                let learner = &run.effective.config.learner;
+                let time = mean(Some(&run.arm)).or_else(|| mean(None));
+                let of_frames = time.map(|time| time * learner.total_frames as f64);
+                let limit = learner.time_limit().map(|limit| limit.as_secs_f64());
+                [of_frames, limit].into_iter().flatten().reduce(f64::min)
             })
             .sum();
-        seconds.map_or_else(|| "an unknown time".to_owned(), about)
+        Duration::try_from_secs_f64(seconds?).ok()
     }
 }
 
 /// Formats a duration, for example "about 2 h 10 min".
-fn about(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).ceil() as u64;
+fn about(time: Option<Duration>) -> String {
+    let Some(time) = time else {
+        return "an unknown time".to_owned();
+    };
+    let minutes = (time.as_secs_f64() / 60.0).ceil() as u64;
     match minutes {
         0..60 => format!("about {minutes} min"),
         _ => format!("about {} h {} min", minutes / 60, minutes % 60),
@@ -176,15 +183,34 @@ mod tests {
     fn the_time_left_is_judged_by_the_same_arm_first() {
         let mut times = Times::default();
         let [fast, slow, new] = ["fast", "slow", "new"].map(planned);
-        assert_eq!(times.of_all(&[&fast]), "an unknown time");
+        let left = |times: &Times, runs: &[&PlannedRun]| about(times.of_all(runs));
+        assert_eq!(left(&times, &[&fast]), "an unknown time");
         let mut raw = fixture::raw(1, 0.0, 1.0, &[]);
         raw.summary.seconds = 60.0;
         times.add(&fast, &raw);
         raw.summary.seconds = 180.0;
         times.add(&slow, &raw);
-        assert_eq!(times.of_all(&[&fast]), "about 1 min");
-        assert_eq!(times.of_all(&[&slow]), "about 3 min");
-        assert_eq!(times.of_all(&[&new, &slow]), "about 5 min");
-        assert_eq!(times.of_all(&[&slow; 41]), "about 2 h 3 min");
+        assert_eq!(left(&times, &[&fast]), "about 1 min");
+        assert_eq!(left(&times, &[&slow]), "about 3 min");
+        assert_eq!(left(&times, &[&new, &slow]), "about 5 min");
+        assert_eq!(left(&times, &[&slow; 41]), "about 2 h 3 min");
+        assert_eq!(left(&times, &[]), "about 0 min");
+    }
+
+    #[test]
+    fn no_run_is_judged_longer_than_its_minutes() {
+        let limited = |minutes| {
+            let mut run = planned("slow");
+            run.effective.config.learner.max_minutes = minutes;
+            run
+        };
+        let mut times = Times::default();
+        let left = |times: &Times, minutes| about(times.of_all(&[&limited(minutes)]));
+        assert_eq!(left(&times, 7.0), "about 7 min");
+        let mut raw = fixture::raw(1, 0.0, 1.0, &[]);
+        raw.summary.seconds = 180.0;
+        times.add(&planned("slow"), &raw);
+        assert_eq!(left(&times, 7.0), "about 3 min");
+        assert_eq!(left(&times, 2.0), "about 2 min");
     }
 }

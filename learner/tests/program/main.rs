@@ -5,6 +5,7 @@ mod chaos;
 mod command_line;
 mod cuda;
 mod examples;
+mod manners;
 mod reference;
 mod replay;
 mod soak;

@@ -3,13 +3,15 @@
 //! ```text
 //!   trainer --snapshot--> Progress --┬-- a terminal: two lines that are redrawn
 //!                                    `-- otherwise: one log line every few seconds (log_line_timer)
-//!   analyse --ended episodes--> walk --- the same, for a walk of episodes
+//!   eval, analyse, conclude --ended episodes--> walk --- the same, for a walk of episodes
+//!   study --its other runs--> place --- the time left of a study, beside that of the run
 //!   log lines --> screen --> standard error, above the bar
 //! ```
 //!
-//! One [`Screen`] serves all the runs of a process, one after another.
+//! One [`Screen`] serves all the runs of a process, one after another. It holds the style of all bars.
 
 mod log_line_timer;
+mod place;
 mod screen;
 mod snapshot;
 mod walk;
@@ -17,19 +19,21 @@ mod walk;
 use std::{fmt::Write as _, time::Instant};
 
 use hrm_common::{
-    config::{Config, TelemetryConfig},
+    config::{Config, LearnerConfig},
     telemetry::LoggingError,
 };
-use indicatif::{HumanCount, HumanDuration, ProgressBar};
+use indicatif::{HumanCount, ProgressBar};
 
 use self::log_line_timer::LogLineTimer;
-pub(crate) use self::walk::Walk;
+pub(crate) use self::{place::StudyPlace, walk::Walk};
 pub use self::{screen::Screen, snapshot::ProgressSnapshot};
 
 /// Shows snapshots until it is dropped; the last one remains on the terminal.
 #[derive(Debug)]
 pub struct Progress {
-    total_frames: u64,
+    screen: Screen,
+    learner: LearnerConfig,
+    place: Option<StudyPlace>,
     display: Display,
 }
 
@@ -46,36 +50,50 @@ impl Progress {
     ///
     /// Returns an error when the log cannot begin.
     pub(crate) fn with_log(config: &Config) -> Result<Self, LoggingError> {
-        let (telemetry, total_frames) = (&config.telemetry, config.learner.total_frames);
-        let screen = Screen::with_log(telemetry)?;
-        Ok(Self::new(&screen, telemetry, total_frames))
+        let screen = Screen::with_log(&config.telemetry)?;
+        Ok(Self::new(&screen, config))
     }
 
-    /// Creates the progress of a run of `total_frames`: a bar if the screen has bars, log lines otherwise. Nothing is
-    /// drawn before the first update.
-    pub fn new(screen: &Screen, config: &TelemetryConfig, total_frames: u64) -> Self {
-        let display = match screen.bars() {
-            Some(bars) => Display::Bar(bars.add(bar(total_frames))),
-            None => Display::Lines(LogLineTimer::new(config.log_interval(), Instant::now())),
+    /// Creates the progress of a run: a bar if the screen has bars, log lines otherwise. Nothing is drawn before the
+    /// first update.
+    pub fn new(screen: &Screen, config: &Config) -> Self {
+        let display = match screen.bar(PARTS, BESIDE) {
+            Some(bar) => Display::Bar(bar),
+            None => Display::Lines(screen.lines()),
         };
         Self {
-            total_frames,
+            screen: screen.clone(),
+            learner: config.learner.clone(),
+            place: None,
             display,
         }
+    }
+
+    /// Also shows how far the run's study is.
+    pub(crate) fn within(mut self, place: StudyPlace) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Returns the screen.
+    pub(crate) fn screen(&self) -> &Screen {
+        &self.screen
     }
 
     /// Shows a snapshot: immediately on a terminal, when the next log line is due elsewhere. It is cheap enough to call
     /// after every batch.
     pub fn update(&mut self, snapshot: &ProgressSnapshot) {
+        let (learner, place) = (&self.learner, self.place.as_ref());
         match &mut self.display {
             Display::Bar(bar) => {
-                bar.set_position(snapshot.frames);
-                bar.set_prefix(headline(snapshot, self.total_frames));
+                let share = learner.share_done(snapshot.frames, snapshot.seconds);
+                bar.set_position((share.min(1.0) * PARTS as f64) as u64);
+                bar.set_prefix(headline(snapshot, learner, place));
                 bar.set_message(details(snapshot));
             }
             Display::Lines(pace) => {
                 if pace.due(Instant::now()) {
-                    log_line(snapshot, self.total_frames);
+                    log_line(snapshot, learner, place);
                 }
             }
         }
@@ -90,24 +108,43 @@ impl Drop for Progress {
     }
 }
 
-fn bar(total_frames: u64) -> ProgressBar {
-    ProgressBar::new(total_frames).with_style(screen::bar_style(TEMPLATE))
-}
+/// The length of a run's bar. Its position is the completed share, of frames or of minutes.
+const PARTS: u64 = 10_000;
 
-const TEMPLATE: &str = "{bar:24.cyan} {percent:>3}%  {prefix}\n{msg}";
+/// The text beside and below the bar.
+const BESIDE: &str = "{percent:>3}%  {prefix}\n{msg}";
 
 /// Returns the text beside the bar.
-fn headline(snapshot: &ProgressSnapshot, total_frames: u64) -> String {
-    let left = match snapshot.time_left(total_frames) {
-        Some(left) => format!("{left:#}", left = HumanDuration(left)),
-        None => "?".to_owned(),
-    };
-    format!(
-        "{} / {} frames  {} frames/s  ETA {left}",
+fn headline(
+    snapshot: &ProgressSnapshot,
+    learner: &LearnerConfig,
+    place: Option<&StudyPlace>,
+) -> String {
+    let mut text = format!(
+        "{} / {} frames",
         HumanCount(snapshot.frames),
-        HumanCount(total_frames),
+        HumanCount(learner.total_frames),
+    );
+    let left = snapshot.time_left(learner);
+    // Writing to a String cannot fail.
+    if learner.max_minutes > 0.0 {
+        let minutes = snapshot.seconds / 60.0;
+        let _ = write!(text, "  {minutes:.1} / {} min", learner.max_minutes);
+    }
+    let _ = write!(
+        text,
+        "  {} frames/s  ETA {}",
         HumanCount(snapshot.frames_per_second as u64),
-    )
+        screen::human(left)
+    );
+    if let Some(place) = place {
+        let _ = write!(
+            text,
+            "  {place}  ETA {}",
+            screen::human(place.time_left(left))
+        );
+    }
+    text
 }
 
 /// Returns the text below the bar.
@@ -134,11 +171,13 @@ fn details(snapshot: &ProgressSnapshot) -> String {
     text
 }
 
-fn log_line(snapshot: &ProgressSnapshot, total_frames: u64) {
+fn log_line(snapshot: &ProgressSnapshot, learner: &LearnerConfig, place: Option<&StudyPlace>) {
     let thousandth = |value: f64| (value * 1000.0).round() / 1000.0;
+    let left = snapshot.time_left(learner);
+    let study_left = place.and_then(|place| place.time_left(left));
     tracing::info!(
         frames = snapshot.frames,
-        total_frames,
+        total_frames = learner.total_frames,
         frames_per_second = snapshot.frames_per_second.round(),
         updates = snapshot.updates,
         updates_per_second = thousandth(snapshot.updates_per_second),
@@ -150,7 +189,8 @@ fn log_line(snapshot: &ProgressSnapshot, total_frames: u64) {
         entropy = thousandth(snapshot.entropy),
         curriculum_distance = snapshot.curriculum_distance,
         seconds = snapshot.seconds.round(),
-        eta_seconds = snapshot.time_left(total_frames).map(|left| left.as_secs()),
+        eta_seconds = left.map(|left| left.as_secs()),
+        study_eta_seconds = study_left.map(|left| left.as_secs()),
         "progress"
     );
 }
@@ -159,9 +199,16 @@ fn log_line(snapshot: &ProgressSnapshot, total_frames: u64) {
 mod tests {
     use std::time::Duration;
 
-    use indicatif::ProgressStyle;
-
     use super::*;
+
+    /// A run of so many frames, and of so many minutes if they are not 0.
+    fn goal(total_frames: u64, max_minutes: f64) -> LearnerConfig {
+        LearnerConfig {
+            total_frames,
+            max_minutes,
+            ..LearnerConfig::default()
+        }
+    }
 
     fn snapshot() -> ProgressSnapshot {
         ProgressSnapshot {
@@ -169,6 +216,7 @@ mod tests {
             seconds: 100.0,
             updates: 968,
             frames_per_second: 1234.5,
+            pace: 1.0,
             updates_per_second: 9.64,
             success: Some(0.9337),
             episode_return: Some(0.914),
@@ -184,6 +232,7 @@ mod tests {
         ProgressSnapshot {
             frames: 0,
             frames_per_second: 0.0,
+            pace: 0.0,
             updates_per_second: 0.0,
             success: None,
             episode_return: None,
@@ -198,7 +247,7 @@ mod tests {
     #[test]
     fn the_bar_says_what_matters() {
         assert_eq!(
-            headline(&snapshot(), 400_000),
+            headline(&snapshot(), &goal(400_000, 0.0), None),
             "123,904 / 400,000 frames  1,234 frames/s  ETA 4m"
         );
         assert_eq!(
@@ -210,8 +259,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_made_up() {
         assert_eq!(
-            headline(&beginning(), 400_000),
-            "0 / 400,000 frames  0 frames/s  ETA ?"
+            headline(&beginning(), &goal(400_000, 7.0), None),
+            "0 / 400,000 frames  1.7 / 7 min  0 frames/s  ETA ?"
         );
         assert_eq!(
             details(&beginning()),
@@ -220,12 +269,45 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_overshot_has_no_time_left() {
-        assert_eq!(snapshot().time_left(100), Some(Duration::ZERO));
+    fn the_time_left_is_that_of_frames_or_of_minutes_whichever_ends_first() {
+        let left = |total_frames, max_minutes, pace| {
+            let snapshot = ProgressSnapshot {
+                frames_per_second: 1000.0,
+                frames: 100_000,
+                pace,
+                ..snapshot()
+            };
+            snapshot.time_left(&goal(total_frames, max_minutes))
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(left(400_000, 0.0, 1.0), seconds(300));
+        // 100 of 360 seconds are over.
+        assert_eq!(left(400_000, 6.0, 1.0), seconds(260));
+        assert_eq!(left(400_000, 60.0, 1.0), seconds(300));
+        // Actors work half of the time, none of it, or in virtual time.
+        assert_eq!(left(400_000, 3.0, 0.5), seconds(160));
+        assert_eq!(left(400_000, 3.0, 0.0), seconds(300));
+        assert_eq!(left(400_000, 3.0, 8.0), seconds(10));
+        // A run that overshot has no time left.
+        assert_eq!(left(100, 0.0, 1.0), seconds(0));
+        assert_eq!(left(400_000, 1.0, 1.0), seconds(0));
+    }
+
+    #[test]
+    fn a_run_of_a_study_says_how_far_the_study_is() {
+        let place = StudyPlace {
+            number: 3,
+            of: 8,
+            others: Some(Duration::from_secs(2 * 60 * 60)),
+        };
+        assert_eq!(
+            headline(&snapshot(), &goal(400_000, 3.0), Some(&place)),
+            "123,904 / 400,000 frames  1.7 / 3 min  1,234 frames/s  ETA 80s  run 3 of 8  ETA 2h"
+        );
     }
 
     #[test]
     fn the_template_is_one_that_indicatif_takes() {
-        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+        assert!(screen::template(BESIDE).is_ok());
     }
 }

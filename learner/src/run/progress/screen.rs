@@ -1,25 +1,36 @@
 //! Standard error, which bars and log lines share.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
 
 use hrm_common::{
     config::{LogFormat, TelemetryConfig},
     telemetry::{self, LoggingError},
 };
-use indicatif::{MultiProgress, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle, style::TemplateError};
 
-/// The standard error of this process, for bars and log lines.
+use super::log_line_timer::LogLineTimer;
+
+/// The standard error of this process, for bars and log lines. All bars get their place and style here.
 #[derive(Debug, Clone)]
 pub struct Screen {
     bars: Option<MultiProgress>,
+    /// Time between two lines of progress where there are no bars.
+    interval: Duration,
 }
 
 impl Screen {
-    /// Creates a screen. It has bars if standard error is a terminal that can redraw lines and log lines are text.
+    /// Creates a screen. It has bars if standard error is a terminal that can redraw lines, log lines are text, and the
+    /// process is not quiet.
     pub fn new(config: &TelemetryConfig) -> Self {
+        // So that bars have colours where log lines and help texts have them.
+        console::set_colors_enabled_stderr(telemetry::stderr_shows_colours());
         let draws = telemetry::stderr_redraws() && config.log_format != LogFormat::Json;
         Self {
             bars: draws.then(MultiProgress::new),
+            interval: config.log_interval(),
         }
     }
 
@@ -35,9 +46,15 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Returns the bars, if the screen has any.
-    pub(super) fn bars(&self) -> Option<&MultiProgress> {
-        self.bars.as_ref()
+    /// Adds a bar of `length` below the others, with this text beside it. Returns `None` if the screen has no bars.
+    pub(super) fn bar(&self, length: u64, beside: &str) -> Option<ProgressBar> {
+        let bar = ProgressBar::new(length).with_style(bar_style(beside));
+        self.bars.as_ref().map(|bars| bars.add(bar))
+    }
+
+    /// Returns the rhythm of progress lines where there are no bars. It starts now.
+    pub(super) fn lines(&self) -> LogLineTimer {
+        LogLineTimer::new(self.interval, Instant::now())
     }
 }
 
@@ -60,9 +77,23 @@ impl Write for LogWriter {
     }
 }
 
-/// Returns the bar's style for a template. An invalid template gives a plain bar; a test checks the constants.
-pub(super) fn bar_style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
+/// Returns the style of a bar with this text beside it.
+fn bar_style(beside: &str) -> ProgressStyle {
+    template(beside)
+        // An invalid template gives a plain bar; tests check the constants.
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+/// Returns the style of a template: the bar, and `beside`.
+pub(super) fn template(beside: &str) -> Result<ProgressStyle, TemplateError> {
+    ProgressStyle::with_template(&format!("{{bar:24.cyan}} {beside}"))
+}
+
+/// Returns a time as people say it, such as "4m"; "?" if it is unknown.
+pub(super) fn human(time: Option<Duration>) -> String {
+    time.map_or_else(
+        || "?".to_owned(),
+        |time| format!("{:#}", HumanDuration(time)),
+    )
 }

@@ -1,6 +1,8 @@
-//! What progress shows.
+//! The figures that progress shows.
 
 use std::time::Duration;
+
+use hrm_common::config::LearnerConfig;
 
 /// The state of a run. Episode figures cover the last settled uniform episodes (`training::episode_window`),
 /// and are `None` until there are enough.
@@ -14,6 +16,8 @@ pub struct ProgressSnapshot {
     pub updates: u64,
     /// Recent training speed, in frames per second.
     pub frames_per_second: f64,
+    /// Seconds of training per second: 0 while no actor works, and any number in virtual time.
+    pub pace: f64,
     /// Recent updates per second.
     pub updates_per_second: f64,
     /// Share of the episodes that reached the goal.
@@ -33,9 +37,16 @@ pub struct ProgressSnapshot {
 }
 
 impl ProgressSnapshot {
-    /// Estimates the time for the rest of the run at the current speed. Returns `None` while no frames are trained.
-    pub(super) fn time_left(&self, total_frames: u64) -> Option<Duration> {
-        let frames = total_frames.saturating_sub(self.frames);
-        Duration::try_from_secs_f64(frames as f64 / self.frames_per_second).ok()
+    /// Estimates the time until `learner.total_frames` or `learner.max_minutes` is reached, at the current speed.
+    /// Returns `None` while nothing is trained.
+    pub(super) fn time_left(&self, learner: &LearnerConfig) -> Option<Duration> {
+        let time =
+            |left: f64, per_second| Duration::try_from_secs_f64(left.max(0.0) / per_second).ok();
+        let frames = learner.total_frames.saturating_sub(self.frames);
+        let of_frames = time(frames as f64, self.frames_per_second);
+        let of_time = learner
+            .time_limit()
+            .and_then(|limit| time(limit.as_secs_f64() - self.seconds, self.pace));
+        [of_frames, of_time].into_iter().flatten().min()
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 use hrm_common::output;
 
-use crate::view::plot;
+use crate::view::plot::{self, PlotError};
 
 /// Flags of `plot`.
 #[derive(Debug, Args)]
@@ -21,6 +22,12 @@ pub(crate) struct PlotArgs {
 
 /// Draws the learning curves from `metrics.jsonl`, and prints the path of the picture.
 pub(super) fn run(args: &PlotArgs) -> anyhow::Result<()> {
-    let path = plot::draw_runs(&args.run_dirs, args.out.as_deref())?;
+    let path = match plot::draw_runs(&args.run_dirs, args.out.as_deref()) {
+        Err(PlotError::Io { path, reason }) => Err(reason).with_context(|| {
+            let out = path.display();
+            format!("--out {out}: name a file in a folder that exists and can be written")
+        })?,
+        drawn => drawn?,
+    };
     Ok(output::print_line(path.display())?)
 }

@@ -20,7 +20,10 @@ pub(crate) struct MetricsLog {
 }
 
 /// Receives each line when it is appended, on the thread that appends it.
-pub(crate) struct Follower(pub(crate) Box<dyn FnMut(&Stamped<&Record>) + Send>);
+pub(crate) struct Follower(pub(crate) Box<Follow>);
+
+/// Receives a line.
+pub(crate) type Follow = dyn FnMut(&Stamped<&Record>) + Send;
 
 impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

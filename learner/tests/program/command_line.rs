@@ -1438,7 +1438,7 @@ const RUN: &str = "my run";
 type Writing = (&'static [&'static str], &'static [&'static str], bool);
 
 /// Each command that writes.
-const WRITING: [Writing; 13] = [
+const WRITING: [Writing; 14] = [
     (
         &[
             "export",
@@ -1540,6 +1540,7 @@ const WRITING: [Writing; 13] = [
         &["my replay.html", "my replay.svg", "my replay.gif"],
         true,
     ),
+    (&["plot", RUN, RUN], &["comparison.svg"], true),
     (&["certs", "my certs"], &["my certs/ca.pem"], false),
     (&["config", "--print", "--config", "my.toml"], &[], true),
     (
@@ -1728,6 +1729,12 @@ const REFUSED: &[Refused] = &[
     (&["plot", "nowhere"], 1, ["nowhere", OF_RUN]),
     (&["plot", "file"], 1, ["file", OF_RUN]),
     (&["plot", "folder"], 1, ["folder", OF_RUN]),
+    (&["plot", RUN, "nowhere"], 1, ["nowhere", OF_RUN]),
+    (
+        &["plot", RUN, "--out", "nowhere/x"],
+        1,
+        ["--out nowhere/x", IN_WRITABLE],
+    ),
     (&["certs", "file/x"], 1, ["file/x", WRITABLE]),
     (&["certs", "file"], 1, ["file", WRITABLE]),
     (

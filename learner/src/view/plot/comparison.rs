@@ -7,7 +7,10 @@
 //!
 //! A run has a colour and a line style of its own. Its evaluations are a line with dots; its training is a thin line.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use plotters::{
     element::DashedPathElement,
@@ -102,22 +105,22 @@ pub(super) fn svg(runs: &[(String, Vec<Record>)]) -> Result<String, PlotError> {
     Ok(out)
 }
 
-/// Returns the shortest ends of paths that tell the folders apart, such as `full/seed-1`.
+/// Returns the ends of paths, such as `full/seed-1`, as long as they must be to tell the folders apart.
 pub(super) fn names(folders: &[&Path]) -> Vec<String> {
-    let end = |folder: &Path, parts: usize| -> PathBuf {
-        let all: Vec<_> = folder.components().collect();
-        all[all.len().saturating_sub(parts)..].iter().collect()
-    };
-    let name = |folder: &&Path| {
-        let longest = folder.components().count();
-        let same = |parts: usize| {
-            let mut others = folders.iter().filter(|other| *other != folder);
-            others.any(|other| end(other, parts) == end(folder, parts))
+    let ends = |parts: usize| -> Vec<PathBuf> {
+        let end = |folder: &&Path| {
+            let all: Vec<_> = folder.components().collect();
+            all[all.len().saturating_sub(parts)..].iter().collect()
         };
-        let parts = (1..longest).find(|parts| !same(*parts)).unwrap_or(longest);
-        end(folder, parts).display().to_string()
+        folders.iter().map(end).collect()
     };
-    folders.iter().map(name).collect()
+    let different = |names: &[PathBuf]| names.iter().collect::<BTreeSet<_>>().len();
+    let longest = folders.iter().map(|folder| folder.components().count());
+    let longest = longest.max().unwrap_or(0);
+    let all = different(&ends(longest));
+    let parts = (1..longest).find(|parts| different(&ends(*parts)) == all);
+    let names = ends(parts.unwrap_or(longest)).into_iter();
+    names.map(|name| name.display().to_string()).collect()
 }
 
 fn panel<'a>(
@@ -199,7 +202,7 @@ mod tests {
         assert_eq!(named(&["runs/a", "runs/b/"]), ["a", "b"]);
         assert_eq!(
             named(&["study/full/seed-1", "study/none/seed-1", "old/run"]),
-            ["full/seed-1", "none/seed-1", "run"]
+            ["full/seed-1", "none/seed-1", "old/run"]
         );
         assert_eq!(named(&["a/x", "x"]), ["a/x", "x"]);
         assert_eq!(named(&["runs/a", "runs/a", "."]), ["a", "a", "."]);

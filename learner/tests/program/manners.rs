@@ -55,7 +55,7 @@ fn json(command: &mut Command) -> Value {
     serde_json::from_str(&stdout).expect("JSON")
 }
 
-/// What bash offers for the last of these words, after it has read the program's script.
+/// The candidates of bash for the last of these words, after it has read the program's script.
 fn offered(name: &str, words: &[&str]) -> BTreeSet<String> {
     let ask = r#"
         set -eu
@@ -130,7 +130,8 @@ fn each_subcommand_has_a_page_that_man_can_show() {
 
         let page = |page: &str| fs::read_to_string(folder.join(page)).expect(page);
         let main = page(&format!("{name}.1"));
-        let subcommands = main.matches(&format!("\n{name}\\-")).count();
+        let subcommand = format!("\n{}\\-", name.replace('-', "\\-"));
+        let subcommands = main.matches(&subcommand).count();
         assert_eq!(subcommands, found.len() - 1, "{main}");
         let health = page(&format!("{name}-health.1"));
         for part in [
@@ -251,10 +252,11 @@ fn quiet_leaves_warnings_and_the_result_and_verbose_adds_details() {
     assert_eq!(said, "");
     let (verbose, said) = eval(&["-v"]);
     assert!(said.contains(note) && said.contains("DEBUG"), "{said}");
-    assert!(usual.contains("success") && usual == quiet && usual == verbose);
+    assert!(usual.contains("reach the goal"), "{usual}");
+    assert_eq!([&quiet, &verbose], [&usual; 2]);
 
     let checkpoint = dir.join("checkpoints");
-    fs::write(checkpoint.join("step-000000999999.safetensors"), "damaged").expect("a file");
+    fs::write(checkpoint.join("000000999999.safetensors"), "damaged").expect("a file");
     let (_, said) = eval(&["-q"]);
     assert!(said.starts_with("hrm-learner: warning: "), "{said}");
 
@@ -281,7 +283,7 @@ fn colours_are_for_who_wants_them() {
     assert_eq!(coloured(&both), (false, false));
 }
 
-/// What a command writes to a terminal of this kind.
+/// The text that a command writes to a terminal of this kind.
 fn on_terminal(command: &Command, kind: &str, variables: &[(&str, &str)]) -> String {
     let words = [command.get_program()]
         .into_iter()
@@ -300,18 +302,18 @@ fn on_terminal(command: &Command, kind: &str, variables: &[(&str, &str)]) -> Str
 #[test]
 fn a_terminal_shows_bars_in_colour_unless_told_otherwise() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (bar, cyan) = (" / 500 episodes  ETA ", "\u{1b}[36m");
-    let eval = learner(&["eval", "--policy", "oracle", "--episodes", "500"]);
+    let (bar, cyan) = (" / 20,000 episodes  ETA ", "\u{1b}[36m");
+    let eval = learner(&["eval", "--policy", "oracle", "--episodes", "20000"]);
     let shown = on_terminal(&eval, "xterm", &[]);
     assert!(shown.contains(cyan) && shown.contains(bar), "{shown}");
     let shown = on_terminal(&eval, "xterm", &[("NO_COLOR", "1")]);
     assert!(!shown.contains(cyan) && shown.contains(bar), "{shown}");
     let shown = on_terminal(&eval, "dumb", &[]);
     assert!(!shown.contains(STYLE) && !shown.contains(bar), "{shown}");
-    let quiet = learner(&["eval", "-q", "--policy", "oracle", "--episodes", "500"]);
+    let quiet = learner(&["eval", "-q", "--policy", "oracle", "--episodes", "20000"]);
     let shown = on_terminal(&quiet, "xterm", &[]);
     assert!(
-        !shown.contains(STYLE) && shown.contains("success"),
+        !shown.contains(STYLE) && shown.contains("reach the goal"),
         "{shown}"
     );
 
@@ -339,7 +341,8 @@ fn elsewhere_progress_is_lines_that_know_the_time_left() {
     let process = Process::start(&mut train(&run, &[], &[&limited[..], &[json]].concat()));
     let line = process.line("progress");
     let left = line["eta_seconds"].as_u64().expect("a number");
-    assert!((600..=1200).contains(&left), "{line}");
+    // The frames alone would take days.
+    assert!((600..100_000).contains(&left), "{line}");
     process.send("-TERM");
     assert!(process.end().0.success());
 

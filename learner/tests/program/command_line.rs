@@ -541,17 +541,15 @@ fn commands_that_are_printed_can_be_pasted() {
     let dir = folder.path().join("it's two words");
     let printed = stdout(&mut training(&dir, "train", &[]));
     let command = printed.lines().find_map(|line| {
-        let (command, _) = line
-            .trim()
-            .split_once("     every step, one episode per line")?;
+        let (command, _) = line.trim().split_once("     the same in this terminal")?;
         Some(command.to_owned())
     });
-    let pasted = Command::new("sh")
-        .current_dir(folder.path())
-        .args(["-c", &command.expect("a command")])
-        .status();
-    assert!(pasted.expect("a shell").success(), "{printed}");
-    assert!(folder.path().join("episodes.jsonl").exists());
+    let mut pasted = Command::new("sh");
+    pasted.current_dir(folder.path());
+    let frames = stdout(pasted.args(["-c", &command.expect("a command")]));
+    assert!(frames.contains("shortest path"), "{printed}");
+    let replay = dir.join("replay.html");
+    assert!(printed.contains(&replay.display().to_string()) && replay.exists());
 
     let certs = folder.path().join("my certs");
     let printed = stdout(learner().arg("certs").arg(&certs));

@@ -52,7 +52,11 @@ pub fn stderr_redraws() -> bool {
 /// True when standard error shows colours. The rule is that of the help texts: `NO_COLOR` forbids them,
 /// `CLICOLOR_FORCE` demands them, and otherwise a terminal has them, unless it is dumb or `CLICOLOR` is 0.
 pub fn stderr_shows_colours() -> bool {
-    AutoStream::choice(&io::stderr()) != ColorChoice::Never
+    let stderr = io::stderr();
+    let demanded = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    let shows = redraws(stderr.is_terminal(), std::env::var_os("TERM").as_deref());
+    // The library takes any terminal for a coloured one if the variable CI is set, a dumb one too.
+    (demanded || shows) && AutoStream::choice(&stderr) != ColorChoice::Never
 }
 
 /// True when a terminal of this `TERM` can redraw lines. An unknown or dumb terminal shows plain text only.

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Logs a run through MLflow's client: the configuration as parameters, metrics.jsonl, and files as artifacts.
 
-    python3 -m venv .tools/mlflow
-    .tools/mlflow/bin/pip install mlflow
-    .tools/mlflow/bin/python3 scripts/to_mlflow.py runs/four-rooms --tracking-uri sqlite:///mlflow.db
+    pip install mlflow
+    python3 scripts/to_mlflow.py runs/four-rooms --tracking-uri sqlite:///mlflow.db
 
 It can run again, also while the run trains. It then adds what is new to the same run in MLflow, which it finds by the
 tag `hrm.run_id`. MLflow can neither change a parameter nor remove a metric. A run that was resumed with another
-configuration, or from a checkpoint before its last record, therefore replaces its earlier copy. The earlier copy goes to
-MLflow's trash, and its tags to the new one. Needs Python 3.11. Exit status: 0, or 1 with the reason on stderr.
+configuration, or from a checkpoint before its last record, therefore replaces its earlier copy. The earlier copy goes
+to MLflow's trash, and its tags to the new one. Needs Python 3.11. Exit status: 0, or 1 with the reason on stderr.
 """
 
 from __future__ import annotations

@@ -25,7 +25,10 @@ from .shell import Command, Unreadable, commands
 
 SHELL = ("sh", "bash", "shell", "console")
 # Commands that name nothing of this project.
-OTHERS = {"sudo", "kind", "helm", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"}
+OTHERS = {
+    *("sudo", "kind", "helm", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"),
+    *("ssh", "tensorboard", "mlflow"),
+}
 OURS = ("hrm-learner", "hrm-actor")
 # Subcommands whose flags are settings of the configuration too.
 CONFIGURED = ("train", "serve", "run", "health")

@@ -29,7 +29,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 # A rate needs at least two samples; with fewer than four, one failed scrape leaves a gap.
 SAMPLES = 4
 # Pictures, output, and languages that other checks cover.
-SHOWN = ("text", "rust", "proto", "mermaid", "python")
+SHOWN = ("text", "rust", "proto", "mermaid", "python", "nginx")
 
 
 @cache

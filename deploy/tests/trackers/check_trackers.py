@@ -1,7 +1,7 @@
 """Reads a small run back through TensorBoard and MLflow.
 
-The run is killed after a checkpoint, and resumed. Each number of its records must then be in the event file and in MLflow
-once, at its frames, with its value and time; TensorBoard must list its hyperparameters and final figures, and MLflow its
+The run is killed after a checkpoint, and resumed. Each number of its records must then be in the event file and in
+MLflow once, at its frames, with its value. TensorBoard must list its hyperparameters and final figures, and MLflow its
 parameters and files. Logging the run to MLflow again must change nothing.
 
     python3 -m deploy.tests.trackers.check_trackers --bin-dir target/debug

@@ -93,7 +93,7 @@ class SmallRun:
         return result
 
     def expected(self) -> dict[str, dict[int, float]]:
-        """The numbers of `metrics.jsonl` and `summary.json` by name and frames; of two at the same frames, the first."""
+        """The numbers of the run's records and result, by name and frames; of two at the same frames, the first."""
         expected: dict[str, dict[int, float]] = {}
         entries = [(record["kind"], record["frames"], record) for record in self.records()]
         result = self.summary()

@@ -116,7 +116,7 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(ValueError, match=r"text\.safetensors: not safetensors"):
         Agent.load(tmp_path / "text.safetensors")
-    with pytest.raises(FileNotFoundError, match="gone"):
+    with pytest.raises(ValueError, match=r"gone\.safetensors: holds no checkpoint"):
         Agent.load(tmp_path / "gone.safetensors")
 
 

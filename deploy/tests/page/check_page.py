@@ -119,23 +119,30 @@ def faults_of_records(page: Page, learner: Learner) -> Iterator[str]:
 
 def faults_of_player(page: Page) -> Iterator[str]:
     """Yields differences between the player and the recording that the learner serves."""
-    recording = page.evaluate("hrmPage.recording")
-    if len(recording["episodes"]) != 12:
-        yield f"the recording has {len(recording['episodes'])} episodes"
-    centre = "(name) => ['cx', 'cy'].map((key) => +document.querySelector(`.hrm-replay circle.${name}`).getAttribute(key))"
+    # One call, so that no new recording replaces the player in between.
+    walked = page.evaluate("""() => {
+        const centre = (name) => {
+            const circle = document.querySelector(`.hrm-replay circle.${name}`);
+            return ["cx", "cy"].map((key) => circle.getAttribute(key)).join();
+        };
+        const { player, recording } = hrmPage;
+        return recording.episodes.map(({ walks: [walk] }, number) => {
+            player.show(number, 0);
+            const [length, goal] = [player.length, centre("goal")];
+            player.show(number, length);
+            return { outcome: walk.outcome, steps: walk.steps.length, length, atGoal: centre("agent") === goal };
+        });
+    }""")
+    if len(walked) != 12:
+        yield f"the recording has {len(walked)} episodes"
     successes = 0
-    for number, episode in enumerate(recording["episodes"]):
-        (walk,) = episode["walks"]
-        page.evaluate("(number) => hrmPage.player.show(number, 0)", number)
-        length = page.evaluate("hrmPage.player.length")
-        if length != len(walk["steps"]):
-            yield f"episode {number} has {length} steps in the player and {len(walk['steps'])} in the recording"
-        goal = page.evaluate(f"({centre})('goal')")
-        page.evaluate("([number, step]) => hrmPage.player.show(number, step)", [number, length])
-        at_goal = page.evaluate(f"({centre})('agent')") == goal
-        if at_goal != (walk["outcome"] == "goal"):
-            yield f"episode {number} ends with {walk['outcome']}, and the agent is {'' if at_goal else 'not '}at the goal"
-        successes += at_goal
+    for number, walk in enumerate(walked):
+        if walk["length"] != walk["steps"]:
+            yield f"episode {number} has {walk['length']} steps in the player and {walk['steps']} in the recording"
+        if walk["atGoal"] != (walk["outcome"] == "goal"):
+            there = "" if walk["atGoal"] else "not "
+            yield f"episode {number} ends with {walk['outcome']}, and the agent is {there}at the goal"
+        successes += walk["atGoal"]
     if not successes:
         yield "no episode reaches its goal"
 

@@ -211,7 +211,7 @@ pub fn greedy(logits: &[f32]) -> u8 {
 }
 
 /// Draws an action from softmax(logits), by inversion.
-pub fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
+fn sample(logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
     let weights = relative_probabilities(logits);
     let mut left = rng.random::<f32>() * weights.clone().sum::<f32>();
     for (action, weight) in weights.enumerate() {

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::RangedU64ValueParser};
-use hrm_common::{config::Override, output, shutdown::Shutdown};
+use hrm_common::{config::Override, output};
 
-use super::settings::ConfigArgs;
+use super::{settings::ConfigArgs, signals::Signals};
 use crate::{
     analyse::{Probe, Settings, analyse, report},
     run::progress::{Screen, Walk},
@@ -65,12 +65,7 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         format!("--out {out}: name a folder that can be created and written")
     })?;
 
-    // The runtime handles only signals; the analysis runs on this thread and a pool's threads.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
+    let signals = Signals::receive()?;
     let screen = Screen::with_log(&config.telemetry)?;
     tracing::info!("walking {} held-out episodes", args.episodes);
     let walk = Walk::new(&screen, args.episodes);
@@ -78,7 +73,7 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
         &settings,
         &parameters,
         &probe,
-        &|| shutdown.is_tripped(),
+        &|| signals.stop(),
         &|episodes| walk.add(episodes),
     )?;
     drop(walk);

@@ -12,9 +12,12 @@ pub(super) fn draft(flag: &str, path: Option<&Path>) -> anyhow::Result<Option<Dr
     let Some(path) = path else {
         return Ok(None);
     };
-    let draft = Draft::new(path).with_context(|| {
-        let path = path.display();
-        format!("{flag} {path}: name a file in a folder that exists and can be written")
-    })?;
+    let draft = Draft::new(path).with_context(|| unwritable(flag, path))?;
     Ok(Some(draft))
+}
+
+/// Returns the context of an error about the file that `flag` names.
+pub(super) fn unwritable(flag: &str, path: &Path) -> String {
+    let path = path.display();
+    format!("{flag} {path}: name a file in a folder that exists and can be written")
 }

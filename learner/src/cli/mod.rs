@@ -3,6 +3,7 @@
 //! ```text
 //!   settings   flags and the layers of the configuration, checkpoints included
 //!   draft      files that flags name, written at the end of the work
+//!   signals    the end of a subcommand by a signal
 //!   report     the result of a run
 //!   quote      words of commands that are printed to be pasted
 //! ```
@@ -19,6 +20,7 @@ mod quote;
 mod replay;
 mod report;
 mod settings;
+mod signals;
 mod study;
 mod train;
 mod weights;

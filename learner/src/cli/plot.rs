@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use hrm_common::output;
 
+use super::draft::unwritable;
 use crate::view::plot::{self, PlotError};
 
 /// Flags of `plot`.
@@ -23,10 +24,9 @@ pub(crate) struct PlotArgs {
 /// Draws the learning curves from `metrics.jsonl`, and prints the path of the picture.
 pub(super) fn run(args: &PlotArgs) -> anyhow::Result<()> {
     let path = match plot::draw_runs(&args.run_dirs, args.out.as_deref()) {
-        Err(PlotError::Io { path, reason }) => Err(reason).with_context(|| {
-            let out = path.display();
-            format!("--out {out}: name a file in a folder that exists and can be written")
-        })?,
+        Err(PlotError::Io { path, reason }) => {
+            Err(reason).with_context(|| unwritable("--out", &path))?
+        }
         drawn => drawn?,
     };
     Ok(output::print_line(path.display())?)

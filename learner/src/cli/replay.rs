@@ -11,10 +11,10 @@ use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{
     config::{Config, Override},
     output,
-    shutdown::Shutdown,
+    policy::Choice,
 };
 
-use super::{draft::draft, settings::ConfigArgs};
+use super::{draft::draft, settings::ConfigArgs, signals::Signals};
 use crate::{
     run::progress::{Screen, Walk},
     storage::files::Draft,
@@ -96,13 +96,8 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<()> {
     let svg_file = draft("--svg", args.svg.as_deref())?;
     let gif_file = draft("--gif", args.gif.as_deref())?;
     let files = html.is_some() || svg_file.is_some() || gif_file.is_some();
-    // The runtime handles only signals.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
-    let stop = || shutdown.is_tripped();
+    let signals = Signals::receive()?;
+    let stop = || signals.stop();
     let speed = args.speed;
     let mut recording = match &args.dump {
         Some(dump) => read_dump(dump, &args.episode)?,
@@ -127,7 +122,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<()> {
         terminal::show(&recording, speed, stop)?;
     }
     for path in [args.html, args.svg, args.gif].into_iter().flatten() {
-        output::remark(format_args!("wrote {}", path.display()));
+        output::note(format_args!("wrote {}", path.display()));
     }
     Ok(())
 }
@@ -172,7 +167,10 @@ fn record(args: &ReplayArgs, stop: &impl Fn() -> bool) -> anyhow::Result<Recordi
         env: &mazes.env,
         // Two checkpoints may have other seeds; both walk the episodes of the first one's.
         seed: mazes.eval.seed,
-        sampled: args.sampled,
+        choice: match args.sampled {
+            true => Choice::Sampled,
+            false => Choice::Greedy,
+        },
     };
     let screen = Screen::with_log(&mazes.telemetry)?;
     let walk = Walk::new(&screen, episodes.len());
@@ -190,7 +188,7 @@ fn read_dump(path: &Path, chosen: &[usize]) -> anyhow::Result<Recording> {
     let named = path.display().to_string();
     let chosen = |index| chosen.is_empty() || chosen.contains(&(index + 1));
     let recording = dumped::read(BufReader::new(file), named, chosen).with_context(place)?;
-    output::remark(
+    output::note(
         "hrm-learner: a dump has no probabilities, values, changes of state or walk of the oracle; they are left out",
     );
     Ok(recording)

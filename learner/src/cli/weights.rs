@@ -14,7 +14,7 @@ use hrm_common::{
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::settings::ConfigArgs;
+use super::{draft::unwritable, settings::ConfigArgs};
 use crate::storage::{
     checkpoint_folder, files,
     run_dir::{Identity, RunDir},
@@ -64,10 +64,7 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
             checkpoint::encode(&args.out, config, state, &parameters, None)?
         }
     };
-    files::write(&args.out, bytes).with_context(|| {
-        let out = args.out.display();
-        format!("--out {out}: name a file in a folder that exists and can be written")
-    })?;
+    files::write(&args.out, bytes).with_context(|| unwritable("--out", &args.out))?;
     Ok(output::print_line(args.out.display())?)
 }
 

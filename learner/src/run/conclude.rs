@@ -16,7 +16,8 @@ use std::sync::{
 
 use anyhow::Context as _;
 use hrm_common::{
-    config::Config, env::EpisodeSummary, model::Parameters, telemetry::names::RunFile,
+    config::Config, env::EpisodeSummary, model::Parameters, policy::Choice,
+    telemetry::names::RunFile,
 };
 use tch::Device;
 
@@ -213,7 +214,7 @@ impl FinishedTraining {
         let settings = RecordSettings {
             env: &config.env,
             seed: config.eval.seed,
-            sampled: false,
+            choice: Choice::Greedy,
         };
         let model = RecordedModel::new(self.run_dir.path(), self.frames, self.parameters.clone());
         let episodes: Vec<_> = (0..WALKED.min(config.eval.final_episodes)).collect();

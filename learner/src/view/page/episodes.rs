@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use hrm_common::{config::Config, env::EnvConfig, model::Parameters};
+use hrm_common::{config::Config, env::EnvConfig, model::Parameters, policy::Choice};
 
 use crate::view::replay::{
     recorder::{RecordSettings, RecordedModel},
@@ -47,7 +47,7 @@ impl RecordedEpisodes {
         let settings = RecordSettings {
             env: &self.env,
             seed: self.seed,
-            sampled: false,
+            choice: Choice::Greedy,
         };
         let model = RecordedModel::new(Path::new(&self.name), frames, parameters.clone());
         let indices: Vec<usize> = (0..self.episodes).collect();

@@ -3,6 +3,7 @@
 use hrm_common::{
     env::EnvConfig,
     model::{CarryMode, ModelConfig, Parameters},
+    policy::Choice,
 };
 
 use super::{
@@ -32,11 +33,11 @@ pub(super) fn model(name: &str, carry: CarryMode, seed: u64) -> RecordedModel {
     }
 }
 
-pub(super) fn record(models: &[RecordedModel], episodes: &[usize], sampled: bool) -> Recording {
+pub(super) fn record(models: &[RecordedModel], episodes: &[usize], choice: Choice) -> Recording {
     let settings = RecordSettings {
         env: &env(),
         seed: 1,
-        sampled,
+        choice,
     };
     let recorded = settings.record(models, episodes, || false, |_| {});
     recorded.expect("possible mazes").expect("nobody stops it")
@@ -48,5 +49,5 @@ pub(super) fn recording() -> Recording {
         model("one", CarryMode::Full, 1),
         model("<two>", CarryMode::Reset, 2),
     ];
-    record(&models, &[0, 1, 2, 3, 4, 5], true)
+    record(&models, &[0, 1, 2, 3, 4, 5], Choice::Sampled)
 }

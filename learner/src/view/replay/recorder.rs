@@ -9,7 +9,7 @@ use hrm_common::{
         Parameters,
         native::{DecisionTrace, Lanes},
     },
-    policy::{self, RecurrentNetwork as _},
+    policy::{self, Choice, RecurrentNetwork as _},
 };
 use indicatif::HumanCount;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -55,8 +55,8 @@ pub(crate) struct RecordSettings<'a> {
     pub env: &'a EnvConfig,
     /// The seed of the held-out episodes.
     pub seed: u64,
-    /// Draws the actions from the policy. Otherwise each action is the most probable one.
-    pub sampled: bool,
+    /// The way to choose the actions.
+    pub choice: Choice,
 }
 
 impl RecordSettings<'_> {
@@ -79,7 +79,7 @@ impl RecordSettings<'_> {
             for (model, walked) in models.iter().zip(&mut walked) {
                 let walker = ModelWalker {
                     lanes: Lanes::new(model.parameters.clone(), group.len()),
-                    sampled: self.sampled,
+                    choice: self.choice,
                 };
                 let Some(lanes) = self.walk(walker, group, &stop)? else {
                     return Ok(None);
@@ -223,7 +223,7 @@ impl WalkingLane {
 /// Walks with a model, and keeps its decisions.
 struct ModelWalker {
     lanes: Lanes,
-    sampled: bool,
+    choice: Choice,
 }
 
 impl Walker<WalkingLane> for ModelWalker {
@@ -243,10 +243,7 @@ impl Walker<WalkingLane> for ModelWalker {
                 value: end.heads.value,
                 changes: changes(&trace.start, &end.state, hidden),
             });
-            Some(match self.sampled {
-                true => policy::sample(logits, &mut lane.rng),
-                false => policy::greedy(logits),
-            })
+            Some(self.choice.choose(logits, &mut lane.rng))
         };
         // Every model has a segment.
         episodes
@@ -329,11 +326,14 @@ mod tests {
 
     #[test]
     fn the_walks_are_those_of_an_evaluation() {
-        for (sampled, by) in [(false, WalkBy::Greedy), (true, WalkBy::Sampled)] {
+        for (choice, by) in [
+            (Choice::Greedy, WalkBy::Greedy),
+            (Choice::Sampled, WalkBy::Sampled),
+        ] {
             let model = model("one", CarryMode::Full, 1);
             // More episodes than one group.
             let indices: Vec<_> = (0..LANES + 3).collect();
-            let recorded = record(std::slice::from_ref(&model), &indices, sampled);
+            let recorded = record(std::slice::from_ref(&model), &indices, choice);
             let env = env();
             let held_out = HeldOut {
                 env: &env,
@@ -370,8 +370,8 @@ mod tests {
     #[test]
     fn chosen_episodes_are_the_same_as_in_a_longer_recording() {
         let models = [model("one", CarryMode::Full, 1)];
-        let few = record(&models, &[4, 1], false);
-        let many = record(&models, &[0, 1, 2, 3, 4], false);
+        let few = record(&models, &[4, 1], Choice::Greedy);
+        let many = record(&models, &[0, 1, 2, 3, 4], Choice::Greedy);
         for (few, many) in few
             .episodes
             .iter()
@@ -421,7 +421,7 @@ mod tests {
     #[test]
     fn the_change_of_a_carried_state_is_between_two_carries() {
         let model = model("one", CarryMode::Full, 1);
-        let recorded = record(std::slice::from_ref(&model), &[0], false);
+        let recorded = record(std::slice::from_ref(&model), &[0], Choice::Greedy);
         let mut maze = Maze::new(&env(), held_out(1, 0)).expect("a maze");
         let mut lanes = Lanes::new(model.parameters, 1);
         for step in &recorded.episodes[0].walks[0].steps {
@@ -442,7 +442,7 @@ mod tests {
         let settings = RecordSettings {
             env: &env,
             seed: 1,
-            sampled: false,
+            choice: Choice::Greedy,
         };
         let models = [model("one", CarryMode::Full, 1)];
         let stopped = settings.record(&models, &[0], || true, |_| {});

@@ -159,6 +159,33 @@ impl RecordedWalk {
         (0..=last).filter_map(|at| self.cells(at).agent()).collect()
     }
 
+    /// Returns the cells that are closed at one step and open at another.
+    pub(crate) fn doors(&self) -> Vec<usize> {
+        let first: Vec<char> = self.cells(0).glyphs().collect();
+        let mut doors: Vec<usize> = (0..=self.length())
+            .flat_map(|step| self.cells(step).glyphs().enumerate())
+            .filter(|&(cell, glyph)| glyph == 'D' || is_shut(glyph) != is_shut(first[cell]))
+            .map(|(cell, _)| cell)
+            .collect();
+        doors.sort_unstable();
+        doors.dedup();
+        doors
+    }
+
+    /// Returns a line of text about the walk before step `step`, and the length of the oracle's.
+    pub(crate) fn state(&self, oracle: Option<&Self>, step: usize) -> String {
+        let length = self.length();
+        let mut text = match (step < length, self.outcome) {
+            (true, _) => format!("step {} of {length}", step + 1),
+            (false, Outcome::Goal) => format!("goal after {length} steps"),
+            (false, Outcome::Truncated) => format!("not solved in {length} steps"),
+        };
+        if let Some(oracle) = oracle {
+            text += &format!(", oracle {}", oracle.length());
+        }
+        text
+    }
+
     /// Returns the number of steps after which doors moved.
     pub(crate) fn door_changes(&self) -> usize {
         let cells = |step| self.cells(step);
@@ -180,11 +207,15 @@ impl Cells {
     }
 
     fn doors_differ(&self, other: &Self) -> bool {
-        let closed = |glyph| matches!(glyph, '#' | 'D');
         self.glyphs()
             .zip(other.glyphs())
-            .any(|(a, b)| closed(a) != closed(b))
+            .any(|(a, b)| is_shut(a) != is_shut(b))
     }
+}
+
+/// Returns true for a wall or a closed door.
+pub(super) fn is_shut(glyph: char) -> bool {
+    matches!(glyph, '#' | 'D')
 }
 
 fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,7 +4,7 @@
 
 use hrm_common::env::{ACTIONS, Grid};
 
-use super::recording::{Outcome, RecordedEpisode, RecordedWalk, Recording, Thought};
+use super::recording::{RecordedEpisode, RecordedWalk, Recording, Thought, is_shut};
 
 /// The side of a cell.
 const CELL: i32 = 24;
@@ -152,14 +152,14 @@ impl WalkView<'_> {
             self.add(Layer::Agent, Paint::Agent, 100, disc);
         }
         self.text(Paint::Ink, [x, y - 8], name.to_owned());
-        let state = state(walk, oracle, step);
+        let state = walk.state(oracle, step);
         self.text(Paint::Soft, [x, y + height + 17], state);
     }
 
     fn cells(&mut self, walk: &RecordedWalk, step: usize) {
-        let doors = doors(walk);
+        let doors = walk.doors();
         for (cell, glyph) in walk.cells(step).glyphs().enumerate() {
-            let shut = matches!(glyph, '#' | 'D');
+            let shut = is_shut(glyph);
             let [x, y, width, height] = self.square(cell);
             if doors.contains(&cell) {
                 let (inset, opacity) = if shut { (1, 100) } else { (7, 35) };
@@ -246,32 +246,4 @@ impl WalkView<'_> {
         let [x, y, width, height] = self.square(cell);
         [x + width / 2, y + height / 2]
     }
-}
-
-/// Returns the cells that are closed at one step of a walk and open at another.
-pub(super) fn doors(walk: &RecordedWalk) -> Vec<usize> {
-    let shut = |glyph: char| matches!(glyph, '#' | 'D');
-    let first: Vec<char> = walk.cells(0).glyphs().collect();
-    let mut doors: Vec<usize> = (0..=walk.length())
-        .flat_map(|step| walk.cells(step).glyphs().enumerate())
-        .filter(|&(cell, glyph)| glyph == 'D' || shut(glyph) != shut(first[cell]))
-        .map(|(cell, _)| cell)
-        .collect();
-    doors.sort_unstable();
-    doors.dedup();
-    doors
-}
-
-/// Returns the line of text below a walk.
-pub(super) fn state(walk: &RecordedWalk, oracle: Option<&RecordedWalk>, step: usize) -> String {
-    let length = walk.length();
-    let mut text = match (step < length, walk.outcome) {
-        (true, _) => format!("step {} of {length}", step + 1),
-        (false, Outcome::Goal) => format!("goal after {length} steps"),
-        (false, Outcome::Truncated) => format!("not solved in {length} steps"),
-    };
-    if let Some(oracle) = oracle {
-        text += &format!(", oracle {}", oracle.length());
-    }
-    text
 }

@@ -2,10 +2,7 @@
 
 use crossterm::style::{Color, Stylize as _};
 
-use super::{
-    recording::{RecordedEpisode, RecordedWalk, Recording, Thought},
-    scene::{doors, state},
-};
+use super::recording::{RecordedEpisode, RecordedWalk, Recording, Thought, is_shut};
 
 /// Columns of text beside a maze, at least.
 const COLUMNS: usize = 36;
@@ -86,7 +83,7 @@ fn column(
         let row: String = row.iter().map(|&cell| cell.text(look)).collect();
         row + &margin
     }));
-    lines.push(padded(&state(walk, episode.oracle.as_ref(), step)));
+    lines.push(padded(&walk.state(episode.oracle.as_ref(), step)));
     if recording.scale.is_some() {
         let thought = walk.thought(step);
         lines.extend(figures(thought).iter().map(|line| padded(line)));
@@ -97,7 +94,7 @@ fn column(
 /// Returns what each cell shows.
 fn drawn(walk: &RecordedWalk, oracle: Option<&RecordedWalk>, step: usize) -> Vec<Drawn> {
     let changes = walk.thought(step).map_or(&[][..], |thought| &thought.z_h);
-    let doors = doors(walk);
+    let doors = walk.doors();
     let path = walk.path(step);
     let oracles = oracle
         .map(|oracle| oracle.path(usize::MAX))
@@ -106,8 +103,8 @@ fn drawn(walk: &RecordedWalk, oracle: Option<&RecordedWalk>, step: usize) -> Vec
     let cell = |(cell, glyph)| match glyph {
         'A' => Drawn::Agent,
         'G' => Drawn::Goal,
-        '#' | 'D' if doors.contains(&cell) => Drawn::Door { shut: true },
-        '#' | 'D' => Drawn::Wall,
+        _ if is_shut(glyph) && doors.contains(&cell) => Drawn::Door { shut: true },
+        _ if is_shut(glyph) => Drawn::Wall,
         _ if path.contains(&cell) => Drawn::Path,
         _ if oracles.contains(&cell) => Drawn::Oracle,
         _ if doors.contains(&cell) => Drawn::Door { shut: false },
@@ -230,7 +227,7 @@ mod tests {
         let north = format!("N {:.2} ", probabilities[0]);
         assert!(shown.starts_with(&north), "{shown}");
         let end = frame(&recording, episode, usize::MAX, Look::Plain);
-        let ended = state(walk, episode.oracle.as_ref(), usize::MAX);
+        let ended = walk.state(episode.oracle.as_ref(), usize::MAX);
         assert!(end.iter().any(|line| line.starts_with(&ended)), "{end:?}");
         assert!(end.iter().all(|line| line.is_ascii()));
     }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hrm_common::{
+    checkpoint,
     env::VecEnv,
     model::native::Lanes,
     policy::{Choice, Policy, RecurrentNetwork as _, action_rng},
 };
-use hrm_learner::storage::checkpoint_folder;
 
 /// Environments that are stepped together: one batched forward per tick.
 const ENVS: usize = 4;
@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         .nth(1)
         .context("usage: act RUN_FOLDER_OR_CHECKPOINT")?
         .into();
-    let (checkpoint, _damaged) = checkpoint_folder::newest(&place)?;
+    let (checkpoint, _damaged) = checkpoint::newest(&place)?;
     let mut envs = VecEnv::new(&checkpoint.config.env, ENVS, SEED)?;
     // The policy holds the recurrent state of every environment.
     let mut policy = Policy::new(Lanes::new(checkpoint.parameters()?, ENVS));

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hrm_common::{
+    checkpoint,
     env::{Maze, render},
     model::native::Lanes,
     output::print_line,
     policy::{Choice, Policy, action_rng},
 };
-use hrm_learner::storage::checkpoint_folder;
 
 /// The names of the actions, by their code.
 const ACTIONS: [&str; 4] = ["north", "east", "south", "west"];
@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
         Some(text) => text.to_string_lossy().parse().context("SEED")?,
         None => 0,
     };
-    let (checkpoint, _damaged) = checkpoint_folder::newest(&place)?;
+    let (checkpoint, _damaged) = checkpoint::newest(&place)?;
     let mut policy = Policy::new(Lanes::new(checkpoint.parameters()?, 1));
     let mut maze = Maze::new(&checkpoint.config.env, seed)?;
     let mut rng = [action_rng(seed)];

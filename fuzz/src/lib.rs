@@ -6,12 +6,13 @@
 use std::{cell::RefCell, io::Write as _, path::Path};
 
 use hrm_common::{
+    checkpoint::Checkpoint,
     config::{Config, Layers, Override},
     model::{Parameters, state},
     weights::{Assembler, load, seal_header},
     wire::{self, Expectation},
 };
-use hrm_learner::{storage::checkpoint::Checkpoint, training::batch::Batch};
+use hrm_learner::training::batch::Batch;
 use hrm_proto::v1::{UnrollBatch, WeightsChunk};
 use prost::Message as _;
 use tch::Device;

@@ -2,16 +2,17 @@
 
 use std::{error::Error, io, path::PathBuf};
 
-use hrm_common::{env::EnvConfig, model::ModelConfig, refusal::causes};
+use hrm_common::{
+    checkpoint::{self, CheckpointError},
+    env::EnvConfig,
+    model::ModelConfig,
+    refusal::causes,
+};
 
 use crate::{
     evaluation::evaluate::EvaluateError,
     run::trainer::TrainError,
-    storage::{
-        checkpoint::CheckpointError,
-        checkpoint_folder,
-        run_dir::{RunDir, RunDirError},
-    },
+    storage::run_dir::{RunDir, RunDirError},
     transport::certs::{self, CertsError},
     view::plot::{self, PlotError},
 };
@@ -85,8 +86,8 @@ fn every_error_says_its_cause_once() {
             reason: cause(),
         }),
         Box::new(certs::make(&file, &["\u{e9}".into()], 1).expect_err("no name")),
-        Box::new(checkpoint_folder::newest(&file).expect_err("no checkpoint")),
-        Box::new(checkpoint_folder::newest(&file.join("below")).expect_err("no folder")),
+        Box::new(checkpoint::newest(&file).expect_err("no checkpoint")),
+        Box::new(checkpoint::newest(&file.join("below")).expect_err("no folder")),
         Box::new(plot::draw_runs(&[&file], None).expect_err("no run")),
         Box::new(RunDir::open(&file.join("run"), false).expect_err("no folder")),
     ];

@@ -3,8 +3,13 @@
 use std::{fs, path::Path};
 
 use hrm_actor::Ending;
-use hrm_common::{env::DistanceCurriculum, shutdown::Shutdown, telemetry::names};
-use hrm_learner::storage::{checkpoint::Checkpoint, checkpoint_folder, ledger_file::Entry};
+use hrm_common::{
+    checkpoint::{self, Checkpoint},
+    env::DistanceCurriculum,
+    shutdown::Shutdown,
+    telemetry::names,
+};
+use hrm_learner::storage::ledger_file::Entry;
 use test_support::{
     ENDLESS, actor, client, ledger::balanced, metric, newest, start, tiny, until, until_status,
 };
@@ -90,7 +95,7 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
     let shutdown = Shutdown::new();
     let running = start(&config, false, &shutdown).await;
     let mut learner = client(running.address()).await;
-    let saved = async || checkpoint_folder::find(dir).ok();
+    let saved = async || checkpoint::find(dir).ok();
     until("the first checkpoint", saved).await;
 
     // A file in the place of the folder: writes there fail, even for root.
@@ -111,7 +116,7 @@ async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
     fs::remove_file(&checkpoints).expect("removed");
     fs::rename(&aside, &checkpoints).expect("renamed");
     until("a newer checkpoint", async || {
-        let newest = checkpoint_folder::find(dir).ok()?;
+        let newest = checkpoint::find(dir).ok()?;
         (Checkpoint::read(&newest).ok()?.state.frames > now).then_some(())
     })
     .await;
@@ -142,10 +147,7 @@ async fn a_checkpoint_is_saved_although_an_old_one_cannot_be_removed() {
     };
     let (unsaved, before) = (failures("checkpoint"), failures("old_checkpoint"));
     let checkpoints = dir.join("checkpoints");
-    until("the first checkpoint", async || {
-        checkpoint_folder::find(dir).ok()
-    })
-    .await;
+    until("the first checkpoint", async || checkpoint::find(dir).ok()).await;
     // Nobody can remove a folder as a file.
     fs::create_dir(checkpoints.join("000000000001.safetensors")).expect("a folder");
     until("an old one that stays", async || {

@@ -18,6 +18,7 @@ use std::{
 
 use hrm_actor::{ActorOptions, Ending, rollout::Rollout};
 use hrm_common::{
+    checkpoint::{self, Checkpoint},
     config::{Config, Effective, Layers, Override, Spec},
     env::VecEnv,
     model::{Parameters, native::Lanes},
@@ -31,12 +32,9 @@ use hrm_common::{
     trajectory::RolloutId,
     wire,
 };
-use hrm_learner::{
-    run::{
-        self, Running,
-        progress::{Progress, Screen},
-    },
-    storage::{checkpoint::Checkpoint, checkpoint_folder},
+use hrm_learner::run::{
+    self, Running,
+    progress::{Progress, Screen},
 };
 use hrm_proto::{
     WIRE_MAJOR, WIRE_MINOR,
@@ -134,7 +132,7 @@ pub fn tiny_args(more: &[(&str, &str)]) -> Vec<String> {
 
 /// The newest checkpoint of the run in `dir`.
 pub fn newest(dir: &Path) -> Checkpoint {
-    let path = checkpoint_folder::find(dir).expect("a checkpoint");
+    let path = checkpoint::find(dir).expect("a checkpoint");
     Checkpoint::read(&path).expect("a sound one")
 }
 

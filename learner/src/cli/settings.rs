@@ -4,18 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hrm_common::{
+    checkpoint::{self, Checkpoint, CheckpointError},
     config::{Change, Config, ConfigError, Effective, Layers, Override, Saved, SavedUse},
     output,
 };
 
-use crate::storage::{
-    checkpoint::{Checkpoint, CheckpointError},
-    checkpoint_folder,
-};
-
 /// Returns the newest valid checkpoint of a run's folder or of a checkpoints folder, or the file itself.
 pub(super) fn checkpoint(place: &Path) -> Result<Checkpoint, CheckpointError> {
-    let (checkpoint, damaged) = checkpoint_folder::newest(place)?;
+    let (checkpoint, damaged) = checkpoint::newest(place)?;
     for error in damaged {
         output::remark(format_args!(
             "hrm-learner: warning: {error}; using the previous checkpoint"
@@ -71,11 +67,11 @@ pub(super) fn load_for_walk(
 /// Returns the checkpoint from which the run in `dir` resumes, as a layer of its configuration; `None` without one.
 pub(super) fn saved_run(dir: &Path) -> anyhow::Result<Option<Saved>> {
     let folder = dir.join("checkpoints");
-    if checkpoint_folder::list(&folder)?.is_empty() {
+    if checkpoint::list(&folder)?.is_empty() {
         return Ok(None);
     }
     // Damaged checkpoints are reported when they are renamed.
-    let (checkpoint, _damaged) = checkpoint_folder::newest(&folder)?;
+    let (checkpoint, _damaged) = checkpoint::newest(&folder)?;
     Ok(Some(checkpoint.saved(SavedUse::Resume)?.at(dir)))
 }
 

@@ -15,12 +15,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use hrm_common::checksum::{digest, hex};
+use hrm_common::{
+    checkpoint::CheckpointError,
+    checksum::{digest, hex},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     evaluation::evaluator::Job,
-    storage::{checkpoint::CheckpointError, files, records::Record},
+    storage::{files, records::Record},
 };
 
 /// Name of the folder, within a run's folder.

@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use hrm_common::config::{Change, Config, ConfigError, Effective, SavedUse};
+use hrm_common::{
+    checkpoint::Checkpoint,
+    config::{Change, Config, ConfigError, Effective, SavedUse},
+};
 
-use crate::storage::{checkpoint::Checkpoint, ledger_file};
+use crate::storage::ledger_file;
 
 /// The source of values that `serve` brings along.
 pub const SERVE: &str = "serve";

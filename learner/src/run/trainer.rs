@@ -14,6 +14,7 @@ use std::{
 };
 
 use hrm_common::{
+    checkpoint::{CheckpointError, RunState},
     config::Config,
     env::DistanceCurriculum,
     model::state,
@@ -44,13 +45,8 @@ use crate::{
         training_clock::TrainingClock,
     },
     storage::{
-        checkpoint::{CheckpointError, RunState},
-        checkpoint_folder,
-        ledger_file::LedgerFile,
-        metrics_log::MetricsLog,
-        records::Record,
-        run_dir::RunDir,
-        summary,
+        checkpoint_folder, ledger_file::LedgerFile, metrics_log::MetricsLog, records::Record,
+        run_dir::RunDir, summary,
     },
     training::{
         batch::Batch,

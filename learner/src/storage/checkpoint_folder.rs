@@ -7,7 +7,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub use hrm_common::checkpoint::{find, list, newest};
 use hrm_common::{
     checkpoint::{self, Checkpoint, CheckpointError, Moments, RunState, frames_of},
     config::Config,
@@ -53,7 +52,7 @@ fn set_gauges(frames: u64, written: SystemTime) {
 /// Removes old checkpoints and the temporary files of killed processes. Keeps the one just `written` and the newest
 /// `keep - 1` others. Returns the errors of files that cannot be removed.
 pub(crate) fn prune(folder: &Path, keep: usize, written: &Path) -> Vec<CheckpointError> {
-    let others = list(folder).map(|mut others| {
+    let others = checkpoint::list(folder).map(|mut others| {
         // The checkpoint just written is kept, even if others have more frames.
         others.retain(|other| other != written);
         others.truncate(others.len().saturating_sub(keep.max(1) - 1));
@@ -90,11 +89,11 @@ fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 ///
 /// Returns the errors of [`newest`], or an error of the file system.
 pub fn resume(folder: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
-    let all = list(folder)?;
+    let all = checkpoint::list(folder)?;
     if all.is_empty() {
         return Ok(None);
     }
-    let (checkpoint, damaged) = newest(folder)?;
+    let (checkpoint, damaged) = checkpoint::newest(folder)?;
     for (path, error) in all.iter().rev().zip(&damaged) {
         let aside = path.with_extension(DAMAGED);
         fs::rename(path, &aside).map_err(CheckpointError::io(path))?;

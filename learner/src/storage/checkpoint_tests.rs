@@ -6,7 +6,7 @@ use std::{
 };
 
 use hrm_common::{
-    checkpoint::{Checkpoint, CheckpointError, RunState},
+    checkpoint::{Checkpoint, CheckpointError, RunState, find, list, newest},
     config::Config,
     env::DistanceCurriculum,
     model::{ModelConfig, Parameters, state},
@@ -15,7 +15,7 @@ use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
 
-use super::checkpoint_folder::{DAMAGED, find, list, newest, prune, resume, save};
+use super::checkpoint_folder::{DAMAGED, prune, resume, save};
 use crate::training::{model::Hrm, optimizer::Adam};
 
 fn config(hidden: usize) -> Config {

@@ -19,7 +19,5 @@ pub mod run_dir;
 pub mod summary;
 pub(crate) mod tensorboard;
 
-pub use hrm_common::checkpoint;
-
 #[cfg(test)]
 mod checkpoint_tests;

@@ -20,13 +20,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hrm_common::checkpoint::{self, CheckpointError, RunState};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::storage::{
-    checkpoint::{CheckpointError, RunState},
-    checkpoint_folder, files,
-};
+use crate::storage::files;
 
 /// Number of versions per start of the learner. A restart uses the next block, so a version never repeats, even if some
 /// were published after the last checkpoint. Unrolls from before the restart then exceed every limit of the policy lag.
@@ -127,7 +125,7 @@ impl RunDir {
     pub(crate) fn lock_new(path: &Path) -> Result<fs::File, RunDirError> {
         let lock = Self::lock(path)?;
         let begun = path.join("run.json").exists()
-            || !checkpoint_folder::list(&path.join("checkpoints"))?.is_empty();
+            || !checkpoint::list(&path.join("checkpoints"))?.is_empty();
         match begun {
             true => Err(RunDirError::Taken(path.to_owned())),
             false => Ok(lock),
@@ -146,7 +144,7 @@ impl RunDir {
             move |reason| RunDirError::Io { path, reason }
         };
         let lock = Self::lock(path)?;
-        let holds_run = !checkpoint_folder::list(&path.join("checkpoints"))?.is_empty();
+        let holds_run = !checkpoint::list(&path.join("checkpoints"))?.is_empty();
         let identity_path = path.join("run.json");
         let known: Option<Identity> =
             match fs::read(&identity_path) {

@@ -14,7 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use hrm_common::config::{Config, Effective, Layers};
+use hrm_common::{
+    checkpoint,
+    config::{Config, Effective, Layers},
+};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{self, PlannedRun};
@@ -129,7 +132,7 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
     write_json(&to.join("machine.json"), &machine)?;
     write_json(&to.join(SUMMARY), summary)?;
     let checkpoints = from.join("checkpoints");
-    let newest = checkpoint_folder::find(&checkpoints)?;
+    let newest = checkpoint::find(&checkpoints)?;
     // The run is kept, even if old checkpoints cannot be removed.
     for error in checkpoint_folder::prune(&checkpoints, 1, &newest) {
         tracing::warn!(%error, "an old checkpoint cannot be removed");
@@ -282,14 +285,14 @@ mod tests {
         assert_eq!(fs::read_to_string(kept).expect("a file"), "episode\n0\n");
         assert!(raw.machine.cores > 0 && !raw.machine.cpu.is_empty());
         let checkpoints = run.effective.config.run.dir.join("checkpoints");
-        let left = checkpoint_folder::list(&checkpoints).expect("a folder");
+        let left = checkpoint::list(&checkpoints).expect("a folder");
         assert_eq!(left, [checkpoints.join("000000001000.safetensors")]);
 
         // A folder cannot be removed as a file; the run is kept nevertheless.
         let stuck = checkpoints.join("000000000001.safetensors");
         fs::create_dir(&stuck).expect("a folder");
         keep(&run, &made.summary, &results).expect("kept");
-        let left = checkpoint_folder::list(&checkpoints).expect("a folder");
+        let left = checkpoint::list(&checkpoints).expect("a folder");
         assert_eq!(left, [stuck, checkpoints.join("000000001000.safetensors")]);
     }
 

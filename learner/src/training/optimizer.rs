@@ -1,12 +1,12 @@
 //! Adam over one flat parameter vector, with a state that checkpoints hold.
 
-use hrm_common::config::OptimizerConfig;
+use hrm_common::{
+    checkpoint::{Checkpoint, CheckpointError, Moments},
+    config::OptimizerConfig,
+};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{
-    storage::checkpoint::{Checkpoint, CheckpointError, Moments},
-    training::{host::host, queued::Queued, schedule},
-};
+use crate::training::{host::host, queued::Queued, schedule};
 
 /// Adam with bias correction (Kingma & Ba 2015, algorithm 1), and gradient clipping by global norm.
 #[derive(Debug)]

@@ -1,20 +1,18 @@
 //! Undoes updates that spoil the weights.
 
 use hrm_common::{
+    checkpoint::Moments,
     model::native::{HeadOutputs, Lanes},
     policy::RecurrentNetwork as _,
     wire::MAX_LOGIT,
 };
 use tch::{Tensor, no_grad};
 
-use crate::{
-    storage::checkpoint::Moments,
-    training::{
-        host::{bytes, host},
-        model::{Gradient, Hrm},
-        optimizer::Adam,
-        states::States,
-    },
+use crate::training::{
+    host::{bytes, host},
+    model::{Gradient, Hrm},
+    optimizer::Adam,
+    states::States,
 };
 
 /// A copy of weights and optimiser state, for undoing updates.

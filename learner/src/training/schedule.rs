@@ -1,8 +1,9 @@
 //! The learning rate over a run, and its jump when a resumed run gets another length.
 
-use hrm_common::config::{Config, OptimizerConfig};
-
-use crate::storage::checkpoint::RunState;
+use hrm_common::{
+    checkpoint::RunState,
+    config::{Config, OptimizerConfig},
+};
 
 /// Learning rates that differ by less than this share count as equal.
 const SAME: f64 = 1e-6;

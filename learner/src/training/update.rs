@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use hrm_common::{
+    checkpoint::{Checkpoint, CheckpointError},
     config::{LossConfig, OptimizerConfig},
     stage::{LearnerStage, StageClock},
 };
@@ -20,19 +21,16 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::Device;
 use thiserror::Error;
 
-use crate::{
-    storage::checkpoint::{Checkpoint, CheckpointError},
-    training::{
-        backend::Backend,
-        batch::Batch,
-        frames::{Frames, LagZero},
-        gradient::{Kept, TrainedFrames},
-        model::Hrm,
-        noise_scale::NoiseScale,
-        optimizer::Adam,
-        recompute::{Recomputed, recompute_sharded},
-        rollback::{self, WeightsBackup},
-    },
+use crate::training::{
+    backend::Backend,
+    batch::Batch,
+    frames::{Frames, LagZero},
+    gradient::{Kept, TrainedFrames},
+    model::Hrm,
+    noise_scale::NoiseScale,
+    optimizer::Adam,
+    recompute::{Recomputed, recompute_sharded},
+    rollback::{self, WeightsBackup},
 };
 
 /// The model in training, and all state that changes it.

@@ -10,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use hrm_learner::storage::{
-    checkpoint::Checkpoint, checkpoint_folder, ledger_file::Entry, records::WalkBy,
-    summary::Summary,
-};
+use hrm_common::checkpoint::{self, Checkpoint};
+use hrm_learner::storage::{ledger_file::Entry, records::WalkBy, summary::Summary};
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use test_support::fleet::{ends_well, free_address, serve_four_rooms, start_actor};
@@ -89,7 +87,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// The newest checkpoint must be sound and no older than `before`.
 fn newest(dir: &Path, before: u64) -> u64 {
-    let Ok(path) = checkpoint_folder::find(dir) else {
+    let Ok(path) = checkpoint::find(dir) else {
         assert_eq!(before, 0, "the checkpoints are gone");
         return 0;
     };
@@ -429,7 +427,7 @@ fn a_full_disk_and_a_read_only_one_stop_nothing_but_the_saving() {
     };
     let actor = start_actor(learner.address);
     runtime().block_on(async {
-        let saved = async || checkpoint_folder::find(dir).ok();
+        let saved = async || checkpoint::find(dir).ok();
         until("the first checkpoint", saved).await;
         for trouble in ["full", "read-only"] {
             let filler = disk.0.join("filler");

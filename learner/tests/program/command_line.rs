@@ -9,8 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hrm_common::env::{EnvConfig, Maze};
-use hrm_learner::storage::checkpoint_folder;
+use hrm_common::{
+    checkpoint,
+    env::{EnvConfig, Maze},
+};
 use hrm_proto::v1::SubscribeRequest;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -641,7 +643,7 @@ fn a_signal_saves_and_exits_0() {
         assert_eq!(status.code(), Some(0), "{signal} {subcommand}");
         assert!(output.contains("Stopped and saved"), "{output}");
         assert!(output.contains("--resume"), "{output}");
-        checkpoint_folder::find(folder.path()).expect("it was saved");
+        checkpoint::find(folder.path()).expect("it was saved");
         let summary = fs::read_to_string(folder.path().join("summary.json")).expect("a summary");
         assert!(summary.contains("\"complete\": false"), "{summary}");
     }
@@ -805,7 +807,7 @@ fn a_signal_ends_the_final_evaluation() {
     process.send("-TERM");
     let (status, _) = process.end();
     assert_eq!(status.code(), Some(0));
-    checkpoint_folder::find(folder.path()).expect("it was saved");
+    checkpoint::find(folder.path()).expect("it was saved");
     let summary = || -> Value {
         let text = fs::read(folder.path().join("summary.json")).expect("a file");
         serde_json::from_slice(&text).expect("JSON")
@@ -885,7 +887,7 @@ fn a_learner_that_was_killed_resumes_from_its_newest_checkpoint() {
     process.send("-KILL");
     assert_eq!(process.end().0.code(), None, "a signal ended it");
 
-    let newest = checkpoint_folder::find(folder.path()).expect("there are some");
+    let newest = checkpoint::find(folder.path()).expect("there are some");
     let frames: u64 = newest
         .file_stem()
         .and_then(|stem| stem.to_str()?.parse().ok())

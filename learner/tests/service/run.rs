@@ -8,6 +8,7 @@ use std::{
 
 use hrm_actor::Ending;
 use hrm_common::{
+    checkpoint::{self, Checkpoint},
     config::{Config, Layers},
     model::{native::Lanes, state},
     shutdown::Shutdown,
@@ -16,8 +17,7 @@ use hrm_learner::{
     admission::sessions::{Peer, Sessions},
     evaluation::{evaluate::HeldOut, figures::evaluation, owed},
     storage::{
-        checkpoint::Checkpoint,
-        checkpoint_folder, metrics_log,
+        metrics_log,
         records::{EvalRecord, Evaluation, Record, WalkBy},
         summary::Summary,
     },
@@ -111,7 +111,7 @@ async fn a_complete_run_leaves_everything_that_was_promised() {
     assert_eq!(again.expect("a configuration").config, effective.config);
     assert_eq!(json(dir.join("run.json"))["restarts"], 0);
 
-    let checkpoints = checkpoint_folder::list(&dir.join("checkpoints")).expect("a folder");
+    let checkpoints = checkpoint::list(&dir.join("checkpoints")).expect("a folder");
     let names: Vec<_> = checkpoints.iter().filter_map(|p| p.file_stem()).collect();
     assert_eq!(names, ["000000000448", "000000000512"], "the newest two");
     let checkpoint = newest(&dir);
@@ -285,7 +285,7 @@ async fn the_curriculum_and_the_optimiser_go_on_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     run(dir, false, &[]).await;
-    let path = checkpoint_folder::find(dir).expect("a checkpoint");
+    let path = checkpoint::find(dir).expect("a checkpoint");
     let before = Checkpoint::read(&path).expect("a sound one");
     // Nobody acts in between: what comes out is what went in.
     let shutdown = Shutdown::new();
@@ -406,10 +406,7 @@ async fn a_final_evaluation_that_was_stopped_is_made_after_a_resume() {
     let shutdown = Shutdown::new();
     let running = start(&tiny(dir, &[endless]), false, &shutdown).await;
     let (stopped, ()) = tokio::join!(running.finish(), async {
-        until("the last checkpoint", async || {
-            checkpoint_folder::find(dir).ok()
-        })
-        .await;
+        until("the last checkpoint", async || checkpoint::find(dir).ok()).await;
         shutdown.trip();
     });
     let stopped = stopped.expect("it is saved");
@@ -439,7 +436,7 @@ async fn other_weights_at_the_same_frames_are_evaluated() {
     summary["seconds"] = 12_345.5.into();
     fs::write(dir.join("summary.json"), summary.to_string()).expect("written");
     // The newest checkpoint is lost: the run trains its last frames again.
-    fs::remove_file(checkpoint_folder::find(dir).expect("the last")).expect("removed");
+    fs::remove_file(checkpoint::find(dir).expect("the last")).expect("removed");
     let again = run(dir, true, &settings).await;
     assert_ne!(again.seconds, 12_345.5);
     assert_eq!((again.complete, again.frames), (true, 256));

@@ -7,8 +7,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use hrm_common::env::{EnvConfig, Maze};
-use hrm_learner::storage::checkpoint_folder;
+use hrm_common::{
+    checkpoint,
+    env::{EnvConfig, Maze},
+};
 use test_support::{ENDLESS, Process, tiny_args};
 
 /// More frames than any of these runs gets to.
@@ -206,7 +208,7 @@ fn a_run_whose_terminal_closes_is_saved() {
         assert_eq!(status.code(), Some(0), "TERM={kind}");
         let printed = fs::read_to_string(&printed).expect("its output");
         assert!(printed.contains("Stopped and saved"), "{printed}");
-        checkpoint_folder::find(&dir).expect("it was saved");
+        checkpoint::find(&dir).expect("it was saved");
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use hrm_actor::rollout::Rollout;
 use hrm_common::{
+    checkpoint::{Moments, RunState},
     env::{DistanceCurriculum, VecEnv},
     model::{native::Lanes, state},
     policy::{Policy, action_rng},
@@ -20,10 +21,7 @@ use hrm_common::{
     weights::Weights,
     wire,
 };
-use hrm_learner::storage::{
-    checkpoint::{Moments, RunState},
-    checkpoint_folder,
-};
+use hrm_learner::storage::checkpoint_folder;
 use prost::Message as _;
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -1,8 +1,12 @@
 //! The paper's own setting, made for a GPU: that both configurations train, act and evaluate, a few frames of
 //! each on the CPU.
 
-use hrm_common::{env::MazeKind, model::ModelConfig, shutdown::Shutdown};
-use hrm_learner::storage::{checkpoint::Checkpoint, checkpoint_folder};
+use hrm_common::{
+    checkpoint::{self, Checkpoint},
+    env::MazeKind,
+    model::ModelConfig,
+    shutdown::Shutdown,
+};
 use test_support::{shipped, start};
 
 async fn trains(name: &str, maze: MazeKind) {
@@ -33,7 +37,7 @@ async fn trains(name: &str, maze: MazeKind) {
         (8, 2 * loss.passes as u64)
     );
     assert_eq!(summary.evaluations.len(), 3);
-    let checkpoint = checkpoint_folder::find(dir.path()).expect("a checkpoint");
+    let checkpoint = checkpoint::find(dir.path()).expect("a checkpoint");
     Checkpoint::read(&checkpoint).expect("a sound one");
 }
 

@@ -5,11 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-    time,
-};
+use tokio::{sync::watch, task::JoinHandle, time};
 
 use super::names::{self, Role};
 use crate::{
@@ -112,10 +108,11 @@ impl Exporter {
             count.send_modify(|scrapes| *scrapes += 1);
             ([(CONTENT_TYPE, TEXT_FORMAT)], text)
         };
-        let connections = Connections::new(listener, key, Limits::SIDE_PORT);
+        let mut connections = Connections::new(listener, key, Limits::SIDE_PORT);
         let pages = Router::new().route("/metrics", get(render));
         let closing = Shutdown::new();
-        let server = answer_all(connections, pages, closing.clone());
+        let next = async move || connections.next().await.ok();
+        let server = http1::answer_all(next, pages, closing.clone());
         let upkeep = async move {
             let mut interval = time::interval(UPKEEP_INTERVAL);
             loop {
@@ -136,21 +133,6 @@ impl Exporter {
             task,
         })
     }
-}
-
-/// Answers the requests on `connections` until `closing` trips, and then those that have arrived.
-async fn answer_all(mut connections: Connections, pages: Router, closing: Shutdown) {
-    let mut open = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = connections.next() => if let Ok(connection) = accepted {
-                open.spawn(http1::answer(connection, pages.clone(), closing.clone()));
-            },
-            Some(_) = open.join_next() => {}
-            () = closing.tripped() => break,
-        }
-    }
-    while open.join_next().await.is_some() {}
 }
 
 impl Drop for Exporter {

@@ -127,35 +127,30 @@ fn parse<'t>(text: &'t str, path: &Path) -> io::Result<Vec<(&'t str, Stamped<Rec
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, path::PathBuf};
+    use std::path::PathBuf;
 
     use super::*;
+    use crate::storage::fixture::train_record;
     use crate::storage::records::{EvalRecord, Evaluation, TrainRecord, WalkBy};
 
     fn train(frames: u64) -> Record {
         Record::Train(TrainRecord {
-            frames,
-            seconds: frames as f64 / 1000.0,
             updates: frames / 128,
             version: frames / 128,
             episodes: 500,
             success: Some(0.1 + 0.2),
             episode_return: Some(0.5),
-            length: None,
-            path_ratio: None,
             policy_lag_mean: Some(1.5),
-            frames_per_second: 1000.0,
             updates_per_second: 7.8,
             loss_policy: -0.01,
             loss_value: 0.02,
             entropy: 1.2,
             grad_norm: 0.7,
-            noise_scale: None,
             rho_clip: 0.25,
             c_clip: 0.25,
             learning_rate: 2e-3,
             curriculum_distance: 3,
-            stages: BTreeMap::new(),
+            ..train_record(frames)
         })
     }
 

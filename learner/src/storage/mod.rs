@@ -12,6 +12,8 @@
 
 pub mod checkpoint_folder;
 pub mod files;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod ledger_file;
 pub mod metrics_log;
 pub mod records;

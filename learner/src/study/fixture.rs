@@ -1,7 +1,5 @@
 //! Invented runs for tests of reports and pictures.
 
-use std::collections::BTreeMap;
-
 use hrm_common::config::{Config, Layers, Override};
 
 use super::{
@@ -9,6 +7,7 @@ use super::{
     raw::{Machine, RawRun},
 };
 use crate::storage::{
+    fixture::train_record,
     records::{EvalRecord, Evaluation, LengthRatio, Record, TrainRecord, VersusOracle, WalkBy},
     summary::Summary,
 };
@@ -19,28 +18,13 @@ pub(crate) const FRAMES: u64 = 100_000;
 /// Returns a training record.
 pub(crate) fn train(frames: u64, episodes: usize, success: f64) -> Record {
     Record::Train(TrainRecord {
-        frames,
-        seconds: frames as f64 / 1000.0,
-        updates: frames / 32,
-        version: frames / 32,
         episodes,
         success: Some(success),
         episode_return: Some(0.0),
         length: Some(20.0),
         path_ratio: Some(1.5),
         policy_lag_mean: Some(0.0),
-        frames_per_second: 1000.0,
-        updates_per_second: 31.0,
-        loss_policy: 0.0,
-        loss_value: 0.0,
-        entropy: 0.0,
-        grad_norm: 0.0,
-        noise_scale: None,
-        rho_clip: 0.0,
-        c_clip: 0.0,
-        learning_rate: 0.0,
-        curriculum_distance: 0,
-        stages: BTreeMap::new(),
+        ..train_record(frames)
     })
 }
 

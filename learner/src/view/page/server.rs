@@ -1,6 +1,6 @@
 //! The port of the page.
 
-use std::{io, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{future, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use hrm_common::{
     config::{LearnerConfig, WebListen},
@@ -12,10 +12,10 @@ use hrm_common::{
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
     time::{self, MissedTickBehavior, interval},
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::StreamExt as _;
 
 use super::{
     feed::Feed,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     admission::{access::Access, service::RunCounters, sessions::Sessions},
     transport::{
-        listener::{self, ReadyConnection},
+        listener,
         tls::{self, Tls},
     },
 };
@@ -97,8 +97,13 @@ impl LivePage {
         };
         let pages = routes::routes(content, gate);
         let connections = Connections::new(listener, KEY, LIMITS);
-        let connections = listener::accept(connections, tls.clone());
-        let server = answer_all(connections, pages, closing.clone());
+        let mut connections = listener::accept(connections, tls.clone());
+        let next = async move || match connections.next().await {
+            Some(connection) => connection.ok(),
+            // The port accepts nothing any more.
+            None => future::pending().await,
+        };
+        let server = http1::answer_all(next, pages, closing.clone());
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = server => {}
@@ -181,23 +186,4 @@ async fn look(feed: Arc<Feed>, run: Watched) {
             run.counters.updates.load(Ordering::Relaxed),
         );
     }
-}
-
-/// Answers the requests on `connections` until `closing` trips, and then those that have arrived.
-async fn answer_all(
-    mut connections: ReceiverStream<io::Result<ReadyConnection>>,
-    pages: axum::Router,
-    closing: Shutdown,
-) {
-    let mut open = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(Ok(connection)) = connections.next() => {
-                open.spawn(http1::answer(connection, pages.clone(), closing.clone()));
-            }
-            Some(_) = open.join_next() => {}
-            () = closing.tripped() => break,
-        }
-    }
-    while open.join_next().await.is_some() {}
 }

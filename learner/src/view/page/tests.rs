@@ -32,7 +32,10 @@ use crate::{
         service::RunCounters,
         sessions::{Peer, Sessions},
     },
-    storage::records::{EvalRecord, Evaluation, Record, TrainRecord, WalkBy},
+    storage::{
+        fixture::train_record,
+        records::{EvalRecord, Evaluation, Record, TrainRecord, WalkBy},
+    },
     transport::certs::{self, file},
 };
 
@@ -221,28 +224,14 @@ impl Events {
 
 fn train(frames: u64) -> Record {
     Record::Train(TrainRecord {
-        frames,
         seconds: 1.0,
         updates: 1,
         version: 1,
-        episodes: 0,
-        success: None,
-        episode_return: None,
-        length: None,
-        path_ratio: None,
-        policy_lag_mean: None,
         frames_per_second: 1.0,
         updates_per_second: 1.0,
-        loss_policy: 0.0,
         loss_value: f64::NAN,
-        entropy: 0.0,
-        grad_norm: 0.0,
-        noise_scale: None,
-        rho_clip: 0.0,
-        c_clip: 0.0,
-        learning_rate: 0.0,
-        curriculum_distance: 0,
         stages: BTreeMap::from([("wait".to_owned(), 1.0)]),
+        ..train_record(frames)
     })
 }
 

@@ -226,10 +226,11 @@ fn dots(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>) -> Result<(), PlotEr
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::storage::records::{Evaluation, WalkBy};
+    use crate::storage::{
+        fixture::train_record,
+        records::{Evaluation, WalkBy},
+    };
 
     /// Returns an invented run of 400,000 frames that learns, with `evals` evaluations.
     fn run(evals: u64) -> Vec<Record> {
@@ -238,29 +239,16 @@ mod tests {
             let frames = i * 400_000 / 120;
             let learnt = share(frames as f64);
             Record::Train(TrainRecord {
-                frames,
                 seconds: frames as f64 / 900.0,
                 updates: frames / 128,
                 version: frames / 128,
                 episodes: 500,
                 success: (i > 2).then_some(0.12 + 0.85 * learnt + 0.02 * (i as f64).sin()),
-                episode_return: None,
-                length: None,
                 path_ratio: (i > 2)
                     .then_some(1.4 + 3.0 * (1.0 - learnt) + 0.1 * (i as f64 * 1.7).sin()),
-                policy_lag_mean: None,
                 frames_per_second: 900.0,
                 updates_per_second: 7.0,
-                loss_policy: 0.0,
-                loss_value: 0.0,
-                entropy: 0.0,
-                grad_norm: 0.0,
-                noise_scale: None,
-                rho_clip: 0.0,
-                c_clip: 0.0,
-                learning_rate: 0.0,
-                curriculum_distance: 0,
-                stages: BTreeMap::new(),
+                ..train_record(frames)
             })
         });
         let eval = (1..=evals).map(|i| {

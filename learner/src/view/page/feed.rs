@@ -187,7 +187,7 @@ impl Feed {
     }
 
     /// Records the first held-out episodes with weights that were evaluated at `frames`, unless `stop` is set meanwhile. It takes
-    /// about a second of the calling thread.
+    /// up to a second of the calling thread.
     pub(crate) fn evaluated(&self, frames: u64, parameters: &Parameters, stop: &AtomicBool) {
         let stopped = || stop.load(Ordering::Relaxed);
         let Some(recording) = self.episodes.record(frames, parameters, stopped) else {

@@ -40,7 +40,8 @@ pub async fn answer_all<C>(
     while open.join_next().await.is_some() {}
 }
 
-/// Answers the requests of one connection with `pages`. Ends once `closing` trips and the request under way is answered.
+/// Answers the requests of one connection with `pages`. Ends once `closing` trips and the request under way is
+/// answered.
 async fn answer<C>(connection: C, pages: Router, closing: Shutdown)
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,5 +1,5 @@
-//! Writes results to standard output, and notes and remarks to standard error. Unlike `println!` and `eprintln!`, this does not
-//! panic when the stream is closed or full.
+//! Writes results to standard output, and notes and remarks to standard error. Unlike `println!` and `eprintln!`, this
+//! does not panic when the stream is closed or full.
 
 use std::{
     fmt::Display,

@@ -50,8 +50,8 @@ pub(crate) struct ImportArgs {
     config: ConfigArgs,
 }
 
-/// Writes a checkpoint's weights without the optimiser's state. With our names, the file also holds the configuration and
-/// the run's state, so that programs can act with it.
+/// Writes a checkpoint's weights without the optimiser's state. With our names, the file also holds the configuration
+/// and the run's state, so that programs can act with it.
 pub(super) fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     // Checks the flags. Only the model matters here, and it is the checkpoint's.

@@ -33,8 +33,8 @@ use crate::{
 pub(crate) type NewNetwork =
     Box<dyn Fn(Parameters, usize) -> Box<dyn RecurrentNetwork + Send> + Send>;
 
-/// Receives each evaluation with the weights that it evaluated, on the thread of the evaluator. It may return early when
-/// the flag is set.
+/// Receives each evaluation with the weights that it evaluated, on the thread of the evaluator. It may return early
+/// when the flag is set.
 pub(crate) type AfterEvaluation = Box<dyn Fn(&EvalRecord, &Parameters, &AtomicBool) + Send>;
 
 /// Published weights to evaluate, with the run's progress at that time.
@@ -65,8 +65,8 @@ pub(crate) struct Evaluator {
 }
 
 impl Evaluator {
-    /// Starts the thread. It first makes the evaluations that an earlier start owes. It calls `after` once the result of
-    /// an evaluation is available, before it begins the next one.
+    /// Starts the thread. It first makes the evaluations that an earlier start owes. It calls `after` once the result
+    /// of an evaluation is available, before it begins the next one.
     ///
     /// # Errors
     ///

@@ -35,7 +35,8 @@ pub(crate) struct Evaluations {
     pub(crate) target: Target,
 }
 
-/// Opens `metrics.jsonl` of a run at `frames`, and starts the evaluator with the owed evaluations. Both report to `feed`.
+/// Opens `metrics.jsonl` of a run at `frames`, and starts the evaluator with the owed evaluations. Both report to
+/// `feed`.
 pub(super) fn open(
     config: &Config,
     run_dir: &RunDir,

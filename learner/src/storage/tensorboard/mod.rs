@@ -32,8 +32,8 @@ use crate::storage::{
     summary::Summary,
 };
 
-/// The parts of a file's name before and after the number of the start. TensorBoard reads files with `tfevents` in their
-/// names, in the order of the names; a file that is replaced under its name it would not read again.
+/// The parts of a file's name before and after the number of the start. TensorBoard reads files with `tfevents` in
+/// their names, in the order of the names; a file that is replaced under its name it would not read again.
 const NAME: (&str, &str) = ("events.out.tfevents.", ".hrm-learner");
 
 /// The event file of one start of the learner.

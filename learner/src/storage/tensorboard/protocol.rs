@@ -5,8 +5,8 @@
 //!   length: u64 | masked CRC-32C of the length | event | masked CRC-32C of the event     (little-endian)
 //! ```
 //!
-//! The numbers of the fields are those of `event.proto`, `summary.proto` and `tensor.proto` in TensorBoard. A crate with
-//! the whole contract would need protoc, and an older prost beside ours.
+//! The numbers of the fields are those of `event.proto`, `summary.proto` and `tensor.proto` in TensorBoard. A crate
+//! with the whole contract would need protoc, and an older prost beside ours.
 
 use prost::Message;
 

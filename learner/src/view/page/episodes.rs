@@ -13,8 +13,8 @@ use crate::view::replay::{
 /// Number of recorded episodes, the first of the evaluation.
 const EPISODES: usize = 12;
 
-/// Largest recording, in bytes of JSON; it has fewer episodes if necessary. A step of four rooms takes about 750 bytes, so
-/// twelve episodes that all fail take less than 1 MB.
+/// Largest recording, in bytes of JSON; it has fewer episodes if necessary. A step of four rooms takes about 750 bytes,
+/// so twelve episodes that all fail take less than 1 MB.
 const MOST_BYTES: usize = 8 << 20;
 
 /// The mazes to record.

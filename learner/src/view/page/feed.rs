@@ -95,7 +95,8 @@ pub(super) struct RunStatus {
     updates: u64,
 }
 
-/// A record, and how the threads of local actors divided the time since the previous training record. Empty without any.
+/// A record, and how the threads of local actors divided the time since the previous training record. Empty without
+/// any.
 #[derive(Debug, Serialize)]
 struct RecordEvent<'a> {
     #[serde(flatten)]
@@ -186,8 +187,8 @@ impl Feed {
         self.send(event);
     }
 
-    /// Records the first held-out episodes with weights that were evaluated at `frames`, unless `stop` is set meanwhile.
-    /// It takes up to a second of the calling thread.
+    /// Records the first held-out episodes with weights that were evaluated at `frames`, unless `stop` is set
+    /// meanwhile. It takes up to a second of the calling thread.
     pub(crate) fn evaluated(&self, frames: u64, parameters: &Parameters, stop: &AtomicBool) {
         let stopped = || stop.load(Ordering::Relaxed);
         let Some(recording) = self.episodes.record(frames, parameters, stopped) else {

@@ -25,8 +25,8 @@ use super::{
 use crate::storage::records::Record;
 
 const SIZE: (u32, u32) = (1200, 860);
-/// Lengths of a dash and of the gap after it, in pixels; the first line is solid. There are six colours and five styles,
-/// so thirty runs differ.
+/// Lengths of a dash and of the gap after it, in pixels; the first line is solid. There are six colours and five
+/// styles, so thirty runs differ.
 const DASHES: [(u32, u32); 5] = [(10_000, 0), (9, 4), (3, 4), (16, 5), (6, 9)];
 
 /// The value of a record on an axis.

@@ -1,8 +1,8 @@
 //! Draws an episode as an animated SVG picture.
 //!
-//! Each distinct shape is drawn once. Shapes that are visible in the same frames form a group, and a CSS animation shows
-//! the group in these frames. Browsers play it inside `<img>` too, in light and dark, and show its end to readers who
-//! want less motion.
+//! Each distinct shape is drawn once. Shapes that are visible in the same frames form a group, and a CSS animation
+//! shows the group in these frames. Browsers play it inside `<img>` too, in light and dark, and show its end to readers
+//! who want less motion.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -87,7 +87,7 @@ fn leftovers(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 ///
 /// # Errors
 ///
-/// Returns the errors of [`newest`], or an error of the file system.
+/// Returns the errors of [`checkpoint::newest`], or an error of the file system.
 pub fn resume(folder: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
     let all = checkpoint::list(folder)?;
     if all.is_empty() {

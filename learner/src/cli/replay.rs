@@ -1,12 +1,13 @@
 //! `hrm-learner replay`: shows how a checkpoint, or the agent of a dump, crosses held-out mazes.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{BufReader, Write as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::{Args, builder::RangedU64ValueParser};
 use hrm_common::{
     config::{Config, Override},
@@ -18,13 +19,19 @@ use super::{draft::draft, settings::ConfigArgs, signals::Signals};
 use crate::{
     run::progress::{Screen, Walk},
     storage::files::Draft,
-    view::replay::{
-        dumped, gif, player,
-        recorder::{RecordSettings, RecordedModel, WALKED},
-        recording::Recording,
-        svg, terminal,
+    view::{
+        replay::{
+            dumped, gif, player,
+            recorder::{RecordSettings, RecordedModel, WALKED},
+            recording::{Recording, Why},
+            svg, terminal,
+        },
+        short_names,
     },
 };
+
+/// The error of a signal during the work.
+const STOPPED: &str = "the replay was stopped before its end";
 
 /// Flags of `replay`.
 #[derive(Debug, Args)]
@@ -52,9 +59,10 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Held-out episodes to walk. The first ones, failures, longest detours and those with most door changes are shown.
-    #[arg(long, value_name = "N", default_value_t = WALKED, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = WALKED, conflicts_with_all = ["dump", "episode"], value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     episodes: usize,
-    /// Show this held-out episode, or line of the dump, counted from 1; may be given several times.
+    /// Show this held-out episode, or line of the dump, counted from 1; may be given several times. Episodes are shown
+    /// in the order of their numbers.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     episode: Vec<usize>,
     /// Seed of the episodes [default: eval.seed].
@@ -99,24 +107,22 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<()> {
     let signals = Signals::receive()?;
     let stop = || signals.stop();
     let speed = args.speed;
-    let mut recording = match &args.dump {
-        Some(dump) => read_dump(dump, &args.episode)?,
-        None => record(&args, &stop)?,
+    let numbers: BTreeSet<usize> = args.episode.iter().copied().collect();
+    let recording = match &args.dump {
+        Some(dump) => read_dump(dump, &numbers)?,
+        None => record(&args, &numbers, stop)?.context(STOPPED)?,
     };
-    match args.episode.is_empty() {
-        true => recording.choose(),
-        false => recording.choose_all(),
-    }
     let first = recording.episodes.first().context("no episode to show")?;
     if let Some(file) = html {
         commit(file, "--html", player::page(&recording)?.as_bytes())?;
     }
     if let Some(file) = svg_file {
-        commit(file, "--svg", svg(&recording, first, speed).as_bytes())?;
+        let picture = svg(&recording, first, speed, stop).context(STOPPED)?;
+        commit(file, "--svg", picture.as_bytes())?;
     }
     if let Some(file) = gif_file {
-        let picture = gif(&recording, first, speed).context("--gif")?;
-        commit(file, "--gif", &picture)?;
+        let picture = gif(&recording, first, speed, stop).context("--gif")?;
+        commit(file, "--gif", &picture.context(STOPPED)?)?;
     }
     if !files {
         terminal::show(&recording, speed, stop)?;
@@ -133,12 +139,18 @@ fn commit(mut file: Draft, flag: &'static str, content: &[u8]) -> anyhow::Result
         .context(flag)
 }
 
-/// Records the walks of one or two checkpoints.
-fn record(args: &ReplayArgs, stop: &impl Fn() -> bool) -> anyhow::Result<Recording> {
-    let places = [&args.checkpoint, &args.against];
+/// Records the walks of one or two checkpoints: of the episodes with these numbers, or of those worth a look. Returns
+/// `None` when `stop` requests an earlier end.
+fn record(
+    args: &ReplayArgs,
+    numbers: &BTreeSet<usize>,
+    stop: impl Fn() -> bool,
+) -> anyhow::Result<Option<Recording>> {
+    let places = [&args.checkpoint, &args.against].into_iter().flatten();
+    let places: Vec<&Path> = places.map(PathBuf::as_path).collect();
     let mut models = Vec::new();
     let mut mazes: Option<Config> = None;
-    for place in places.into_iter().flatten() {
+    for (place, name) in places.iter().zip(short_names(&places)) {
         let checkpoint = super::settings::checkpoint(place)?;
         let seed = args.seed.clone();
         let seed = seed.map(|seed| Override::new("--seed", "eval.seed", seed));
@@ -152,17 +164,12 @@ fn record(args: &ReplayArgs, stop: &impl Fn() -> bool) -> anyhow::Result<Recordi
         );
         let parameters = checkpoint.parameters()?;
         models.push(RecordedModel::new(
-            place,
+            name,
             checkpoint.state.frames,
             parameters,
         ));
     }
     let mazes = mazes.context("name a checkpoint with --checkpoint")?;
-    let mut episodes: Vec<usize> = match args.episode.as_slice() {
-        [] => (0..args.episodes).collect(),
-        chosen => chosen.iter().map(|number| number - 1).collect(),
-    };
-    episodes.dedup();
     let settings = RecordSettings {
         env: &mazes.env,
         // Two checkpoints may have other seeds; both walk the episodes of the first one's.
@@ -173,21 +180,26 @@ fn record(args: &ReplayArgs, stop: &impl Fn() -> bool) -> anyhow::Result<Recordi
         },
     };
     let screen = Screen::with_log(&mazes.telemetry)?;
-    let walk = Walk::new(&screen, episodes.len());
-    let recording = settings.record(&models, &episodes, stop, |ended| walk.add(ended))?;
-    drop(walk);
-    match recording {
-        Some(recording) => Ok(recording),
-        None => bail!("the replay was stopped; nothing was written"),
-    }
+    let walked = match numbers.len() {
+        0 => args.episodes,
+        chosen => chosen,
+    };
+    let walk = Walk::new(&screen, walked);
+    let ended = || walk.add(1);
+    let recording = if numbers.is_empty() {
+        settings.find(&models, args.episodes, stop, ended)
+    } else {
+        let indices: Vec<_> = numbers.iter().map(|number| number - 1).collect();
+        settings.record(&models, &indices, Why::Chosen, stop, ended)
+    };
+    Ok(recording?)
 }
 
-fn read_dump(path: &Path, chosen: &[usize]) -> anyhow::Result<Recording> {
+fn read_dump(path: &Path, numbers: &BTreeSet<usize>) -> anyhow::Result<Recording> {
     let place = || format!("--dump {}", path.display());
     let file = File::open(path).with_context(place)?;
     let named = path.display().to_string();
-    let chosen = |index| chosen.is_empty() || chosen.contains(&(index + 1));
-    let recording = dumped::read(BufReader::new(file), named, chosen).with_context(place)?;
+    let recording = dumped::read(BufReader::new(file), named, numbers).with_context(place)?;
     output::note(
         "hrm-learner: a dump has no probabilities, values, changes of state or walk of the oracle; they are left out",
     );

@@ -1,9 +1,11 @@
 //! The result of a run on standard output.
 
+use std::path::Path;
+
 use hrm_common::output::{self, OutputError};
 
 use super::quote::word;
-use crate::storage::summary::Summary;
+use crate::storage::summary::{REPLAY, Summary};
 
 /// Prints the result and the next steps to standard output.
 pub(super) fn print(summary: &Summary, run_dir: &str) -> Result<(), OutputError> {
@@ -34,8 +36,15 @@ pub(super) fn print(summary: &Summary, run_dir: &str) -> Result<(), OutputError>
         output::print_line(format_args!("{evaluation}."))?;
     }
     output::print_line(format_args!(
-        "Look at next:\n  {run_dir}/learning-curve.svg\n  \
-         {run_dir}/replay.html     the agent in a browser, step by step\n  \
-         {program} replay --checkpoint {checkpoint}     the same in this terminal"
+        "Look at next:\n  {run_dir}/learning-curve.svg"
+    ))?;
+    // A run with very long episodes has none.
+    if Path::new(run_dir).join(REPLAY).exists() {
+        output::print_line(format_args!(
+            "  {run_dir}/{REPLAY}     the agent in a browser, step by step"
+        ))?;
+    }
+    output::print_line(format_args!(
+        "  {program} replay --checkpoint {checkpoint}     the same in this terminal"
     ))
 }

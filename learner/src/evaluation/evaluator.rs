@@ -33,9 +33,9 @@ use crate::{
 pub(crate) type NewNetwork =
     Box<dyn Fn(Parameters, usize) -> Box<dyn RecurrentNetwork + Send> + Send>;
 
-/// Receives each evaluation with the weights that it evaluated, on the thread of the evaluator. It may return early
-/// when the flag is set.
-pub(crate) type AfterEvaluation = Box<dyn Fn(&EvalRecord, &Parameters, &AtomicBool) + Send>;
+/// Receives each evaluation with the weights that it evaluated, on the thread of the evaluator. It returns early once
+/// the function returns true: another evaluation waits, or the thread must end.
+pub(crate) type AfterEvaluation = Box<dyn Fn(&EvalRecord, &Parameters, &dyn Fn() -> bool) + Send>;
 
 /// Published weights to evaluate, with the run's progress at that time.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,8 @@ impl Evaluator {
         let stopped = stop.clone();
         let pending = owed.len();
         let work = move || {
-            for job in owed.into_iter().chain(jobs) {
+            let mut owed = VecDeque::from(owed);
+            while let Some(job) = owed.pop_front().or_else(|| jobs.recv().ok()) {
                 let record = match evaluation.evaluate(&job, &stopped) {
                     Ok(Some(record)) => Some(record),
                     Ok(None) => return,
@@ -99,7 +100,9 @@ impl Evaluator {
                     return;
                 }
                 if let Some((record, after)) = record.zip(after.as_ref()) {
-                    after(&record, &evaluation.parameters, &stopped);
+                    let urgent =
+                        || stopped.load(Ordering::Relaxed) || !owed.is_empty() || !jobs.is_empty();
+                    after(&record, &evaluation.parameters, &urgent);
                 }
             }
         };
@@ -354,19 +357,31 @@ mod tests {
         let model = model(&config, 1);
         let (sender, calls) = unbounded();
         let (go_on, gate) = bounded::<()>(0);
-        let after = move |record: &EvalRecord, parameters: &Parameters, _: &AtomicBool| {
-            gate.recv().expect("the test releases it");
-            let call = (record.clone(), state::encode(parameters));
-            sender.send(call).expect("the test listens");
-        };
+        let after =
+            move |record: &EvalRecord, parameters: &Parameters, urgent: &dyn Fn() -> bool| {
+                gate.recv().expect("the test releases it");
+                let call = (record.clone(), state::encode(parameters), urgent());
+                sender.send(call).expect("the test listens");
+            };
         let owed = vec![job(weights(&model), 7)];
         let evaluator = Evaluator::start(&config, native(), owed, Some(Box::new(after)));
-        let evaluator = evaluator.expect("a model");
+        let mut evaluator = evaluator.expect("a model");
         let done = result(&evaluator);
         go_on.send(()).expect("it waits");
-        let (record, parameters) = calls.recv_timeout(PATIENCE).expect("a call");
+        let (record, parameters, urgent) = calls.recv_timeout(PATIENCE).expect("a call");
         assert_eq!(done, Some(record));
         assert_eq!(parameters, state::encode(&model));
+        assert!(!urgent, "nothing waits");
+
+        // What becomes due meanwhile is not skipped, and ends what follows the one before.
+        assert!(evaluator.request(job(weights(&model), 8)));
+        assert!(result(&evaluator).is_some());
+        assert!(evaluator.request(job(weights(&model), 9)));
+        go_on.send(()).expect("it waits");
+        let (_, _, urgent) = calls.recv_timeout(PATIENCE).expect("a call");
+        assert!(urgent, "an evaluation waits");
+        go_on.send(()).expect("it waits");
+        assert_eq!(result(&evaluator).map(|done| done.frames), Some(9));
     }
 
     #[test]

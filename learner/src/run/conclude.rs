@@ -41,7 +41,7 @@ use crate::{
         metrics_log::{self, MetricsLog},
         records::{EvalRecord, Evaluation, Record, WalkBy},
         run_dir::RunDir,
-        summary::{EPISODES, Summary},
+        summary::{EPISODES, REPLAY, Summary},
         tensorboard,
     },
     view::{
@@ -51,6 +51,7 @@ use crate::{
             player,
             recorder::{RecordSettings, RecordedModel, WALKED},
         },
+        short_names,
     },
 };
 
@@ -183,13 +184,15 @@ impl FinishedTraining {
         let Some(finals) = Finals::new(&self.parameters, config, &network(), walks)? else {
             return Ok(Vec::new());
         };
-        let Some(replay) = self.replay(config, stop)? else {
-            return Ok(Vec::new());
-        };
-        for (name, content) in [(EPISODES, finals.episodes), (REPLAY, replay)] {
-            let path = self.run_dir.file(name);
-            files::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        match self.replay(config, stop) {
+            Ok(Some(page)) => self.write(REPLAY, page)?,
+            Ok(None) => return Ok(Vec::new()),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(%error, "no {REPLAY}: the walks of the final agent cannot be recorded");
+            }
         }
+        self.write(EPISODES, finals.episodes)?;
         // The sampled evaluation and the oracle's are not points of the learning curve.
         let [greedy, ..] = &finals.evaluations;
         let record = EvalRecord {
@@ -204,7 +207,8 @@ impl FinishedTraining {
         owed.settle(self.frames)?;
         evaluator::set_gauges(&record);
         if let Some(feed) = &self.feed {
-            feed.evaluated(self.frames, &self.parameters, stop);
+            let stopped = || stop.load(Ordering::Relaxed);
+            feed.evaluated(self.frames, &self.parameters, &stopped);
         }
         Ok(finals.evaluations.into())
     }
@@ -216,19 +220,20 @@ impl FinishedTraining {
             seed: config.eval.seed,
             choice: Choice::Greedy,
         };
-        let model = RecordedModel::new(self.run_dir.path(), self.frames, self.parameters.clone());
-        let episodes: Vec<_> = (0..WALKED.min(config.eval.final_episodes)).collect();
+        let name = short_names(&[self.run_dir.path()]).concat();
+        let model = RecordedModel::new(name, self.frames, self.parameters.clone());
+        let episodes = WALKED.min(config.eval.final_episodes);
         let stopped = || stop.load(Ordering::Relaxed);
-        let Some(mut recording) = settings.record(&[model], &episodes, stopped, |_| {})? else {
-            return Ok(None);
-        };
-        recording.choose();
-        Ok(Some(player::page(&recording)?))
+        let recording = settings.find(&[model], episodes, stopped, || {})?;
+        let page = recording.map(|recording| player::page(&recording));
+        Ok(page.transpose()?)
+    }
+
+    fn write(&self, name: &str, content: String) -> anyhow::Result<()> {
+        let path = self.run_dir.file(name);
+        files::write(&path, content).with_context(|| format!("writing {}", path.display()))
     }
 }
-
-/// The name of the page with the agent's walks.
-pub(crate) const REPLAY: &str = "replay.html";
 
 /// Returns true when a record has the same weights and episodes as an evaluation.
 fn is_same(earlier: &Record, record: &EvalRecord) -> bool {

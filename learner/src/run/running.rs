@@ -74,6 +74,15 @@ impl Running {
     ///
     /// Returns an error when training failed; the last checkpoint remains.
     pub async fn finish(mut self) -> anyhow::Result<Summary> {
+        let result = self.end().await;
+        if result.is_err() {
+            self.enter(Phase::Failed);
+        }
+        self.close_page().await;
+        result
+    }
+
+    async fn end(&mut self) -> anyhow::Result<Summary> {
         let (result, trainer) = (&mut self.trainer)
             .await
             .context("the trainer thread panicked")?;
@@ -106,13 +115,7 @@ impl Running {
             let written = finished.ledger.append(&session.entry());
             written.tolerate(RunFile::Ledger);
         }
-        let end = match result {
-            Ok(end) => end,
-            Err(error) => {
-                self.close_page().await;
-                return Err(error.into());
-            }
-        };
+        let end = result?;
         let config = self.config.clone();
         let stop = Arc::new(AtomicBool::new(false));
         let mut conclusion = tokio::task::spawn_blocking({
@@ -135,7 +138,6 @@ impl Running {
             self.farewell().await;
             self.serving.close(Instant::now()).await;
         }
-        self.close_page().await;
         Ok(summary)
     }
 

@@ -1,4 +1,4 @@
-//! `summary.json` and `episodes.csv`: the result of a run, written last.
+//! `summary.json`, `episodes.csv` and `replay.html`: the result of a run. The summary is written last.
 
 use std::{fs, io, path::Path};
 
@@ -12,6 +12,9 @@ pub(crate) const SUMMARY: &str = "summary.json";
 
 /// The file with a line per episode of the final evaluations.
 pub(crate) const EPISODES: &str = "episodes.csv";
+
+/// The page with the walks of the final agent.
+pub(crate) const REPLAY: &str = "replay.html";
 
 /// The result of a finished or stopped run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,7 +60,7 @@ impl Summary {
 ///
 /// Returns an error of the file system.
 pub(crate) fn withdraw(run_dir: &Path) -> io::Result<()> {
-    for name in [SUMMARY, EPISODES] {
+    for name in [SUMMARY, EPISODES, REPLAY] {
         match fs::remove_file(run_dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -147,17 +147,28 @@ fn a_dumb_terminal_gets_a_frame_per_enter() {
 }
 
 #[test]
+fn a_signal_ends_a_replay_that_waits_for_enter() {
+    let mut replay = InTerminal::start("dumb");
+    replay.wait_for("Enter for the next frame");
+    let pid = rustix::process::Pid::from_child(&replay.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let (status, restored) = replay.ended();
+    assert!(status.success() && restored, "{status}");
+}
+
+#[test]
 fn a_pipe_gets_all_frames_without_control_characters() {
     let printed = stdout(
         learner()
-            .args(["replay", "--episode", "2", "--episode", "1", "--checkpoint"])
+            .args(["replay", "--episode", "2", "--episode", "1"])
+            .args(["--episode", "2", "--checkpoint"])
             .arg(trained()),
     );
     let frames = printed.matches("shortest path").count();
     let ends = printed.matches("goal after").count() + printed.matches("not solved").count();
     assert_eq!(ends, 2);
     assert_eq!(frames, printed.matches("step ").count() + ends);
-    assert!(printed.find("episode 2 (chosen)") < printed.find("episode 1 (chosen)"));
+    assert!(printed.find("episode 1 (chosen)") < printed.find("episode 2 (chosen)"));
     assert!(
         printed
             .chars()
@@ -188,8 +199,24 @@ fn what_cannot_be_replayed_is_named() {
     std::fs::write(&bad, "{}\n").expect("a file");
     let bad = bad.to_str().expect("text");
     let run = trained().to_str().expect("text");
-    let cases: [(&[&str], &str); 6] = [
+    let dump = folder.path().join("episodes.jsonl");
+    stdout(
+        learner()
+            .args(["eval", "--policy", "oracle", "--episodes", "3", "--dump"])
+            .arg(&dump),
+    );
+    let dump = dump.to_str().expect("text");
+    let cases: [(&[&str], &str); 9] = [
         (&[], "--checkpoint"),
+        (
+            &["--dump", dump, "--episode", "3", "--episode", "4"],
+            "--episode 4: the dump has 3 episodes",
+        ),
+        (&["--dump", dump, "--episodes", "2"], "--episodes"),
+        (
+            &["--checkpoint", run, "--episode", "1", "--episodes", "2"],
+            "--episodes",
+        ),
         (&["--dump", bad], "line 1 is not an episode"),
         (&["--dump", "nowhere"], "--dump nowhere"),
         (&["--checkpoint", run, "--speed", "0"], "between 0.1 and 50"),

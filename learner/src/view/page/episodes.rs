@@ -1,19 +1,17 @@
 //! The episodes of the newest evaluation, recorded for the player.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use hrm_common::{config::Config, env::EnvConfig, model::Parameters, policy::Choice};
 
 use crate::view::replay::{
     recorder::{RecordSettings, RecordedModel},
-    recording::{Recording, Why},
+    recording::Why,
 };
 
 /// Number of recorded episodes, the first of the evaluation.
 const EPISODES: usize = 12;
 
-/// Largest recording, in bytes of JSON; it has fewer episodes if necessary. A step of four rooms takes about 750 bytes,
+/// Largest recording, in bytes; it has fewer episodes if necessary. A step of four rooms takes about 750 bytes of JSON,
 /// so twelve episodes that all fail take less than 1 MB.
 const MOST_BYTES: usize = 8 << 20;
 
@@ -49,38 +47,19 @@ impl RecordedEpisodes {
             seed: self.seed,
             choice: Choice::Greedy,
         };
-        let model = RecordedModel::new(Path::new(&self.name), frames, parameters.clone());
-        let indices: Vec<usize> = (0..self.episodes).collect();
-        match settings.record(&[model], &indices, stop, |_| {}) {
-            Ok(recording) => {
-                let mut recording = recording?;
-                for episode in &mut recording.episodes {
-                    episode.why.push(Why::First);
-                }
-                bounded(recording, MOST_BYTES)
-            }
+        let model = RecordedModel::new(&self.name, frames, parameters.clone());
+        let episodes = self.episodes.min(settings.fitting(1, MOST_BYTES));
+        let indices: Vec<usize> = (0..episodes).collect();
+        let recording = match settings.record(&[model], &indices, Why::First, stop, || {}) {
+            Ok(recording) => recording?,
             Err(error) => {
                 tracing::warn!(%error, "the episodes of the live page cannot be recorded");
-                None
-            }
-        }
-    }
-}
-
-/// Returns a recording as JSON of at most `most` bytes, with fewer episodes if necessary.
-fn bounded(mut recording: Recording, most: usize) -> Option<Bytes> {
-    while !recording.episodes.is_empty() {
-        match serde_json::to_vec(&recording) {
-            Ok(json) if json.len() <= most => return Some(json.into()),
-            Ok(_) => {
-                let fewer = recording.episodes.len() / 2;
-                recording.episodes.truncate(fewer);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the episodes of the live page cannot be encoded");
                 return None;
             }
-        }
+        };
+        let json = serde_json::to_vec(&recording).inspect_err(
+            |error| tracing::warn!(%error, "the episodes of the live page cannot be encoded"),
+        );
+        Some(json.ok()?.into())
     }
-    None
 }

@@ -187,11 +187,10 @@ impl Feed {
         self.send(event);
     }
 
-    /// Records the first held-out episodes with weights that were evaluated at `frames`, unless `stop` is set
-    /// meanwhile. It takes up to a second of the calling thread.
-    pub(crate) fn evaluated(&self, frames: u64, parameters: &Parameters, stop: &AtomicBool) {
-        let stopped = || stop.load(Ordering::Relaxed);
-        let Some(recording) = self.episodes.record(frames, parameters, stopped) else {
+    /// Records the first held-out episodes with weights that were evaluated at `frames`, unless `stop` requests an
+    /// earlier end. It takes up to a second of the calling thread.
+    pub(crate) fn evaluated(&self, frames: u64, parameters: &Parameters, stop: &dyn Fn() -> bool) {
+        let Some(recording) = self.episodes.record(frames, parameters, stop) else {
             return;
         };
         let event = event("recording", &RecordingEvent { frames });

@@ -398,12 +398,9 @@ async fn an_evaluation_is_followed_by_its_first_episodes() {
     let mut events = served.follow().await;
     events.until("status").await;
     let parameters = Parameters::new(&config.model, config.env.grid(), 1).expect("a model");
-    let stopped = AtomicBool::new(true);
-    served.feed.evaluated(400, &parameters, &stopped);
+    served.feed.evaluated(400, &parameters, &|| true);
     assert_eq!(served.ask("GET", "/recording.json", "").await.status, 404);
-    served
-        .feed
-        .evaluated(500, &parameters, &AtomicBool::new(false));
+    served.feed.evaluated(500, &parameters, &|| false);
     assert_eq!(events.until("recording").await.1, json!({"frames": 500}));
     let answer = served.ask("GET", "/recording.json", "").await;
     let recording: Value = serde_json::from_slice(&answer.body).expect("JSON");

@@ -7,11 +7,6 @@
 //!
 //! A run has a colour and a line style of its own. Its evaluations are a line with dots; its training is a thin line.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
-
 use plotters::{
     element::DashedPathElement,
     prelude::*,
@@ -105,24 +100,6 @@ pub(super) fn svg(runs: &[(String, Vec<Record>)]) -> Result<String, PlotError> {
     Ok(out)
 }
 
-/// Returns the ends of paths, such as `full/seed-1`, as long as they must be to tell the folders apart.
-pub(super) fn names(folders: &[&Path]) -> Vec<String> {
-    let ends = |parts: usize| -> Vec<PathBuf> {
-        let end = |folder: &&Path| {
-            let all: Vec<_> = folder.components().collect();
-            all[all.len().saturating_sub(parts)..].iter().collect()
-        };
-        folders.iter().map(end).collect()
-    };
-    let different = |names: &[PathBuf]| names.iter().collect::<BTreeSet<_>>().len();
-    let longest = folders.iter().map(|folder| folder.components().count());
-    let longest = longest.max().unwrap_or(0);
-    let all = different(&ends(longest));
-    let parts = (1..longest).find(|parts| different(&ends(*parts)) == all);
-    let names = ends(parts.unwrap_or(longest)).into_iter();
-    names.map(|name| name.display().to_string()).collect()
-}
-
 fn panel<'a>(
     area: &Area<'a>,
     runs: &[(String, Vec<Record>)],
@@ -191,22 +168,6 @@ fn panel<'a>(
 mod tests {
     use super::*;
     use crate::study::fixture::{eval, train};
-
-    fn named(names: &[&str]) -> Vec<String> {
-        let folders: Vec<_> = names.iter().map(Path::new).collect();
-        super::names(&folders)
-    }
-
-    #[test]
-    fn names_are_as_long_as_they_must_be() {
-        assert_eq!(named(&["runs/a", "runs/b/"]), ["a", "b"]);
-        assert_eq!(
-            named(&["study/full/seed-1", "study/none/seed-1", "old/run"]),
-            ["full/seed-1", "none/seed-1", "old/run"]
-        );
-        assert_eq!(named(&["a/x", "x"]), ["a/x", "x"]);
-        assert_eq!(named(&["runs/a", "runs/a", "."]), ["a", "a", "."]);
-    }
 
     #[test]
     fn every_run_has_a_line_of_its_own_in_every_panel() {

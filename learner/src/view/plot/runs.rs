@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{PlotError, comparison, learning_curve};
-use crate::storage::{files, metrics_log, records::Record};
+use crate::{
+    storage::{files, metrics_log, records::Record},
+    view::short_names,
+};
 
 /// Draws the runs in these folders, and returns the path of the picture. Without `out`, one run has its picture in its
 /// folder, and several have theirs in the current folder.
@@ -20,7 +23,7 @@ pub(crate) fn draw_runs(
 ) -> Result<PathBuf, PlotError> {
     let run_dirs: Vec<_> = run_dirs.iter().map(AsRef::as_ref).collect();
     let records: Result<Vec<_>, _> = run_dirs.iter().map(|dir| records(dir)).collect();
-    let names = comparison::names(&run_dirs).into_iter();
+    let names = short_names(&run_dirs).into_iter();
     let runs: Vec<_> = names.zip(records?).collect();
     let (usual, svg) = match (&runs[..], &run_dirs[..]) {
         ([(name, records)], [run_dir]) => (

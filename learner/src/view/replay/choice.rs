@@ -1,55 +1,90 @@
 //! Chooses the episodes to show.
 
-use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use super::recording::{Outcome, RecordedEpisode, Recording, Why};
+use super::recording::{Outcome, RecordedEpisode, Why};
+
+/// The reasons for which episodes are chosen.
+pub(super) const REASONS: [Why; 4] = [Why::First, Why::Failure, Why::Detour, Why::Doors];
 
 /// Most episodes that are kept for one reason.
-const MOST: usize = 4;
+pub(super) const MOST: usize = 4;
 
-impl Recording {
-    /// Keeps the episodes that are worth a look: for each reason up to [`MOST`] of them, those for which it holds most.
-    /// Each kept episode gets its reasons. The order stays.
-    pub(crate) fn choose(&mut self) {
-        self.choose_at_most(MOST);
+/// The episodes worth a look among those offered so far: for each reason up to `most` of them, those for which it holds
+/// most. The others are not kept, so that any number can be offered.
+#[derive(Debug)]
+pub(super) struct Selection<T> {
+    most: usize,
+    offered: usize,
+    /// For each reason the degrees and places of its episodes, the highest degree first.
+    ranked: [Vec<(usize, usize)>; REASONS.len()],
+    /// The episodes by their place among those offered.
+    kept: BTreeMap<usize, RecordedEpisode<T>>,
+}
+
+impl<T> Selection<T> {
+    /// Creates a selection of up to `most` episodes for each reason.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            offered: 0,
+            ranked: Default::default(),
+            kept: BTreeMap::new(),
+        }
     }
 
-    fn choose_at_most(&mut self, most: usize) {
-        let failed = |episode: &RecordedEpisode| {
-            let mut walks = episode.walks.iter();
-            walks.any(|walk| walk.outcome == Outcome::Truncated)
-        };
-        let rank = |why: Why, degree: &dyn Fn(&RecordedEpisode) -> usize| {
-            let degrees = self.episodes.iter().map(degree).enumerate();
-            let mut ranked: Vec<_> = degrees.filter(|&(_, degree)| degree > 0).collect();
-            ranked.sort_by_key(|&(_, degree)| Reverse(degree));
-            ranked.truncate(most);
-            ranked.into_iter().map(move |(at, _)| (at, why))
-        };
-        let ranked: Vec<_> = rank(Why::First, &|_| 1)
-            .chain(rank(Why::Failure, &|episode| failed(episode).into()))
-            .chain(rank(Why::Detour, &|episode| match failed(episode) {
-                true => 0,
-                false => detour(episode),
-            }))
-            .chain(rank(Why::Doors, &door_changes))
-            .collect();
-        for (at, why) in ranked {
-            self.episodes[at].why.push(why);
+    /// Keeps an episode if it is worth more than those kept before it.
+    pub(super) fn offer(&mut self, episode: RecordedEpisode<T>) {
+        let place = self.offered;
+        self.offered += 1;
+        for (ranked, degree) in self.ranked.iter_mut().zip(degrees(&episode)) {
+            if degree > 0 {
+                // After those of the same degree.
+                let at = ranked.partition_point(|(other, _)| *other >= degree);
+                ranked.insert(at, (degree, place));
+                ranked.truncate(self.most);
+            }
         }
-        self.episodes.retain(|episode| !episode.why.is_empty());
+        self.kept.insert(place, episode);
+        let ranked = &self.ranked;
+        self.kept
+            .retain(|&place, _| ranked.iter().any(|ranked| holds(ranked, place)));
     }
 
-    /// Marks all episodes as asked for.
-    pub(crate) fn choose_all(&mut self) {
-        for episode in &mut self.episodes {
-            episode.why.push(Why::Chosen);
-        }
+    /// Returns the kept episodes with their reasons, in the order in which they were offered.
+    pub(super) fn finish(self) -> Vec<RecordedEpisode<T>> {
+        let Self { ranked, kept, .. } = self;
+        let chosen = |(place, episode)| {
+            let reasons = REASONS.into_iter().zip(&ranked);
+            let why = reasons.filter(|(_, ranked)| holds(ranked, place));
+            RecordedEpisode {
+                why: why.map(|(why, _)| why).collect(),
+                ..episode
+            }
+        };
+        kept.into_iter().map(chosen).collect()
     }
 }
 
-/// The steps that the longest walk takes beyond the oracle's, or beyond the shortest path where no oracle walked.
-fn detour(episode: &RecordedEpisode) -> usize {
+fn holds(ranked: &[(usize, usize)], place: usize) -> bool {
+    ranked.iter().any(|&(_, ranked)| ranked == place)
+}
+
+/// Returns the degree to which each of the [`REASONS`] holds; 0 if it does not.
+fn degrees<T>(episode: &RecordedEpisode<T>) -> [usize; REASONS.len()] {
+    let mut walks = episode.walks.iter();
+    let failed = walks.any(|walk| walk.outcome == Outcome::Truncated);
+    let detour = match failed {
+        true => 0,
+        false => detour(episode),
+    };
+    let changes = episode.walks.iter().map(|walk| walk.door_changes());
+    [1, failed.into(), detour, changes.max().unwrap_or(0)]
+}
+
+/// Returns the steps that the longest walk takes beyond the oracle's, or beyond the shortest path where no oracle
+/// walked.
+fn detour<T>(episode: &RecordedEpisode<T>) -> usize {
     let least = match &episode.oracle {
         Some(oracle) => oracle.length(),
         None => episode.shortest_path as usize,
@@ -57,62 +92,78 @@ fn detour(episode: &RecordedEpisode) -> usize {
     episode.length().saturating_sub(least)
 }
 
-fn door_changes(episode: &RecordedEpisode) -> usize {
-    let changes = episode.walks.iter().map(|walk| walk.door_changes());
-    changes.max().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{super::fixture::recording, *};
+    use super::{
+        super::recording::{Cells, RecordedStep, RecordedWalk, Thought},
+        *,
+    };
 
-    #[test]
-    fn each_reason_has_the_episodes_for_which_it_holds_most() {
-        let whole = recording();
-        let mut chosen = whole.clone();
-        chosen.choose_at_most(2);
-        let with = |why| {
-            let episodes = chosen.episodes.iter();
-            let indices = episodes.filter(|episode| episode.why.contains(&why));
-            indices.map(|episode| episode.index).collect::<Vec<_>>()
+    /// A corridor of two cells and a door. The door moves after each of the first `changes` steps.
+    fn episode(
+        index: usize,
+        outcome: Outcome,
+        length: usize,
+        changes: usize,
+    ) -> RecordedEpisode<Thought> {
+        let cells = |step: usize| {
+            let door = [".", "D"][step.min(changes) % 2];
+            Cells(format!("A.{door}"))
         };
-        assert_eq!(with(Why::First), [0, 1]);
-        let doors = with(Why::Doors);
-        assert_eq!(doors.len(), 2);
-        let least = doors
-            .iter()
-            .map(|&at| door_changes(&whole.episodes[at]))
-            .min();
-        for episode in &whole.episodes {
-            assert!(doors.contains(&episode.index) || Some(door_changes(episode)) <= least);
+        let steps = (0..length).map(|step| RecordedStep {
+            cells: cells(step),
+            action: 0,
+            reward: 0.0,
+            thought: None,
+        });
+        RecordedEpisode {
+            index,
+            seed: "1".to_owned(),
+            shortest_path: 5,
+            why: Vec::new(),
+            walks: vec![RecordedWalk::new(
+                outcome,
+                0.0,
+                steps.collect(),
+                cells(length),
+            )],
+            oracle: None,
         }
-        for at in with(Why::Failure) {
-            let walks = &whole.episodes[at].walks;
-            assert!(walks.iter().any(|walk| walk.outcome == Outcome::Truncated));
-        }
-        for at in with(Why::Detour) {
-            assert!(detour(&whole.episodes[at]) > 0);
-            assert!(!with(Why::Failure).contains(&at));
-        }
-        assert!(
-            chosen
-                .episodes
-                .iter()
-                .all(|episode| !episode.why.is_empty())
-        );
-        assert!(chosen.episodes.is_sorted_by_key(|episode| episode.index));
     }
 
     #[test]
-    fn chosen_episodes_all_stay() {
-        let mut recording = recording();
-        recording.choose_all();
-        assert_eq!(recording.episodes.len(), 6);
-        assert!(
-            recording
-                .episodes
-                .iter()
-                .all(|episode| episode.why == [Why::Chosen])
-        );
+    fn each_reason_keeps_the_episodes_for_which_it_holds_most() {
+        let mut selection = Selection::new(2);
+        for (index, (outcome, length, changes)) in [
+            (Outcome::Goal, 5, 0),
+            (Outcome::Goal, 7, 1),
+            (Outcome::Truncated, 80, 2),
+            (Outcome::Goal, 6, 0),
+            (Outcome::Goal, 30, 0),
+            (Outcome::Truncated, 80, 0),
+            (Outcome::Goal, 9, 8),
+            (Outcome::Truncated, 80, 0),
+            (Outcome::Goal, 8, 4),
+            (Outcome::Goal, 5, 4),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            selection.offer(episode(index, outcome, length, changes));
+            assert!(selection.kept.len() <= 8, "it forgets the others");
+        }
+        let chosen = selection.finish();
+        let chosen: Vec<_> = chosen.into_iter().map(|e| (e.index, e.why)).collect();
+        let expected = [
+            (0, vec![Why::First]),
+            (1, vec![Why::First]),
+            (2, vec![Why::Failure]),
+            (4, vec![Why::Detour]),
+            (5, vec![Why::Failure]),
+            (6, vec![Why::Detour, Why::Doors]),
+            // Of the same degree as the next one, which came later.
+            (8, vec![Why::Doors]),
+        ];
+        assert_eq!(chosen, expected);
     }
 }

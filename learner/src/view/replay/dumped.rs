@@ -1,11 +1,17 @@
 //! Reads a replay from a dump of `hrm-learner eval --dump`. A dump has no decisions and no walk of the oracle.
 
-use std::io::{self, BufRead};
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead},
+};
 
 use hrm_common::env::{ACTIONS, Grid};
 use thiserror::Error;
 
-use super::recording::{Cells, Outcome, RecordedEpisode, RecordedStep, RecordedWalk, Recording};
+use super::{
+    choice::{MOST, Selection},
+    recording::{Cells, Outcome, RecordedEpisode, RecordedStep, RecordedWalk, Recording, Why},
+};
 use crate::evaluation::dump::{self, DumpedEpisode, DumpedStep};
 
 /// The largest observation of any maze, in rows or columns.
@@ -18,17 +24,28 @@ pub(crate) enum DumpError {
     #[error("the dump cannot be read")]
     Read(#[source] io::Error),
     /// A line is not an episode.
-    #[error("line {0} is not an episode of `hrm-learner eval --dump`")]
+    #[error(
+        "line {0} is not an episode\n  remedy: name a file that `hrm-learner eval --dump` has written"
+    )]
     Json(usize, #[source] serde_json::Error),
     /// An episode is inconsistent.
-    #[error("line {0}: {1}")]
+    #[error("line {0}: {1}\n  remedy: write the dump again with `hrm-learner eval --dump`")]
     Episode(usize, &'static str),
-    /// No line is left.
-    #[error("the dump has no episode")]
+    /// A line that was asked for is missing.
+    #[error("--episode {asked}: the dump has {lines} episodes\n  remedy: name a smaller number")]
+    Missing {
+        /// The number of the line.
+        asked: usize,
+        /// Lines of the dump.
+        lines: usize,
+    },
+    /// There is no line.
+    #[error("the dump has no episode\n  remedy: write one with `hrm-learner eval --dump`")]
     Empty,
 }
 
-/// Reads the episodes with these indices, or all. `name` is the walker's in the replay.
+/// Reads the episodes with these numbers, or those worth a look if no number is given. `name` is the walker's in the
+/// replay.
 ///
 /// # Errors
 ///
@@ -36,33 +53,45 @@ pub(crate) enum DumpError {
 pub(crate) fn read(
     input: impl BufRead,
     name: String,
-    chosen: impl Fn(usize) -> bool,
+    numbers: &BTreeSet<usize>,
 ) -> Result<Recording, DumpError> {
-    let mut recording: Option<Recording> = None;
-    for (index, line) in dump::read(input).enumerate() {
-        let number = index + 1;
+    let mut maze: Option<(String, Grid)> = None;
+    let mut selection = Selection::new(MOST);
+    let mut chosen = Vec::new();
+    let mut lines = 0;
+    for line in dump::read(input) {
+        lines += 1;
         let line = line.map_err(DumpError::Read)?;
-        if !chosen(index) {
+        if !numbers.is_empty() && !numbers.contains(&lines) {
             continue;
         }
-        let dumped = line.map_err(|error| DumpError::Json(number, error))?;
-        let at = |reason| DumpError::Episode(number, reason);
+        let dumped = line.map_err(|error| DumpError::Json(lines, error))?;
+        let at = |reason| DumpError::Episode(lines, reason);
         let grid = grid(&dumped).map_err(at)?;
-        let maze = dumped.maze.clone();
-        let episode = episode(index, dumped, grid).map_err(at)?;
-        let recording = recording.get_or_insert_with(|| Recording {
-            maze,
-            grid,
-            walkers: vec![name.clone()],
-            scale: None,
-            episodes: Vec::new(),
-        });
-        if recording.grid != grid {
+        let (_, first) = maze.get_or_insert_with(|| (dumped.maze.clone(), grid));
+        if *first != grid {
             return Err(at("its observations have another size than those before"));
         }
-        recording.episodes.push(episode);
+        let mut episode = episode(lines - 1, dumped, grid).map_err(at)?;
+        if numbers.is_empty() {
+            selection.offer(episode);
+        } else {
+            episode.why.push(Why::Chosen);
+            chosen.push(episode);
+        }
     }
-    recording.ok_or(DumpError::Empty)
+    if let Some(&asked) = numbers.range(lines + 1..).next() {
+        return Err(DumpError::Missing { asked, lines });
+    }
+    let (maze, grid) = maze.ok_or(DumpError::Empty)?;
+    chosen.append(&mut selection.finish());
+    Ok(Recording {
+        maze,
+        grid,
+        walkers: vec![name],
+        scale: None,
+        episodes: chosen,
+    })
 }
 
 fn grid(dumped: &DumpedEpisode<'_>) -> Result<Grid, &'static str> {
@@ -90,12 +119,8 @@ fn episode(
         false => Outcome::Truncated,
     };
     let last = steps.last().ok_or("it has no steps")?;
-    let walk = RecordedWalk {
-        outcome,
-        episode_return: dumped.episode_return,
-        last: after(last, outcome, grid),
-        steps,
-    };
+    let last = after(last, outcome, grid);
+    let walk = RecordedWalk::new(outcome, dumped.episode_return, steps, last);
     Ok(RecordedEpisode {
         index,
         seed: dumped.seed,
@@ -184,7 +209,7 @@ mod tests {
     fn a_dump_gives_the_walks_without_decisions() {
         for by in [WalkBy::Oracle, WalkBy::Random] {
             let text = dump(by);
-            let recording = read(&text[..], name(), |_| true).expect("a dump");
+            let recording = read(&text[..], name(), &(1..=5).collect()).expect("a dump");
             assert_eq!((recording.episodes.len(), recording.scale), (5, None));
             assert_eq!(recording.maze, "random-maze");
             for (episode, line) in recording
@@ -208,8 +233,21 @@ mod tests {
                 assert_eq!(walk.outcome == Outcome::Goal, solved);
                 assert_eq!(walk.last.agent() == at("goal"), solved);
             }
-            let one = read(&text[..], name(), |index| index == 3).expect("a dump");
+            let one = read(&text[..], name(), &[4].into()).expect("a dump");
             assert_eq!(one.episodes[..], recording.episodes[3..4]);
+            let missing = read(&text[..], name(), &[2, 6, 99].into()).expect_err("five lines");
+            assert!(
+                missing
+                    .to_string()
+                    .starts_with("--episode 6: the dump has 5 episodes")
+            );
+            let looked_at = read(&text[..], name(), &BTreeSet::new()).expect("a dump");
+            assert!(
+                looked_at
+                    .episodes
+                    .iter()
+                    .any(|episode| episode.why.contains(&Why::First))
+            );
         }
     }
 
@@ -247,7 +285,7 @@ mod tests {
             let mut bad = good.clone();
             change(&mut bad);
             let text = format!("{good}\n{bad}\n");
-            let error = read(text.as_bytes(), name(), |_| true).expect_err("bad");
+            let error = read(text.as_bytes(), name(), &BTreeSet::new()).expect_err("bad");
             causes(&error)
         };
         type Case<'a> = (&'a dyn Fn(&mut Value), &'a str);
@@ -282,7 +320,7 @@ mod tests {
                 "{error}"
             );
         }
-        let none = read(&b""[..], name(), |_| true).expect_err("empty");
+        let none = read(&b""[..], name(), &BTreeSet::new()).expect_err("empty");
         assert!(matches!(none, DumpError::Empty));
     }
 }

@@ -8,7 +8,7 @@ use hrm_common::{
 
 use super::{
     recorder::{RecordSettings, RecordedModel},
-    recording::Recording,
+    recording::{Recording, Why},
 };
 
 pub(super) fn env() -> EnvConfig {
@@ -39,7 +39,7 @@ pub(super) fn record(models: &[RecordedModel], episodes: &[usize], choice: Choic
         seed: 1,
         choice,
     };
-    let recorded = settings.record(models, episodes, || false, |_| {});
+    let recorded = settings.record(models, episodes, Why::Chosen, || false, || {});
     recorded.expect("possible mazes").expect("nobody stops it")
 }
 

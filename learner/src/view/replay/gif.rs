@@ -25,7 +25,7 @@ const CHARACTER: i32 = 8;
 #[error("the picture would be larger than a GIF can be")]
 pub(crate) struct GifTooLarge;
 
-/// Returns the picture of an episode at `speed` steps per second.
+/// Returns the picture of an episode at `speed` steps per second. Returns `None` when `stop` requests an earlier end.
 ///
 /// # Errors
 ///
@@ -34,7 +34,8 @@ pub(crate) fn gif(
     recording: &Recording,
     episode: &RecordedEpisode,
     speed: f64,
-) -> Result<Vec<u8>, GifTooLarge> {
+    stop: impl Fn() -> bool,
+) -> Result<Option<Vec<u8>>, GifTooLarge> {
     let side = |pixels: i32| u16::try_from(pixels).map_err(|_| GifTooLarge);
     let [width, height] = scene::size(recording);
     let (width, height) = (side(width)?, side(height)?);
@@ -45,6 +46,9 @@ pub(crate) fn gif(
     encoder.set_repeat(Repeat::Infinite).map_err(too_large)?;
     let last = episode.length();
     for step in 0..=last {
+        if stop() {
+            return Ok(None);
+        }
         let shapes = scene::frame(recording, episode, step);
         let mut canvas = Pixmap::new(width.into(), height.into()).ok_or(GifTooLarge)?;
         canvas.fill(Color::WHITE);
@@ -59,7 +63,7 @@ pub(crate) fn gif(
         encoder.write_frame(&frame).map_err(too_large)?;
     }
     drop(encoder);
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
 fn draw(canvas: &mut Pixmap, shape: &Shape) {
@@ -185,7 +189,10 @@ mod tests {
     fn it_has_a_frame_per_step_and_one_for_the_end() {
         let recording = recording();
         let episode = &recording.episodes[0];
-        let bytes = gif(&recording, episode, 5.0).expect("small");
+        let stopped = gif(&recording, episode, 5.0, || true).expect("small");
+        assert_eq!(stopped, None);
+        let bytes = gif(&recording, episode, 5.0, || false).expect("small");
+        let bytes = bytes.expect("nobody stops it");
         let mut options = DecodeOptions::new();
         options.set_color_output(ColorOutput::RGBA);
         let mut decoder = options.read_info(&bytes[..]).expect("a GIF");

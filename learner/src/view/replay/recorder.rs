@@ -1,6 +1,6 @@
 //! Records how a model and the oracle cross held-out mazes.
 
-use std::path::Path;
+use std::fmt::Display;
 
 use hrm_common::{
     env::{ACTIONS, EnvConfig, Maze, glyph},
@@ -14,19 +14,25 @@ use hrm_common::{
 use indicatif::HumanCount;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::recording::{
-    Cells, Outcome, RecordedEpisode, RecordedStep, RecordedWalk, Recording, Thought,
+use super::{
+    choice::{MOST, REASONS, Selection},
+    recording::{
+        Cells, Outcome, RecordedEpisode, RecordedStep, RecordedWalk, Recording, Thought, Why,
+    },
 };
 use crate::evaluation::{
     evaluate::held_out,
     walk::{self, Walker},
 };
 
-/// Number of episodes that walk side by side.
+/// Most episodes that walk side by side.
 const LANES: usize = 64;
 
 /// Held-out episodes that are walked to find those worth a look.
 pub(crate) const WALKED: usize = 200;
+
+/// Most bytes of a recording in memory, and of the episodes that walk side by side. As JSON or in a page it takes less.
+const MOST_BYTES: usize = 512 << 20;
 
 /// A model to record.
 #[derive(Debug, Clone)]
@@ -38,11 +44,10 @@ pub(crate) struct RecordedModel {
 }
 
 impl RecordedModel {
-    /// Names a model after its run's folder or its file, and its training.
-    pub(crate) fn new(place: &Path, frames: u64, parameters: Parameters) -> Self {
-        let name = place.file_name().unwrap_or(place.as_os_str());
+    /// Names a model after its place and its training.
+    pub(crate) fn new(place: impl Display, frames: u64, parameters: Parameters) -> Self {
         Self {
-            name: format!("{}, {} frames", name.display(), HumanCount(frames)),
+            name: format!("{place}, {} frames", HumanCount(frames)),
             parameters,
         }
     }
@@ -60,58 +65,110 @@ pub(crate) struct RecordSettings<'a> {
 }
 
 impl RecordSettings<'_> {
-    /// Records the held-out episodes with these indices. All `models` must read the mazes' observations. `ended` is
-    /// called with the number of episodes after each group. Returns `None` when `stop` requests an earlier end.
+    /// Walks the first `episodes` held-out episodes, and records those worth a look. All `models` must read the mazes'
+    /// observations. `ended` is called after each episode. Returns `None` when `stop` requests an earlier end.
     ///
     /// # Errors
     ///
-    /// Returns an error when the mazes are impossible.
+    /// Returns an error when the mazes are impossible, or a recording of them is too large.
+    pub(crate) fn find(
+        &self,
+        models: &[RecordedModel],
+        episodes: usize,
+        stop: impl Fn() -> bool,
+        ended: impl Fn(),
+    ) -> Result<Option<Recording>, InvalidValue> {
+        let room = self.room(models, REASONS.len())?;
+        let mut selection = Selection::new((room / REASONS.len()).min(MOST));
+        let episodes: Vec<_> = (0..episodes).collect();
+        let whole = self.walk_all(models, &episodes, stop, |episode| {
+            selection.offer(episode);
+            ended();
+        })?;
+        Ok(whole.then(|| self.recording(models, selection.finish())))
+    }
+
+    /// Records the held-out episodes with these indices, for the reason `why`. Otherwise as [`find`](Self::find).
     pub(crate) fn record(
         &self,
         models: &[RecordedModel],
         episodes: &[usize],
+        why: Why,
         stop: impl Fn() -> bool,
-        ended: impl Fn(usize),
+        ended: impl Fn(),
     ) -> Result<Option<Recording>, InvalidValue> {
-        let mut walked: Vec<Vec<WalkingLane>> = models.iter().map(|_| Vec::new()).collect();
-        let mut oracle = Vec::with_capacity(episodes.len());
-        for group in episodes.chunks(LANES) {
-            for (model, walked) in models.iter().zip(&mut walked) {
+        self.room(models, episodes.len())?;
+        let mut recorded = Vec::with_capacity(episodes.len());
+        let whole = self.walk_all(models, episodes, stop, |mut episode| {
+            episode.why.push(why);
+            recorded.push(episode);
+            ended();
+        })?;
+        Ok(whole.then(|| self.recording(models, recorded)))
+    }
+
+    /// Returns the number of episodes of which a recording takes at most `bytes` in memory, however long they last.
+    pub(crate) fn fitting(&self, walkers: usize, bytes: usize) -> usize {
+        // The step, the agent's cell, and for each cell its glyph and the changes of both states.
+        let step = size_of::<RecordedStep<RawThought>>()
+            + size_of::<usize>()
+            + self.env.grid().len() * (size_of::<u8>() + 2 * size_of::<f32>());
+        // The oracle walks too.
+        let walk = step.saturating_mul(self.env.max_steps as usize);
+        bytes / walk.saturating_mul(walkers + 1).max(1)
+    }
+
+    /// Returns the number of episodes that a recording can have, which is at least `least`.
+    fn room(&self, models: &[RecordedModel], least: usize) -> Result<usize, InvalidValue> {
+        let room = self.fitting(models.len(), MOST_BYTES);
+        if least <= room {
+            return Ok(room);
+        }
+        Err(InvalidValue::new(
+            "env.max_steps",
+            self.env.max_steps,
+            format!("a recording of {least} episodes of so many steps would be too large"),
+            format!("record at most {room} episodes, or set it to a smaller number"),
+        ))
+    }
+
+    /// Walks episodes to their ends, in their order. Returns false when `stop` requested an earlier end.
+    fn walk_all(
+        &self,
+        models: &[RecordedModel],
+        episodes: &[usize],
+        stop: impl Fn() -> bool,
+        mut ended: impl FnMut(RecordedEpisode<RawThought>),
+    ) -> Result<bool, InvalidValue> {
+        let lanes = self.fitting(models.len(), MOST_BYTES).clamp(1, LANES);
+        for group in episodes.chunks(lanes) {
+            let mut walked = Vec::with_capacity(models.len());
+            for model in models {
                 let walker = ModelWalker {
                     lanes: Lanes::new(model.parameters.clone(), group.len()),
                     choice: self.choice,
                 };
                 let Some(lanes) = self.walk(walker, group, &stop)? else {
-                    return Ok(None);
+                    return Ok(false);
                 };
-                walked.extend(lanes);
+                walked.push(lanes.into_iter());
             }
-            let Some(lanes) = self.walk(OracleWalker, group, &stop)? else {
-                return Ok(None);
+            let Some(oracle) = self.walk(OracleWalker, group, &stop)? else {
+                return Ok(false);
             };
-            oracle.extend(lanes);
-            ended(group.len());
+            for oracle in oracle {
+                let walks = walked.iter_mut().filter_map(Iterator::next);
+                ended(RecordedEpisode {
+                    index: oracle.index,
+                    seed: oracle.seed.to_string(),
+                    shortest_path: oracle.maze.shortest_path(),
+                    why: Vec::new(),
+                    walks: walks.map(WalkingLane::into_walk).collect(),
+                    oracle: Some(oracle.into_walk()),
+                });
+            }
         }
-        let scale = largest_changes(walked.iter().flatten());
-        let mut walked: Vec<_> = walked.into_iter().map(Vec::into_iter).collect();
-        let episodes = oracle.into_iter().map(|oracle| RecordedEpisode {
-            index: oracle.index,
-            seed: oracle.seed.to_string(),
-            shortest_path: oracle.maze.shortest_path(),
-            why: Vec::new(),
-            walks: walked
-                .iter_mut()
-                .filter_map(|lanes| Some(lanes.next()?.into_walk(scale)))
-                .collect(),
-            oracle: Some(oracle.into_walk(scale)),
-        });
-        Ok(Some(Recording {
-            maze: self.env.maze.to_string(),
-            grid: self.env.grid(),
-            walkers: models.iter().map(|model| model.name.clone()).collect(),
-            scale: Some(scale),
-            episodes: episodes.collect(),
-        }))
+        Ok(true)
     }
 
     /// Walks the episodes to their ends, and returns them in the order of their indices in `episodes`.
@@ -148,6 +205,32 @@ impl RecordSettings<'_> {
         ended.sort_by_key(|lane| lane.row);
         Ok(Some(ended))
     }
+
+    fn recording(
+        &self,
+        models: &[RecordedModel],
+        episodes: Vec<RecordedEpisode<RawThought>>,
+    ) -> Recording {
+        let scale = largest_changes(&episodes);
+        let scaled_episode = |episode: RecordedEpisode<RawThought>| {
+            episode.map(|thought| {
+                let [z_h, z_l] = thought.changes;
+                Thought {
+                    probabilities: thought.probabilities,
+                    value: thought.value,
+                    z_h: scaled(&z_h, scale[0]),
+                    z_l: scaled(&z_l, scale[1]),
+                }
+            })
+        };
+        Recording {
+            maze: self.env.maze.to_string(),
+            grid: self.env.grid(),
+            walkers: models.iter().map(|model| model.name.clone()).collect(),
+            scale: Some(scale),
+            episodes: episodes.into_iter().map(scaled_episode).collect(),
+        }
+    }
 }
 
 /// An episode in progress, and its steps so far.
@@ -160,17 +243,11 @@ struct WalkingLane {
     rng: Xoshiro256PlusPlus,
     /// The decision of the coming step.
     thought: Option<RawThought>,
-    steps: Vec<RawStep>,
-}
-
-struct RawStep {
-    cells: Cells,
-    action: u8,
-    reward: f32,
-    thought: Option<RawThought>,
+    steps: Vec<RecordedStep<RawThought>>,
 }
 
 /// A decision, before its changes are scaled.
+#[derive(Debug)]
 struct RawThought {
     probabilities: [f32; ACTIONS],
     value: f32,
@@ -183,7 +260,7 @@ impl WalkingLane {
     fn step(&mut self, action: u8) -> bool {
         let cells = cells(&self.maze);
         let step = self.maze.step(action);
-        self.steps.push(RawStep {
+        self.steps.push(RecordedStep {
             cells,
             action,
             reward: step.reward,
@@ -192,31 +269,14 @@ impl WalkingLane {
         step.flags == 0
     }
 
-    fn into_walk(self, scale: [f32; 2]) -> RecordedWalk {
+    fn into_walk(self) -> RecordedWalk<RawThought> {
         let summary = self.maze.summary();
-        let steps = self.steps.into_iter().map(|step| RecordedStep {
-            cells: step.cells,
-            action: step.action,
-            reward: step.reward,
-            thought: step.thought.map(|thought| {
-                let [z_h, z_l] = thought.changes;
-                Thought {
-                    probabilities: thought.probabilities,
-                    value: thought.value,
-                    z_h: scaled(&z_h, scale[0]),
-                    z_l: scaled(&z_l, scale[1]),
-                }
-            }),
-        });
-        RecordedWalk {
-            outcome: match summary.success {
-                true => Outcome::Goal,
-                false => Outcome::Truncated,
-            },
-            episode_return: summary.episode_return,
-            steps: steps.collect(),
-            last: cells(&self.maze),
-        }
+        let outcome = match summary.success {
+            true => Outcome::Goal,
+            false => Outcome::Truncated,
+        };
+        let last = cells(&self.maze);
+        RecordedWalk::new(outcome, summary.episode_return, self.steps, last)
     }
 }
 
@@ -291,11 +351,11 @@ fn changes(before: &[f32], after: &[f32], hidden: usize) -> [Vec<f32>; 2] {
 }
 
 /// Returns the largest change of a cell's `zH` and of its `zL`.
-fn largest_changes<'a>(lanes: impl Iterator<Item = &'a WalkingLane>) -> [f32; 2] {
+fn largest_changes(episodes: &[RecordedEpisode<RawThought>]) -> [f32; 2] {
     let mut largest = [0.0; 2];
-    let thoughts =
-        lanes.flat_map(|lane| lane.steps.iter().filter_map(|step| step.thought.as_ref()));
-    for thought in thoughts {
+    let walks = episodes.iter().flat_map(|episode| &episode.walks);
+    let steps = walks.flat_map(|walk| &walk.steps);
+    for thought in steps.filter_map(|step| step.thought.as_ref()) {
         for (largest, changes) in largest.iter_mut().zip(&thought.changes) {
             *largest = changes.iter().copied().fold(*largest, f32::max);
         }
@@ -314,7 +374,7 @@ fn scaled(changes: &[f32], largest: f32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::{cell::Cell, sync::atomic::AtomicBool};
 
     use hrm_common::{model::CarryMode, policy::RecurrentNetwork as _};
 
@@ -445,7 +505,70 @@ mod tests {
             choice: Choice::Greedy,
         };
         let models = [model("one", CarryMode::Full, 1)];
-        let stopped = settings.record(&models, &[0], || true, |_| {});
+        let stopped = settings.record(&models, &[0], Why::Chosen, || true, || {});
         assert_eq!(stopped.expect("possible mazes"), None);
+        let stopped = settings.find(&models, 3, || true, || {});
+        assert_eq!(stopped.expect("possible mazes"), None);
+    }
+
+    #[test]
+    fn episodes_worth_a_look_are_found_among_all() {
+        let env = env();
+        let settings = RecordSettings {
+            env: &env,
+            seed: 1,
+            choice: Choice::Sampled,
+        };
+        let models = [model("one", CarryMode::Full, 1)];
+        let walked = Cell::new(0);
+        let found = settings.find(
+            &models,
+            LANES + 6,
+            || false,
+            || walked.set(walked.get() + 1),
+        );
+        let found = found.expect("possible mazes").expect("nobody stops it");
+        assert_eq!(walked.get(), LANES + 6);
+        assert!(found.episodes.len() <= MOST * REASONS.len());
+        assert!(found.episodes.is_sorted_by_key(|episode| episode.index));
+        let indices: Vec<_> = found.episodes.iter().map(|episode| episode.index).collect();
+        assert_eq!(indices[..MOST], [0, 1, 2, 3], "the first ones");
+        let most = |episode: &RecordedEpisode| episode.walks[0].door_changes();
+        let all = record(
+            &models,
+            &(0..LANES + 6).collect::<Vec<_>>(),
+            Choice::Sampled,
+        );
+        let of_all = all.episodes.iter().map(most).max();
+        assert_eq!(found.episodes.iter().map(most).max(), of_all);
+    }
+
+    #[test]
+    fn recordings_that_would_be_too_large_are_refused() {
+        let limited = |max_steps, episodes: usize| {
+            let env = EnvConfig { max_steps, ..env() };
+            let settings = RecordSettings {
+                env: &env,
+                seed: 1,
+                choice: Choice::Greedy,
+            };
+            let models = [model("one", CarryMode::Full, 1)];
+            let room = settings.fitting(models.len(), MOST_BYTES);
+            let indices: Vec<_> = (0..episodes).collect();
+            let refused = settings.record(&models, &indices, Why::Chosen, || true, || {});
+            (room, refused)
+        };
+        let (room, few) = limited(80, 64);
+        assert!(room > 64, "{room}");
+        assert_eq!(few, Ok(None));
+        let (room, many) = limited(80, room + 1);
+        let error = many.expect_err("too large");
+        assert_eq!(error.key, "env.max_steps");
+        assert!(
+            error.remedy.contains(&format!("at most {room} ")),
+            "{error}"
+        );
+        let (room, endless) = limited(u32::MAX, 1);
+        assert_eq!((room, endless.is_err()), (0, true));
     }
 }

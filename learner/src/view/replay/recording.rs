@@ -22,9 +22,9 @@ pub(crate) struct Recording {
     pub episodes: Vec<RecordedEpisode>,
 }
 
-/// One maze, and the ways through it.
+/// One maze, and the ways through it. `T` is a model's decision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct RecordedEpisode {
+pub(crate) struct RecordedEpisode<T = Thought> {
     /// Index among the held-out episodes, or among the lines of a dump.
     pub index: usize,
     /// The maze's seed as text, because it has 64 bits and JSON readers round numbers above 2^53.
@@ -34,9 +34,9 @@ pub(crate) struct RecordedEpisode {
     /// The reasons to show the episode.
     pub why: Vec<Why>,
     /// The walk of each walker.
-    pub walks: Vec<RecordedWalk>,
+    pub walks: Vec<RecordedWalk<T>>,
     /// The oracle's walk; `None` in a recording of a dump.
-    pub oracle: Option<RecordedWalk>,
+    pub oracle: Option<RecordedWalk<T>>,
 }
 
 /// A reason to show an episode.
@@ -74,15 +74,21 @@ impl Serialize for Why {
 
 /// One way through a maze.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct RecordedWalk {
+pub(crate) struct RecordedWalk<T = Thought> {
     /// `goal` or `truncated`.
     pub outcome: Outcome,
     /// Sum of the rewards.
     pub episode_return: f32,
     /// The steps.
-    pub steps: Vec<RecordedStep>,
+    pub steps: Vec<RecordedStep<T>>,
     /// The observation after the last move.
     pub last: Cells,
+    /// The agent's cell before each step, and after the last one.
+    #[serde(skip)]
+    way: Vec<usize>,
+    /// The cells that are closed at one step and open at another.
+    #[serde(skip)]
+    doors: Vec<usize>,
 }
 
 /// The end of a walk.
@@ -102,7 +108,7 @@ pub(crate) struct Cells(pub String);
 
 /// One step of a walk.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct RecordedStep {
+pub(crate) struct RecordedStep<T = Thought> {
     /// The observation before the action.
     pub cells: Cells,
     /// 0 north, 1 east, 2 south, 3 west.
@@ -111,7 +117,7 @@ pub(crate) struct RecordedStep {
     pub reward: f32,
     /// The model's decision; `None` for the oracle and in a recording of a dump.
     #[serde(flatten)]
-    pub thought: Option<Thought>,
+    pub thought: Option<T>,
 }
 
 /// A model's decision.
@@ -129,15 +135,71 @@ pub(crate) struct Thought {
     pub z_l: Vec<u8>,
 }
 
-impl RecordedEpisode {
+impl<T> RecordedEpisode<T> {
     /// Returns the number of steps of the longest walk.
     pub(crate) fn length(&self) -> usize {
         let lengths = self.walks.iter().map(RecordedWalk::length);
         lengths.max().unwrap_or(0)
     }
+
+    /// Converts each decision.
+    pub(super) fn map<U>(self, mut convert: impl FnMut(T) -> U) -> RecordedEpisode<U> {
+        let Self {
+            index,
+            seed,
+            shortest_path,
+            why,
+            walks,
+            oracle,
+        } = self;
+        RecordedEpisode {
+            index,
+            seed,
+            shortest_path,
+            why,
+            walks: walks
+                .into_iter()
+                .map(|walk| walk.map(&mut convert))
+                .collect(),
+            oracle: oracle.map(|walk| walk.map(&mut convert)),
+        }
+    }
 }
 
-impl RecordedWalk {
+impl<T> RecordedWalk<T> {
+    /// Creates a walk from its steps and the observation after the last of them.
+    pub(super) fn new(
+        outcome: Outcome,
+        episode_return: f32,
+        steps: Vec<RecordedStep<T>>,
+        last: Cells,
+    ) -> Self {
+        let cells = || steps.iter().map(|step| &step.cells).chain([&last]);
+        let first = cells().next().unwrap_or(&last);
+        let is_door =
+            |glyph: char, at_first: char| glyph == 'D' || is_shut(glyph) != is_shut(at_first);
+        let mut doors = vec![false; first.glyphs().count()];
+        for cells in cells() {
+            let pairs = cells.glyphs().zip(first.glyphs());
+            for (door, (glyph, at_first)) in doors.iter_mut().zip(pairs) {
+                *door |= is_door(glyph, at_first);
+            }
+        }
+        let way = cells().filter_map(Cells::agent).collect();
+        Self {
+            way,
+            doors: (0..)
+                .zip(doors)
+                .filter(|(_, is)| *is)
+                .map(|(cell, _)| cell)
+                .collect(),
+            outcome,
+            episode_return,
+            steps,
+            last,
+        }
+    }
+
     /// Returns the number of steps.
     pub(crate) fn length(&self) -> usize {
         self.steps.len()
@@ -149,27 +211,44 @@ impl RecordedWalk {
     }
 
     /// Returns the decision of step `step`; `None` after the last step.
-    pub(crate) fn thought(&self, step: usize) -> Option<&Thought> {
+    pub(crate) fn thought(&self, step: usize) -> Option<&T> {
         self.steps.get(step)?.thought.as_ref()
     }
 
     /// Returns the agent's cell before step `step`, for each step up to this one. The way begins at the start.
-    pub(crate) fn path(&self, step: usize) -> Vec<usize> {
-        let last = step.min(self.length());
-        (0..=last).filter_map(|at| self.cells(at).agent()).collect()
+    pub(crate) fn path(&self, step: usize) -> &[usize] {
+        let end = step.saturating_add(1).min(self.way.len());
+        &self.way[..end]
     }
 
-    /// Returns the cells that are closed at one step and open at another.
-    pub(crate) fn doors(&self) -> Vec<usize> {
-        let first: Vec<char> = self.cells(0).glyphs().collect();
-        let mut doors: Vec<usize> = (0..=self.length())
-            .flat_map(|step| self.cells(step).glyphs().enumerate())
-            .filter(|&(cell, glyph)| glyph == 'D' || is_shut(glyph) != is_shut(first[cell]))
-            .map(|(cell, _)| cell)
-            .collect();
-        doors.sort_unstable();
-        doors.dedup();
-        doors
+    /// Returns the cells that are closed at one step and open at another, in increasing order.
+    pub(crate) fn doors(&self) -> &[usize] {
+        &self.doors
+    }
+
+    fn map<U>(self, mut convert: impl FnMut(T) -> U) -> RecordedWalk<U> {
+        let Self {
+            outcome,
+            episode_return,
+            steps,
+            last,
+            way,
+            doors,
+        } = self;
+        let steps = steps.into_iter().map(|step| RecordedStep {
+            cells: step.cells,
+            action: step.action,
+            reward: step.reward,
+            thought: step.thought.map(&mut convert),
+        });
+        RecordedWalk {
+            outcome,
+            episode_return,
+            steps: steps.collect(),
+            last,
+            way,
+            doors,
+        }
     }
 
     /// Returns a line of text about the walk before step `step`, and the length of the oracle's.

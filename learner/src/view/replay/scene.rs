@@ -2,6 +2,8 @@
 //!
 //! Coordinates are in pixels from the upper left corner. Shapes are drawn in the order of their [`Layer`]s.
 
+use std::collections::BTreeSet;
+
 use hrm_common::env::{ACTIONS, Grid};
 
 use super::recording::{RecordedEpisode, RecordedWalk, Recording, Thought, is_shut};
@@ -139,10 +141,10 @@ impl WalkView<'_> {
         }
         self.cells(walk, step);
         if let Some(oracle) = oracle {
-            self.path(Paint::Oracle, &oracle.path(usize::MAX), true, 60);
+            self.path(Paint::Oracle, oracle.path(usize::MAX), true, 60);
         }
         let path = walk.path(step);
-        self.path(Paint::Agent, &path, false, 70);
+        self.moves(path);
         if let Some(&agent) = path.last() {
             if let Some(thought) = thought {
                 self.arrows(agent, thought);
@@ -157,11 +159,11 @@ impl WalkView<'_> {
     }
 
     fn cells(&mut self, walk: &RecordedWalk, step: usize) {
-        let doors = walk.doors();
+        let mut doors = walk.doors().iter().peekable();
         for (cell, glyph) in walk.cells(step).glyphs().enumerate() {
             let shut = is_shut(glyph);
             let [x, y, width, height] = self.square(cell);
-            if doors.contains(&cell) {
+            if doors.next_if(|&&door| door == cell).is_some() {
                 let (inset, opacity) = if shut { (1, 100) } else { (7, 35) };
                 let [width, height] = [width, height].map(|side| side - 2 * inset);
                 let door = Form::Rectangle([x + inset, y + inset, width, height]);
@@ -209,6 +211,18 @@ impl WalkView<'_> {
             let arrow = Form::Triangle([at(from, side), at(tip, 0), at(from, -side)]);
             let opacity = 20 + (80.0 * probability).round() as u32;
             self.add(Layer::Arrows, Paint::Agent, opacity, arrow);
+        }
+    }
+
+    /// Draws each distinct move of a path as a line of its own, which stays the same while the path grows.
+    fn moves(&mut self, path: &[usize]) {
+        let moves = path.windows(2).map(|cells| [cells[0], cells[1]]);
+        let moves = moves.filter(|[from, to]| from != to);
+        let distinct: BTreeSet<_> = moves
+            .map(|[from, to]| [from.min(to), from.max(to)])
+            .collect();
+        for cells in distinct {
+            self.path(Paint::Agent, &cells, false, 100);
         }
     }
 

@@ -27,16 +27,22 @@ text{font:13px system-ui,sans-serif}\
 .agent{fill:#5db8f0;stroke:#5db8f0}.goal{stroke:#3fd0a0}.oracle{stroke:#ff9257}.change{fill:#b79bff}}\
 @media(prefers-reduced-motion:reduce){g{animation:none!important}}";
 
-/// Returns the picture of an episode at `speed` steps per second.
-pub(crate) fn svg(recording: &Recording, episode: &RecordedEpisode, speed: f64) -> String {
+/// Returns the picture of an episode at `speed` steps per second. Returns `None` when `stop` requests an earlier end.
+pub(crate) fn svg(
+    recording: &Recording,
+    episode: &RecordedEpisode,
+    speed: f64,
+    stop: impl Fn() -> bool,
+) -> Option<String> {
     let last = episode.length();
     let frames = last + 1 + REST;
     let seconds = frames as f64 / speed;
     let [width, height] = scene::size(recording);
     let mut style = STYLE.to_owned();
     let mut groups = String::new();
-    for (number, ((_, visible), shapes)) in
-        grouped(recording, episode, last).into_iter().enumerate()
+    for (number, ((_, visible), shapes)) in grouped(recording, episode, last, stop)?
+        .into_iter()
+        .enumerate()
     {
         if visible.len() == last + 1 {
             groups += "<g>";
@@ -58,19 +64,27 @@ pub(crate) fn svg(recording: &Recording, episode: &RecordedEpisode, speed: f64) 
         groups += &drawn(&shapes);
         groups += "</g>\n";
     }
-    format!(
+    Some(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" role=\"img\">\n<title>{}</title>\n<style>{style}</style>\n{groups}</svg>\n",
         escaped(&recording.walkers.join(" beside "))
-    )
+    ))
 }
 
 /// The shapes of each layer by the frames in which they are visible.
 type Groups = BTreeMap<(Layer, Vec<usize>), Vec<Shape>>;
 
-fn grouped(recording: &Recording, episode: &RecordedEpisode, last: usize) -> Groups {
+fn grouped(
+    recording: &Recording,
+    episode: &RecordedEpisode,
+    last: usize,
+    stop: impl Fn() -> bool,
+) -> Option<Groups> {
     let mut visible: HashMap<Shape, Vec<usize>> = HashMap::new();
     for step in 0..=last {
+        if stop() {
+            return None;
+        }
         for shape in scene::frame(recording, episode, step) {
             visible.entry(shape).or_default().push(step);
         }
@@ -90,7 +104,7 @@ fn grouped(recording: &Recording, episode: &RecordedEpisode, last: usize) -> Gro
         }
     }
     groups.values_mut().for_each(|shapes| shapes.sort());
-    groups
+    Some(groups)
 }
 
 /// Returns the keyframes of a group: one for each change of its visibility. The end stays until the last frame.
@@ -206,7 +220,12 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fixture::recording, *};
+    use std::collections::BTreeSet;
+
+    use super::{
+        super::{fixture::recording, recording::RecordedWalk},
+        *,
+    };
 
     #[test]
     fn a_group_is_visible_in_its_frames_and_the_end_stays() {
@@ -222,7 +241,7 @@ mod tests {
         let recording = recording();
         let episode = &recording.episodes[0];
         let last = episode.length();
-        let groups = grouped(&recording, episode, last);
+        let groups = grouped(&recording, episode, last, || false).expect("nobody stops it");
         for step in 0..=last {
             let mut frame = scene::frame(&recording, episode, step);
             let shown = groups
@@ -238,9 +257,39 @@ mod tests {
     }
 
     #[test]
+    fn a_long_walk_adds_a_line_per_move_and_not_per_step() {
+        let recording = recording();
+        let episode = &recording.episodes[0];
+        let last = episode.length();
+        let groups = grouped(&recording, episode, last, || false).expect("nobody stops it");
+        let lines = groups
+            .values()
+            .flatten()
+            .filter_map(|shape| match &shape.form {
+                Form::Line {
+                    points,
+                    dashed: false,
+                    ..
+                } => Some(points.len()),
+                _ => None,
+            });
+        let lines: Vec<_> = lines.collect();
+        let moves = |walk: &RecordedWalk| {
+            let path = walk.path(last).windows(2);
+            let moves = path.map(|cells| [cells[0].min(cells[1]), cells[0].max(cells[1])]);
+            let moves: BTreeSet<_> = moves.filter(|[from, to]| from != to).collect();
+            moves.len()
+        };
+        assert_eq!(lines.len(), episode.walks.iter().map(moves).sum::<usize>());
+        assert!(lines.iter().all(|&points| points == 2), "{lines:?}");
+    }
+
+    #[test]
     fn the_picture_is_well_formed_and_escapes_names() {
         let recording = recording();
-        let picture = svg(&recording, &recording.episodes[0], 4.0);
+        let picture = |stop: bool| svg(&recording, &recording.episodes[0], 4.0, || stop);
+        assert_eq!(picture(true), None);
+        let picture = picture(false).expect("nobody stops it");
         assert!(
             picture.contains("&lt;two&gt;") && !picture.contains("<two>"),
             "{picture}"

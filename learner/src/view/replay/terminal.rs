@@ -1,11 +1,13 @@
 //! Plays a replay in the terminal.
 
 use std::{
-    io::{self, BufRead as _, IsTerminal as _, Write},
+    io::{self, IsTerminal as _, Write},
     ops::RangeInclusive,
+    thread,
     time::{Duration, Instant},
 };
 
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use crossterm::{
     cursor::{Hide, MoveTo, Show},
     event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
@@ -44,14 +46,13 @@ pub(crate) fn show(
 ) -> anyhow::Result<()> {
     let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
     if !terminal {
-        return Ok(print(recording, |_| Ok(true))?);
+        return Ok(print(recording, || Ok(!stop()))?);
     }
     if std::env::var_os("TERM").is_none_or(|name| name == "dumb") {
-        return Ok(print(recording, |input| {
+        let lines = typed_lines()?;
+        return Ok(print(recording, || {
             output::print("Enter for the next frame, q to quit: ")?;
-            let mut line = String::new();
-            let read = input.read_line(&mut line)?;
-            Ok(read > 0 && line.trim() != "q" && !stop())
+            Ok(next_line(&lines, &stop).is_some_and(|line| line.trim() != "q"))
         })?);
     }
     let mut screen = RawScreen::open()?;
@@ -62,19 +63,45 @@ pub(crate) fn show(
 /// Prints all frames. `go_on` is asked after each frame.
 fn print(
     recording: &Recording,
-    mut go_on: impl FnMut(&mut io::StdinLock<'_>) -> Result<bool, OutputError>,
+    mut go_on: impl FnMut() -> Result<bool, OutputError>,
 ) -> Result<(), OutputError> {
-    let mut input = io::stdin().lock();
     for episode in &recording.episodes {
         for step in 0..=episode.length() {
             let lines = frame(recording, episode, step, Look::Plain);
             output::print_line(lines.join("\n") + "\n")?;
-            if !go_on(&mut input)? {
+            if !go_on()? {
                 return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// Receives the lines of standard input. They are read on a thread of their own, because a signal does not end a read.
+fn typed_lines() -> io::Result<Receiver<String>> {
+    let (sender, lines) = bounded(0);
+    thread::Builder::new()
+        .name("keyboard".into())
+        .spawn(move || {
+            for line in io::stdin().lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(lines)
+}
+
+/// Waits for a line. Returns `None` at the end of the input, and when `stop` requests it.
+fn next_line(lines: &Receiver<String>, stop: &impl Fn() -> bool) -> Option<String> {
+    while !stop() {
+        match lines.recv_timeout(NOTICE) {
+            Ok(line) => return Some(line),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    None
 }
 
 /// The terminal in raw mode, on its alternate screen, until it is dropped.

@@ -94,20 +94,25 @@ fn column(
 /// Returns what each cell shows.
 fn drawn(walk: &RecordedWalk, oracle: Option<&RecordedWalk>, step: usize) -> Vec<Drawn> {
     let changes = walk.thought(step).map_or(&[][..], |thought| &thought.z_h);
-    let doors = walk.doors();
-    let path = walk.path(step);
-    let oracles = oracle
-        .map(|oracle| oracle.path(usize::MAX))
-        .unwrap_or_default();
+    let size = walk.cells(step).glyphs().count();
+    let marked = |cells: &[usize]| {
+        let mut marked = vec![false; size];
+        for &cell in cells {
+            marked[cell] = true;
+        }
+        marked
+    };
+    let [doors, path] = [walk.doors(), walk.path(step)].map(marked);
+    let oracles = marked(oracle.map_or(&[], |oracle| oracle.path(usize::MAX)));
     let glyphs = walk.cells(step).glyphs().enumerate();
     let cell = |(cell, glyph)| match glyph {
         'A' => Drawn::Agent,
         'G' => Drawn::Goal,
-        _ if is_shut(glyph) && doors.contains(&cell) => Drawn::Door { shut: true },
+        _ if is_shut(glyph) && doors[cell] => Drawn::Door { shut: true },
         _ if is_shut(glyph) => Drawn::Wall,
-        _ if path.contains(&cell) => Drawn::Path,
-        _ if oracles.contains(&cell) => Drawn::Oracle,
-        _ if doors.contains(&cell) => Drawn::Door { shut: false },
+        _ if path[cell] => Drawn::Path,
+        _ if oracles[cell] => Drawn::Oracle,
+        _ if doors[cell] => Drawn::Door { shut: false },
         _ => Drawn::Floor(changes.get(cell).copied().unwrap_or(0)),
     };
     glyphs.map(cell).collect()
@@ -186,8 +191,7 @@ mod tests {
 
     #[test]
     fn a_plain_frame_shows_the_maze_and_the_decision() {
-        let mut recording = recording();
-        recording.choose_all();
+        let recording = recording();
         let episode = &recording.episodes[0];
         let walk = &episode.walks[0];
         let lines = frame(&recording, episode, 0, Look::Plain);

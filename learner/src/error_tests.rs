@@ -63,7 +63,10 @@ fn every_error_says_its_cause_once() {
     std::fs::write(&file, "no checkpoint").expect("a file");
     let made: [Box<dyn Error + Send + Sync>; 16] = [
         Box::new(io()),
-        Box::new(CheckpointError::from(model)),
+        Box::new(CheckpointError::Configuration {
+            path: path(),
+            fault: model,
+        }),
         Box::new(TrainError::from(io())),
         Box::new(RunDirError::from(io())),
         Box::new(RunDirError::Io {

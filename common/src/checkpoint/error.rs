@@ -50,9 +50,17 @@ pub enum CheckpointError {
     /// The tensors do not fit the model.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The model of the stored configuration cannot be built.
-    #[error(transparent)]
-    Model(#[from] InvalidValue),
+    /// No run can have the stored configuration.
+    #[error(
+        "{path}: invalid {} = {} in its configuration: {}\n  remedy: use a checkpoint that this program wrote",
+        .fault.key, .fault.value, .fault.reason
+    )]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// The invalid value.
+        fault: InvalidValue,
+    },
 }
 
 impl CheckpointError {

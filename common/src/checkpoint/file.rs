@@ -7,7 +7,7 @@ use std::{
 };
 
 use rand_xoshiro::Xoshiro256PlusPlus;
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::error::CheckpointError;
@@ -15,7 +15,10 @@ use crate::{
     checksum::{FileHasher, hex},
     config::{self, Config, ConfigError, Saved, SavedUse},
     env::CurriculumState,
-    model::{LoadError, NamedTensor, Parameters, state},
+    model::{
+        LoadError, NamedTensor, Parameters,
+        state::{self, StateError},
+    },
 };
 
 /// Metadata keys.
@@ -102,7 +105,7 @@ pub fn encode(
             what: e.to_string(),
         })
     };
-    let mut metadata = HashMap::from([
+    let metadata = HashMap::from([
         (CONFIG.to_owned(), json(serde_json::to_string(config))?),
         (STATE.to_owned(), json(serde_json::to_string(state))?),
     ]);
@@ -115,13 +118,36 @@ pub fn encode(
             values,
         });
     }
-    let body = state::encode_named(&tensors, None);
-    let body = SafeTensors::deserialize(&body).map_err(|error| CheckpointError::Format {
+    encode_sealed(&tensors, metadata).map_err(|reason| CheckpointError::Format {
         path: path.to_owned(),
-        reason: error.into(),
-    })?;
+        reason,
+    })
+}
+
+/// Returns the content of a checkpoint file with a matching checksum.
+///
+/// # Errors
+///
+/// Returns an error when it is not a safetensors file of weights.
+pub fn seal(bytes: &[u8]) -> Result<Vec<u8>, StateError> {
+    encode_sealed(&state::decode(bytes)?, metadata_of(bytes)?)
+}
+
+/// Encodes tensors and metadata with the checksum of both.
+fn encode_sealed(
+    tensors: &[NamedTensor],
+    mut metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, StateError> {
+    let body = state::encode_named(tensors, None);
+    let body = SafeTensors::deserialize(&body)?;
     metadata.insert(CHECKSUM.to_owned(), checksum(&metadata, &body));
-    Ok(state::encode_named(&tensors, Some(metadata)))
+    Ok(state::encode_named(tensors, Some(metadata)))
+}
+
+/// Returns the metadata of a safetensors file.
+fn metadata_of(bytes: &[u8]) -> Result<HashMap<String, String>, StateError> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    Ok(header.metadata().clone().unwrap_or_default())
 }
 
 /// Returns the SHA-256 of configuration, state, and each tensor's name, shape, kind and bytes, in hexadecimal.
@@ -153,14 +179,8 @@ impl Checkpoint {
             path: path.to_owned(),
             reason,
         };
-        let broken = |e: SafeTensorError| format(e.into());
-        let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
-        let metadata = SafeTensors::read_metadata(&bytes)
-            .map_err(broken)?
-            .1
-            .metadata()
-            .clone()
-            .unwrap_or_default();
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| format(e.into()))?;
+        let metadata = metadata_of(&bytes).map_err(format)?;
         let part = |key: &str| {
             metadata.get(key).ok_or_else(|| CheckpointError::Foreign {
                 path: path.to_owned(),
@@ -191,15 +211,21 @@ impl Checkpoint {
         Saved::new(&self.config, &self.path, usage)
     }
 
-    /// Returns the model with the stored weights.
+    /// Returns the model with the stored weights. The checksum finds damage only, so a file can hold any configuration.
+    /// This checks it, and compares the tensors with it, before it allocates anything for the model.
     ///
     /// # Errors
     ///
-    /// Returns an error when the stored configuration and tensors do not fit together.
+    /// Returns an error when the stored configuration is invalid, or the tensors do not fit it.
     pub fn parameters(&self) -> Result<Parameters, CheckpointError> {
-        let mut parameters = Parameters::new(&self.config.model, self.config.env.grid(), 0)?;
-        self.restore(&mut parameters)?;
-        Ok(parameters)
+        let Config { env, model, .. } = &self.config;
+        let valid = env.validate().and_then(|()| model.validate());
+        valid.map_err(|fault| CheckpointError::Configuration {
+            path: self.path.clone(),
+            fault,
+        })?;
+        let named = self.of_model();
+        Ok(Parameters::from_named(model, env.grid(), &named)?)
     }
 
     /// Copies the stored weights into a model.
@@ -208,13 +234,16 @@ impl Checkpoint {
     ///
     /// Returns an error when the model has another shape.
     pub fn restore(&self, parameters: &mut Parameters) -> Result<(), CheckpointError> {
-        let of_model: Vec<NamedTensor> = self
-            .tensors
+        Ok(parameters.load(&self.of_model())?)
+    }
+
+    /// Returns the tensors of the model, without those of the optimiser.
+    fn of_model(&self) -> Vec<NamedTensor> {
+        self.tensors
             .iter()
             .filter(|tensor| tensor.name != MEAN && tensor.name != SQUARE)
             .cloned()
-            .collect();
-        Ok(parameters.load(&of_model)?)
+            .collect()
     }
 
     /// Returns the optimiser's running means for `parameters` trained numbers.

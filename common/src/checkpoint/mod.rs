@@ -17,5 +17,5 @@ mod folder;
 mod tests;
 
 pub use error::CheckpointError;
-pub use file::{Checkpoint, Moments, RunState, encode};
+pub use file::{Checkpoint, Moments, RunState, encode, seal};
 pub use folder::{file_name, find, frames_of, list, newest};

@@ -11,12 +11,12 @@ use safetensors::SafeTensors;
 
 use super::{
     error::CheckpointError,
-    file::{CHECKSUM, CONFIG, Checkpoint, Moments, RunState, STATE, checksum, encode},
+    file::{CHECKSUM, CONFIG, Checkpoint, Moments, RunState, STATE, checksum, encode, seal},
     folder::{file_name, find, frames_of, newest, newest_by},
 };
 use crate::{
     config::Config,
-    env::DistanceCurriculum,
+    env::{DistanceCurriculum, EnvConfig},
     model::{ModelConfig, Parameters, state},
 };
 
@@ -38,8 +38,13 @@ fn model() -> Parameters {
 
 /// Writes a checkpoint after so many frames into a folder.
 fn saved(folder: &Path, frames: u64) -> PathBuf {
-    let (config, model) = (config(), model());
-    let curriculum = DistanceCurriculum::new(&config.curriculum, &config.env);
+    saved_as(folder, frames, &config())
+}
+
+/// Writes a checkpoint with the tensors of [`model`] and any configuration.
+fn saved_as(folder: &Path, frames: u64, config: &Config) -> PathBuf {
+    let (own, model) = (self::config(), model());
+    let curriculum = DistanceCurriculum::new(&own.curriculum, &own.env);
     let state = RunState {
         run_id: "0123".into(),
         restarts: 0,
@@ -53,7 +58,7 @@ fn saved(folder: &Path, frames: u64) -> PathBuf {
     };
     let path = folder.join(file_name(frames));
     let moments = Moments::zeros(model.trained().len());
-    let bytes = encode(&path, &config, &state, &model, Some(moments)).expect("JSON");
+    let bytes = encode(&path, config, &state, &model, Some(moments)).expect("JSON");
     fs::create_dir_all(folder).expect("a folder");
     fs::write(&path, bytes).expect("a file");
     path
@@ -124,6 +129,67 @@ fn a_flipped_bit_is_found_wherever_it_is() {
             assert_eq!(model(&read), model(&sound), "byte {at}");
         }
     }
+}
+
+#[test]
+fn a_configuration_of_another_model_allocates_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    type Spoil = fn(&mut Config);
+    let spoilt: [(&str, Spoil); 6] = [
+        ("env.rows = 100000", |c| {
+            c.env = EnvConfig {
+                rows: 100_000,
+                cols: 100_000,
+                ..EnvConfig::random_maze()
+            };
+        }),
+        ("env.cols = 18446744073709551615", |c| {
+            c.env = EnvConfig {
+                cols: usize::MAX,
+                ..EnvConfig::random_maze()
+            };
+        }),
+        ("model.hidden = 0", |c| c.model.hidden = 0),
+        ("model.hidden = 100000", |c| c.model.hidden = 100_000),
+        // A valid model, of 137 billion parameters.
+        ("tensor embed.token has shape [6, 8]", |c| {
+            (c.model.hidden, c.model.h_layers, c.model.l_layers) = (4096, 256, 256);
+        }),
+        ("tensor h.1.conv.kernel is missing", |c| {
+            (c.model.h_layers, c.model.l_layers) = (256, 256);
+        }),
+    ];
+    for (part, spoil) in spoilt {
+        let mut config = config();
+        spoil(&mut config);
+        let path = saved_as(folder.path(), 1, &config);
+        let checkpoint = Checkpoint::read(&path).expect("whole");
+        let message = checkpoint.parameters().expect_err(part).to_string();
+        assert!(message.contains(part), "{part:?} in {message}");
+        if part.contains(" = ") {
+            assert!(message.contains("000000000001.safetensors"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_file_is_read_after_its_checksum_is_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = saved(folder.path(), 1);
+    let whole = fs::read(&path).expect("a file");
+    let name = b"embed.token";
+    let mut found = whole.windows(name.len());
+    let at = found.position(|part| part == name).expect("a name");
+    let mut changed = whole.clone();
+    changed[at + name.len() - 1] = b'm';
+    fs::write(&path, &changed).expect("a file");
+    let error = Checkpoint::read(&path).expect_err("changed");
+    assert!(matches!(error, CheckpointError::Checksum(_)), "{error}");
+    fs::write(&path, seal(&changed).expect("tensors")).expect("a file");
+    let checkpoint = Checkpoint::read(&path).expect("sealed");
+    let error = checkpoint.parameters().expect_err("another name");
+    assert!(matches!(error, CheckpointError::Load(_)), "{error}");
+    assert!(seal(&whole[..100]).is_err());
 }
 
 #[test]

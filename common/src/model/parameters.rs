@@ -8,7 +8,7 @@ use super::{
     config::ModelConfig,
     error::LoadError,
     init::Initialiser,
-    tensors::{ModelTensors, TensorIndex},
+    tensors::{DeclaredTensor, ModelTensors, TensorIndex},
 };
 use crate::{env::Grid, invalid_value::InvalidValue};
 
@@ -50,6 +50,37 @@ impl Parameters {
             .map(|tensor| {
                 let start = values.len();
                 initialiser.fill(tensor.init, tensor.elements(), &mut values);
+                start..values.len()
+            })
+            .collect();
+        Ok(Self {
+            config: config.clone(),
+            grid,
+            tensors,
+            ranges,
+            values,
+        })
+    }
+
+    /// Returns a model with the values of `named`. It allocates only as much as `named` hold, so that a configuration
+    /// from a file cannot demand more memory than the file has. Configuration and grid must be valid.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `named` are not exactly the model's tensors by name and shape, in any order.
+    pub(crate) fn from_named(
+        config: &ModelConfig,
+        grid: Grid,
+        named: &[NamedTensor],
+    ) -> Result<Self, LoadError> {
+        let tensors = ModelTensors::new(config, grid);
+        let sources = in_order(&tensors.declared, named)?;
+        let mut values = Vec::with_capacity(sources.iter().map(|source| source.values.len()).sum());
+        let ranges = sources
+            .into_iter()
+            .map(|source| {
+                let start = values.len();
+                values.extend_from_slice(&source.values);
                 start..values.len()
             })
             .collect();
@@ -132,32 +163,7 @@ impl Parameters {
     ///
     /// Fails when `named` are not exactly the model's tensors by name and shape, in any order. It then copies nothing.
     pub fn load(&mut self, named: &[NamedTensor]) -> Result<(), LoadError> {
-        let mut sources = Vec::with_capacity(named.len());
-        for declared in &self.tensors.declared {
-            let mut found = named.iter().filter(|tensor| tensor.name == declared.name);
-            let source = found.next().ok_or_else(|| LoadError::Missing {
-                name: declared.name.clone(),
-            })?;
-            if found.next().is_some() {
-                return Err(LoadError::Twice {
-                    name: declared.name.clone(),
-                });
-            }
-            if source.shape != declared.shape || source.values.len() != declared.elements() {
-                return Err(LoadError::Shape {
-                    name: declared.name.clone(),
-                    expected: declared.shape.clone(),
-                    found: source.shape.clone(),
-                });
-            }
-            sources.push(source);
-        }
-        let known = |name: &str| self.tensors.declared.iter().any(|known| known.name == name);
-        if let Some(tensor) = named.iter().find(|tensor| !known(&tensor.name)) {
-            return Err(LoadError::Unknown {
-                name: tensor.name.clone(),
-            });
-        }
+        let sources = in_order(&self.tensors.declared, named)?;
         for (range, source) in self.ranges.iter().zip(sources) {
             self.values[range.clone()].copy_from_slice(&source.values);
         }
@@ -178,5 +184,43 @@ impl Parameters {
         let mut first = [0; 8];
         first.copy_from_slice(&hasher.finalize()[..8]);
         u64::from_le_bytes(first)
+    }
+}
+
+/// Returns `named` in the order of declaration.
+///
+/// # Errors
+///
+/// Fails when `named` are not exactly the declared tensors by name and shape.
+fn in_order<'a>(
+    declared: &[DeclaredTensor],
+    named: &'a [NamedTensor],
+) -> Result<Vec<&'a NamedTensor>, LoadError> {
+    let mut sources = Vec::with_capacity(named.len());
+    for tensor in declared {
+        let mut found = named.iter().filter(|source| source.name == tensor.name);
+        let source = found.next().ok_or_else(|| LoadError::Missing {
+            name: tensor.name.clone(),
+        })?;
+        if found.next().is_some() {
+            return Err(LoadError::Twice {
+                name: tensor.name.clone(),
+            });
+        }
+        if source.shape != tensor.shape || source.values.len() != tensor.elements() {
+            return Err(LoadError::Shape {
+                name: tensor.name.clone(),
+                expected: tensor.shape.clone(),
+                found: source.shape.clone(),
+            });
+        }
+        sources.push(source);
+    }
+    let known = |name: &str| declared.iter().any(|known| known.name == name);
+    match named.iter().find(|source| !known(&source.name)) {
+        Some(unknown) => Err(LoadError::Unknown {
+            name: unknown.name.clone(),
+        }),
+        None => Ok(sources),
     }
 }

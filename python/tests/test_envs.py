@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import hrm_impala
 from hrm_impala import MazeEnv, MazeVectorEnv
+from hrm_impala._native import MazeSettings
 
 NAMES = ["hrm_impala/FourRooms-v0", "hrm_impala/RandomMaze-v0"]
 
@@ -78,6 +80,11 @@ def test_options_are_those_of_the_configuration_and_so_are_their_errors() -> Non
         for create in (MazeEnv, MazeVectorEnv):
             with pytest.raises(ValueError, match=message):
                 create(**{"maze": "random-maze", **options})
+
+
+def test_settings_take_a_dictionary_as_their_signature_says() -> None:
+    with pytest.raises(TypeError):
+        MazeSettings(MappingProxyType({"maze": "four-rooms"}))  # type: ignore[arg-type]
 
 
 def test_pixels_and_text_show_the_observation() -> None:

@@ -1,6 +1,6 @@
 """The native part of `hrm_impala`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any, Final, final
 
@@ -16,7 +16,7 @@ def held_out_seed(seed: int, index: int) -> int: ...
 def text(observation: NDArray[np.uint8]) -> str: ...
 @final
 class MazeSettings:
-    def __new__(cls, options: Mapping[str, object]) -> MazeSettings: ...
+    def __new__(cls, options: dict[str, object]) -> MazeSettings: ...
     @property
     def shape(self) -> tuple[int, int]: ...
 

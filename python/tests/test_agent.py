@@ -1,6 +1,7 @@
 """Checkpoints that act."""
 
 import csv
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -118,6 +119,49 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         Agent.load(tmp_path / "text.safetensors")
     with pytest.raises(ValueError, match=r"gone\.safetensors: holds no checkpoint"):
         Agent.load(tmp_path / "gone.safetensors")
+
+
+def write_with(checkpoint: Path, out: Path, settings: dict[str, Any]) -> None:
+    """Writes a checkpoint with other settings of its run, and with the checksum of its new content."""
+    content = checkpoint.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    tensors = json.loads(content[8:start])
+    metadata = tensors.pop("__metadata__")
+    config = json.loads(metadata["hrm.config"])
+    for key, value in settings.items():
+        section, name = key.split(".")
+        config[section][name] = value
+    metadata["hrm.config"] = json.dumps(config)
+    fields = [metadata["hrm.config"].encode(), metadata["hrm.state"].encode()]
+    for name, tensor in sorted(tensors.items()):
+        first, end = tensor["data_offsets"]
+        kind = f"{tensor['dtype']} {tensor['shape']}"
+        fields += [name.encode(), kind.encode(), content[start + first : start + end]]
+    lengths = (len(field).to_bytes(8, "little") for field in fields)
+    parts = b"".join(length + field for length, field in zip(lengths, fields, strict=True))
+    metadata["hrm.sha256"] = hashlib.sha256(parts).hexdigest()
+    header = json.dumps({"__metadata__": metadata, **tensors}).encode()
+    out.write_bytes(len(header).to_bytes(8, "little") + header + content[start:])
+
+
+def test_a_file_with_the_settings_of_a_huge_model_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "000000006144.safetensors"
+    write_with(checkpoint, out, {})
+    assert Agent.load(out).config == Agent.load(checkpoint).config
+    huge: list[tuple[dict[str, Any], str]] = [
+        (
+            {"env.maze": "random-maze", "env.rows": 100_000, "env.cols": 100_000},
+            r"6144\.safetensors: invalid env\.rows = 100000 in its configuration: .*\n  remedy: use a checkpoint",
+        ),
+        (
+            {"model.hidden": 4096, "model.h_layers": 256, "model.l_layers": 256},
+            r"tensor embed\.token has shape \[6, 16\], expected \[6, 4096\]",
+        ),
+    ]
+    for settings, message in huge:
+        write_with(checkpoint, out, settings)
+        with pytest.raises(ValueError, match=message):
+            Agent.load(out)
 
 
 def test_each_environment_has_its_own_carry_until_it_is_reset(checkpoint: Path) -> None:

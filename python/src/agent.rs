@@ -1,6 +1,7 @@
 //! A checkpoint that acts.
 
 use std::{
+    fmt::Display,
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,10 +18,17 @@ use hrm_common::{
     policy::{Choice, RecurrentNetwork as _, SharedNetwork as _, action_rng},
 };
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArrayDyn};
-use pyo3::{exceptions::PyValueError, prelude::*};
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::arrays::{Tokens, matrix, vector};
+use crate::arrays::{self, Tokens, is_out_of_range, matrix, vector};
+
+/// The reason and the remedy when an episode should begin in environments that the agent does not know yet.
+const NO_CARRY: &str = "the agent keeps no carry until it acts\n  remedy: call act() first; it begins an episode in \
+                        each environment";
 
 /// Trained weights, with the carry of each environment in which they act.
 #[pyclass(frozen, module = "hrm_impala._native")]
@@ -109,7 +117,11 @@ impl Agent {
                     .map(|(env, _)| env)
                     .collect()
             }
-            Err(_) => array.extract::<Vec<usize>>()?,
+            Err(_) => array
+                .try_iter()
+                .map_err(|_| no_indices(&array))?
+                .map(|index| self.env(&index?))
+                .collect::<PyResult<Vec<_>>>()?,
         };
         self.acting().reset(&envs)
     }
@@ -117,9 +129,9 @@ impl Agent {
     /// Seeds the draws of `act(..., sample=True)`: one seed for all environments together, or one for each. The seed of
     /// a new agent is 0.
     fn seed(&self, seeds: &Bound<'_, PyAny>) -> PyResult<()> {
-        let seeds = match seeds.extract::<u64>() {
-            Ok(seed) => vec![seed],
-            Err(_) => seeds.extract::<Vec<u64>>()?,
+        let seeds = match seeds.try_iter() {
+            Ok(_) => arrays::seeds(seeds)?,
+            Err(_) => vec![arrays::seed(seeds)?],
         };
         self.acting().rngs = seeds.into_iter().map(action_rng).collect();
         Ok(())
@@ -148,6 +160,18 @@ impl Agent {
     /// A panic in a decision leaves a carry, which is as good as any other.
     fn acting(&self) -> MutexGuard<'_, Acting> {
         self.acting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the number of an environment.
+    fn env(&self, index: &Bound<'_, PyAny>) -> PyResult<usize> {
+        index.extract::<usize>().map_err(|error| {
+            if !is_out_of_range(&error, index.py()) {
+                return no_indices(index);
+            }
+            // Before the lock, because it may run code of Python.
+            let index = index.to_string();
+            self.acting().no_env(&index)
+        })
     }
 }
 
@@ -190,23 +214,34 @@ impl Acting {
     }
 
     fn check_envs(&self, given: usize) -> PyResult<()> {
-        let envs = self.lanes.envs();
-        if given == envs {
-            return Ok(());
+        match self.lanes.envs() {
+            envs if envs == given => Ok(()),
+            0 => Err(PyValueError::new_err(format!(
+                "invalid number of environments {given}: {NO_CARRY}"
+            ))),
+            envs => Err(PyValueError::new_err(format!(
+                "invalid number of environments {given}: the agent keeps the carry of {envs}\n  remedy: call reset() \
+                 before it acts in others"
+            ))),
         }
-        Err(PyValueError::new_err(format!(
-            "invalid number of environments {given}: the agent keeps the carry of {envs}\n  remedy: call reset() before \
-             it acts in others"
-        )))
+    }
+
+    /// Returns the error for the number of an environment that the agent does not know.
+    fn no_env(&self, env: impl Display) -> PyErr {
+        PyValueError::new_err(match self.lanes.envs() {
+            0 => format!("invalid index {env}: {NO_CARRY}"),
+            all => format!(
+                "invalid index {env}: the agent keeps the carry of {all} environments\n  remedy: give indices from 0 \
+                 to {}, or none for all",
+                all - 1
+            ),
+        })
     }
 
     fn reset(&mut self, envs: &[usize]) -> PyResult<()> {
         let all = self.lanes.envs();
         if let Some(env) = envs.iter().find(|&&env| env >= all) {
-            return Err(PyValueError::new_err(format!(
-                "invalid index {env}: the agent keeps the carry of {all} environments\n  remedy: give indices below \
-                 {all}, or none for all"
-            )));
+            return Err(self.no_env(env));
         }
         envs.iter().for_each(|&env| self.lanes.reset(env));
         Ok(())
@@ -216,6 +251,14 @@ impl Acting {
         self.lanes = self.lanes.with_envs(0);
         self.outputs.clear();
     }
+}
+
+/// Returns the error for indices of another type.
+fn no_indices(given: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "invalid indices {given}: they must be whole numbers or a mask\n  remedy: give a list of the environments' \
+         numbers, or one bool for each environment"
+    ))
 }
 
 type Loaded = (Config, Parameters, Vec<CheckpointError>);

@@ -1,11 +1,14 @@
-//! Conversion between NumPy's arrays and slices, with checks of everything that comes from Python.
+//! Conversion between NumPy's arrays and slices, and of numbers, with checks of everything that comes from Python.
 
 use hrm_common::env::{ACTIONS, Grid, VOCABULARY, render};
 use numpy::{
     Element, PyArray1, PyArray2, PyArray3, PyArrayMethods as _, PyReadonlyArray1, PyReadonlyArray2,
     PyReadonlyArrayDyn, PyUntypedArrayMethods as _,
 };
-use pyo3::{exceptions::PyValueError, prelude::*};
+use pyo3::{
+    exceptions::{PyOverflowError, PyTypeError, PyValueError},
+    prelude::*,
+};
 
 /// Returns `rows` x `columns` elements.
 pub(crate) fn matrix<'py, T: Element>(
@@ -76,6 +79,31 @@ impl Tokens {
             single,
         })
     }
+}
+
+/// Reads the seed of one environment.
+pub(crate) fn seed(number: &Bound<'_, PyAny>) -> PyResult<u64> {
+    number.extract::<u64>().map_err(|error| {
+        let text = format!(
+            "invalid seed {number}: it must be a whole number from 0 to {}\n  remedy: give a number in this range, \
+             such as 0",
+            u64::MAX
+        );
+        match is_out_of_range(&error, number.py()) {
+            true => PyValueError::new_err(text),
+            false => PyTypeError::new_err(text),
+        }
+    })
+}
+
+/// Reads the seeds of several environments.
+pub(crate) fn seeds(numbers: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+    numbers.try_iter()?.map(|number| seed(&number?)).collect()
+}
+
+/// True for the error of a whole number that Rust's type cannot hold.
+pub(crate) fn is_out_of_range(error: &PyErr, py: Python<'_>) -> bool {
+    error.is_instance_of::<PyOverflowError>(py)
 }
 
 /// Checks one action.

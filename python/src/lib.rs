@@ -3,7 +3,7 @@
 //! - `settings`: keyword arguments as the `env.*` keys of a configuration
 //! - `maze`: one maze, and `mazes`: N mazes that step together
 //! - `agent`: a checkpoint that acts
-//! - `arrays`: checked conversion of NumPy's arrays
+//! - `arrays`: checked conversion of NumPy's arrays, and of numbers
 //!
 //! The package in `package/hrm_impala` gives these the interface of Gymnasium. Signatures for type checkers are in its
 //! `_native.pyi`.

@@ -8,7 +8,7 @@ use pyo3::{
 };
 
 use crate::{
-    arrays::{action, matrix},
+    arrays::{self, action, matrix},
     settings::MazeSettings,
 };
 
@@ -24,8 +24,8 @@ pub(crate) struct SingleMaze {
 impl SingleMaze {
     /// Starts the first episode.
     #[new]
-    fn new(settings: &MazeSettings, seed: u64) -> PyResult<Self> {
-        let maze = Maze::new(settings.config(), seed);
+    fn new(settings: &MazeSettings, seed: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let maze = Maze::new(settings.config(), arrays::seed(seed)?);
         Ok(Self {
             maze: maze.map_err(|e| PyValueError::new_err(e.to_string()))?,
             ended: false,

@@ -5,7 +5,7 @@ use numpy::{PyArray1, PyArray3, PyReadonlyArray1};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
-    arrays::{actions, matrix, observations, vector},
+    arrays::{self, actions, matrix, observations, vector},
     settings::MazeSettings,
 };
 
@@ -37,7 +37,8 @@ pub(crate) struct Mazes {
 impl Mazes {
     /// Starts the first episode of one maze per seed.
     #[new]
-    fn new(settings: &MazeSettings, seeds: Vec<u64>) -> PyResult<Self> {
+    fn new(settings: &MazeSettings, seeds: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let seeds = arrays::seeds(seeds)?;
         let actions = vec![0; seeds.len()];
         let mazes = VecEnv::from_seeds(settings.config(), seeds.into_iter());
         Ok(Self {

@@ -201,11 +201,28 @@ def test_draws_follow_the_seed(checkpoint: Path) -> None:
     assert np.array_equal(drawn(list(range(64))), drawn(list(range(64))))
     with pytest.raises(ValueError, match="invalid number of seeds 2"):
         drawn([1, 2])
+    refused: list[tuple[Any, type[Exception], str]] = [
+        (-1, ValueError, "invalid seed -1: it must be a whole number from 0 to"),
+        ([1, 2**64], ValueError, f"invalid seed {2**64}: it must be a whole number from 0 to"),
+        (0.5, TypeError, "invalid seed 0.5: it must be a whole number from 0 to"),
+        ([1, None], TypeError, "invalid seed None: it must be a whole number from 0 to"),
+    ]
+    for seeds, kind, message in refused:
+        with pytest.raises(kind, match=message):
+            agent.seed(seeds)
+    arrays: tuple[Any, ...] = (np.array(1), np.arange(64))
+    for seeds in arrays:
+        agent.seed(seeds)
 
 
 def test_wrong_observations_and_indices_are_refused(checkpoint: Path) -> None:
     agent = Agent.load(checkpoint)
     observations, _ = MazeVectorEnv(3).reset(seed=4)
+    before: tuple[Any, ...] = ([0], [-1], np.zeros(3, dtype=bool))
+    for unknown in before:
+        with pytest.raises(ValueError, match=r"the agent keeps no carry until it acts\n  remedy: call act\(\) first"):
+            agent.reset(unknown)
+    agent.reset([])
     agent.act(observations)
     with pytest.raises(ValueError, match="invalid number of environments 2"):
         agent.act(observations[:2])
@@ -215,7 +232,12 @@ def test_wrong_observations_and_indices_are_refused(checkpoint: Path) -> None:
         agent.act(np.full((11, 11), 6, dtype=np.uint8))
     with pytest.raises(TypeError):
         agent.act(observations.astype(np.float32))
-    with pytest.raises(ValueError, match="invalid index 3"):
-        agent.reset([3])
+    for index in (3, -1):
+        with pytest.raises(ValueError, match=f"invalid index {index}: .*\n  remedy: give indices from 0 to 2"):
+            agent.reset([index])
+    no_indices: tuple[Any, ...] = (1, [0.5], [[0], [1]], ["all"])
+    for given in no_indices:
+        with pytest.raises(TypeError, match="invalid indices .*\n  remedy: give a list of the environments' numbers"):
+            agent.reset(given)
     with pytest.raises(ValueError, match="invalid number of environments 2"):
         agent.reset(np.zeros(2, dtype=bool))

@@ -113,7 +113,10 @@ def test_wrong_actions_and_steps_out_of_turn_are_refused() -> None:
     for action in (-1, 4, 300):
         with pytest.raises(ValueError, match=f"invalid action {action}"):
             env.step(action)
-    env.step(0)
+    for number in (1.9, np.float64(1.0), "1"):
+        with pytest.raises(TypeError, match="invalid action .*from 0 to 3\n  remedy: 0 is north"):
+            env.step(number)  # type: ignore[arg-type]
+    env.step(np.int8(0))
     with pytest.raises(RuntimeError, match="the episode has ended"):
         env.step(0)
     envs = MazeVectorEnv(2)
@@ -128,6 +131,20 @@ def test_wrong_actions_and_steps_out_of_turn_are_refused() -> None:
         envs.step(np.array([0.0, 1.5]))
     with pytest.raises(ValueError, match="invalid number of seeds 3"):
         envs.reset(seed=[1, 2, 3])
+
+
+def test_seeds_that_are_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=f"invalid seed {2**64}: it must be a whole number from 0 to {2**64 - 1}"):
+        MazeEnv().reset(seed=2**64)
+    envs = MazeVectorEnv(2)
+    with pytest.raises(ValueError, match="invalid seed -1: .*\n  remedy: give a number in this range"):
+        envs.reset(seed=[0, -1])
+    with pytest.raises(ValueError, match=f"seed {2**64}\n  remedy: give a seed of at most {2**64 - 2}"):
+        envs.reset(seed=2**64 - 1)
+    envs.reset(seed=2**64 - 2)
+    half: Any = [0, 0.5]
+    with pytest.raises(TypeError, match="invalid seed 0.5: it must be a whole number"):
+        envs.reset(seed=half)
 
 
 def equal(first: Any, second: Any) -> bool:

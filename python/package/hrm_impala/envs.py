@@ -1,7 +1,8 @@
 """The mazes as Gymnasium environments."""
 
+import operator
 from collections.abc import Sequence
-from typing import Any, SupportsInt, TypeVar, cast
+from typing import Any, SupportsIndex, TypeVar, cast
 
 import gymnasium
 import numpy as np
@@ -24,7 +25,7 @@ COLOURS = np.array(
 TILE_SIDE = 16
 RENDER_MODES = ["ansi", "rgb_array"]
 # Seeds of mazes have 64 bits; NumPy's generator draws them with 63.
-SEEDS = 2**63
+SEEDS, LAST_SEED = 2**63, 2**64 - 1
 
 Native = TypeVar("Native", SingleMaze, Mazes)
 
@@ -73,10 +74,10 @@ class MazeEnv(gymnasium.Env[Observation, np.int64]):
             self._maze = SingleMaze(self._settings, drawn)
         return self._maze.observation(), self._info()
 
-    def step(self, action: SupportsInt) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Makes one move. Then the doors may change."""
         maze = self._started()
-        reward, terminated, truncated = maze.step(int(action))
+        reward, terminated, truncated = maze.step(_code(action))
         return maze.observation(), reward, terminated, truncated, self._info()
 
     def oracle_action(self) -> int:
@@ -162,8 +163,24 @@ class MazeVectorEnv(VectorEnv[Observation, NDArray[np.integer[Any]], NDArray[Any
             return list(seed)
         super().reset(seed=seed)
         if seed is not None:
+            last = seed + self.num_envs - 1
+            if last > LAST_SEED:
+                raise ValueError(
+                    f"invalid seed {seed}: the last of {self.num_envs} environments would have the seed {last}\n"
+                    f"  remedy: give a seed of at most {LAST_SEED - self.num_envs + 1}"
+                )
             return [seed + index for index in range(self.num_envs)]
         return [int(drawn) for drawn in self.np_random.integers(SEEDS, size=self.num_envs)]
+
+
+def _code(action: SupportsIndex) -> int:
+    try:
+        return operator.index(action)
+    except TypeError:
+        raise TypeError(
+            f"invalid action {action!r}: it must be a whole number from 0 to {ACTIONS - 1}\n"
+            "  remedy: 0 is north, 1 east, 2 south, 3 west"
+        ) from None
 
 
 def _infos(

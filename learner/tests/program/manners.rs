@@ -259,9 +259,24 @@ fn quiet_leaves_warnings_and_the_result_and_verbose_adds_details() {
     fs::write(checkpoint.join("000000999999.safetensors"), "damaged").expect("a file");
     let (_, said) = eval(&["-q"]);
     assert!(said.starts_with("hrm-learner: warning: "), "{said}");
+}
 
-    let output = learner(&["eval", "-q", "-v"]).output().expect("a process");
-    assert_eq!(output.status.code(), Some(2));
+#[test]
+fn quiet_and_verbose_exclude_each_other_on_either_side_of_a_subcommand() {
+    for (name, subcommand) in [("hrm-learner", "eval"), ("hrm-actor", "run")] {
+        for arguments in [
+            [subcommand, "-q", "-v"],
+            ["-q", subcommand, "-v"],
+            ["-v", subcommand, "-q"],
+        ] {
+            let output = command(name).args(arguments).output().expect("a process");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+            for part in ["--quiet", "cannot be used with", "Usage:"] {
+                assert!(stderr.contains(part), "{part:?} in {stderr}");
+            }
+        }
+    }
 }
 
 #[test]

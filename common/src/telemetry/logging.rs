@@ -53,10 +53,21 @@ pub fn stderr_redraws() -> bool {
 /// `CLICOLOR_FORCE` demands them, and otherwise a terminal has them, unless it is dumb or `CLICOLOR` is 0.
 pub fn stderr_shows_colours() -> bool {
     let stderr = io::stderr();
+    shows_colours(stderr.is_terminal(), AutoStream::choice(&stderr))
+}
+
+/// True when standard output shows colours, by the rule of [`stderr_shows_colours`].
+pub fn stdout_shows_colours() -> bool {
+    let stdout = io::stdout();
+    shows_colours(stdout.is_terminal(), AutoStream::choice(&stdout))
+}
+
+/// True when a stream shows colours; `choice` is what the library of the help texts says.
+fn shows_colours(terminal: bool, choice: ColorChoice) -> bool {
     let demanded = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
-    let shows = redraws(stderr.is_terminal(), std::env::var_os("TERM").as_deref());
+    let shows = redraws(terminal, std::env::var_os("TERM").as_deref());
     // The library takes any terminal for a coloured one if the variable CI is set, a dumb one too.
-    (demanded || shows) && AutoStream::choice(&stderr) != ColorChoice::Never
+    (demanded || shows) && choice != ColorChoice::Never
 }
 
 /// True when a terminal of this `TERM` can redraw lines. An unknown or dumb terminal shows plain text only.
@@ -146,6 +157,13 @@ mod tests {
             (true, None),
         ] {
             assert!(!redraws(terminal, kind), "{terminal} {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_without_colours_has_none_in_any_terminal() {
+        for terminal in [false, true] {
+            assert!(!shows_colours(terminal, ColorChoice::Never));
         }
     }
 

@@ -15,5 +15,7 @@ pub mod names;
 
 pub use self::{
     exporter::{Exporter, ExporterError, serve_metrics},
-    logging::{LoggingError, init_logging, stderr_redraws, stderr_shows_colours},
+    logging::{
+        LoggingError, init_logging, stderr_redraws, stderr_shows_colours, stdout_shows_colours,
+    },
 };

@@ -1,4 +1,5 @@
-//! `docs/reference/` says what the programs say: their `--help`, and the keys with their defaults.
+//! `docs/reference/` says what the programs say: their `--help`, and the keys with their defaults. `docs/commands.md`
+//! has one row for each of their subcommands, and one for each target of the Makefile.
 //!
 //! `UPDATE_REFERENCE=1 cargo test -p hrm-learner --test program reference` writes the files.
 
@@ -74,6 +75,52 @@ fn every_command_is_in_the_reference() {
         }
     }
     hold("commands.md", &text);
+}
+
+/// The commands in the first column of the table below a heading of `docs/commands.md`: the first two words of each.
+fn rows(heading: &str) -> Vec<String> {
+    let page = fs::read_to_string(repository().join("docs/commands.md")).expect("a page");
+    let table = page.split(heading).nth(1).expect(heading);
+    let table = table.split("\n## ").next().unwrap_or(table);
+    let cells = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let mut found: Vec<String> = cells
+        .flat_map(|cell| cell.split(", `"))
+        .map(|command| {
+            let words = command.trim_end_matches('`').split_whitespace();
+            words.take(2).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn every_subcommand_has_one_row_in_the_page_of_commands() {
+    let mut expected = Vec::new();
+    for name in PROGRAMS {
+        let help = printed(name, &["--help"]);
+        let names = subcommands(&help).into_iter();
+        expected.extend(names.map(|subcommand| format!("{name} {subcommand}")));
+    }
+    expected.sort();
+    assert_eq!(rows("\n## Subcommands\n"), expected);
+}
+
+#[test]
+fn every_target_has_one_row_in_the_page_of_commands() {
+    let makefile = fs::read_to_string(repository().join("Makefile")).expect("a file");
+    let targets = makefile
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" ## "))
+        .filter_map(|line| line.split_once(':'));
+    let mut expected: Vec<String> = targets
+        .map(|(target, _)| format!("make {target}"))
+        .filter(|command| command != "make help")
+        .collect();
+    expected.sort();
+    assert_eq!(rows("\n## Make targets\n"), expected);
 }
 
 /// The sources with the structs of the sections.

@@ -17,6 +17,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,37 +68,68 @@ def main() -> int:
         mlflow_id = log(client, experiment(client, arguments.experiment), run)
         if arguments.checkpoint:
             client.log_artifact(mlflow_id, str(newest_checkpoint(arguments.run)), "checkpoints")
-    except (Failed, MlflowException) as reason:
+    except (Failed, MlflowException, OSError) as reason:
         print(f"to_mlflow: {reason}", file=sys.stderr)
         return 1
     print(f"{arguments.run} is run {mlflow_id} in MLflow: {len(run.params)} parameters, {len(run.metrics)} metrics")
     return 0
 
 
-def read(folder: Path) -> LoggedRun:
-    """Reads a run's folder, also while the run trains."""
+@contextmanager
+def named(place: str | Path) -> Iterator[None]:
+    """Turns an error about the content of a file, or of a line in it, into a failure with its name."""
     try:
-        run_id = json.loads((folder / "run.json").read_text(encoding="utf-8"))["run_id"]
-        config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        yield
     except OSError as error:
         raise Failed(f"{error}; give a run's folder, such as runs/four-rooms") from None
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            # The last line may be incomplete while the run trains.
-            if number < len(lines):
-                raise Failed(f"{folder / 'metrics.jsonl'}, line {number}: {error}") from None
+    except KeyError as error:
+        raise Failed(f"{place}: it has no {error}; it is damaged, or of another release") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Failed(f"{place}: {error}; it is damaged, or of another release") from None
+
+
+def read(folder: Path) -> LoggedRun:
+    """Reads a run's folder, also while the run trains."""
+    identity, configuration, log, end = (
+        folder / name for name in ("run.json", "config.toml", "metrics.jsonl", "summary.json")
+    )
+    with named(identity):
+        run_id = json.loads(identity.read_text(encoding="utf-8"))["run_id"]
+    with named(configuration):
+        config = tomllib.loads(configuration.read_text(encoding="utf-8"))
+        name = config["run"]["name"]
+    with named(log):
+        found = list(records(log))
+        curve = list(metrics(found))
+    with named(end):
+        result = summary(end)
+        curve += final_metrics(result, found)
+        reached = status(result)
     return LoggedRun(
         run_id=run_id,
-        name=config["run"]["name"],
+        name=name,
         params={key: json.dumps(value).strip('"') for key, value in leaves(config, ".")},
-        metrics=[*metrics(records), *final_metrics(folder, records)],
-        status=status(folder),
-        artifacts=[folder / name for name in ARTIFACTS if (folder / name).is_file()],
+        metrics=curve,
+        status=reached,
+        artifacts=[folder / file for file in ARTIFACTS if (folder / file).is_file()],
     )
+
+
+def records(log: Path) -> Iterator[dict[str, Any]]:
+    """Yields the records of a run so far."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        with named(f"{log}, line {number}"):
+            try:
+                record: dict[str, Any] = json.loads(line)
+            except ValueError:
+                # The last line may be incomplete while the run trains.
+                if number == len(lines):
+                    return
+                raise
+            # What every record needs.
+            _ = record["kind"], record["frames"], milliseconds(record)
+        yield record
 
 
 def leaves(tree: dict[str, Any], separator: str) -> Iterator[tuple[str, Any]]:
@@ -131,26 +163,24 @@ def metrics(records: list[dict[str, Any]]) -> Iterator[Metric]:
         yield from numbers(kind, record, frames, milliseconds(record))
 
 
-def summary(folder: Path) -> dict[str, Any]:
+def summary(file: Path) -> dict[str, Any]:
     """The result of the run; empty while it trains."""
     try:
-        found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except OSError:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
     return found
 
 
-def final_metrics(folder: Path, records: list[dict[str, Any]]) -> Iterator[Metric]:
+def final_metrics(result: dict[str, Any], records: list[dict[str, Any]]) -> Iterator[Metric]:
     """Yields the final evaluations of a complete run."""
-    result = summary(folder)
     at = max(map(milliseconds, records), default=0)
     for evaluation in result.get("evaluations", []):
         yield from numbers(f"final/{evaluation['policy']}", evaluation, result["frames"], at)
 
 
-def status(folder: Path) -> str:
+def status(result: dict[str, Any]) -> str:
     """The run's status in MLflow."""
-    result = summary(folder)
     if not result:
         return "RUNNING"
     return "FINISHED" if result["complete"] else "KILLED"

@@ -2,7 +2,7 @@
 
 The run is killed after a checkpoint, and resumed. Each number of its records must then be in the event file and in
 MLflow once, at its frames, with its value. TensorBoard must list its hyperparameters and final figures, and MLflow its
-parameters and files. Logging the run to MLflow again must change nothing.
+parameters and files. Logging the run to MLflow again must change nothing. Damaged files must be named.
 
     python3 -m deploy.tests.trackers.check_trackers --bin-dir target/debug
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -33,6 +34,21 @@ from .small_run import CONFIG, TEST, SmallRun
 TO_MLFLOW = REPOSITORY / "scripts/to_mlflow.py"
 # A parameter and hyperparameter of the run that is not the default.
 HYPERPARAMETER, VALUE = "env.max_steps", 5
+# What MLflow must hold of a complete run, with its checkpoint.
+FILES = {"config.toml", "summary.json", "learning-curve.svg", "episodes.csv", "replay.html", "checkpoints"}
+# Content that no run writes, by file, and part of the reason that the script must give.
+DAMAGE = (
+    ("run.json", "{", "run.json: "),
+    ("run.json", "{}", "run.json: it has no 'run_id'"),
+    ("run.json", "[]", "run.json: "),
+    ("config.toml", "[run", "config.toml: "),
+    ("config.toml", "[run]", "config.toml: it has no 'name'"),
+    ("metrics.jsonl", "{\n{}\n", "metrics.jsonl, line 1: "),
+    ("metrics.jsonl", '{"kind": "train"}\n', "metrics.jsonl, line 1: it has no 'frames'"),
+    ("summary.json", "{", "summary.json: "),
+    ("summary.json", '{"evaluations": []}', "summary.json: it has no 'complete'"),
+    ("summary.json", "[1]", "summary.json: "),
+)
 
 
 def event_file(run: SmallRun) -> EventAccumulator:
@@ -103,11 +119,16 @@ def faults_of_server(run: SmallRun) -> Iterator[str]:
             yield f"{tag} is {shown.get(tag)}"
 
 
-def to_mlflow(run: Path, uri: str) -> str:
-    """Logs a run to MLflow with the script, and returns its standard error."""
+def script(run: Path, uri: str) -> subprocess.CompletedProcess[str]:
+    """Runs the script on a run."""
     command = [sys.executable, str(TO_MLFLOW), str(run), "--tracking-uri", uri, "--experiment", "check", "--checkpoint"]
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    logged = subprocess.run(command, cwd=run.parent, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=run.parent, env=environment, capture_output=True, text=True, check=False)
+
+
+def to_mlflow(run: Path, uri: str) -> str:
+    """Logs a run to MLflow with the script, and returns its standard error."""
+    logged = script(run, uri)
     if logged.returncode != 0:
         raise Failure(f"to_mlflow.py: {logged.stderr}")
     return logged.stderr
@@ -138,8 +159,8 @@ def faults_of_copy(run: SmallRun, uri: str) -> Iterator[str]:
     if copy.data.tags["mlflow.runName"] != "tracked":
         yield f"the name is {copy.data.tags['mlflow.runName']}"
     files = {file.path for file in client.list_artifacts(copy.info.run_id)}
-    if missing := {"config.toml", "summary.json", "learning-curve.svg", "checkpoints"} - files:
-        yield f"there is no {', '.join(missing)}"
+    if different := FILES ^ files:
+        yield f"the files differ: {sorted(different)}"
 
 
 def faults_without_mlflow(run: SmallRun) -> Iterator[str]:
@@ -149,6 +170,21 @@ def faults_without_mlflow(run: SmallRun) -> Iterator[str]:
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     if refused.returncode != 1 or "pip install mlflow" not in refused.stderr:
         yield f"without mlflow: {refused.returncode}, {refused.stderr}"
+
+
+def faults_of_damage(run: SmallRun, uri: str) -> Iterator[str]:
+    """Yields damage that the script does not name, or that changes what MLflow has."""
+    before = copies(uri)[0].info.run_id
+    for name, content, reason in DAMAGE:
+        with tempfile.TemporaryDirectory(prefix="hrm-damaged-") as folder:
+            damaged = Path(shutil.copytree(run.folder, Path(folder) / "damaged"))
+            (damaged / name).write_text(content, encoding="utf-8")
+            refused = script(damaged, uri)
+        said = refused.stderr
+        if refused.returncode != 1 or reason not in said or "Traceback" in said:
+            yield f"with {content!r} in {name}: {refused.returncode}, {said}"
+    if [copy.info.run_id for copy in copies(uri)] != [before]:
+        yield "damaged files have changed the copy"
 
 
 def faults(run: SmallRun, uri: str) -> Iterator[str]:
@@ -173,6 +209,7 @@ def faults(run: SmallRun, uri: str) -> Iterator[str]:
     yield from faults_of_copy(run, uri)
     if copies(uri)[0].info.run_id != replaced.info.run_id:
         yield "the second time it is another run"
+    yield from faults_of_damage(run, uri)
     yield from faults_without_mlflow(run)
 
 

@@ -117,6 +117,25 @@ def faults_of_records(page: Page, learner: Learner) -> Iterator[str]:
             yield f"a figure is {text!r}"
 
 
+def faults_of_stages(page: Page) -> Iterator[str]:
+    """Yields differences between a chart's layers and the stages of its points, which are not the same for all."""
+    layers = page.evaluate("""() => {
+        const parent = document.createElement("div");
+        document.body.append(parent);
+        const chart = hrmChart(parent, { title: "stages", top: 1, stack: (point) => point.stages });
+        const points = [
+            { frames: 1, stages: [["wait", 0.25], ["step", 0.75]] },
+            { frames: 2, stages: [["encode", 1]] },
+        ];
+        chart.draw(points, "frames");
+        const layers = [...parent.querySelectorAll("polygon")].map((layer) => layer.getAttribute("class"));
+        parent.remove();
+        return layers;
+    }""")
+    if layers != ["stage-wait", "stage-step", "stage-encode"]:
+        yield f"points with other stages have the layers {layers}"
+
+
 def faults_of_player(page: Page) -> Iterator[str]:
     """Yields differences between the player and the recording that the learner serves."""
     # One call, so that no new recording replaces the player in between.
@@ -172,6 +191,7 @@ def check(browser: Browser, learner: Learner, pictures: Path) -> Iterator[str]:
     direct = Watched(browser, learner.url)
     wait("records and episodes arrive", direct.page, f"{READY} && {SUCCEEDS}", learner)
     yield from faults_of_records(direct.page, learner)
+    yield from faults_of_stages(direct.page)
     yield from faults_of_player(direct.page)
     if (phase := direct.page.inner_text("#phase")) != "training":
         yield f"the run is {phase!r}"

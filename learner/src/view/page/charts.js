@@ -3,7 +3,8 @@
 //
 // options.title     the caption
 // options.lines     [{label, colour, value(point), low(point), high(point), dots}]
-// options.stack     (point) => [[label, share], ...] instead of lines: layers that add up to 1
+// options.stack     (point) => [[label, share], ...] instead of lines: layers that add up to 1; a point without a label
+//                   has the share 0
 // options.format    (number) => text
 // options.top       the largest value of the scale, or nothing for that of the data
 // options.bottom    the smallest value of the scale; 0 by default
@@ -114,17 +115,19 @@ const hrmChart = (() => {
       const { x, y } = scale;
       const shown = points.filter((point) => options.stack(point).length);
       if (!shown.length) return 0;
-      const labels = options.stack(shown[0]).map(([label]) => label);
+      // Runs that were resumed with another release can have other stages in earlier records.
+      const shares = shown.map((point) => new Map(options.stack(point)));
+      const labels = new Set(shares.flatMap((share) => [...share.keys()]));
+      // A single point is drawn as a column.
+      const place = (at) => (shown.length > 1 ? [x(shown[at])] : [LEFT, scale.width - RIGHT]);
+      const edge = (heights) => heights.flatMap((value, at) => place(at).map((left) => `${left},${y(value)}`));
       let below = shown.map(() => 0);
-      labels.forEach((label, layer) => {
-        const above = shown.map((point, at) => below[at] + options.stack(point)[layer][1]);
-        // A single point is drawn as a column.
-        const place = (at) => (shown.length > 1 ? [x(shown[at])] : [LEFT, scale.width - RIGHT]);
-        const upper = above.flatMap((value, at) => place(at).map((left) => `${left},${y(value)}`));
-        const lower = below.flatMap((value, at) => place(at).map((left) => `${left},${y(value)}`)).reverse();
-        add(svg, "polygon", { class: `stage-${label}`, points: upper.concat(lower).join(" ") });
+      for (const label of labels) {
+        const above = below.map((value, at) => value + (shares[at].get(label) || 0));
+        const outline = edge(above).concat(edge(below).reverse());
+        add(svg, "polygon", { class: `stage-${label}`, points: outline.join(" ") });
         below = above;
-      });
+      }
       return shown.length;
     }
 

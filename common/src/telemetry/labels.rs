@@ -173,7 +173,10 @@ label! {
         Uploads = "uploads",
         /// Too many clients that follow the live page.
         PageClients = "page_clients",
-        /// No token, or an unknown one.
+        /// A request to the live page under a host name to which it does not answer.
+        Host = "host",
+        /// No token, or an unknown one. Requests to the live page without one do not count, because every browser's
+        /// first request lacks it.
         Unauthenticated = "unauthenticated",
         /// A token that does not allow the call.
         Forbidden = "forbidden",

@@ -108,6 +108,18 @@ fn password(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 impl Rejected {
+    /// Returns the reason under which the metrics count a rejected request with these headers. A browser sends a
+    /// password only after a first request was rejected, so a request without one is no failed attempt.
+    fn counted(self, headers: &HeaderMap) -> Option<CallRefused> {
+        match self {
+            Self::Method => None,
+            Self::Host => Some(CallRefused::Host),
+            Self::Token => headers
+                .contains_key(AUTHORIZATION)
+                .then_some(CallRefused::Unauthenticated),
+        }
+    }
+
     fn answer(self) -> Response {
         match self {
             Self::Method => (
@@ -142,10 +154,8 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next:
         Ok(()) => next.run(request).await,
         Err(rejected) => {
             tracing::debug!(path = request.uri().path(), ?rejected, "request rejected");
-            if rejected == Rejected::Token {
-                names::LEARNER_CALLS_REFUSED
-                    .with(CallRefused::Unauthenticated)
-                    .increment(1);
+            if let Some(reason) = rejected.counted(request.headers()) {
+                names::LEARNER_CALLS_REFUSED.with(reason).increment(1);
             }
             rejected.answer()
         }
@@ -233,5 +243,16 @@ mod tests {
             assert_eq!(rejected, Err(Rejected::Token), "{bad}");
         }
         assert_eq!(check(&gate, "localhost", None), Err(Rejected::Token));
+    }
+
+    #[test]
+    fn a_first_request_without_a_password_is_not_counted() {
+        let nothing = HeaderMap::new();
+        let wrong = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Basic *"))]);
+        assert_eq!(Rejected::Token.counted(&nothing), None);
+        let counted = Some(CallRefused::Unauthenticated);
+        assert_eq!(Rejected::Token.counted(&wrong), counted);
+        assert_eq!(Rejected::Host.counted(&nothing), Some(CallRefused::Host));
+        assert_eq!(Rejected::Method.counted(&wrong), None);
     }
 }

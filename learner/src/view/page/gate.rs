@@ -5,8 +5,10 @@
 //! ```
 //!
 //! Where the configuration has tokens, a browser asks its user for one: the password of HTTP's basic authentication,
-//! with any user name. Without tokens, a page on loopback answers only under a loopback name. A site elsewhere can
-//! otherwise give its own name this machine's address, and read the page in a visitor's browser.
+//! with any user name. Without tokens, the page answers only as `localhost` or an IP address; on loopback, only a
+//! loopback address. A site elsewhere can otherwise give its own name this machine's address (DNS rebinding), and read
+//! the page in a visitor's browser. That is so beyond loopback too: a container listens on all its addresses, although
+//! its port is published on loopback.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -67,9 +69,9 @@ impl Gate {
             return Err(Rejected::Method);
         }
         if self.access.is_open() {
-            return match self.loopback && !is_loopback(uri, headers) {
-                true => Err(Rejected::Host),
-                false => Ok(()),
+            return match self.answers_to(uri, headers) {
+                true => Ok(()),
+                false => Err(Rejected::Host),
             };
         }
         let token = password(headers).or_else(|| Some(access::bearer(headers)?.to_vec()));
@@ -78,21 +80,24 @@ impl Gate {
             false => Err(Rejected::Token),
         }
     }
-}
 
-/// Returns true when a request names this machine by a loopback address, or as `localhost`.
-fn is_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
-    let header = || {
-        let host = headers.get(HOST)?.to_str().ok()?;
-        host.parse::<Authority>().ok()
-    };
-    let Some(authority) = uri.authority().cloned().or_else(header) else {
-        return false;
-    };
-    let host = authority.host();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    /// Returns true when a request names the page as `localhost` or by an IP address: a loopback address if only this
+    /// machine reaches the port.
+    fn answers_to(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let header = || {
+            let host = headers.get(HOST)?.to_str().ok()?;
+            host.parse::<Authority>().ok()
+        };
+        let Some(authority) = uri.authority().cloned().or_else(header) else {
+            return false;
+        };
+        let host = authority.host();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || address
+                .parse()
+                .is_ok_and(|ip: IpAddr| ip.is_loopback() || !self.loopback)
+    }
 }
 
 /// Returns the password of an `authorization: Basic` header.
@@ -130,8 +135,8 @@ impl Rejected {
                 .into_response(),
             Self::Host => (
                 StatusCode::MISDIRECTED_REQUEST,
-                "without tokens, the page answers to localhost and loopback addresses only; a proxy must send such a \
-                 Host header\n",
+                "without tokens, the page answers to localhost and IP addresses only, on loopback to loopback \
+                 addresses only; a proxy must send such a Host header\n",
             )
                 .into_response(),
             Self::Token => (
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_page_on_loopback_answers_under_loopback_names_only() {
+    fn an_open_page_answers_to_localhost_and_addresses_only() {
         let gate = |loopback| Gate {
             access: Arc::new(Access::Open),
             loopback,
@@ -197,20 +202,29 @@ mod tests {
             "[::1]:80",
         ] {
             assert_eq!(check(&gate(true), host, None), Ok(()), "{host}");
+            assert_eq!(check(&gate(false), host, None), Ok(()), "{host}");
         }
+        let rejected = Err(Rejected::Host);
+        for host in ["192.0.2.1", "192.0.2.1:8080", "[2001:db8::1]:80"] {
+            assert_eq!(check(&gate(true), host, None), rejected, "{host}");
+            assert_eq!(check(&gate(false), host, None), Ok(()), "{host}");
+        }
+        // A name that somebody else can point at this machine's address.
         for host in [
             "evil.example",
             "localhost.evil.example",
             "127.0.0.1.evil.example:80",
-            "192.0.2.1",
+            "learner",
             "",
         ] {
-            let rejected = Err(Rejected::Host);
             assert_eq!(check(&gate(true), host, None), rejected, "{host}");
-            assert_eq!(check(&gate(false), host, None), Ok(()), "{host}");
+            assert_eq!(check(&gate(false), host, None), rejected, "{host}");
         }
-        let nameless = gate(true).check(&Method::GET, &Uri::from_static("/"), &HeaderMap::new());
-        assert_eq!(nameless, Err(Rejected::Host));
+        for loopback in [true, false] {
+            let headers = HeaderMap::new();
+            let nameless = gate(loopback).check(&Method::GET, &Uri::from_static("/"), &headers);
+            assert_eq!(nameless, rejected);
+        }
     }
 
     #[test]

@@ -93,6 +93,13 @@ impl fmt::Debug for Caller {
     }
 }
 
+impl Caller {
+    /// Creates the caller that sent this token.
+    pub(crate) fn from_token(token: Option<&[u8]>) -> Self {
+        Self(token.map(checksum::digest))
+    }
+}
+
 /// Tokens that a learner accepts.
 #[derive(Debug)]
 pub enum Access {
@@ -141,7 +148,7 @@ impl Access {
 
     /// Checks whether the headers allow a call, and returns the caller.
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
-        let caller = Caller(bearer(headers).map(checksum::digest));
+        let caller = Caller::from_token(bearer(headers));
         match Call::from_path(path).needed() {
             Some(needed) => self.let_in(&caller, needed).map(|()| caller),
             None => Ok(caller),
@@ -164,12 +171,6 @@ impl Access {
     /// Returns true when there are no tokens.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Self::Open)
-    }
-
-    /// Returns true when a caller with this token may see the state of the run.
-    pub(crate) fn permits_viewing(&self, token: Option<&[u8]>) -> bool {
-        let caller = Caller(token.map(checksum::digest));
-        self.let_in(&caller, AccessRole::Viewer).is_ok()
     }
 
     fn role(&self, caller: &Caller) -> Option<AccessRole> {

@@ -28,7 +28,7 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hrm_common::telemetry::names::{self, CallRefused};
 
-use crate::admission::access::{self, Access};
+use crate::admission::access::{self, Access, AccessRole, Caller};
 
 /// Headers of every answer. The page loads and reaches nothing but its own port, and no other page shows it in a frame.
 const HEADERS: [(HeaderName, &str); 5] = [
@@ -64,20 +64,22 @@ enum Rejected {
 }
 
 impl Gate {
-    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Rejected> {
+    /// Returns the caller of a permitted request.
+    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Rejected> {
         if method != Method::GET && method != Method::HEAD {
             return Err(Rejected::Method);
         }
         if self.access.is_open() {
             return match self.answers_to(uri, headers) {
-                true => Ok(()),
+                true => Ok(Caller::default()),
                 false => Err(Rejected::Host),
             };
         }
         let token = password(headers).or_else(|| Some(access::bearer(headers)?.to_vec()));
-        match self.access.permits_viewing(token.as_deref()) {
-            true => Ok(()),
-            false => Err(Rejected::Token),
+        let caller = Caller::from_token(token.as_deref());
+        match self.access.let_in(&caller, AccessRole::Viewer) {
+            Ok(()) => Ok(caller),
+            Err(_) => Err(Rejected::Token),
         }
     }
 
@@ -152,11 +154,18 @@ impl Rejected {
     }
 }
 
-/// Passes a request to the page, or rejects it.
-pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+/// Passes a request to the page with its caller, or rejects it.
+pub(super) async fn guard(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let checked = gate.check(request.method(), request.uri(), request.headers());
     let mut response = match checked {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(rejected) => {
             tracing::debug!(path = request.uri().path(), ?rejected, "request rejected");
             if let Some(reason) = rejected.counted(request.headers()) {
@@ -186,6 +195,7 @@ mod tests {
             headers.insert(AUTHORIZATION, value.parse().expect("a header"));
         }
         gate.check(&Method::GET, &Uri::from_static("/"), &headers)
+            .map(|_| ())
     }
 
     #[test]
@@ -223,7 +233,7 @@ mod tests {
         for loopback in [true, false] {
             let headers = HeaderMap::new();
             let nameless = gate(loopback).check(&Method::GET, &Uri::from_static("/"), &headers);
-            assert_eq!(nameless, rejected);
+            assert_eq!(nameless, Err(Rejected::Host));
         }
     }
 

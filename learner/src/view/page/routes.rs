@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::State,
     http::{
@@ -23,10 +23,13 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::{
     feed::Feed,
-    follow::{self, Place},
+    follow::{self, Place, Viewer},
     gate::{self, Gate},
 };
-use crate::view::replay::player;
+use crate::{
+    admission::access::{Access, Caller},
+    view::replay::player,
+};
 
 /// Event of a client that waits while its connection sends another.
 const WAITING: usize = 1;
@@ -39,6 +42,8 @@ const RETRY: &str = "10";
 pub(super) struct Content {
     /// The events.
     pub(super) feed: Arc<Feed>,
+    /// The tokens.
+    pub(super) access: Arc<Access>,
     /// Places for clients that follow the events.
     pub(super) places: Arc<Semaphore>,
     /// Ends all event streams.
@@ -67,7 +72,7 @@ pub(super) fn routes(content: Content, gate: Gate) -> Router {
         .layer(middleware::from_fn_with_state(Arc::new(gate), gate::guard))
 }
 
-async fn events(State(content): State<Content>) -> Response {
+async fn events(State(content): State<Content>, Extension(caller): Extension<Caller>) -> Response {
     let Ok(permit) = content.places.try_acquire_owned() else {
         names::LEARNER_CALLS_REFUSED
             .with(CallRefused::PageClients)
@@ -78,7 +83,17 @@ async fn events(State(content): State<Content>) -> Response {
     };
     let (client, stream) = mpsc::channel(WAITING);
     let place = Place::new(permit);
-    tokio::spawn(follow::follow(content.feed, client, place, content.closing));
+    let viewer = Viewer {
+        access: content.access,
+        caller,
+    };
+    tokio::spawn(follow::follow(
+        content.feed,
+        client,
+        place,
+        viewer,
+        content.closing,
+    ));
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
         // nginx otherwise collects the events.

@@ -92,6 +92,7 @@ impl LivePage {
         };
         let content = Content {
             feed: feed.clone(),
+            access: access.clone(),
             places: Arc::new(Semaphore::new(CLIENTS)),
             closing: closing.clone(),
         };

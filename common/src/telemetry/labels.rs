@@ -171,7 +171,7 @@ label! {
         Sessions = "sessions",
         /// Too many uploads.
         Uploads = "uploads",
-        /// Too many clients that follow the live page.
+        /// Too many clients that follow the live page, or that receive a recording from it.
         PageClients = "page_clients",
         /// A request to the live page under a host name to which it does not answer.
         Host = "host",

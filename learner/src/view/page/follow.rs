@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use hrm_common::{shutdown::Shutdown, telemetry::names};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::{MissedTickBehavior, interval},
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{self, error::SendError},
+    },
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::feed::Feed;
@@ -15,6 +18,10 @@ use crate::admission::access::{Access, AccessRole, Caller};
 /// Time between two comments, which keep proxies from ending a quiet stream and find clients that are gone. The
 /// client's token is checked at the same interval.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Longest time for a client to receive the events so far. A slow one otherwise keeps records in memory that the
+/// history no longer has.
+const HISTORY: Duration = Duration::from_secs(60);
 
 /// A comment of the event stream.
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
@@ -80,11 +87,15 @@ pub(super) async fn follow(
 
 async fn send_events(feed: &Feed, client: &mpsc::Sender<Bytes>, closing: &Shutdown) {
     let (events, mut later) = feed.subscribe();
-    for event in events {
-        if client.send(event).await.is_err() {
-            return;
+    let history = async {
+        for event in events {
+            client.send(event).await?;
         }
-    }
+        Ok::<_, SendError<Bytes>>(())
+    };
+    let Ok(Ok(())) = timeout(HISTORY, history).await else {
+        return;
+    };
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -110,13 +121,27 @@ mod tests {
     use std::fs;
 
     use hrm_common::config::{Config, LearnerConfig};
-    use tokio::sync::Semaphore;
+    use tokio::{sync::Semaphore, time::Instant};
 
     use super::*;
 
     const ACTOR: &str = "actor-token-0123456789abcdef";
     const REMOVED: &str = "viewer-token-0123456789abcdef";
     const KEPT: &str = "viewer-token-next-0123456789abcdef";
+
+    /// Returns the stream of a client that has one of the places and sent this token.
+    fn stream(places: &Arc<Semaphore>, access: &Arc<Access>, token: &str) -> mpsc::Receiver<Bytes> {
+        let (client, stream) = mpsc::channel(1);
+        let permit = places.clone().try_acquire_owned().expect("a place");
+        let viewer = Viewer {
+            access: access.clone(),
+            caller: Caller::from_token(Some(token.as_bytes())),
+        };
+        let feed = Feed::new(&Config::default());
+        let place = Place::new(permit);
+        tokio::spawn(follow(feed, client, place, viewer, Shutdown::new()));
+        stream
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_when_its_token_is_removed() {
@@ -133,24 +158,13 @@ mod tests {
             ..LearnerConfig::default()
         });
         let access = Arc::new(access.expect("two files of tokens"));
-        let feed = Feed::new(&Config::default());
         let places = Arc::new(Semaphore::new(2));
-        let open = |token: &str| {
-            let (client, stream) = mpsc::channel(1);
-            let permit = places.clone().try_acquire_owned().expect("a place");
-            let viewer = Viewer {
-                access: access.clone(),
-                caller: Caller::from_token(Some(token.as_bytes())),
-            };
-            let place = Place::new(permit);
-            tokio::spawn(follow(feed.clone(), client, place, viewer, Shutdown::new()));
-            stream
-        };
-        let (mut removed, mut kept) = (open(REMOVED), open(KEPT));
+        let mut removed = stream(&places, &access, REMOVED);
+        let mut kept = stream(&places, &access, KEPT);
         // Time passes whenever all tasks wait.
         for stream in [&mut removed, &mut kept] {
             let mut comments = 0;
-            while comments < 3 {
+            while comments < 2 {
                 let event = stream.recv().await.expect("an open stream");
                 comments += u32::from(event == COMMENT);
             }
@@ -167,5 +181,14 @@ mod tests {
         for _ in 0..5 {
             kept.recv().await.expect("an open stream");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_the_history_loses_its_place() {
+        let places = Arc::new(Semaphore::new(1));
+        let _unread = stream(&places, &Arc::new(Access::Open), "");
+        let began = Instant::now();
+        let _next = places.acquire().await.expect("a place");
+        assert!(began.elapsed() >= HISTORY);
     }
 }

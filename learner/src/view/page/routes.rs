@@ -1,14 +1,14 @@
 //! The addresses of the page. All links in it are relative, so that it works behind a proxy's path prefix.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     body::Body,
     extract::State,
     http::{
-        HeaderName, StatusCode,
-        header::{CONTENT_TYPE, RETRY_AFTER},
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
     },
     middleware,
     response::{IntoResponse, Response},
@@ -18,10 +18,14 @@ use hrm_common::{
     shutdown::Shutdown,
     telemetry::names::{self, CallRefused},
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::{
+    download,
     feed::Feed,
     follow::{self, Place, Viewer},
     gate::{self, Gate},
@@ -33,6 +37,9 @@ use crate::{
 
 /// Event of a client that waits while its connection sends another.
 const WAITING: usize = 1;
+
+/// Longest time that a client waits for its turn to receive the recording.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Seconds after which a rejected client may ask again.
 const RETRY: &str = "10";
@@ -46,6 +53,8 @@ pub(super) struct Content {
     pub(super) access: Arc<Access>,
     /// Places for clients that follow the events.
     pub(super) places: Arc<Semaphore>,
+    /// Places for clients that receive the recording.
+    pub(super) downloads: Arc<Semaphore>,
     /// Ends all event streams.
     pub(super) closing: Shutdown,
 }
@@ -74,12 +83,7 @@ pub(super) fn routes(content: Content, gate: Gate) -> Router {
 
 async fn events(State(content): State<Content>, Extension(caller): Extension<Caller>) -> Response {
     let Ok(permit) = content.places.try_acquire_owned() else {
-        names::LEARNER_CALLS_REFUSED
-            .with(CallRefused::PageClients)
-            .increment(1);
-        let retry = [(RETRY_AFTER, RETRY)];
-        let reason = "too many clients follow the page\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, retry, reason).into_response();
+        return too_many("too many clients follow the page\n");
     };
     let (client, stream) = mpsc::channel(WAITING);
     let place = Place::new(permit);
@@ -104,12 +108,57 @@ async fn events(State(content): State<Content>, Extension(caller): Extension<Cal
 }
 
 async fn recording(State(content): State<Content>) -> Response {
-    match content.feed.recording() {
-        Some(recording) => ([(CONTENT_TYPE, "application/json")], recording).into_response(),
-        None => (
-            StatusCode::NOT_FOUND,
-            "no evaluation has ended since the learner started\n",
-        )
-            .into_response(),
+    // All browsers ask at the same time, when an evaluation has ended.
+    let Ok(Ok(place)) = timeout(TURN, content.downloads.acquire_owned()).await else {
+        return too_many("too many clients receive the episodes\n");
+    };
+    let Some(recording) = content.feed.recording() else {
+        let reason = "no evaluation has ended since the learner started\n";
+        return (StatusCode::NOT_FOUND, reason).into_response();
+    };
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        // The connection breaks when the body ends early, so that the client knows.
+        (CONTENT_LENGTH, HeaderValue::from(recording.len())),
+    ];
+    (headers, download::start(recording, place)).into_response()
+}
+
+/// Rejects a client, and counts it.
+fn too_many(reason: &'static str) -> Response {
+    names::LEARNER_CALLS_REFUSED
+        .with(CallRefused::PageClients)
+        .increment(1);
+    let retry = [(RETRY_AFTER, RETRY)];
+    (StatusCode::SERVICE_UNAVAILABLE, retry, reason).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use hrm_common::config::Config;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_without_a_turn_may_ask_again() {
+        let content = Content {
+            feed: Feed::new(&Config::default()),
+            access: Arc::new(Access::Open),
+            places: Arc::new(Semaphore::new(0)),
+            downloads: Arc::new(Semaphore::new(0)),
+            closing: Shutdown::new(),
+        };
+        let refused = recording(State(content.clone())).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()[RETRY_AFTER], RETRY);
+        content.downloads.add_permits(1);
+        for _ in 0..2 {
+            let answer = recording(State(content.clone())).await;
+            assert_eq!(
+                answer.status(),
+                StatusCode::NOT_FOUND,
+                "nothing is recorded"
+            );
+        }
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
 use tokio_stream::StreamExt as _;
 
 use super::{
+    download,
     feed::Feed,
     gate::Gate,
     routes::{self, Content},
@@ -94,6 +95,7 @@ impl LivePage {
             feed: feed.clone(),
             access: access.clone(),
             places: Arc::new(Semaphore::new(CLIENTS)),
+            downloads: Arc::new(Semaphore::new(download::PLACES)),
             closing: closing.clone(),
         };
         let pages = routes::routes(content, gate);

@@ -403,6 +403,8 @@ async fn an_evaluation_is_followed_by_its_first_episodes() {
     served.feed.evaluated(500, &parameters, &|| false);
     assert_eq!(events.until("recording").await.1, json!({"frames": 500}));
     let answer = served.ask("GET", "/recording.json", "").await;
+    let length = format!("content-length: {}\r\n", answer.body.len());
+    assert!(answer.headers.contains(&length), "{}", answer.headers);
     let recording: Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert_eq!(recording["walkers"], json!(["a run, 500 frames"]));
     let episodes = recording["episodes"].as_array().expect("a list");

@@ -66,7 +66,6 @@ struct RunSettings<'a> {
     carry: CarryMode,
     total_frames: u64,
     max_minutes: f64,
-    target_success: f64,
     release: &'static str,
 }
 
@@ -144,7 +143,6 @@ impl Feed {
             carry: config.model.carry,
             total_frames: config.learner.total_frames,
             max_minutes: config.learner.max_minutes,
-            target_success: config.learner.target_success,
             release: env!("CARGO_PKG_VERSION"),
         };
         Arc::new(Self {

@@ -195,6 +195,8 @@ def check(browser: Browser, learner: Learner, pictures: Path) -> Iterator[str]:
     yield from faults_of_player(direct.page)
     if (phase := direct.page.inner_text("#phase")) != "training":
         yield f"the run is {phase!r}"
+    if not (left := direct.page.inner_text("#left")).endswith(" left"):
+        yield f"the time left is {left!r}"
     yield from direct.faults()
 
     proxy = Proxy(learner.url.removeprefix("http://").rstrip("/"), "/some/prefix/")

@@ -4,7 +4,7 @@
 //! |-|-|
 //! | `run` | the settings that the page shows; a client forgets everything before it |
 //! | `record` | a line of `metrics.jsonl`, with the shares of the actors' stages |
-//! | `status` | the run's phase, its actors, frames and updates |
+//! | `status` | the run's phase, its actors, frames and updates, the share done and the time left |
 //! | `recording` | the frames of the evaluation whose episodes `recording.json` has |
 //!
 //! An event is encoded once, and all clients share its bytes.
@@ -16,7 +16,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use hrm_common::{
-    config::{Config, Preset},
+    config::{Config, LearnerConfig, Preset},
     model::{CarryMode, Parameters},
     stage::{ActorStage, Stage as _},
     telemetry::names::Labelled as _,
@@ -24,7 +24,7 @@ use hrm_common::{
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::{episodes::RecordedEpisodes, history::History};
+use super::{episodes::RecordedEpisodes, history::History, milestone::Milestone};
 use crate::storage::records::Record;
 
 /// Events that a client may be behind; it is dropped beyond. Records come every `telemetry.log_interval_seconds`, and
@@ -40,6 +40,8 @@ const EVALUATIONS: usize = 360;
 /// The content of the page. A trainer and an evaluator write it, clients follow it.
 #[derive(Debug)]
 pub(crate) struct Feed {
+    /// The limits of the run.
+    learner: LearnerConfig,
     state: Mutex<FeedState>,
     events: broadcast::Sender<Bytes>,
     episodes: RecordedEpisodes,
@@ -51,6 +53,7 @@ struct FeedState {
     train: History,
     evaluations: History,
     status: RunStatus,
+    milestone: Milestone,
     /// The event about the newest recording, and the recording as JSON.
     recording: Option<(Bytes, Bytes)>,
     /// The actors' times at the previous training record.
@@ -65,7 +68,6 @@ struct RunSettings<'a> {
     preset: Preset,
     carry: CarryMode,
     total_frames: u64,
-    max_minutes: f64,
     release: &'static str,
 }
 
@@ -86,12 +88,16 @@ pub(crate) enum Phase {
 }
 
 /// The state of a run between two records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct RunStatus {
     phase: Phase,
     actors: usize,
     frames: u64,
     updates: u64,
+    /// The completed share of the run.
+    done: f64,
+    /// The time until the run is complete; `None` while it is unknown.
+    seconds_left: Option<u64>,
 }
 
 /// A record, and how the threads of local actors divided the time since the previous training record. Empty without
@@ -142,10 +148,10 @@ impl Feed {
             preset: config.preset,
             carry: config.model.carry,
             total_frames: config.learner.total_frames,
-            max_minutes: config.learner.max_minutes,
             release: env!("CARGO_PKG_VERSION"),
         };
         Arc::new(Self {
+            learner: config.learner.clone(),
             state: Mutex::new(FeedState {
                 run: event("run", &run),
                 train: History::new(TRAIN_RECORDS),
@@ -155,7 +161,10 @@ impl Feed {
                     actors: 0,
                     frames: 0,
                     updates: 0,
+                    done: 0.0,
+                    seconds_left: None,
                 },
+                milestone: Milestone::default(),
                 recording: None,
                 actor_times: actor_times(),
             }),
@@ -169,18 +178,27 @@ impl Feed {
         let mut state = self.lock();
         for record in records {
             state.keep(record, None);
+            if let Record::Train(record) = record {
+                state.milestone = Milestone::earlier(record);
+            }
         }
+        drop(state);
+        self.update(|status| status);
     }
 
-    /// Adds a record.
+    /// Adds a record. The next observation of the run shows its progress.
     pub(crate) fn record(&self, record: &Record) {
         let mut state = self.lock();
-        let actor_stages = matches!(record, Record::Train(_)).then(|| {
-            let now = actor_times();
-            let shares = shares(&now, &state.actor_times);
-            state.actor_times = now;
-            shares
-        });
+        let actor_stages = match record {
+            Record::Train(record) => {
+                state.milestone = state.milestone.next(record);
+                let now = actor_times();
+                let shares = shares(&now, &state.actor_times);
+                state.actor_times = now;
+                Some(shares)
+            }
+            Record::Eval(_) => None,
+        };
         let event = state.keep(record, actor_stages);
         self.send(event);
     }
@@ -213,7 +231,15 @@ impl Feed {
 
     fn update(&self, change: impl FnOnce(RunStatus) -> RunStatus) {
         let mut state = self.lock();
-        let changed = change(state.status);
+        let status = change(state.status);
+        let frames = state.milestone.frames(status.frames);
+        let left = state.milestone.time_left(&self.learner, frames);
+        let changed = RunStatus {
+            frames,
+            done: state.milestone.share_done(&self.learner, frames),
+            seconds_left: left.map(|left| left.as_secs()),
+            ..status
+        };
         if changed != state.status {
             state.status = changed;
             self.send(event("status", &changed));

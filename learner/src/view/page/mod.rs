@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   metrics.jsonl, evaluator, run --> feed --events--> follow --> clients
-//!                      episodes ---^    `-- history: the records so far, thinned
+//!                      episodes ---^    |-- history: the records so far, thinned
+//!                                       `-- milestone: the share done and the time left
 //!   browser --> server --> gate --> routes: the page's files, `events`, `recording.json` (download)
 //! ```
 //!
@@ -16,6 +17,7 @@ mod feed;
 mod follow;
 mod gate;
 mod history;
+mod milestone;
 mod routes;
 mod server;
 #[cfg(test)]

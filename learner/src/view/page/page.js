@@ -87,18 +87,6 @@
     }
   }
 
-  // The share of the run that is done, and the seconds that are left. A run ends by frames or by minutes.
-  function progress() {
-    const record = newest(records);
-    const frames = Math.max(status.frames || 0, record.frames || 0);
-    const seconds = record.seconds || 0;
-    const limit = 60 * (run.max_minutes || 0);
-    const done = Math.min(1, Math.max(frames / run.total_frames, limit ? seconds / limit : 0));
-    const byFrames = (run.total_frames - frames) / record.frames_per_second;
-    const left = Math.min(byFrames, limit ? limit - seconds : Infinity);
-    return { frames, done, left: Number.isFinite(left) ? Math.max(0, left) : undefined };
-  }
-
   function phase() {
     if (over === "lost" && ["complete", "stopped", "failed"].includes(status.phase)) return status.phase;
     if (over) return over;
@@ -106,7 +94,7 @@
   }
 
   function show() {
-    const { frames, done, left } = progress();
+    const { frames = 0, done = 0, seconds_left: left } = status;
     const now = phase();
     const ended = over === "lost" && now !== "lost" ? `; ${PHASES.ended}` : "";
     element("name").textContent = run.name || "HRM-Agent";
@@ -114,10 +102,10 @@
     element("release").textContent = run.release ? `hrm-impala ${run.release}` : "";
     element("phase").textContent = PHASES[now] + ended;
     element("phase").className = now;
-    element("done").value = done || 0;
+    element("done").value = done;
     element("frames").textContent = run.total_frames ? `${whole(frames)} of ${whole(run.total_frames)} frames, ${percent(done)}` : "–";
     element("left").textContent = now === "training" && known(left) ? `${duration(left)} left` : "";
-    document.title = run.name ? `${percent(done || 0)} ${run.name}` : "HRM-Agent";
+    document.title = run.name ? `${percent(done)} ${run.name}` : "HRM-Agent";
     figures();
     const all = records.concat(evaluations).sort((a, b) => a.frames - b.frames);
     for (const chart of charts) chart.draw(all, element("against").value);

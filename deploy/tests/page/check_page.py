@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from .. import command_line
 from ..observability.processes import Process, free_ports
@@ -139,19 +139,24 @@ def faults_of_stages(page: Page) -> Iterator[str]:
 def faults_of_player(page: Page) -> Iterator[str]:
     """Yields differences between the player and the recording that the learner serves."""
     # One call, so that no new recording replaces the player in between.
-    walked = page.evaluate("""() => {
+    walked, label = page.evaluate("""() => {
         const centre = (name) => {
             const circle = document.querySelector(`.hrm-replay circle.${name}`);
             return ["cx", "cy"].map((key) => circle.getAttribute(key)).join();
         };
         const { player, recording } = hrmPage;
-        return recording.episodes.map(({ walks: [walk] }, number) => {
+        const label = document.getElementById("evaluated").textContent;
+        const labelled = label.endsWith(` frame ${recording.frames.toLocaleString("en")}.`);
+        const walked = recording.episodes.map(({ walks: [walk] }, number) => {
             player.show(number, 0);
             const [length, goal] = [player.length, centre("goal")];
             player.show(number, length);
             return { outcome: walk.outcome, steps: walk.steps.length, length, atGoal: centre("agent") === goal };
         });
+        return [walked, labelled ? null : label];
     }""")
+    if label:
+        yield f"the recording of other frames is labelled {label!r}"
     if len(walked) != 12:
         yield f"the recording has {len(walked)} episodes"
     successes = 0
@@ -164,6 +169,28 @@ def faults_of_player(page: Page) -> Iterator[str]:
         successes += walk["atGoal"]
     if not successes:
         yield "no episode reaches its goal"
+
+
+def faults_after_a_lost_recording(watched: Watched, learner: Learner) -> Iterator[str]:
+    """Yields faults of a page whose first request for a new recording fails."""
+    page = watched.page
+    lost: list[str] = []
+
+    def lose_the_first(route: Route) -> None:
+        if lost:
+            route.continue_()
+        else:
+            lost.append(route.request.url)
+            route.abort()
+
+    before = page.evaluate("hrmPage.recording.frames")
+    page.route("**/recording.json", lose_the_first)
+    wait("a recording arrives after one was lost", page, f"hrmPage.recording.frames > {before}", learner)
+    page.unroute("**/recording.json")
+    if not lost:
+        yield "no request for a recording was lost"
+    # Chromium itself logs the lost request.
+    yield from (f"console: {error}" for error in watched.errors if "Failed to load resource" not in error)
 
 
 def take_pictures(browser: Browser, learner: Learner, folder: Path) -> Iterator[str]:
@@ -207,6 +234,7 @@ def check(browser: Browser, learner: Learner, pictures: Path) -> Iterator[str]:
     proxy.stop()
     yield from take_pictures(browser, learner, pictures)
 
+    yield from faults_after_a_lost_recording(direct, learner)
     before = direct.page.evaluate("hrmPage.records[0].frames")
     learner.stop()
     ended = "document.getElementById('phase').textContent === 'stopped; the learner has ended'"

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hrm_common::{config::Config, env::EnvConfig, model::Parameters, policy::Choice};
+use serde::Serialize;
 
 use crate::view::replay::{
     recorder::{RecordSettings, RecordedModel},
@@ -24,6 +25,22 @@ pub(super) struct RecordedEpisodes {
     episodes: usize,
 }
 
+/// The identity of a recording.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct RecordingId {
+    /// The run's frames when the weights were published.
+    pub(super) frames: u64,
+}
+
+/// A recording as the page serves it.
+#[derive(Debug, Serialize)]
+struct IdentifiedRecording {
+    #[serde(flatten)]
+    id: RecordingId,
+    #[serde(flatten)]
+    recording: Recording,
+}
+
 impl RecordedEpisodes {
     pub(super) fn new(config: &Config) -> Self {
         Self {
@@ -34,11 +51,11 @@ impl RecordedEpisodes {
         }
     }
 
-    /// Records the episodes with the weights of a run at `frames`. Returns the recording as JSON; `None` when `stop`
+    /// Records the episodes with the weights of a run. Returns the recording with its `id` as JSON; `None` when `stop`
     /// requests an earlier end or the episodes cannot be recorded.
     pub(super) fn record(
         &self,
-        frames: u64,
+        id: RecordingId,
         parameters: &Parameters,
         stop: impl Fn() -> bool,
     ) -> Option<Bytes> {
@@ -47,7 +64,7 @@ impl RecordedEpisodes {
             seed: self.seed,
             choice: Choice::Greedy,
         };
-        let model = RecordedModel::new(&self.name, frames, parameters.clone());
+        let model = RecordedModel::new(&self.name, id.frames, parameters.clone());
         let episodes = self.episodes.min(settings.fitting(1, MOST_BYTES));
         let indices: Vec<usize> = (0..episodes).collect();
         let recording = match settings.record(&[model], &indices, Why::First, stop, || {}) {
@@ -57,7 +74,7 @@ impl RecordedEpisodes {
                 return None;
             }
         };
-        let json = serde_json::to_vec(&recording).inspect_err(
+        let json = serde_json::to_vec(&IdentifiedRecording { id, recording }).inspect_err(
             |error| tracing::warn!(%error, "the episodes of the live page cannot be encoded"),
         );
         Some(json.ok()?.into())

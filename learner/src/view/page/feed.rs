@@ -5,7 +5,7 @@
 //! | `run` | the settings that the page shows; a client forgets everything before it |
 //! | `record` | a line of `metrics.jsonl`, with the shares of the actors' stages |
 //! | `status` | the run's phase, its actors, frames and updates, the share done and the time left |
-//! | `recording` | the frames of the evaluation whose episodes `recording.json` has |
+//! | `recording` | the identity of the recording that `recording.json` has |
 //!
 //! An event is encoded once, and all clients share its bytes.
 
@@ -24,7 +24,11 @@ use hrm_common::{
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::{episodes::RecordedEpisodes, history::History, milestone::Milestone};
+use super::{
+    episodes::{RecordedEpisodes, RecordingId},
+    history::History,
+    milestone::Milestone,
+};
 use crate::storage::records::Record;
 
 /// Events that a client may be behind; it is dropped beyond. Records come every `telemetry.log_interval_seconds`, and
@@ -111,12 +115,6 @@ struct RecordEvent<'a> {
 
 /// A number for each stage, in the order of the loop.
 type PerStage = Vec<(&'static str, f64)>;
-
-/// A recording that can be read.
-#[derive(Debug, Serialize)]
-struct RecordingEvent {
-    frames: u64,
-}
 
 /// Returns the seconds that local actors have spent in each stage so far.
 fn actor_times() -> PerStage {
@@ -206,10 +204,11 @@ impl Feed {
     /// Records the first held-out episodes with weights that were evaluated at `frames`, unless `stop` requests an
     /// earlier end. It takes up to a second of the calling thread.
     pub(crate) fn evaluated(&self, frames: u64, parameters: &Parameters, stop: &dyn Fn() -> bool) {
-        let Some(recording) = self.episodes.record(frames, parameters, stop) else {
+        let id = RecordingId { frames };
+        let Some(recording) = self.episodes.record(id, parameters, stop) else {
             return;
         };
-        let event = event("recording", &RecordingEvent { frames });
+        let event = event("recording", &id);
         self.lock().recording = Some((event.clone(), recording));
         self.send(event);
     }

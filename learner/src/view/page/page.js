@@ -11,8 +11,10 @@
   };
 
   let run = {}, status = {}, records = [], evaluations = [], over = null;
-  // The frames of the newest recording and of the one in the player; whether somebody uses the player.
-  let newestRecording = null, shownRecording = null, used = false;
+  // The newest recording that the learner has announced, and the one in the player.
+  let announced = null, shown = null;
+  // Whether somebody uses the player, and whether a recording is on its way.
+  let used = false, fetching = false;
 
   const percent = (value) => `${+(100 * value).toFixed(1)}%`;
   const decimal = (digits) => (value) => value.toFixed(digits);
@@ -127,24 +129,36 @@
     if (list.length > MOST) list.splice(0, list.length, ...list.filter((_, at) => at % 2 === 1));
   }
 
+  async function fetchRecording() {
+    // The learner gives up after 60 s.
+    const answer = await fetch("recording.json", { signal: AbortSignal.timeout(90000) });
+    return answer.ok ? answer.json() : null;
+  }
+
+  // Shows the newest recording, which may be newer than the announced one. Only one is on its way at any time, so that
+  // no older one arrives later. After an error, the next event tries again.
   async function showRecording() {
-    const frames = newestRecording;
-    const answer = await fetch("recording.json");
-    if (!answer.ok) return;
-    const recording = await answer.json();
-    [shownRecording, used] = [frames, false];
+    if (fetching) return;
+    fetching = true;
+    const recording = await fetchRecording().catch(() => null);
+    fetching = false;
+    if (!recording || (shown && recording.frames <= shown.frames)) return;
+    if (used) {
+      followRecording();
+      return;
+    }
+    shown = recording;
     element("newer").hidden = true;
     element("evaluated").textContent =
-      `The first ${recording.episodes.length} held-out episodes, with the weights of frame ${whole(frames)}.`;
+      `The first ${recording.episodes.length} held-out episodes, with the weights of frame ${whole(recording.frames)}.`;
     Object.assign(window.hrmPage, { recording, player: window.hrmReplay(element("player"), recording) });
   }
 
   // A new recording replaces the one in the player, unless somebody uses it.
-  function recorded({ frames }) {
-    newestRecording = frames;
-    if (frames === shownRecording) return;
+  function followRecording() {
+    if (!announced || (shown && shown.frames >= announced.frames)) return;
     if (used) {
-      element("newer").textContent = `Show the evaluation of frame ${whole(frames)}`;
+      element("newer").textContent = `Show the evaluation of frame ${whole(announced.frames)}`;
       element("newer").hidden = false;
     } else {
       showRecording();
@@ -155,6 +169,7 @@
     const source = new EventSource("events");
     const on = (name, act) => source.addEventListener(name, (event) => {
       act(JSON.parse(event.data));
+      followRecording();
       changed();
     });
     on("run", (data) => {
@@ -165,7 +180,7 @@
       keep(isTrain(record) ? records : evaluations, record);
     });
     on("status", (data) => { status = data; });
-    on("recording", recorded);
+    on("recording", (data) => { announced = data; });
     source.addEventListener("error", () => {
       over = "lost";
       changed();
@@ -177,7 +192,10 @@
   // For scripts that look at the page.
   window.hrmPage = { get records() { return records; }, get evaluations() { return evaluations; } };
   for (const event of ["pointerdown", "keydown"]) element("player").addEventListener(event, () => { used = true; });
-  element("newer").addEventListener("click", showRecording);
+  element("newer").addEventListener("click", () => {
+    used = false;
+    followRecording();
+  });
   element("against").addEventListener("change", changed);
   addEventListener("resize", changed);
   show();

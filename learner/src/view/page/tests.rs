@@ -440,6 +440,7 @@ async fn an_evaluation_is_followed_by_its_first_episodes() {
     let length = format!("content-length: {}\r\n", answer.body.len());
     assert!(answer.headers.contains(&length), "{}", answer.headers);
     let recording: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!(recording["frames"], 500);
     assert_eq!(recording["walkers"], json!(["a run, 500 frames"]));
     let episodes = recording["episodes"].as_array().expect("a list");
     let indices: Vec<_> = episodes.iter().map(|episode| &episode["index"]).collect();

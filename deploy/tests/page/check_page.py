@@ -235,7 +235,7 @@ def check(browser: Browser, learner: Learner, pictures: Path) -> Iterator[str]:
     yield from take_pictures(browser, learner, pictures)
 
     yield from faults_after_a_lost_recording(direct, learner)
-    before = direct.page.evaluate("hrmPage.records[0].frames")
+    before, start = direct.page.evaluate("[hrmPage.records[0].frames, hrmPage.recording.start]")
     learner.stop()
     ended = "document.getElementById('phase').textContent === 'stopped; the learner has ended'"
     until("the page says that the learner has ended", lambda: direct.page.evaluate(ended), PATIENCE, TEST, PAUSE)
@@ -244,6 +244,11 @@ def check(browser: Browser, learner: Learner, pictures: Path) -> Iterator[str]:
     wait("the page follows the restarted learner", direct.page, f"{again} && hrmPage.records.length >= 3", learner)
     if direct.page.evaluate("hrmPage.records[0].frames") != before:
         yield "the history of the restarted learner begins elsewhere"
+    if direct.page.evaluate(f"hrmPage.recording && hrmPage.recording.start === {start}"):
+        yield "the player has a recording of the learner before its restart"
+    recorded = f"hrmPage.recording && hrmPage.recording.start !== {start} && {SUCCEEDS}"
+    wait("the restarted learner's episodes arrive", direct.page, recorded, learner)
+    yield from faults_of_player(direct.page)
     direct.close()
 
 

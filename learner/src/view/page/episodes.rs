@@ -25,9 +25,11 @@ pub(super) struct RecordedEpisodes {
     episodes: usize,
 }
 
-/// The identity of a recording.
+/// The identity of a recording. A restarted run can record other weights at the same frames.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct RecordingId {
+    /// A random number of this start of the run.
+    pub(super) start: u32,
     /// The run's frames when the weights were published.
     pub(super) frames: u64,
 }

@@ -2,10 +2,13 @@
 //!
 //! | event | data |
 //! |-|-|
-//! | `run` | the settings that the page shows; a client forgets everything before it |
+//! | `run` | the settings that the page shows, and a number of this start of the run |
 //! | `record` | a line of `metrics.jsonl`, with the shares of the actors' stages |
 //! | `status` | the run's phase, its actors, frames and updates, the share done and the time left |
 //! | `recording` | the identity of the recording that `recording.json` has |
+//!
+//! A client forgets all records and the state when it receives `run`, because the history follows. It forgets its
+//! recording only if another start made it.
 //!
 //! An event is encoded once, and all clients share its bytes.
 
@@ -44,6 +47,8 @@ const EVALUATIONS: usize = 360;
 /// The content of the page. A trainer and an evaluator write it, clients follow it.
 #[derive(Debug)]
 pub(crate) struct Feed {
+    /// A random number, by which a client recognises a restarted learner.
+    start: u32,
     /// The limits of the run.
     learner: LearnerConfig,
     state: Mutex<FeedState>,
@@ -67,6 +72,7 @@ struct FeedState {
 /// The settings of a run that the page shows.
 #[derive(Debug, Serialize)]
 struct RunSettings<'a> {
+    start: u32,
     name: &'a str,
     maze: String,
     preset: Preset,
@@ -140,7 +146,9 @@ fn shares(now: &PerStage, earlier: &PerStage) -> PerStage {
 impl Feed {
     /// Creates the feed of a run that begins or resumes.
     pub(crate) fn new(config: &Config) -> Arc<Self> {
+        let start = rand::random();
         let run = RunSettings {
+            start,
             name: &config.run.name,
             maze: config.env.maze.to_string(),
             preset: config.preset,
@@ -149,6 +157,7 @@ impl Feed {
             release: env!("CARGO_PKG_VERSION"),
         };
         Arc::new(Self {
+            start,
             learner: config.learner.clone(),
             state: Mutex::new(FeedState {
                 run: event("run", &run),
@@ -204,7 +213,10 @@ impl Feed {
     /// Records the first held-out episodes with weights that were evaluated at `frames`, unless `stop` requests an
     /// earlier end. It takes up to a second of the calling thread.
     pub(crate) fn evaluated(&self, frames: u64, parameters: &Parameters, stop: &dyn Fn() -> bool) {
-        let id = RecordingId { frames };
+        let id = RecordingId {
+            start: self.start,
+            frames,
+        };
         let Some(recording) = self.episodes.record(id, parameters, stop) else {
             return;
         };

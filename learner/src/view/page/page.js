@@ -142,7 +142,8 @@
     fetching = true;
     const recording = await fetchRecording().catch(() => null);
     fetching = false;
-    if (!recording || (shown && recording.frames <= shown.frames)) return;
+    // The learner may have restarted meanwhile.
+    if (!recording || recording.start !== run.start || (shown && recording.frames <= shown.frames)) return;
     if (used) {
       followRecording();
       return;
@@ -165,6 +166,14 @@
     }
   }
 
+  function forgetRecording() {
+    [announced, shown, used] = [null, null, false];
+    element("newer").hidden = true;
+    element("evaluated").textContent = "The first episodes appear after the next evaluation.";
+    element("player").replaceChildren();
+    Object.assign(window.hrmPage, { recording: null, player: null });
+  }
+
   function connect() {
     const source = new EventSource("events");
     const on = (name, act) => source.addEventListener(name, (event) => {
@@ -173,6 +182,8 @@
       changed();
     });
     on("run", (data) => {
+      // Another start, or another run at the same address.
+      if (data.start !== run.start) forgetRecording();
       [run, status, records, evaluations, over] = [data, {}, [], [], null];
     });
     on("record", (record) => {

@@ -430,23 +430,33 @@ async fn an_evaluation_is_followed_by_its_first_episodes() {
     let config = config();
     let served = Served::from_config(&config).await;
     let mut events = served.follow().await;
+    let start = events.until("run").await.1["start"].clone();
+    assert!(start.is_u64(), "{start}");
     events.until("status").await;
     let parameters = Parameters::new(&config.model, config.env.grid(), 1).expect("a model");
     served.feed.evaluated(400, &parameters, &|| true);
     assert_eq!(served.ask("GET", "/recording.json", "").await.status, 404);
     served.feed.evaluated(500, &parameters, &|| false);
-    assert_eq!(events.until("recording").await.1, json!({"frames": 500}));
+    let id = json!({"start": start, "frames": 500});
+    assert_eq!(events.until("recording").await.1, id);
     let answer = served.ask("GET", "/recording.json", "").await;
     let length = format!("content-length: {}\r\n", answer.body.len());
     assert!(answer.headers.contains(&length), "{}", answer.headers);
     let recording: Value = serde_json::from_slice(&answer.body).expect("JSON");
-    assert_eq!(recording["frames"], 500);
+    assert_eq!(
+        json!({"start": recording["start"], "frames": recording["frames"]}),
+        id
+    );
     assert_eq!(recording["walkers"], json!(["a run, 500 frames"]));
     let episodes = recording["episodes"].as_array().expect("a list");
     let indices: Vec<_> = episodes.iter().map(|episode| &episode["index"]).collect();
     assert_eq!(indices, [0, 1], "eval.episodes is 2");
     let mut late = served.follow().await;
-    assert_eq!(late.until("recording").await.1, json!({"frames": 500}));
+    assert_eq!(late.until("recording").await.1, id);
+    // The same run in another process.
+    let restarted = Served::from_config(&config).await;
+    let run = restarted.follow().await.until("run").await.1;
+    assert_ne!(run["start"], start);
 }
 
 #[tokio::test(flavor = "multi_thread")]

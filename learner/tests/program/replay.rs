@@ -30,6 +30,10 @@ struct InTerminal {
 
 impl InTerminal {
     fn start(term: &str) -> Self {
+        Self::start_with(&[("TERM", term)])
+    }
+
+    fn start_with(variables: &[(&str, &str)]) -> Self {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&terminal).expect("ours");
         unlockpt(&terminal).expect("ours");
@@ -43,7 +47,9 @@ impl InTerminal {
         command
             .args(["replay", "--episode", "1", "--speed", "0.1", "--checkpoint"])
             .arg(trained())
-            .env("TERM", term)
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE")
+            .envs(variables.iter().copied())
             .stdin(side())
             .stdout(side())
             .stderr(Stdio::null());
@@ -70,6 +76,12 @@ impl InTerminal {
 
     /// Waits until the program has shown `text`, and forgets what it showed so far.
     fn wait_for(&mut self, text: &str) {
+        self.wait_for_piece(text);
+        self.shown.clear();
+    }
+
+    /// Waits until the program has shown `text`.
+    fn wait_for_piece(&mut self, text: &str) {
         let begun = Instant::now();
         while !self.shown.contains(text) {
             let left = PATIENCE.saturating_sub(begun.elapsed());
@@ -77,7 +89,6 @@ impl InTerminal {
             let piece = piece.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.shown));
             self.shown.push_str(&String::from_utf8_lossy(&piece));
         }
-        self.shown.clear();
     }
 
     fn press(&mut self, keys: &str) {
@@ -121,6 +132,22 @@ fn the_terminal_player_heeds_its_keys_and_restores_the_terminal() {
     replay.wait_for(LEAVES_THE_SCREEN);
     let (status, restored) = replay.ended();
     assert!(status.success() && restored, "{status}");
+}
+
+#[test]
+fn the_terminal_player_has_colours_where_they_are_permitted() {
+    for (permitted, coloured) in [("1", true), ("0", false)] {
+        let mut replay = InTerminal::start_with(&[("TERM", "xterm"), ("CLICOLOR", permitted)]);
+        replay.wait_for_piece("playing");
+        assert_eq!(
+            replay.shown.contains("\x1b[38;"),
+            coloured,
+            "CLICOLOR={permitted}"
+        );
+        replay.press("q");
+        let (status, _) = replay.ended();
+        assert!(status.success(), "{status}");
+    }
 }
 
 #[test]

@@ -12,13 +12,16 @@ use crossterm::{
     cursor::{Hide, MoveTo, Show},
     event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
     execute, queue,
-    style::Print,
+    style::{Print, force_color_output},
     terminal::{
         Clear, ClearType, DisableLineWrap, EnableLineWrap, EnterAlternateScreen,
         LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
     },
 };
-use hrm_common::output::{self, OutputError};
+use hrm_common::{
+    output::{self, OutputError},
+    telemetry,
+};
 
 use super::{
     recording::Recording,
@@ -55,6 +58,7 @@ pub(crate) fn show(
             Ok(next_line(&lines, &stop).is_some_and(|line| line.trim() != "q"))
         })?);
     }
+    force_color_output(telemetry::stdout_shows_colours());
     let mut screen = RawScreen::open()?;
     TerminalPlayer::new(recording, speed).run(&mut screen.0, stop)?;
     Ok(())

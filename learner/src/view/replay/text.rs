@@ -15,7 +15,7 @@ const INITIALS: [char; 4] = ['N', 'E', 'S', 'W'];
 pub(crate) enum Look {
     /// ASCII, for files and dumb terminals.
     Plain,
-    /// Block characters, each cell two columns wide, in colours unless the variable `NO_COLOR` is set.
+    /// Block characters, each cell two columns wide, in colours where the environment permits them.
     Blocks,
 }
 

@@ -218,26 +218,6 @@ impl LearnerConfig {
         of_frames.max(of_time)
     }
 
-    /// Estimates the time until `total_frames` or `max_minutes` is reached, after `frames` and `seconds` of training.
-    /// The speed is `frames_per_second` and `pace`, the seconds of training per second. Returns `None` while nothing is
-    /// trained.
-    pub fn time_left(
-        &self,
-        frames: u64,
-        seconds: f64,
-        frames_per_second: f64,
-        pace: f64,
-    ) -> Option<Duration> {
-        let time =
-            |left: f64, per_second| Duration::try_from_secs_f64(left.max(0.0) / per_second).ok();
-        let frames = self.total_frames.saturating_sub(frames);
-        let of_frames = time(frames as f64, frames_per_second);
-        let of_time = self
-            .time_limit()
-            .and_then(|limit| time(limit.as_secs_f64() - seconds, pace));
-        [of_frames, of_time].into_iter().flatten().min()
-    }
-
     /// Returns true when the run has a live page.
     pub fn has_page(&self) -> bool {
         match self.web_listen {

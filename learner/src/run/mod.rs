@@ -131,7 +131,7 @@ pub async fn start(
         newest_tx,
         sessions.clone(),
         counters,
-        progress,
+        progress.on_page(feed.clone()),
     );
     let trainer = tokio::task::spawn_blocking(move || {
         let end = match &mut fleet {

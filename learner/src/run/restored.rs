@@ -89,6 +89,9 @@ impl Restored {
             (frames, seconds, sessions_joined) =
                 (state.frames, state.seconds, state.sessions_joined);
             tracing::info!(frames, updates = state.updates, "resumed");
+            if let Some(feed) = feed {
+                feed.progress(config.learner.share_done(frames, seconds).min(1.0), None);
+            }
             schedule::log_jump(&checkpoint.config, config, state);
         }
         let ledger = LedgerFile::open(run_dir.path(), frames)

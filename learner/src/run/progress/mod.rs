@@ -16,7 +16,7 @@ mod screen;
 mod snapshot;
 mod walk;
 
-use std::{fmt::Write as _, time::Instant};
+use std::{fmt::Write as _, sync::Arc, time::Instant};
 
 use hrm_common::{
     config::{Config, LearnerConfig},
@@ -27,6 +27,7 @@ use indicatif::{HumanCount, ProgressBar};
 use self::log_line_timer::LogLineTimer;
 pub(crate) use self::{place::StudyPlace, walk::Walk};
 pub use self::{screen::Screen, snapshot::ProgressSnapshot};
+use crate::view::page::Feed;
 
 /// Shows snapshots until it is dropped; the last one remains on the terminal.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Progress {
     screen: Screen,
     learner: LearnerConfig,
     place: Option<StudyPlace>,
+    /// The live page that shows the run too.
+    page: Option<Arc<Feed>>,
     display: Display,
 }
 
@@ -65,6 +68,7 @@ impl Progress {
             screen: screen.clone(),
             learner: config.learner.clone(),
             place: None,
+            page: None,
             display,
         }
     }
@@ -72,6 +76,12 @@ impl Progress {
     /// Also shows how far the run's study is.
     pub(crate) fn within(mut self, place: StudyPlace) -> Self {
         self.place = Some(place);
+        self
+    }
+
+    /// Also tells a live page of the completed share and the time left.
+    pub(crate) fn on_page(mut self, page: Option<Arc<Feed>>) -> Self {
+        self.page = page;
         self
     }
 
@@ -84,10 +94,15 @@ impl Progress {
     /// after every batch.
     pub fn update(&mut self, snapshot: &ProgressSnapshot) {
         let (learner, place) = (&self.learner, self.place.as_ref());
+        let share = learner
+            .share_done(snapshot.frames, snapshot.seconds)
+            .min(1.0);
+        if let Some(page) = &self.page {
+            page.progress(share, snapshot.time_left(learner));
+        }
         match &mut self.display {
             Display::Bar(bar) => {
-                let share = learner.share_done(snapshot.frames, snapshot.seconds);
-                bar.set_position((share.min(1.0) * PARTS as f64) as u64);
+                bar.set_position((share * PARTS as f64) as u64);
                 bar.set_prefix(headline(snapshot, learner, place));
                 bar.set_message(details(snapshot));
             }

@@ -40,6 +40,13 @@ impl ProgressSnapshot {
     /// Estimates the time until `learner.total_frames` or `learner.max_minutes` is reached, at the current speed.
     /// Returns `None` while nothing is trained.
     pub(super) fn time_left(&self, learner: &LearnerConfig) -> Option<Duration> {
-        learner.time_left(self.frames, self.seconds, self.frames_per_second, self.pace)
+        let time =
+            |left: f64, per_second| Duration::try_from_secs_f64(left.max(0.0) / per_second).ok();
+        let frames = learner.total_frames.saturating_sub(self.frames);
+        let of_frames = time(frames as f64, self.frames_per_second);
+        let of_time = learner
+            .time_limit()
+            .and_then(|limit| time(limit.as_secs_f64() - self.seconds, self.pace));
+        [of_frames, of_time].into_iter().flatten().min()
     }
 }

@@ -12,14 +12,14 @@
 //!
 //! An event is encoded once, and all clients share its bytes.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hrm_common::{
-    config::{Config, LearnerConfig, Preset},
+    config::{Config, Preset},
     model::{CarryMode, Parameters},
     stage::{ActorStage, Stage as _},
     telemetry::names::Labelled as _,
@@ -30,7 +30,6 @@ use tokio::sync::broadcast;
 use super::{
     episodes::{RecordedEpisodes, RecordingId},
     history::History,
-    milestone::Milestone,
 };
 use crate::storage::records::Record;
 
@@ -49,8 +48,6 @@ const EVALUATIONS: usize = 360;
 pub(crate) struct Feed {
     /// A random number, by which a client recognises a restarted learner.
     start: u32,
-    /// The limits of the run.
-    learner: LearnerConfig,
     state: Mutex<FeedState>,
     events: broadcast::Sender<Bytes>,
     episodes: RecordedEpisodes,
@@ -62,7 +59,6 @@ struct FeedState {
     train: History,
     evaluations: History,
     status: RunStatus,
-    milestone: Milestone,
     /// The event about the newest recording, and the recording as JSON.
     recording: Option<(Bytes, Bytes)>,
     /// The actors' times at the previous training record.
@@ -158,7 +154,6 @@ impl Feed {
         };
         Arc::new(Self {
             start,
-            learner: config.learner.clone(),
             state: Mutex::new(FeedState {
                 run: event("run", &run),
                 train: History::new(TRAIN_RECORDS),
@@ -171,7 +166,6 @@ impl Feed {
                     done: 0.0,
                     seconds_left: None,
                 },
-                milestone: Milestone::default(),
                 recording: None,
                 actor_times: actor_times(),
             }),
@@ -185,27 +179,18 @@ impl Feed {
         let mut state = self.lock();
         for record in records {
             state.keep(record, None);
-            if let Record::Train(record) = record {
-                state.milestone = Milestone::earlier(record);
-            }
         }
-        drop(state);
-        self.update(|status| status);
     }
 
-    /// Adds a record. The next observation of the run shows its progress.
+    /// Adds a record.
     pub(crate) fn record(&self, record: &Record) {
         let mut state = self.lock();
-        let actor_stages = match record {
-            Record::Train(record) => {
-                state.milestone = state.milestone.next(record);
-                let now = actor_times();
-                let shares = shares(&now, &state.actor_times);
-                state.actor_times = now;
-                Some(shares)
-            }
-            Record::Eval(_) => None,
-        };
+        let actor_stages = matches!(record, Record::Train(_)).then(|| {
+            let now = actor_times();
+            let shares = shares(&now, &state.actor_times);
+            state.actor_times = now;
+            shares
+        });
         let event = state.keep(record, actor_stages);
         self.send(event);
     }
@@ -225,6 +210,14 @@ impl Feed {
         self.send(event);
     }
 
+    /// Sets the completed share of the run, from 0 to 1, and the time until it is complete. Browsers learn of it with the
+    /// next change of the run's state.
+    pub(crate) fn progress(&self, done: f64, left: Option<Duration>) {
+        let status = &mut self.lock().status;
+        status.done = done;
+        status.seconds_left = left.map(|left| left.as_secs());
+    }
+
     /// Sets the phase of the run.
     pub(crate) fn enter(&self, phase: Phase) {
         self.update(|status| RunStatus { phase, ..status });
@@ -242,15 +235,7 @@ impl Feed {
 
     fn update(&self, change: impl FnOnce(RunStatus) -> RunStatus) {
         let mut state = self.lock();
-        let status = change(state.status);
-        let frames = state.milestone.frames(status.frames);
-        let left = state.milestone.time_left(&self.learner, frames);
-        let changed = RunStatus {
-            frames,
-            done: state.milestone.share_done(&self.learner, frames),
-            seconds_left: left.map(|left| left.as_secs()),
-            ..status
-        };
+        let changed = change(state.status);
         if changed != state.status {
             state.status = changed;
             self.send(event("status", &changed));

@@ -2,8 +2,7 @@
 //!
 //! ```text
 //!   metrics.jsonl, evaluator, run --> feed --events--> follow --> clients
-//!                      episodes ---^    |-- history: the records so far, thinned
-//!                                       `-- milestone: the share done and the time left
+//!                      episodes ---^    `-- history: the records so far, thinned
 //!   browser --> server --> gate --> routes: the page's files, `events`, `recording.json` (download)
 //! ```
 //!
@@ -17,7 +16,6 @@ mod feed;
 mod follow;
 mod gate;
 mod history;
-mod milestone;
 mod routes;
 mod server;
 #[cfg(test)]

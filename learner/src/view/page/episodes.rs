@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::view::replay::{
     recorder::{RecordSettings, RecordedModel},
-    recording::Why,
+    recording::{Recording, Why},
 };
 
 /// Number of recorded episodes, the first of the evaluation.

@@ -1,13 +1,6 @@
 //! The page over real sockets.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hrm_common::{
     config::{Config, LearnerConfig, WebListen},

@@ -79,16 +79,9 @@ impl Run {
         self.at_the_end(policy)?.path_ratio
     }
 
-    /// Returns the final greedy lengths divided by the oracle's, paired by episode. Returns `None` for older raw data,
-    /// whose evaluations are not paired.
+    /// Returns the final greedy lengths divided by the oracle's, paired by episode.
     pub fn versus_oracle(&self) -> Option<VersusOracle> {
         self.at_the_end(WalkBy::Greedy)?.versus_oracle
-    }
-
-    /// Returns the final greedy path ratio divided by the oracle's, each over its own successes. It divides sums over
-    /// different episodes, and is reported only for raw data without paired ratios.
-    pub(crate) fn unpaired_path_to_oracle(&self) -> Option<f64> {
-        Some(self.path_ratio(WalkBy::Greedy)? / self.path_ratio(WalkBy::Oracle)?)
     }
 }
 
@@ -105,31 +98,21 @@ pub(crate) struct Measure {
     pub of: fn(&Run) -> Option<f64>,
 }
 
-/// Returns the measures of the rank tests of these runs.
-pub(crate) fn tested<'r>(runs: impl Iterator<Item = &'r Run>) -> [Measure; 6] {
-    [
-        MEAN_SAMPLED,
-        Measure {
-            name: "mean greedy success over the run",
-            more_is_better: true,
-            unit: Unit::Share,
-            of: |run| run.mean_success(Acting::Greedy),
-        },
-        FRAMES_TO_90,
-        FRAMES_TO_99_GREEDY,
-        FINAL_SUCCESS,
-        final_paths(runs),
-    ]
-}
-
-/// Returns the measure of the final paths of these runs: paired with the oracle's by episode, where all runs have
-/// records per episode. The path ratio alone would leave out each policy's own failures, the hardest episodes.
-pub(crate) fn final_paths<'r>(mut runs: impl Iterator<Item = &'r Run>) -> Measure {
-    match runs.all(|run| run.versus_oracle().is_some()) {
-        true => FINAL_LENGTH,
-        false => FINAL_PATH,
-    }
-}
+/// The measures of the rank tests. Final paths are compared with the oracle's by episode, because the path ratio alone
+/// would leave out each policy's own failures, the hardest episodes.
+pub(crate) const TESTED: [Measure; 6] = [
+    MEAN_SAMPLED,
+    Measure {
+        name: "mean greedy success over the run",
+        more_is_better: true,
+        unit: Unit::Share,
+        of: |run| run.mean_success(Acting::Greedy),
+    },
+    FRAMES_TO_90,
+    FRAMES_TO_99_GREEDY,
+    FINAL_SUCCESS,
+    FINAL_LENGTH,
+];
 
 /// The area below the sampled curve.
 pub(crate) const MEAN_SAMPLED: Measure = Measure {
@@ -179,14 +162,6 @@ pub(crate) const FINAL_LENGTH: Measure = Measure {
     of: |run| Some(run.versus_oracle()?.on_all.ratio),
 };
 
-/// The length of the final policy's paths over the shortest ones, on the episodes that it solves.
-pub(crate) const FINAL_PATH: Measure = Measure {
-    name: "final greedy path ratio",
-    more_is_better: false,
-    unit: Unit::Ratio,
-    of: |run| run.path_ratio(WalkBy::Greedy),
-};
-
 impl Measure {
     /// Returns the value, signed so that larger is better; a missing value ranks last.
     pub(crate) fn rank(&self, run: &Run) -> f64 {
@@ -218,9 +193,9 @@ mod tests {
     #[test]
     fn the_oracle_is_the_scale_of_the_paths() {
         let run = run(1, 0.0, 1.0);
-        let ratio = run.unpaired_path_to_oracle().expect("both walked");
-        assert!((ratio - 1.56 / 1.3).abs() < 1e-9, "{ratio}");
-        assert_eq!(run.versus_oracle(), Some(fixture::versus_oracle(1.56)));
-        assert_eq!((FINAL_PATH.of)(&run), Some(1.56));
+        let versus = fixture::versus_oracle(1.56);
+        assert_eq!(run.versus_oracle(), Some(versus));
+        assert_eq!((FINAL_LENGTH.of)(&run), Some(versus.on_all.ratio));
+        assert_eq!(run.path_ratio(WalkBy::Greedy), Some(1.56));
     }
 }

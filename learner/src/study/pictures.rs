@@ -5,8 +5,8 @@ use super::{
     file::Comparison,
     finished::ArmRuns,
     measures::{
-        self, FINAL_SUCCESS, FRAMES_TO_90, FRAMES_TO_99_GREEDY, MEAN_SAMPLED, MINUTES_TO_99_GREEDY,
-        Measure, Run,
+        FINAL_LENGTH, FINAL_SUCCESS, FRAMES_TO_90, FRAMES_TO_99_GREEDY, MEAN_SAMPLED,
+        MINUTES_TO_99_GREEDY, Measure, Run,
     },
     spread::Spread,
 };
@@ -169,12 +169,11 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str, doubles: bool) -> Vec<Panel> {
             reference: None,
         }
     };
-    let paths = measures::final_paths(arms.iter().flat_map(|arm| &arm.runs));
     [
         MEAN_SAMPLED,
         FINAL_SUCCESS,
         FRAMES_TO_90,
-        paths,
+        FINAL_LENGTH,
         FRAMES_TO_99_GREEDY,
         MINUTES_TO_99_GREEDY,
     ]

@@ -45,7 +45,6 @@ pub(super) fn runs(report: &StudyRuns<'_>) -> String {
         "sampled_path_ratio",
         "oracle_success",
         "oracle_path_ratio",
-        "greedy_path_ratio_to_oracle_unpaired",
         "greedy_and_oracle_solve",
         "greedy_length_to_oracle_both",
         "greedy_length_to_oracle_both_low",
@@ -84,7 +83,6 @@ pub(super) fn runs(report: &StudyRuns<'_>) -> String {
             field(run.path_ratio(WalkBy::Sampled)),
             end(WalkBy::Oracle, |e| e.success),
             field(run.path_ratio(WalkBy::Oracle)),
-            field(run.unpaired_path_to_oracle()),
         ];
         row.extend(versus_oracle(run.versus_oracle()));
         row.extend(Acting::ALL.map(|acting| field(run.mean_success(acting))));

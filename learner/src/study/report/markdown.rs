@@ -7,7 +7,7 @@ use crate::{
         curve::Acting,
         file::Comparison,
         finished::{ArmRuns, StudyRuns},
-        measures::{FINAL_PATH, FINAL_SUCCESS, Run, THRESHOLDS},
+        measures::{FINAL_LENGTH, FINAL_SUCCESS, Run, THRESHOLDS},
         raw,
         spread::{Spread, coverage},
     },
@@ -188,48 +188,33 @@ fn differences(arms: &[&ArmRuns<'_>]) -> String {
     table(&header, rows.collect())
 }
 
-/// Explanation of the columns of paired ratios.
+/// Explanation of the columns of lengths over the oracle's.
 const PAIRED: &str = "The lengths over the oracle's are sums over the same episodes: those that both solve, and all \
                       with a failure counted at `env.max_steps`. `runs.csv` holds their bootstrap intervals over \
                       episodes.";
 
-/// Explanation of the column of unpaired ratios.
-const UNPAIRED: &str = "This raw data holds no record per episode, so the ratio over the oracle's is unpaired: it \
-                        divides two path ratios, each over its walker's own successes.";
-
 fn at_the_end(arms: &[&ArmRuns<'_>]) -> String {
-    // The same columns for all arms, so that they can be compared.
-    let paired = arms
-        .iter()
-        .flat_map(|arm| &arm.runs)
-        .all(|run| run.versus_oracle().is_some());
-    let mut header = names(&["arm", "greedy success", "greedy path ratio"]);
-    header.extend(match paired {
-        true => names(&[
-            "length over the oracle's, both solve",
-            "length over the oracle's, all",
-        ]),
-        false => names(&["over the oracle's, unpaired"]),
-    });
-    header.extend(names(&["sampled success", "sampled path ratio"]));
+    let header = names(&[
+        "arm",
+        "greedy success",
+        "greedy path ratio",
+        "length over the oracle's, both solve",
+        "length over the oracle's, all",
+        "sampled success",
+        "sampled path ratio",
+    ]);
     let rows = arms.iter().map(|arm| {
         let ratio = |of: fn(&Run) -> Option<f64>| shown(over(arm, of), Unit::Ratio);
-        let mut row = vec![
+        let sampled = |run: &Run| Some(run.at_the_end(WalkBy::Sampled)?.success);
+        vec![
             arm.arm.name.clone(),
             shown(over(arm, FINAL_SUCCESS.of), Unit::Share),
-            ratio(FINAL_PATH.of),
-        ];
-        match paired {
-            true => {
-                row.push(ratio(|run| Some(run.versus_oracle()?.on_both?.ratio)));
-                row.push(ratio(|run| Some(run.versus_oracle()?.on_all.ratio)));
-            }
-            false => row.push(ratio(Run::unpaired_path_to_oracle)),
-        }
-        let sampled = |run: &Run| Some(run.at_the_end(WalkBy::Sampled)?.success);
-        row.push(shown(over(arm, sampled), Unit::Share));
-        row.push(ratio(|run| run.path_ratio(WalkBy::Sampled)));
-        row
+            ratio(|run| run.path_ratio(WalkBy::Greedy)),
+            ratio(|run| Some(run.versus_oracle()?.on_both?.ratio)),
+            ratio(FINAL_LENGTH.of),
+            shown(over(arm, sampled), Unit::Share),
+            ratio(|run| run.path_ratio(WalkBy::Sampled)),
+        ]
     });
     let episodes = arms[0].runs[0]
         .at_the_end(WalkBy::Greedy)
@@ -255,10 +240,7 @@ fn at_the_end(arms: &[&ArmRuns<'_>]) -> String {
             over(first, |run| run.path_ratio(WalkBy::Oracle)),
             Unit::Ratio
         ),
-        match paired {
-            true => PAIRED,
-            false => UNPAIRED,
-        },
+        PAIRED,
         table(&header, rows.collect())
     )
 }

@@ -213,46 +213,26 @@ mod tests {
         columns.iter().map(value).collect()
     }
 
-    /// Some committed raw data has no record per episode.
     #[test]
-    fn ratios_without_records_per_episode_are_marked_as_unpaired() {
+    fn runs_have_their_lengths_over_the_oracles() {
         let study = study();
+        let runs = report_on(&study, made()).expect("sound");
+        let files = super::files(&runs).expect("drawn");
         let columns = [
-            "greedy_path_ratio_to_oracle_unpaired",
             "greedy_and_oracle_solve",
             "greedy_length_to_oracle_both",
             "greedy_length_to_oracle_all",
             "greedy_length_to_oracle_all_high",
         ];
-        let runs = report_on(&study, made()).expect("sound");
-        let files = super::files(&runs).expect("drawn");
-        assert!(!file(&files, NAME).contains("unpaired"));
-        let paired = csv_fields(&files, &columns);
         let versus = fixture::versus_oracle(1.56);
         let all = versus.on_all;
         let expected = [
-            (1.56_f64 / 1.3).to_string(),
             versus.both_solve.to_string(),
             versus.on_both.expect("some").ratio.to_string(),
             all.ratio.to_string(),
             all.ci95[1].to_string(),
         ];
-        assert_eq!(paired, expected);
-
-        // One old run is enough, because a table has the same columns for all arms.
-        let mut made = made();
-        made[0][0].summary.evaluations[0].versus_oracle = None;
-        let runs = report_on(&study, made).expect("sound");
-        let files = super::files(&runs).expect("drawn");
-        let text = file(&files, NAME);
-        assert!(text.contains("over the oracle's, unpaired"), "{text}");
-        assert!(!text.contains("both solve"), "{text}");
-        assert!(
-            text.contains("| 1.560 (1.560 to 1.560) | 1.200 (1.200 to 1.200) | 100.0%"),
-            "{text}"
-        );
-        let old = csv_fields(&files, &columns);
-        assert_eq!(old, [expected[0].as_str(), "", "", "", ""]);
+        assert_eq!(csv_fields(&files, &columns), expected);
     }
 
     /// A policy that fails on the long episodes has short paths on the others.

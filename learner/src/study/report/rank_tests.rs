@@ -3,7 +3,7 @@
 use crate::study::{
     file::Comparison,
     finished::{ArmRuns, StudyRuns},
-    measures::{self, Measure},
+    measures::{Measure, TESTED},
     ranks::{RankTest, mann_whitney},
 };
 
@@ -24,13 +24,12 @@ pub(crate) struct Test<'r> {
 /// Runs the tests of a comparison for which runs exist.
 pub(super) fn tests<'r>(report: &'r StudyRuns<'_>, comparison: &Comparison) -> Vec<Test<'r>> {
     let arms = report.arms_of(comparison);
-    let measures = measures::tested(arms.iter().flat_map(|arm| &arm.runs));
     let mut tests = Vec::new();
     for arm in &arms {
         let Some(against) = reference(comparison, &arms, arm) else {
             continue;
         };
-        for measure in measures {
+        for measure in TESTED {
             let ranks = |of: &ArmRuns<'_>| of.runs.iter().map(|run| measure.rank(run)).collect();
             let (first, second): (Vec<f64>, Vec<f64>) = (ranks(arm), ranks(against));
             if let Some(found) = mann_whitney(&first, &second) {

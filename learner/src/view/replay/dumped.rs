@@ -68,11 +68,12 @@ pub(crate) fn read(
         let dumped = line.map_err(|error| DumpError::Json(lines, error))?;
         let at = |reason| DumpError::Episode(lines, reason);
         let grid = grid(&dumped).map_err(at)?;
-        let (_, first) = maze.get_or_insert_with(|| (dumped.maze.clone(), grid));
+        let kind = dumped.maze.clone();
+        let mut episode = episode(lines - 1, dumped, grid).map_err(at)?;
+        let (_, first) = maze.get_or_insert((kind, grid));
         if *first != grid {
             return Err(at("its observations have another size than those before"));
         }
-        let mut episode = episode(lines - 1, dumped, grid).map_err(at)?;
         if numbers.is_empty() {
             selection.offer(episode);
         } else {

@@ -120,7 +120,7 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy
 
 page-test: libtorch $(DEPLOY_STAMP) ## Open a real learner's live page in Chromium (needs Debian's chromium), and read a run with TensorBoard and MLflow
 	@command -v chromium >/dev/null || { echo "page-test: no chromium (on Debian: sudo apt install chromium fonts-dejavu-core)" >&2; exit 1; }
-	cargo build --package hrm-learner --bin hrm-learner --locked
+	cargo build --workspace --bin hrm-learner --locked
 	$(DEPLOY_PYTHON) -m deploy.tests.page.check_page --bin-dir target/debug $(ARGS)
 	$(DEPLOY_PYTHON) -m deploy.tests.trackers.check_trackers --bin-dir target/debug
 
@@ -136,7 +136,7 @@ cluster-test: $(DEPLOY_STAMP) ## Start docker-compose.yml with a real engine, on
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.cluster
 
 cuda-check: libtorch $(DEPLOY_STAMP) ## Check without a GPU that the learner finds CUDA, with the real CUDA libtorch (2.7 GB to download, once)
-	cargo build --package hrm-learner --bin hrm-learner --locked
+	cargo build --workspace --bin hrm-learner --locked
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --bin-dir target/debug --libtorch .tools/cuda/torch
 
 cuda-image-check: $(DEPLOY_STAMP) ## Run the same check in the image that `make images IMAGES=learner-cuda` built (needs an engine)
@@ -175,7 +175,7 @@ python-test: libtorch python ## Test the Python package: types, Gymnasium's chec
 	cargo clippy --manifest-path python/Cargo.toml --release --all-targets --locked -- -D warnings
 	cd python && $(abspath $(PACKAGE_PYTHON)) -m mypy --config-file pyproject.toml package examples benches tests
 	$(PACKAGE_PYTHON) -m mypy.stubtest hrm_impala._native --concise
-	cargo build --package hrm-learner --bin hrm-learner --locked
+	cargo build --workspace --bin hrm-learner --locked
 	$(PACKAGE_PYTHON) -m pytest --quiet python/tests $(ARGS)
 
 $(PACKAGE_STAMP): python/requirements.txt

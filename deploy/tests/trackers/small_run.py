@@ -93,15 +93,20 @@ class SmallRun:
         return result
 
     def expected(self) -> dict[str, dict[int, float]]:
-        """The numbers of the run's records and result, by name and frames; of two at the same frames, the first."""
+        """The numbers of the run's records and result, by name and frames; of two records at the same frames, the first."""
         expected: dict[str, dict[int, float]] = {}
+        known = set()
         entries = [(record["kind"], record["frames"], record) for record in self.records()]
         result = self.summary()
         entries += [(f"final/{each['policy']}", result["frames"], each) for each in result["evaluations"]]
         for prefix, frames, record in entries:
+            # Also if the first one lacks a number that the second has, such as the path ratio without any success.
+            if (prefix, frames) in known:
+                continue
+            known.add((prefix, frames))
             for name, number in numbers(record):
                 if name not in ("frames", "seed", "time"):
-                    expected.setdefault(f"{prefix}/{name}", {}).setdefault(frames, number)
+                    expected.setdefault(f"{prefix}/{name}", {})[frames] = number
         return expected
 
 

@@ -109,9 +109,10 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<()> {
     let speed = args.speed;
     let numbers: BTreeSet<usize> = args.episode.iter().copied().collect();
     let recording = match &args.dump {
-        Some(dump) => read_dump(dump, &numbers)?,
-        None => record(&args, &numbers, stop)?.context(STOPPED)?,
+        Some(dump) => read_dump(dump, &numbers, stop)?,
+        None => record(&args, &numbers, stop)?,
     };
+    let recording = recording.context(STOPPED)?;
     let first = recording.episodes.first().context("no episode to show")?;
     if let Some(file) = html {
         commit(file, "--html", player::page(&recording)?.as_bytes())?;
@@ -195,11 +196,16 @@ fn record(
     Ok(recording?)
 }
 
-fn read_dump(path: &Path, numbers: &BTreeSet<usize>) -> anyhow::Result<Recording> {
+fn read_dump(
+    path: &Path,
+    numbers: &BTreeSet<usize>,
+    stop: impl Fn() -> bool,
+) -> anyhow::Result<Option<Recording>> {
     let place = || format!("--dump {}", path.display());
     let file = File::open(path).with_context(place)?;
     let named = path.display().to_string();
-    let recording = dumped::read(BufReader::new(file), named, numbers).with_context(place)?;
+    let recording = dumped::read(BufReader::new(file), named, numbers, stop);
+    let recording = recording.with_context(place)?;
     output::note(
         "hrm-learner: a dump has no probabilities, values, changes of state or walk of the oracle; they are left out",
     );

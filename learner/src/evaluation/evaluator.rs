@@ -34,7 +34,8 @@ pub(crate) type NewNetwork =
     Box<dyn Fn(Parameters, usize) -> Box<dyn RecurrentNetwork + Send> + Send>;
 
 /// Receives each evaluation with the weights that it evaluated, on the thread of the evaluator. It returns early once
-/// the function returns true: another evaluation waits, or the thread must end.
+/// the function returns true: another evaluation waits, or the thread must end. For the first evaluation of a start,
+/// only the latter counts.
 pub(crate) type AfterEvaluation = Box<dyn Fn(&EvalRecord, &Parameters, &dyn Fn() -> bool) + Send>;
 
 /// Published weights to evaluate, with the run's progress at that time.
@@ -87,6 +88,7 @@ impl Evaluator {
         let pending = owed.len();
         let work = move || {
             let mut owed = VecDeque::from(owed);
+            let mut first = true;
             while let Some(job) = owed.pop_front().or_else(|| jobs.recv().ok()) {
                 let record = match evaluation.evaluate(&job, &stopped) {
                     Ok(Some(record)) => Some(record),
@@ -100,9 +102,11 @@ impl Evaluator {
                     return;
                 }
                 if let Some((record, after)) = record.zip(after.as_ref()) {
-                    let urgent =
-                        || stopped.load(Ordering::Relaxed) || !owed.is_empty() || !jobs.is_empty();
+                    // Where one evaluation always waits, nothing would ever follow another.
+                    let waits = || !first && (!owed.is_empty() || !jobs.is_empty());
+                    let urgent = || stopped.load(Ordering::Relaxed) || waits();
                     after(&record, &evaluation.parameters, &urgent);
+                    first = false;
                 }
             }
         };
@@ -363,19 +367,18 @@ mod tests {
                 let call = (record.clone(), state::encode(parameters), urgent());
                 sender.send(call).expect("the test listens");
             };
-        let owed = vec![job(weights(&model), 7)];
-        let evaluator = Evaluator::start(&config, native(), owed, Some(Box::new(after)));
+        let owed = [7, 8].map(|frames| job(weights(&model), frames));
+        let evaluator = Evaluator::start(&config, native(), owed.into(), Some(Box::new(after)));
         let mut evaluator = evaluator.expect("a model");
         let done = result(&evaluator);
         go_on.send(()).expect("it waits");
         let (record, parameters, urgent) = calls.recv_timeout(PATIENCE).expect("a call");
         assert_eq!(done, Some(record));
         assert_eq!(parameters, state::encode(&model));
-        assert!(!urgent, "nothing waits");
+        assert!(!urgent, "it is the first, so the next one waits");
 
         // What becomes due meanwhile is not skipped, and ends what follows the one before.
-        assert!(evaluator.request(job(weights(&model), 8)));
-        assert!(result(&evaluator).is_some());
+        assert_eq!(result(&evaluator).map(|done| done.frames), Some(8));
         assert!(evaluator.request(job(weights(&model), 9)));
         go_on.send(()).expect("it waits");
         let (_, _, urgent) = calls.recv_timeout(PATIENCE).expect("a call");

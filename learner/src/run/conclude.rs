@@ -1,7 +1,7 @@
-//! The end of a run: owed and final evaluations, `episodes.csv`, `replay.html`, the learning curve and `summary.json`.
+//! The end of a run: owed and final evaluations, `replay.html`, `episodes.csv`, the learning curve and `summary.json`.
 //!
 //! ```text
-//!   owed evaluations -> final evaluations -> episodes.csv, replay.html -> metrics.jsonl
+//!   owed evaluations -> final evaluations -> replay.html -> episodes.csv -> metrics.jsonl
 //!     -> learning curve -> summary.json
 //! ```
 //!

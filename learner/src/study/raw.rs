@@ -3,7 +3,7 @@
 //! ```text
 //!   config.toml     the effective configuration; `hrm-learner train --config` repeats the run with it
 //!   metrics.jsonl   the records of its training
-//!   episodes.csv    one line per episode of the final evaluations; absent in some committed raw data
+//!   episodes.csv    one line per episode of the final evaluations
 //!   machine.json    the machine that trained it
 //!   summary.json    the result; written last, so that a folder with it is complete
 //! ```

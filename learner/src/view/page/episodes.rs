@@ -12,9 +12,12 @@ use crate::view::replay::{
 /// Number of recorded episodes, the first of the evaluation.
 const EPISODES: usize = 12;
 
-/// Largest recording, in bytes; it has fewer episodes if necessary. A step of four rooms takes about 750 bytes of JSON,
+/// Largest recording, in bytes of JSON; it has fewer episodes if necessary. A step of four rooms takes about 750 bytes,
 /// so twelve episodes that all fail take less than 1 MB.
 const MOST_BYTES: usize = 8 << 20;
+
+/// Most bytes of memory while the episodes walk. Fewer episodes walk if they could take more.
+const MOST_MEMORY: usize = 64 << 20;
 
 /// The mazes to record.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl RecordedEpisodes {
             choice: Choice::Greedy,
         };
         let model = RecordedModel::new(&self.name, id.frames, parameters.clone());
-        let episodes = self.episodes.min(settings.fitting(1, MOST_BYTES));
+        let episodes = self.episodes.min(settings.fitting(1, MOST_MEMORY));
         let indices: Vec<usize> = (0..episodes).collect();
         let recording = match settings.record(&[model], &indices, Why::First, stop, || {}) {
             Ok(recording) => recording?,
@@ -76,9 +79,24 @@ impl RecordedEpisodes {
                 return None;
             }
         };
-        let json = serde_json::to_vec(&IdentifiedRecording { id, recording }).inspect_err(
-            |error| tracing::warn!(%error, "the episodes of the live page cannot be encoded"),
-        );
-        Some(json.ok()?.into())
+        bounded(IdentifiedRecording { id, recording }, MOST_BYTES)
     }
+}
+
+/// Returns a recording as JSON of at most `most` bytes, with fewer episodes if necessary. Returns `None` without any.
+fn bounded(mut served: IdentifiedRecording, most: usize) -> Option<Bytes> {
+    while !served.recording.episodes.is_empty() {
+        match serde_json::to_vec(&served) {
+            Ok(json) if json.len() <= most => return Some(json.into()),
+            Ok(_) => {
+                let fewer = served.recording.episodes.len() / 2;
+                served.recording.episodes.truncate(fewer);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the episodes of the live page cannot be encoded");
+                return None;
+            }
+        }
+    }
+    None
 }

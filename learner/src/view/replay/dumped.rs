@@ -45,7 +45,7 @@ pub(crate) enum DumpError {
 }
 
 /// Reads the episodes with these numbers, or those worth a look if no number is given. `name` is the walker's in the
-/// replay.
+/// replay. Returns `None` when `stop` requests an earlier end.
 ///
 /// # Errors
 ///
@@ -54,12 +54,16 @@ pub(crate) fn read(
     input: impl BufRead,
     name: String,
     numbers: &BTreeSet<usize>,
-) -> Result<Recording, DumpError> {
+    stop: impl Fn() -> bool,
+) -> Result<Option<Recording>, DumpError> {
     let mut maze: Option<(String, Grid)> = None;
     let mut selection = Selection::new(MOST);
     let mut chosen = Vec::new();
     let mut lines = 0;
     for line in dump::read(input) {
+        if stop() {
+            return Ok(None);
+        }
         lines += 1;
         let line = line.map_err(DumpError::Read)?;
         if !numbers.is_empty() && !numbers.contains(&lines) {
@@ -86,13 +90,13 @@ pub(crate) fn read(
     }
     let (maze, grid) = maze.ok_or(DumpError::Empty)?;
     chosen.append(&mut selection.finish());
-    Ok(Recording {
+    Ok(Some(Recording {
         maze,
         grid,
         walkers: vec![name],
         scale: None,
         episodes: chosen,
-    })
+    }))
 }
 
 fn grid(dumped: &DumpedEpisode<'_>) -> Result<Grid, &'static str> {
@@ -202,6 +206,13 @@ mod tests {
         text
     }
 
+    /// Reads the episodes with these numbers, or those worth a look.
+    fn read(text: &[u8], numbers: &[usize]) -> Result<Recording, DumpError> {
+        let numbers = numbers.iter().copied().collect();
+        let recording = super::read(text, name(), &numbers, || false)?;
+        Ok(recording.expect("nobody stops it"))
+    }
+
     fn name() -> String {
         "d.jsonl".to_owned()
     }
@@ -210,7 +221,7 @@ mod tests {
     fn a_dump_gives_the_walks_without_decisions() {
         for by in [WalkBy::Oracle, WalkBy::Random] {
             let text = dump(by);
-            let recording = read(&text[..], name(), &(1..=5).collect()).expect("a dump");
+            let recording = read(&text, &[1, 2, 3, 4, 5]).expect("a dump");
             assert_eq!((recording.episodes.len(), recording.scale), (5, None));
             assert_eq!(recording.maze, "random-maze");
             for (episode, line) in recording
@@ -234,15 +245,15 @@ mod tests {
                 assert_eq!(walk.outcome == Outcome::Goal, solved);
                 assert_eq!(walk.last.agent() == at("goal"), solved);
             }
-            let one = read(&text[..], name(), &[4].into()).expect("a dump");
+            let one = read(&text, &[4]).expect("a dump");
             assert_eq!(one.episodes[..], recording.episodes[3..4]);
-            let missing = read(&text[..], name(), &[2, 6, 99].into()).expect_err("five lines");
+            let missing = read(&text, &[2, 6, 99]).expect_err("five lines");
             assert!(
                 missing
                     .to_string()
                     .starts_with("--episode 6: the dump has 5 episodes")
             );
-            let looked_at = read(&text[..], name(), &BTreeSet::new()).expect("a dump");
+            let looked_at = read(&text, &[]).expect("a dump");
             assert!(
                 looked_at
                     .episodes
@@ -286,7 +297,7 @@ mod tests {
             let mut bad = good.clone();
             change(&mut bad);
             let text = format!("{good}\n{bad}\n");
-            let error = read(text.as_bytes(), name(), &BTreeSet::new()).expect_err("bad");
+            let error = read(text.as_bytes(), &[]).expect_err("bad");
             causes(&error)
         };
         type Case<'a> = (&'a dyn Fn(&mut Value), &'a str);
@@ -321,7 +332,9 @@ mod tests {
                 "{error}"
             );
         }
-        let none = read(&b""[..], name(), &BTreeSet::new()).expect_err("empty");
+        let none = read(b"", &[]).expect_err("empty");
         assert!(matches!(none, DumpError::Empty));
+        let stopped = super::read(&b"{}\n"[..], name(), &BTreeSet::new(), || true);
+        assert_eq!(stopped.expect("nothing was read"), None);
     }
 }

@@ -1,10 +1,12 @@
 //! Shows how an agent crosses mazes, step by step.
 //!
 //! ```text
-//!   a model and held-out mazes --recorder--+--> recording --choice--+--> player    a page for browsers
+//!   a model and held-out mazes --recorder--+--choice--> recording --+--> player    a page for browsers
 //!   a dump of `eval` ------------dumped----'                        |--> terminal  a player; text draws its frames
 //!                                                                   |--> svg       an animated picture
 //!                                                                   '--> gif       the same for documents without SVG
+//!
+//! While the episodes walk, `choice` keeps those worth a look, unless they were named.
 //! ```
 //!
 //! Both pictures draw the shapes of `scene`.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +26,6 @@ from typing import Any
 
 from measured_learner import ROOT, Failed, MeasuredLearner, machine
 
-FRAMES_PER_UNROLL = 512
 # Unrolls per batch, and local actors that play one each.
 SIZES = (1, 2, 4, 8, 16)
 # Batches before the first that counts: the first ones fill caches and start threads.
@@ -46,7 +46,7 @@ class Reading:
     actors_busy: float
 
     @staticmethod
-    def of(metrics: dict[str, float], unrolls_per_batch: int) -> Reading:
+    def of(metrics: dict[str, float], frames_per_batch: int) -> Reading:
         def busy(side: str) -> float:
             stages = {name: value for name, value in metrics.items() if name.startswith(f"hrm_{side}_stage_seconds_sum")}
             return sum(value for name, value in stages.items() if 'stage="wait"' not in name)
@@ -54,7 +54,7 @@ class Reading:
         trained = metrics.get("hrm_learner_frames_trained_total", 0.0)
         return Reading(
             seconds=time.monotonic(),
-            batches=round(trained / (FRAMES_PER_UNROLL * unrolls_per_batch)),
+            batches=round(trained / frames_per_batch),
             learner_busy=busy("learner"),
             unrolls=metrics.get("hrm_actor_unrolls_produced_total", 0.0),
             actors_busy=busy("actor"),
@@ -73,8 +73,18 @@ class Times:
     cycle_mean: float
 
 
-def measure(program: Path, config: Path, unrolls: int, seconds: float) -> Times:
-    """Trains for so long with `unrolls` local actors."""
+def frames_per_unroll(program: Path, config: Path) -> int:
+    """Returns the frames of an unroll by this configuration, as the learner reads it."""
+    words = [program, "config", "--print", "--json", "--config", config]
+    printed = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    if printed.returncode != 0:
+        raise Failed(f"{program} does not accept {config}")
+    rollout = json.loads(printed.stdout)["rollout"]
+    return int(rollout["envs"]["value"]) * int(rollout["unroll_length"]["value"])
+
+
+def measure(program: Path, config: Path, unrolls: int, frames: int, seconds: float) -> Times:
+    """Trains for so long with `unrolls` local actors, whose unrolls have so many frames."""
     settings = {
         "learner.local_actors": unrolls,
         "learner.batch_unrolls": unrolls,
@@ -87,11 +97,11 @@ def measure(program: Path, config: Path, unrolls: int, seconds: float) -> Times:
     with tempfile.TemporaryDirectory(prefix="service-times-") as folder:
         learner = MeasuredLearner(program, "train", config, Path(folder), settings)
         try:
-            readings = [Reading.of(learner.metrics(), unrolls)]
+            readings = [Reading.of(learner.metrics(), frames * unrolls)]
             first = None
             while first is None or time.monotonic() - first < seconds or len(readings) <= LEAST_BATCHES:
                 time.sleep(POLL_SECONDS)
-                reading = Reading.of(learner.metrics(), unrolls)
+                reading = Reading.of(learner.metrics(), frames * unrolls)
                 if learner.process.poll() is not None:
                     raise Failed("the learner ended before the time was over")
                 if reading.batches <= readings[-1].batches:
@@ -119,17 +129,15 @@ def measure(program: Path, config: Path, unrolls: int, seconds: float) -> Times:
     )
 
 
-def section(times: list[Times]) -> dict[str, Any]:
-    """Returns the values of [virtual_time]."""
+def section(times: list[Times], frames: int) -> dict[str, Any]:
+    """Returns the values of [virtual_time], for unrolls of so many frames."""
     batches = [t for t in times if t.unrolls > 1]
-    line = statistics.linear_regression(
-        [t.unrolls * FRAMES_PER_UNROLL for t in batches], [t.batch_mean for t in batches]
-    )
+    line = statistics.linear_regression([t.unrolls * frames for t in batches], [t.batch_mean for t in batches])
     alone = next(t for t in times if t.unrolls == 1)
     rest = alone.cycle_mean - alone.batch_mean - alone.unroll_mean
     spreads = [t.batch_deviation / t.batch_mean for t in times]
     return {
-        "actor_frames_per_second": round(FRAMES_PER_UNROLL / alone.unroll_mean),
+        "actor_frames_per_second": round(frames / alone.unroll_mean),
         "learner_batch_seconds": round(max(line.intercept, 0.0), 4),
         "learner_frames_per_second": round(1 / line.slope),
         "spread": round(statistics.median(spreads), 3),
@@ -144,10 +152,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="least time for each size of a batch")
     parser.add_argument("--results", type=Path, help="folder for service-times.json")
     options = parser.parse_args()
+    program, config = options.program.resolve(), options.config.resolve()
     times = []
     try:
+        frames = frames_per_unroll(program, config)
         for unrolls in SIZES:
-            times.append(measure(options.program.resolve(), options.config.resolve(), unrolls, options.seconds))
+            times.append(measure(program, config, unrolls, frames, options.seconds))
             print(
                 "{unrolls:>2} unrolls: batch {batch_mean:.4f} s (deviation {batch_deviation:.4f}), unroll {unroll_mean:.4f} s, "
                 "cycle {cycle_mean:.4f} s, {batches} batches".format(**asdict(times[-1])),
@@ -156,7 +166,7 @@ def main() -> int:
     except Failed as failed:
         print(f"service_times: {failed}", file=sys.stderr)
         return 1
-    values = section(times)
+    values = section(times, frames)
     print("\n[virtual_time]\n" + "\n".join(f"{key} = {value}" for key, value in values.items()))
     if options.results:
         options.results.mkdir(parents=True, exist_ok=True)

@@ -108,6 +108,7 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy
 	promtool test rules deploy/prometheus/tests/*.yml
 	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards --check
 	$(DEPLOY_PYTHON) -m deploy.k8s.rules --check
+	$(DEPLOY_PYTHON) -m deploy.prometheus.alerts_page --check
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_promql
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_texts
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_dashboards
@@ -183,9 +184,10 @@ $(PACKAGE_STAMP): python/requirements.txt
 	$(PACKAGE_PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-generated: $(DEPLOY_STAMP) ## Regenerate the files under deploy/ that come from others: dashboards, and the rules for Kubernetes
+generated: $(DEPLOY_STAMP) ## Regenerate the files that come from others: dashboards, the rules for Kubernetes, the page of alerts
 	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards
 	$(DEPLOY_PYTHON) -m deploy.k8s.rules
+	$(DEPLOY_PYTHON) -m deploy.prometheus.alerts_page
 
 # For a machine without kubectl: kustomize's components need a newer one than Debian 12's.
 .tools/bin/kubectl:

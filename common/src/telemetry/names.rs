@@ -164,6 +164,8 @@ metrics! {
     LEARNER_SENT_BYTES: Counter<Unlabelled> = "hrm_learner_sent_bytes_total", Bytes;
     /// Connections and calls rejected before their content was read, by reason.
     LEARNER_CALLS_REFUSED: Counter<CallRefused> = "hrm_learner_calls_refused_total", Count;
+    /// Time at which the certificate of the learner's port expires, in seconds since 1970. Exists with TLS only.
+    LEARNER_CERTIFICATE_EXPIRY: Gauge<Unlabelled> = "hrm_learner_certificate_expiry_timestamp_seconds", Seconds;
     /// Clients that follow the live page.
     LEARNER_PAGE_CLIENTS: Gauge<Unlabelled> = "hrm_learner_page_clients", Count;
     /// Actors that are joined.

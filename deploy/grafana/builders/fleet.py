@@ -86,12 +86,13 @@ def health():
         rising(1, 30),
     )
     yield light(
-        "Restarts",
-        "Processes that replaced another one in the last 10 minutes. Expected at an upgrade; otherwise read the end of"
-        " their previous log.",
-        Query("restarts", f"sum(changes({process(EITHER, 'process_start_time_seconds')}[10m]))"),
+        "Started lately",
+        "Processes that started in the last 10 minutes, also under a new name or address, as pods that are replaced."
+        " Expected at a start, an upgrade or a larger fleet; otherwise read the end of the log of the one before.",
+        Query("started", f"count(time() - {process(EITHER, 'process_start_time_seconds')} < 600)"),
         "short",
         rising(1, 5),
+        none="0",
     )
     yield light(
         "Starts of the run",

@@ -1,7 +1,8 @@
 """Checks the texts of alerts and panels.
 
-Every alert needs a severity, a summary, a description, a runbook of one line, and a unit test with its name. Every
-configuration key in an alert or a panel must exist in its section. Needs no engine and no network.
+Every alert needs a severity, a summary, a description, a runbook of one line, and a unit test with its name. Its
+runbook_url must name its heading on the page of alerts, and its dashboard_url a dashboard. Every configuration key in
+an alert or a panel must exist in its section. Needs no engine and no network.
 
     python3 -m deploy.tests.observability.check_texts
 """
@@ -24,6 +25,7 @@ COMMON = REPOSITORY / "common/src"
 SECTIONS = "run|env|curriculum|model|rollout|actor|learner|loss|optimizer|checkpoint|eval|telemetry"
 KEY = re.compile(rf"\b({SECTIONS})\.([a-z_]+)\b")
 REQUIRED = ("summary", "description", "runbook")
+PAGE = "docs/reference/alerts.md"
 SEVERITIES = ("critical", "warning", "info")
 
 
@@ -33,6 +35,12 @@ def keys() -> set[str]:
     block = re.compile(r"^pub struct (\w+)Config \{(.*?)^\}", re.DOTALL | re.MULTILINE)
     fields = {name.lower(): re.findall(r"^    pub (\w+):", body, re.MULTILINE) for name, body in block.findall(text)}
     return {f"{section}.{key}" for section in SECTIONS.split("|") for key in fields[section]}
+
+
+def dashboards() -> set[str]:
+    """Returns the paths of the dashboards at Grafana."""
+    files = (json.loads(path.read_text(encoding="utf-8")) for path in DASHBOARDS.glob("*.json"))
+    return {f"/d/{dashboard['uid']}" for dashboard in files}
 
 
 def alerts() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -52,6 +60,14 @@ def faults_of_alert(rule: dict[str, Any]) -> Iterator[str]:
             yield f"no {name}"
         elif "\n" in notes[name].strip():
             yield f"its {name} is more than one line"
+    # GitHub's anchor of a heading without spaces is the heading in lower case.
+    heading = f"{PAGE}#{rule['alert'].lower()}"
+    if not notes.get("runbook_url", "").endswith(f"/blob/main/{heading}"):
+        yield f"its runbook_url does not end in {heading}"
+    elif f"\n## {rule['alert']}\n" not in (REPOSITORY / PAGE).read_text(encoding="utf-8"):
+        yield f"{PAGE} has no such heading: run `make generated`"
+    if notes.get("dashboard_url") not in dashboards():
+        yield f"its dashboard_url is not one of {', '.join(sorted(dashboards()))}"
     if rule.get("labels", {}).get("severity") not in SEVERITIES:
         yield f"its severity is not one of {', '.join(SEVERITIES)}"
     dashed = re.sub(r"(?<!^)(?=[A-Z])", "-", rule["alert"][len("Hrm") :]).lower()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -89,6 +90,16 @@ class Cluster:
         for key, value in {**SMALL, **{key.replace("__", "."): value for key, value in settings.items()}}.items():
             command += ["--set", f"{key}={value}"]
         self.learner = Process(f"learner-{name}", command, self.folder)
+
+    def certificates(self) -> dict[str, str]:
+        """Makes certificates, and returns the settings of a learner that uses them."""
+        folder = self.folder / "certs"
+        command = [self.binaries / "hrm-learner", "certs", folder, "--host", "localhost"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return {
+            "learner__tls_certificate": f"{folder}/learner.pem",
+            "learner__tls_private_key": f"{folder}/learner-key.pem",
+        }
 
     def start_actors(self) -> None:
         """Starts two actors, each over a link of its own."""
@@ -206,6 +217,9 @@ def play(cluster: Cluster) -> None:
     for link in cluster.links:
         link.mend()
     cluster.until_alert("HrmLossNotFinite", learner, learner=False)
+
+    cluster.start_learner("tls", **cluster.certificates())
+    cluster.until_returns("its certificate expires", "hrm_learner_certificate_expiry_timestamp_seconds")
 
 
 def questions() -> dict[str, str]:

@@ -9,10 +9,12 @@ use hrm_common::{
     config::{FileError, LearnerConfig, read_file},
     pem,
     reload::Reloaded,
+    telemetry::names,
 };
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
+    pki_types::CertificateDer,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
@@ -86,13 +88,28 @@ fn server_config(
         &read_file(CERTIFICATE, certificate)?,
     )?;
     let secret = pem::private_key(PRIVATE_KEY, key, &read_file(PRIVATE_KEY, key)?)?;
+    let expiry = expiry(&chain);
     let mut config = builder.with_single_cert(chain, secret).map_err(|reason| {
         let remedy =
             format!("give the certificate that belongs to the private key in {PRIVATE_KEY}");
         FileError::new(CERTIFICATE, certificate, reason, remedy)
     })?;
     config.alpn_protocols = vec![protocol.to_vec()];
+    if let Some(expiry) = expiry {
+        names::LEARNER_CERTIFICATE_EXPIRY.get().set(expiry as f64);
+    }
     Ok(config)
+}
+
+/// Returns the time at which the first certificate of a chain expires, in seconds since 1970. Returns `None` when none
+/// of them can be read.
+fn expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
+    let parsed = chain
+        .iter()
+        .filter_map(|certificate| x509_parser::parse_x509_certificate(certificate).ok());
+    parsed
+        .map(|(_, certificate)| certificate.validity().not_after.timestamp())
+        .min()
 }
 
 /// Returns the verifier of client certificates.
@@ -112,4 +129,36 @@ fn verifier(
     WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
         .build()
         .map_err(|reason| wrong(&reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::transport::certs::{self, file};
+
+    #[test]
+    fn a_chain_expires_with_its_first_certificate_to_expire() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let chain = |days: u32| {
+            let folder = folder.path().join(days.to_string());
+            certs::make(&folder, &["localhost".to_owned()], days).expect("made");
+            let path = folder.join(file::LEARNER);
+            let text = read_file(CERTIFICATE, &path).expect("a file");
+            pem::certificates(CERTIFICATE, &path, &text).expect("certificates")
+        };
+        let [long, short] = [90, 3].map(chain);
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("after 1970");
+        let days = |chain: &[CertificateDer<'_>]| {
+            let expiry = expiry(chain).expect("a certificate");
+            let left = Duration::from_secs(expiry as u64).saturating_sub(now);
+            (left.as_secs_f64() / 86_400.0).round()
+        };
+        assert_eq!([days(&long), days(&short)], [90.0, 3.0]);
+        assert_eq!(days(&[&long[..], &short[..]].concat()), 3.0);
+        assert_eq!(expiry(&[CertificateDer::from(vec![1, 2, 3])]), None);
+    }
 }

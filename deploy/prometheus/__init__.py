@@ -1,0 +1,1 @@
+"""The Kubernetes manifests; `rules.py` writes the one that is generated."""

@@ -40,9 +40,10 @@ def inference() -> Inference:
 
 
 def is_promql(block: Piece) -> bool:
-    """True if every line of a block names a metric of ours."""
+    """True for a block in PromQL: by its fence, or because every line names a metric of ours."""
     lines = block.text.splitlines()
-    return block.language in ("promql", INDENTED) and not is_shell(block.text) and all(map(PROMQL.search, lines))
+    queries = block.language == INDENTED and not is_shell(block.text) and all(map(PROMQL.search, lines))
+    return block.language == "promql" or queries
 
 
 def faults(document: Document) -> Iterator[str]:
@@ -63,7 +64,8 @@ def _of_block(block: Piece) -> Iterator[str]:
                 for content in yaml.safe_load_all(block.text):
                     yield from _of_yaml(content, block.text)
             case language if is_promql(block):
-                yield from _of_promql(block.text)
+                # A fence holds one expression, an indented block one per line.
+                yield from _of_promql([block.text] if language == "promql" else block.text.splitlines())
             case language if language in (*SHELL, *SHOWN):
                 pass
             case language if language == INDENTED and (is_shell(block.text) or block.text.startswith("--")):
@@ -76,12 +78,12 @@ def _of_block(block: Piece) -> Iterator[str]:
         yield " ".join(str(error).split())
 
 
-def _of_promql(text: str) -> Iterator[str]:
-    for line in text.splitlines():
+def _of_promql(expressions: list[str]) -> Iterator[str]:
+    for expression in expressions:
         try:
-            inference().of(promql.parse(line))
+            inference().of(promql.parse(expression))
         except (Fault, ValueError) as fault:
-            yield f"{line.strip()}: {fault}"
+            yield f"{expression.strip()}: {fault}"
 
 
 def _of_yaml(content: Any, text: str) -> Iterator[str]:

@@ -29,3 +29,8 @@ fn assert_succeeds(name: &str, least: f64, most: f64) {
 fn four_rooms_is_solved() {
     assert_succeeds("four-rooms.safetensors", 0.992, 0.998);
 }
+
+#[test]
+fn the_random_maze_is_solved() {
+    assert_succeeds("random-maze.safetensors", 0.988, 0.996);
+}

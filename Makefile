@@ -37,6 +37,8 @@ CHECK_SCHEMA := .tools/deploy/bin/check-jsonschema --quiet --builtin-schema
 PACKAGE_PYTHON := .tools/python/bin/python3
 PACKAGE_STAMP := .tools/python/complete
 KUBECTL := $(or $(shell command -v kubectl 2>/dev/null),.tools/bin/kubectl)
+# Prometheus 3's. PATH has Prometheus 2's on Debian 12.
+PROMTOOL3 ?= .tools/prometheus3/promtool
 
 # An empty LIBTORCH would still hide the value of .cargo/config.toml.
 ifeq ($(strip $(LIBTORCH)),)
@@ -92,7 +94,7 @@ lint: libtorch
 doc: libtorch ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy/: rules, dashboards, manifests, then real learner, actors and Prometheus
+cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) $(PROMTOOL3) ## Check documents and deploy/: rules, dashboards, manifests, then real learner, actors and Prometheus
 	@for tool in promtool prometheus prometheus-alertmanager; do command -v $$tool >/dev/null || { echo "cluster-check: no $$tool (on Debian: sudo apt install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
 	$(DEPLOY_PYTHON) -m yamllint --strict --config-file deploy/.yamllint.yml deploy docker-compose.yml .github CITATION.cff
 	.tools/deploy/bin/hadolint deploy/docker/Dockerfile
@@ -104,8 +106,7 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) ## Check documents and deploy
 	$(CHECK_SCHEMA) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(CHECK_SCHEMA) vendor.citation-file-format --force-filetype yaml CITATION.cff
 	$(DEPLOY_PYTHON) -m deploy.tests.host.check_versions
-	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules/*.yml
-	promtool test rules deploy/prometheus/tests/*.yml
+	for promtool in promtool $(PROMTOOL3); do $$promtool check config deploy/prometheus/prometheus.yml && $$promtool check rules deploy/prometheus/rules/*.yml && $$promtool test rules deploy/prometheus/tests/*.yml || exit 1; done
 	$(DEPLOY_PYTHON) -m deploy.grafana.dashboards --check
 	$(DEPLOY_PYTHON) -m deploy.k8s.rules --check
 	$(DEPLOY_PYTHON) -m deploy.prometheus.alerts_page --check
@@ -189,9 +190,13 @@ generated: $(DEPLOY_STAMP) ## Regenerate the files that come from others: dashbo
 	$(DEPLOY_PYTHON) -m deploy.k8s.rules
 	$(DEPLOY_PYTHON) -m deploy.prometheus.alerts_page
 
-# For a machine without kubectl: kustomize's components need a newer one than Debian 12's.
+# Programs of newer Debian releases than 12. On other systems, put a kubectl 1.27 or later on the PATH, and name a promtool
+# 3 with PROMTOOL3=.
 .tools/bin/kubectl:
-	deploy/tests/kubernetes/fetch_kubectl.sh $(@D)
+	deploy/tests/fetch_debian.sh trixie kubectl kubectl $(@D)
+
+.tools/prometheus3/promtool:
+	deploy/tests/fetch_debian.sh forky promtool promtool $(@D)
 
 $(DEPLOY_STAMP): $(DEPLOY_REQUIREMENTS)
 	python3 -m venv .tools/deploy

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Unpacks kubectl into FOLDER (.tools/bin by default) from Debian's package, of a release whose kubectl knows
-# kustomize's components. It uses this machine's apt mirror, installs nothing and needs no root. On other systems than
-# Debian, put a kubectl 1.27 or later on the PATH.
+# Unpacks /usr/bin/PROGRAM of a Debian PACKAGE into FOLDER, from a RELEASE that may be newer than this machine's. It uses
+# this machine's apt mirror, installs nothing and needs no root.
+#
+#     deploy/tests/fetch_debian.sh RELEASE PACKAGE PROGRAM FOLDER
 set -eu
 
-release=trixie
-folder=${1:-.tools/bin}
+release=$1 package=$2 program=$3 folder=$4
 mkdir -p "$folder"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 
-mirror=$("$(dirname "$0")/../debian_mirror.sh")
+mirror=$("$(dirname "$0")/debian_mirror.sh")
 echo "deb $mirror $release main" >"$work/sources.list"
 mkdir -p "$work/lists/partial" "$work/archives/partial"
 apt() {
@@ -20,6 +20,6 @@ apt() {
         -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "$@"
 }
 apt update
-(cd "$work" && apt download "kubectl/$release")
-dpkg -x "$work"/kubectl_*.deb "$work/unpacked"
-mv "$work/unpacked/usr/bin/kubectl" "$folder/kubectl"
+(cd "$work" && apt download "$package/$release")
+dpkg -x "$work/$package"_*.deb "$work/unpacked"
+mv "$work/unpacked/usr/bin/$program" "$folder/$program"

@@ -136,6 +136,21 @@ impl Case {
 
     /// The block, transcribed.
     fn literal(&self, tensors: &Tensors) -> Vectors {
+        self.literal_and_shortest(tensors).0
+    }
+
+    /// Also returns the smallest root mean square of a vector that the block normalises. The norm divides by it, so the
+    /// rounding of the vector grows by its inverse.
+    fn literal_and_shortest(&self, tensors: &Tensors) -> (Vectors, f64) {
+        let mut shortest = f64::INFINITY;
+        let mut norm = |x: &[f64], added: &[f64]| {
+            let sum: Vec<f64> = x.iter().zip(added).map(|(x, added)| x + added).collect();
+            let mean = dot(&sum, &sum) / sum.len() as f64;
+            shortest = shortest.min(mean.sqrt());
+            sum.iter()
+                .map(|sum| sum / (mean + 1e-5).sqrt())
+                .collect::<Vec<f64>>()
+        };
         let x: Vectors = tensors
             .x
             .iter()
@@ -146,7 +161,8 @@ impl Case {
             _ => self.literal_attention(tensors, &x),
         };
         let y: Vectors = x.iter().zip(&mixed).map(|(x, mix)| norm(x, mix)).collect();
-        y.iter()
+        let out = y
+            .iter()
             .map(|y| {
                 let both = linear(&tensors.gate_up, y);
                 let (gate, up) = both.split_at(self.inner);
@@ -157,7 +173,8 @@ impl Case {
                     .collect();
                 norm(y, &linear(&tensors.down, &hidden))
             })
-            .collect()
+            .collect();
+        (out, shortest)
     }
 
     fn literal_conv(&self, tensors: &Tensors, x: &Vectors) -> Vectors {
@@ -244,12 +261,6 @@ fn linear(weight: &[f32], x: &[f64]) -> Vec<f64> {
         .chunks_exact(x.len())
         .map(|row| row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum())
         .collect()
-}
-
-fn norm(x: &[f64], added: &[f64]) -> Vec<f64> {
-    let sum: Vec<f64> = x.iter().zip(added).map(|(x, added)| x + added).collect();
-    let mean = dot(&sum, &sum) / sum.len() as f64;
-    sum.iter().map(|sum| sum / (mean + 1e-5).sqrt()).collect()
 }
 
 /// Runs a case on a kernel and returns the largest difference from the transcription, and the root of the mean square.

@@ -137,8 +137,13 @@ fn output_gradient(case: &Case) -> (Vec<Vec<f32>>, Numbers) {
     (d.collect(), numbers)
 }
 
+/// Root mean square below which a norm makes rounding more than four times larger. Kernels, each of which is near the
+/// derivative, then differ by more from each other.
+const SHORT: f64 = 0.25;
+
 fn check(case: &Case) {
     let mut tensors = case.tensors(|x| x);
+    let (_, shortest) = case.literal_and_shortest(&tensors);
     let (d, mut numbers) = output_gradient(case);
     let mut all = Vec::new();
     Instructions::for_each_available(|instructions| {
@@ -184,6 +189,9 @@ fn check(case: &Case) {
                     found[at]
                 );
             }
+        }
+        if shortest < SHORT {
+            continue;
         }
         for (instructions, other) in &found[1..] {
             for (at, (a, b)) in found[0].1.iter().zip(other).enumerate() {
@@ -243,17 +251,23 @@ proptest! {
     }
 }
 
-/// Vectors of three numbers can be so short that their norms bend the output within 1/256.
+/// Vectors of three numbers can be so short that their norms bend the output within 1/256. In the second case, the
+/// portable kernel and AVX-512 differ by 1.02e-5, each within 1.2e-5 of the derivative.
 #[test]
 fn the_gradient_of_short_vectors_agrees_with_finite_differences() {
-    check(&Case {
-        height: 3,
-        width: 3,
-        hidden: 3,
-        inner: 8,
-        mixer: Mixer::Conv,
-        seed: 3_150_680_463_474_084_130,
-    });
+    for (height, width, inner, seed) in [
+        (3, 3, 8, 3_150_680_463_474_084_130),
+        (4, 7, 18, 6_118_418_348_168_317_974),
+    ] {
+        check(&Case {
+            height,
+            width,
+            hidden: 3,
+            inner,
+            mixer: Mixer::Conv,
+            seed,
+        });
+    }
 }
 
 #[test]

@@ -8,11 +8,12 @@ The result is committed. Change deploy/prometheus/rules/, run this, and commit b
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import yaml
+
+from .. import generated
 
 FOLDER = Path(__file__).resolve().parent
 TARGET = FOLDER / "components/monitoring/rules.yaml"
@@ -34,18 +35,7 @@ def render() -> str:
 
 def main() -> int:
     """Writes or checks the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the file differs")
-    if parser.parse_args().check:
-        found = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-        if found != render():
-            print(f"rules: run `make generated` and commit {TARGET.name}", file=sys.stderr)
-            return 1
-        print("rules: as committed")
-        return 0
-    TARGET.write_text(render(), encoding="utf-8")
-    print(f"rules: wrote {TARGET.name}")
-    return 0
+    return generated.main("rules", __doc__, {TARGET: render()})
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ The result is committed. Change rules/alerts.yml, run this, and commit both.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from .. import generated
 
 FOLDER = Path(__file__).resolve().parent
 SOURCE = FOLDER / "rules/alerts.yml"
@@ -67,18 +68,7 @@ def render() -> str:
 
 def main() -> int:
     """Writes or checks the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the file differs")
-    if parser.parse_args().check:
-        found = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-        if found != render():
-            print(f"alerts_page: run `make generated` and commit {TARGET.name}", file=sys.stderr)
-            return 1
-        print("alerts_page: as committed")
-        return 0
-    TARGET.write_text(render(), encoding="utf-8")
-    print(f"alerts_page: wrote {TARGET.name}")
-    return 0
+    return generated.main("alerts_page", __doc__, {TARGET: render()})
 
 
 if __name__ == "__main__":

@@ -44,15 +44,9 @@ impl Parameters {
         let tensors = ModelTensors::new(config, grid);
         let mut initialiser = Initialiser::new(seed);
         let mut values = Vec::new();
-        let ranges = tensors
-            .declared
-            .iter()
-            .map(|tensor| {
-                let start = values.len();
-                initialiser.fill(tensor.init, tensor.elements(), &mut values);
-                start..values.len()
-            })
-            .collect();
+        let ranges = append(&tensors.declared, &mut values, |tensor, values| {
+            initialiser.fill(tensor.init, tensor.elements(), values);
+        });
         Ok(Self {
             config: config.clone(),
             grid,
@@ -76,14 +70,9 @@ impl Parameters {
         let tensors = ModelTensors::new(config, grid);
         let sources = in_order(&tensors.declared, named)?;
         let mut values = Vec::with_capacity(sources.iter().map(|source| source.values.len()).sum());
-        let ranges = sources
-            .into_iter()
-            .map(|source| {
-                let start = values.len();
-                values.extend_from_slice(&source.values);
-                start..values.len()
-            })
-            .collect();
+        let ranges = append(sources, &mut values, |source, values| {
+            values.extend_from_slice(&source.values);
+        });
         Ok(Self {
             config: config.clone(),
             grid,
@@ -185,6 +174,20 @@ impl Parameters {
         first.copy_from_slice(&hasher.finalize()[..8]);
         u64::from_le_bytes(first)
     }
+}
+
+/// Appends the values of each tensor, and returns their ranges.
+fn append<T>(
+    tensors: impl IntoIterator<Item = T>,
+    values: &mut Vec<f32>,
+    mut extend: impl FnMut(T, &mut Vec<f32>),
+) -> Vec<Range<usize>> {
+    let range = |tensor| {
+        let start = values.len();
+        extend(tensor, values);
+        start..values.len()
+    };
+    tensors.into_iter().map(range).collect()
 }
 
 /// Returns `named` in the order of declaration.

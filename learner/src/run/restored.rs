@@ -90,7 +90,7 @@ impl Restored {
                 (state.frames, state.seconds, state.sessions_joined);
             tracing::info!(frames, updates = state.updates, "resumed");
             if let Some(feed) = feed {
-                feed.progress(config.learner.share_done(frames, seconds).min(1.0), None);
+                feed.progress(config.learner.share_done(frames, seconds), None);
             }
             schedule::log_jump(&checkpoint.config, config, state);
         }

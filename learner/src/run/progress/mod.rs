@@ -94,15 +94,13 @@ impl Progress {
     /// after every batch.
     pub fn update(&mut self, snapshot: &ProgressSnapshot) {
         let (learner, place) = (&self.learner, self.place.as_ref());
-        let share = learner
-            .share_done(snapshot.frames, snapshot.seconds)
-            .min(1.0);
+        let share = learner.share_done(snapshot.frames, snapshot.seconds);
         if let Some(page) = &self.page {
             page.progress(share, snapshot.time_left(learner));
         }
         match &mut self.display {
             Display::Bar(bar) => {
-                bar.set_position((share * PARTS as f64) as u64);
+                bar.set_position((share.min(1.0) * PARTS as f64) as u64);
                 bar.set_prefix(headline(snapshot, learner, place));
                 bar.set_message(details(snapshot));
             }

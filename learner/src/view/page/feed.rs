@@ -210,11 +210,11 @@ impl Feed {
         self.send(event);
     }
 
-    /// Sets the completed share of the run, from 0 to 1, and the time until it is complete. Browsers learn of it with the
-    /// next change of the run's state.
+    /// Sets the completed share of the run, shown as at most 1, and the time until it is complete. Browsers learn of it
+    /// with the next change of the run's state.
     pub(crate) fn progress(&self, done: f64, left: Option<Duration>) {
         let status = &mut self.lock().status;
-        status.done = done;
+        status.done = done.min(1.0);
         status.seconds_left = left.map(|left| left.as_secs());
     }
 

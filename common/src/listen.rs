@@ -5,22 +5,12 @@ use std::{io, net::SocketAddr};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::invalid_value::InvalidValue;
+
 /// The error for an address that cannot be bound.
 #[derive(Debug, Error)]
-#[error(
-    "invalid {key} = \"{address}\": cannot listen there ({reason})\n  remedy: set {key} to a free address of this \
-     machine, or to port 0 for any free port{hint}"
-)]
-pub struct ListenError {
-    /// The configuration's key for the address.
-    key: &'static str,
-    /// The address.
-    address: SocketAddr,
-    /// The rest of the remedy.
-    hint: &'static str,
-    /// The operating system's message.
-    reason: io::Error,
-}
+#[error(transparent)]
+pub struct ListenError(InvalidValue);
 
 /// The hint for an address that the program can do without.
 pub const OPTIONAL: &str = "; \"\" switches it off";
@@ -36,11 +26,17 @@ pub async fn bind(
     key: &'static str,
     hint: &'static str,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let error = |reason| ListenError {
-        key,
-        address,
-        hint,
-        reason,
+    let error = |reason: io::Error| {
+        let remedy = format!(
+            "set {key} to a free address of this machine, or to port 0 for any free port{hint}"
+        );
+        let reason = format!("cannot listen there ({reason})");
+        ListenError(InvalidValue::new(
+            key,
+            format!("\"{address}\""),
+            reason,
+            remedy,
+        ))
     };
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let found = listener.local_addr().map_err(error)?;

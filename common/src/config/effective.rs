@@ -172,12 +172,11 @@ impl Effective {
     fn refuse_unknown_keys(&self, defaults: &Table) -> Result<(), ConfigError> {
         for (key, value) in keys::leaves(&self.tree) {
             if keys::get(defaults, &key).is_none() {
-                return Err(ConfigError::UnknownKey {
-                    value: value.to_string(),
-                    origin: self.origin(&key).to_owned(),
-                    remedy: keys::remedy(&key, defaults),
-                    key,
-                });
+                let fault =
+                    InvalidValue::new(&*key, value, "unknown key", keys::remedy(&key, defaults));
+                return Err(ConfigError::UnknownKey(
+                    fault.from_origin(self.origin(&key)),
+                ));
             }
         }
         Ok(())
@@ -189,12 +188,7 @@ impl Effective {
             .filter(|(key, _)| self.origin(key) != DEFAULT);
         for (key, value) in given {
             if let Err(reason) = keys::fits(&key, &value) {
-                let fault = InvalidValue {
-                    value: value.to_string(),
-                    reason,
-                    remedy: "set it to a valid value".to_owned(),
-                    key,
-                };
+                let fault = InvalidValue::new(key, value, reason, "set it to a valid value");
                 return Err(self.blame(fault, defaults));
             }
         }
@@ -284,13 +278,11 @@ impl Effective {
             }
             _ => String::new(),
         };
-        ConfigError::Invalid {
-            origin: self.origin(&fault.key).to_owned(),
-            key: fault.key,
-            value: fault.value,
-            reason: fault.reason,
-            remedy: format!("{}{default}", fault.remedy),
-        }
+        let origin = self.origin(&fault.key);
+        let remedy = format!("{}{default}", fault.remedy);
+        InvalidValue::new(fault.key, fault.value, fault.reason, remedy)
+            .from_origin(origin)
+            .into()
     }
 }
 

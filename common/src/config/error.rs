@@ -4,6 +4,8 @@ use std::{fmt::Display, io};
 
 use thiserror::Error;
 
+use crate::invalid_value::InvalidValue;
+
 /// The exit status of a process whose configuration is invalid (`EX_USAGE` of sysexits.h).
 pub const EXIT_CONFIG: i32 = 64;
 
@@ -46,33 +48,13 @@ pub enum ConfigError {
         text: String,
     },
 
-    /// The key does not exist.
-    #[error("invalid {key} = {value} (from {origin}): unknown key\n  remedy: {remedy}")]
-    UnknownKey {
-        /// The key, as `section.key`.
-        key: String,
-        /// The value.
-        value: String,
-        /// The source: a file, a variable or a flag.
-        origin: String,
-        /// The key that was probably meant, or the existing keys.
-        remedy: String,
-    },
+    /// The key does not exist. The remedy names the key that was probably meant, or the existing keys.
+    #[error(transparent)]
+    UnknownKey(InvalidValue),
 
     /// The value of a known key has the wrong type, is out of range or contradicts another.
-    #[error("invalid {key} = {value} (from {origin}): {reason}\n  remedy: {remedy}")]
-    Invalid {
-        /// The key, as `section.key`.
-        key: String,
-        /// The value.
-        value: String,
-        /// The source: `default`, a file, a variable, a flag, a preset or a maze.
-        origin: String,
-        /// The reason why the value is invalid.
-        reason: String,
-        /// The remedy.
-        remedy: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
 
     /// The layers could not be merged.
     #[error("cannot merge the layers of the configuration: {0}")]

@@ -1,18 +1,15 @@
 //! Files that a configuration names: certificates, keys, tokens.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thiserror::Error;
 
+use crate::invalid_value::InvalidValue;
+
 /// The error for an unusable file that the configuration names. It contains nothing of the file's content.
 #[derive(Debug, Clone, Error)]
-#[error("invalid {key} = \"{}\": {reason}\n  remedy: {remedy}", .path.display())]
-pub struct FileError {
-    key: &'static str,
-    path: PathBuf,
-    reason: String,
-    remedy: String,
-}
+#[error(transparent)]
+pub struct FileError(InvalidValue);
 
 impl FileError {
     /// Returns the error for the file at `path`, which `key` names, with a reason and a remedy.
@@ -22,12 +19,8 @@ impl FileError {
         reason: impl ToString,
         remedy: impl Into<String>,
     ) -> Self {
-        Self {
-            key,
-            path: path.to_owned(),
-            reason: reason.to_string(),
-            remedy: remedy.into(),
-        }
+        let value = format!("\"{}\"", path.display());
+        Self(InvalidValue::new(key, value, reason.to_string(), remedy))
     }
 }
 

@@ -11,6 +11,7 @@ use config::{Map, Source, ValueKind};
 use toml::{Table, Value};
 
 use super::{error::ConfigError, keys, rules, saved::Saved};
+use crate::invalid_value::InvalidValue;
 
 /// The prefix of environment variables that belong to the configuration: `HRM__SECTION__KEY`.
 pub const ENVIRONMENT_PREFIX: &str = "HRM__";
@@ -48,13 +49,12 @@ impl Override {
     pub fn path(flag: &str, key: &str, path: &Path) -> Result<Self, ConfigError> {
         match path.to_str() {
             Some(path) => Ok(Self::new(flag, key, path)),
-            None => Err(ConfigError::Invalid {
-                key: key.to_owned(),
-                value: format!("{path:?}"),
-                origin: flag.to_owned(),
-                reason: "it is not UTF-8".to_owned(),
-                remedy: "set it to a UTF-8 path".to_owned(),
-            }),
+            None => {
+                let shown = format!("{path:?}");
+                let fault =
+                    InvalidValue::new(key, shown, "it is not UTF-8", "set it to a UTF-8 path");
+                Err(fault.from_origin(flag).into())
+            }
         }
     }
 
@@ -170,13 +170,9 @@ impl Layers {
             };
             let key = path.replace(ENVIRONMENT_SEPARATOR, ".").to_lowercase();
             let Some(text) = value.to_str() else {
-                return Err(ConfigError::Invalid {
-                    key,
-                    value: format!("{value:?}"),
-                    reason: "it is not UTF-8".to_owned(),
-                    remedy: format!("set {name} to UTF-8 text, or unset it"),
-                    origin: name,
-                });
+                let remedy = format!("set {name} to UTF-8 text, or unset it");
+                let fault = InvalidValue::new(key, format!("{value:?}"), "it is not UTF-8", remedy);
+                return Err(fault.from_origin(name).into());
             };
             found.push((key.clone(), keys::parse(&key, text), name));
         }

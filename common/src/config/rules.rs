@@ -153,12 +153,7 @@ pub(super) fn conflict(
     reason: impl Into<String>,
     remedy: impl Into<String>,
 ) -> Checked {
-    Err(InvalidValue {
-        key: key.to_owned(),
-        value: value.to_string(),
-        reason: reason.into(),
-        remedy: remedy.into(),
-    })
+    Err(InvalidValue::new(key, value, reason, remedy))
 }
 
 #[cfg(test)]

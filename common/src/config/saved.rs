@@ -5,6 +5,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::{Config, error::ConfigError, keys, presets};
+use crate::invalid_value::InvalidValue;
 
 /// The use of a checkpoint. It decides which of its values are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,12 +129,8 @@ impl Saved {
                 format!("do not set it, or set it to {old}"),
             ),
         };
-        ConfigError::Invalid {
-            key,
-            value: new,
-            origin: source,
-            reason,
-            remedy,
-        }
+        InvalidValue::new(key, new, reason, remedy)
+            .from_origin(source)
+            .into()
     }
 }

@@ -180,22 +180,21 @@ impl ModelConfig {
         within("l_cycles", self.l_cycles, 256)?;
         within("segments", self.segments, 256)?;
         if !(self.expansion > 0.0 && self.expansion <= 64.0) {
-            return Err(InvalidValue {
-                key: "model.expansion".into(),
-                value: self.expansion.to_string(),
-                reason: "it must be above 0 and at most 64".into(),
-                remedy: "set it to a number above 0 and at most 64; the published value is 4"
-                    .into(),
-            });
+            return Err(InvalidValue::new(
+                "model.expansion",
+                self.expansion,
+                "it must be above 0 and at most 64",
+                "set it to a number above 0 and at most 64; the published value is 4",
+            ));
         }
         within("inter_multiple", self.inter_multiple, 65536)?;
         if self.mixing == Mixing::Attention && !self.hidden.is_multiple_of(self.heads) {
-            return Err(InvalidValue {
-                key: "model.heads".into(),
-                value: self.heads.to_string(),
-                reason: format!("it does not divide model.hidden = {}", self.hidden),
-                remedy: "set it to a divisor of model.hidden".into(),
-            });
+            return Err(InvalidValue::new(
+                "model.heads",
+                self.heads,
+                format!("it does not divide model.hidden = {}", self.hidden),
+                "set it to a divisor of model.hidden",
+            ));
         }
         let value = match self.position {
             PositionEncoding::Rotary => "rotary",
@@ -203,25 +202,25 @@ impl ModelConfig {
             PositionEncoding::Directional => "directional",
         };
         if self.mixing == Mixing::Conv {
-            return Err(InvalidValue {
-                key: "model.position".into(),
-                value: value.into(),
-                reason: format!("{value} positions need attention, but model.mixing is \"conv\""),
-                remedy: "set model.position = \"learned\" or model.mixing = \"attention\"".into(),
-            });
+            return Err(InvalidValue::new(
+                "model.position",
+                value,
+                format!("{value} positions need attention, but model.mixing is \"conv\""),
+                "set model.position = \"learned\" or model.mixing = \"attention\"",
+            ));
         }
         if self.position == PositionEncoding::Rotary
             && !(self.hidden / self.heads).is_multiple_of(2)
         {
-            return Err(InvalidValue {
-                key: "model.heads".into(),
-                value: self.heads.to_string(),
-                reason: format!(
+            return Err(InvalidValue::new(
+                "model.heads",
+                self.heads,
+                format!(
                     "rotary positions need pairs of dimensions, but model.hidden / model.heads = {} is odd",
                     self.hidden / self.heads
                 ),
-                remedy: "set it so that model.hidden / model.heads is even".into(),
-            });
+                "set it so that model.hidden / model.heads is even",
+            ));
         }
         Ok(())
     }
@@ -231,12 +230,12 @@ fn within(key: &'static str, value: usize, most: usize) -> Result<(), InvalidVal
     if (1..=most).contains(&value) {
         return Ok(());
     }
-    Err(InvalidValue {
-        key: format!("model.{key}"),
-        value: value.to_string(),
-        reason: format!("it must be from 1 to {most}"),
-        remedy: format!("set it to a whole number from 1 to {most}"),
-    })
+    Err(InvalidValue::new(
+        format!("model.{key}"),
+        value,
+        format!("it must be from 1 to {most}"),
+        format!("set it to a whole number from 1 to {most}"),
+    ))
 }
 
 #[cfg(test)]

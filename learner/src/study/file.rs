@@ -22,11 +22,15 @@
 //! series are tested against the first. With `x_doubles = true`, equal distances on the axis are doublings of x.
 
 use std::{
+    fmt::Display,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use hrm_common::config::{LARGEST_WHOLE, toml_remedy, whole_range};
+use hrm_common::{
+    config::{LARGEST_WHOLE, toml_remedy, whole_range},
+    invalid_value::InvalidValue,
+};
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Table;
@@ -107,41 +111,17 @@ pub enum StudyFileError {
         remedy: String,
     },
     /// A value is invalid.
-    #[error("invalid {key} = {value} (from {path}): {reason}\n  remedy: {remedy}")]
-    Impossible {
-        /// The path as given.
-        path: String,
-        /// The key, with its arm or comparison.
-        key: String,
-        /// The value.
-        value: String,
-        /// The reason why it is invalid.
-        reason: String,
-        /// The remedy.
-        remedy: String,
-    },
-}
-
-/// A fault whose file is not known yet.
-struct StudyFault {
-    key: String,
-    value: String,
-    reason: String,
-    remedy: String,
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
 }
 
 fn fault<T>(
     key: impl Into<String>,
-    value: impl ToString,
+    value: impl Display,
     reason: impl Into<String>,
     remedy: impl Into<String>,
-) -> Result<T, StudyFault> {
-    Err(StudyFault {
-        key: key.into(),
-        value: value.to_string(),
-        reason: reason.into(),
-        remedy: remedy.into(),
-    })
+) -> Result<T, InvalidValue> {
+    Err(InvalidValue::new(key, value, reason, remedy))
 }
 
 impl StudyFile {
@@ -167,13 +147,7 @@ impl StudyFile {
         })?;
         match study.check() {
             Ok(()) => Ok(study),
-            Err(fault) => Err(StudyFileError::Impossible {
-                path: path.to_owned(),
-                key: fault.key,
-                value: fault.value,
-                reason: fault.reason,
-                remedy: fault.remedy,
-            }),
+            Err(fault) => Err(fault.from_origin(path).into()),
         }
     }
 
@@ -182,7 +156,7 @@ impl StudyFile {
         self.arms.iter().find(|arm| arm.name == name)
     }
 
-    fn check(&self) -> Result<(), StudyFault> {
+    fn check(&self) -> Result<(), InvalidValue> {
         folder("name", &self.name)?;
         if self.seeds.is_empty() {
             return fault(
@@ -215,7 +189,7 @@ impl StudyFile {
             .try_for_each(|comparison| self.check_comparison(comparison))
     }
 
-    fn check_comparison(&self, comparison: &Comparison) -> Result<(), StudyFault> {
+    fn check_comparison(&self, comparison: &Comparison) -> Result<(), InvalidValue> {
         let key = format!("comparison {:?}: arms", comparison.name);
         if comparison.arms.is_empty() {
             return fault(key, "[]", "there is nothing to compare", "name some arms");
@@ -261,7 +235,7 @@ impl StudyFile {
 }
 
 /// Checks a name, because names become folders and files, and appear in CSV and Markdown without quotes.
-fn folder(key: &str, name: &str) -> Result<(), StudyFault> {
+fn folder(key: &str, name: &str) -> Result<(), InvalidValue> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') {
         return Ok(());
@@ -277,7 +251,7 @@ fn folder(key: &str, name: &str) -> Result<(), StudyFault> {
 fn distinct<T: PartialEq + std::fmt::Debug>(
     key: &str,
     values: impl Iterator<Item = T>,
-) -> Result<(), StudyFault> {
+) -> Result<(), InvalidValue> {
     let mut seen = Vec::new();
     for value in values {
         if seen.contains(&value) {

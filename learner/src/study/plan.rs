@@ -3,7 +3,10 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
-use hrm_common::config::{Config, Effective, Layers, Override};
+use hrm_common::{
+    config::{Config, Effective, Layers, Override},
+    invalid_value::InvalidValue,
+};
 use toml::{Table, Value};
 
 use super::file::{Arm, StudyFile, StudyFileError};
@@ -77,7 +80,7 @@ fn effective(
     }
     for (key, value) in &settings {
         if OWN.contains(&key.as_str()) {
-            return Err(impossible(&file, key, value, "the study itself sets it").into());
+            return Err(invalid(&file, key, value, "the study itself sets it").into());
         }
     }
     let run_dir = study_dir.join("runs").join(place(&arm.name, seed));
@@ -105,23 +108,19 @@ fn effective(
     } = &effective.config;
     if !learner.train {
         let reason = "a study trains";
-        return Err(impossible(&file, "learner.train", "false", reason).into());
+        return Err(invalid(&file, "learner.train", "false", reason).into());
     }
     if learner.local_actors == 0 && virtual_time.actors == 0 {
         let reason = "a study has no actors other than its local or its simulated actors";
-        return Err(impossible(&file, "learner.local_actors", "0", reason).into());
+        return Err(invalid(&file, "learner.local_actors", "0", reason).into());
     }
     Ok(effective)
 }
 
-fn impossible(path: &str, key: &str, value: &str, reason: &str) -> StudyFileError {
-    StudyFileError::Impossible {
-        path: path.to_owned(),
-        key: key.to_owned(),
-        value: value.to_owned(),
-        reason: reason.to_owned(),
-        remedy: "leave it out, or change it".to_owned(),
-    }
+fn invalid(path: &str, key: &str, value: &str, reason: &str) -> StudyFileError {
+    InvalidValue::new(key, value, reason, "leave it out, or change it")
+        .from_origin(path)
+        .into()
 }
 
 /// Returns each value with its dotted key, in the command line's form.

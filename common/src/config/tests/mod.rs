@@ -64,12 +64,10 @@ fn blamed(layers: &Layers) -> (String, String, String, String) {
     let error = refused(layers);
     let message = error.to_string();
     match error {
-        ConfigError::UnknownKey {
-            key, value, origin, ..
+        ConfigError::UnknownKey(fault) | ConfigError::Invalid(fault) => {
+            let origin = fault.origin.expect("a source");
+            (fault.key, fault.value, origin, message)
         }
-        | ConfigError::Invalid {
-            key, value, origin, ..
-        } => (key, value, origin, message),
         other => panic!("{other}"),
     }
 }

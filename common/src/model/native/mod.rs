@@ -23,7 +23,7 @@ pub use gradient::OneStepGradient;
 pub use heads::{HeadGradients, HeadOutputs};
 pub use lanes::{DecisionTrace, Lanes, StateAfterSegment};
 
-use crate::{config::ConfigError, model::config::Dtype};
+use crate::{config::ConfigError, invalid_value::InvalidValue, model::config::Dtype};
 
 /// Returns the precision of the kernels for activations of this type.
 fn precision(dtype: Dtype) -> Precision {
@@ -39,11 +39,9 @@ fn precision(dtype: Dtype) -> Precision {
 ///
 /// Returns an error when the variable names no kernels, or some that this processor cannot run.
 pub fn kernels() -> Result<Instructions, ConfigError> {
-    Instructions::choose().map_err(|error| ConfigError::Invalid {
-        key: VARIABLE.into(),
-        value: error.value,
-        origin: "the environment".into(),
-        reason: error.reason.into(),
-        remedy: error.remedy,
+    Instructions::choose().map_err(|error| {
+        InvalidValue::new(VARIABLE, error.value, error.reason, error.remedy)
+            .from_origin("the environment")
+            .into()
     })
 }

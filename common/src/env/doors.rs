@@ -2,7 +2,7 @@
 
 use super::{
     config::DoorProcess,
-    grid::Tile,
+    grid::Cell,
     rng::{Chance, Rng},
     rules::Rules,
     tile,
@@ -12,13 +12,13 @@ use super::{
 #[derive(Debug, Clone, Default)]
 pub(super) struct Doors {
     /// The doorways, unordered; after a joint draw the closed ones are first.
-    pub moving: Vec<Tile>,
+    pub moving: Vec<Cell>,
     jointly_closed: usize,
 }
 
 impl Doors {
     /// Draws the doors at reset. All of them must be open.
-    pub(super) fn draw(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
+    pub(super) fn draw(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Cell) {
         self.jointly_closed = 0;
         match rules.config.door_process {
             DoorProcess::Joint => self.redraw_all(rules, rng, tokens, agent),
@@ -30,7 +30,7 @@ impl Doors {
 
     /// Draws the door change that may follow a step.
     #[inline]
-    pub(super) fn tick(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
+    pub(super) fn tick(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Cell) {
         match rules.config.door_process {
             DoorProcess::Joint => {
                 if rng.holds(rules.change) {
@@ -42,7 +42,7 @@ impl Doors {
     }
 
     /// Closes exactly `doors` doors. All sets without the agent's doorway are equally likely.
-    fn redraw_all(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Tile) {
+    fn redraw_all(&mut self, rules: &Rules, rng: &mut Rng, tokens: &mut [u8], agent: Cell) {
         for &door in &self.moving[..self.jointly_closed] {
             tokens[usize::from(door)] = tile::FLOOR;
         }
@@ -69,7 +69,7 @@ impl Doors {
         rules: &Rules,
         rng: &mut Rng,
         tokens: &mut [u8],
-        agent: Tile,
+        agent: Cell,
         redraw: Chance,
     ) {
         let closed = Chance::new(rules.config.doors as f64 / self.moving.len() as f64);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     doors::Doors,
     flag,
-    grid::Tile,
+    grid::Cell,
     rng::Rng,
     rules::{Distances, Rules},
     search::{Search, passable},
@@ -46,9 +46,9 @@ pub struct EpisodeSummary {
 #[derive(Debug, Clone)]
 pub(super) struct Episode {
     pub rng: Rng,
-    pub start: Tile,
-    pub agent: Tile,
-    pub goal: Tile,
+    pub start: Cell,
+    pub agent: Cell,
+    pub goal: Cell,
     pub doors: Doors,
     flags: u8,
     length: u32,

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A tile, as its index in the observation, row by row. A grid has at most 65 x 65 tiles.
-pub(super) type Tile = u16;
+/// A cell, as its index in the observation, row by row. A grid has at most 65 x 65 tiles.
+pub(super) type Cell = u16;
 
 /// The size of an observation, in tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +26,11 @@ impl Grid {
         self.height * self.width
     }
 
-    pub(super) fn position(self, tile: Tile) -> Position {
-        let tile = usize::from(tile);
+    pub(super) fn position(self, cell: Cell) -> Position {
+        let cell = usize::from(cell);
         Position {
-            row: tile / self.width,
-            col: tile % self.width,
+            row: cell / self.width,
+            col: cell % self.width,
         }
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Grid {
     }
 }
 
-/// A tile in observation coordinates; row 0 is the northern edge, column 0 the western one.
+/// A cell in observation coordinates; row 0 is the northern edge, column 0 the western one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// The row, counted from the north.

@@ -3,7 +3,7 @@
 use super::{
     ACTIONS,
     config::{EnvConfig, MazeKind},
-    grid::{Grid, Position, Tile},
+    grid::{Cell, Grid, Position},
     tile,
 };
 
@@ -30,12 +30,12 @@ pub(super) struct Map {
     /// `[S]`: floor or wall.
     pub tiles: Vec<u8>,
     /// The possible tiles of start and goal: floor and doorways.
-    pub open: Vec<Tile>,
-    pub doorways: Vec<Tile>,
-    /// The tile of a closed moving door.
+    pub open: Vec<Cell>,
+    pub doorways: Vec<Cell>,
+    /// The cell of a closed moving door.
     pub(crate) closed_door: u8,
-    /// `[S]`, by action. At the edge of the map a tile is its own neighbour, so that a move there changes nothing.
-    neighbours: Vec<[Tile; ACTIONS]>,
+    /// `[S]`, by action. At the edge of the map a cell is its own neighbour, so that a move there changes nothing.
+    neighbours: Vec<[Cell; ACTIONS]>,
 }
 
 impl Map {
@@ -62,56 +62,56 @@ impl Map {
             closed_door,
             neighbours: Vec::new(),
         };
-        for (tile, glyph) in (0..).zip(text.chars().filter(|&glyph| glyph != '\n')) {
+        for (cell, glyph) in (0..).zip(text.chars().filter(|&glyph| glyph != '\n')) {
             map.tiles.push(if glyph == '|' {
                 tile::WALL
             } else {
                 tile::FLOOR
             });
             if glyph != '|' {
-                map.open.push(tile);
+                map.open.push(cell);
             }
             if glyph == 'd' {
-                map.doorways.push(tile);
+                map.doorways.push(cell);
             }
-            map.neighbours.push(neighbours(map.grid, tile));
+            map.neighbours.push(neighbours(map.grid, cell));
         }
         map
     }
 
-    /// Returns the neighbour of `tile` in the direction of `action`.
+    /// Returns the neighbour of `cell` in the direction of `action`.
     ///
     /// # Panics
     ///
     /// Panics when the action is not below [`ACTIONS`].
     #[inline]
-    pub(crate) fn neighbour(&self, tile: Tile, action: u8) -> Tile {
-        self.neighbours[usize::from(tile)][usize::from(action)]
+    pub(crate) fn neighbour(&self, cell: Cell, action: u8) -> Cell {
+        self.neighbours[usize::from(cell)][usize::from(action)]
     }
 
     #[inline]
-    pub(crate) fn neighbours(&self, tile: Tile) -> [Tile; ACTIONS] {
-        self.neighbours[usize::from(tile)]
+    pub(crate) fn neighbours(&self, cell: Cell) -> [Cell; ACTIONS] {
+        self.neighbours[usize::from(cell)]
     }
 }
 
 /// Returns the neighbours in the order of the actions: north, east, south, west.
-fn neighbours(grid: Grid, tile: Tile) -> [Tile; ACTIONS] {
-    let Position { row, col } = grid.position(tile);
-    let width = grid.width as Tile;
+fn neighbours(grid: Grid, cell: Cell) -> [Cell; ACTIONS] {
+    let Position { row, col } = grid.position(cell);
+    let width = grid.width as Cell;
     [
-        if row == 0 { tile } else { tile - width },
+        if row == 0 { cell } else { cell - width },
         if col + 1 == grid.width {
-            tile
+            cell
         } else {
-            tile + 1
+            cell + 1
         },
         if row + 1 == grid.height {
-            tile
+            cell
         } else {
-            tile + width
+            cell + width
         },
-        if col == 0 { tile } else { tile - 1 },
+        if col == 0 { cell } else { cell - 1 },
     ]
 }
 
@@ -146,10 +146,10 @@ mod tests {
     use super::*;
 
     fn text(map: &Map) -> Vec<String> {
-        let glyph = |tile: usize| {
-            if map.doorways.contains(&(tile as Tile)) {
+        let glyph = |cell: usize| {
+            if map.doorways.contains(&(cell as Cell)) {
                 'd'
-            } else if map.tiles[tile] == tile::WALL {
+            } else if map.tiles[cell] == tile::WALL {
                 '|'
             } else {
                 '.'

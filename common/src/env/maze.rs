@@ -6,7 +6,7 @@ use super::{
     ACTIONS,
     config::EnvConfig,
     episode::{Episode, EpisodeSummary, Step},
-    grid::{Grid, Position, Tile},
+    grid::{Cell, Grid, Position},
     render::render,
     rng::Chance,
     rules::Rules,
@@ -115,7 +115,7 @@ impl Maze {
         let mut search = Search::default();
         let goal = self.episode.goal;
         search.flood(&self.rules.map, &self.tokens, goal, u16::MAX, None);
-        (0..self.tokens.len() as Tile)
+        (0..self.tokens.len() as Cell)
             .map(|tile| search.distance(tile).map(u32::from))
             .collect()
     }

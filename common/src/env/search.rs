@@ -1,6 +1,6 @@
 //! Breadth-first search over the tiles. It reuses its memory and allocates only at first.
 
-use super::{grid::Tile, map::Map, tile};
+use super::{grid::Cell, map::Map, tile};
 
 const UNSEEN: u16 = u16::MAX;
 
@@ -10,26 +10,26 @@ pub(super) struct Search {
     /// `[S]`: steps from the origin; `UNSEEN` where the search did not arrive.
     distances: Vec<u16>,
     /// The tiles found, by distance; the origin is the first.
-    queue: Vec<Tile>,
+    queue: Vec<Cell>,
     /// A shortest path, from the target back to the origin and without it. A failed search keeps it.
-    path: Vec<Tile>,
+    path: Vec<Cell>,
 }
 
-/// True for a tile on which the agent can stand.
+/// True for a cell on which the agent can stand.
 #[inline]
 pub(super) fn passable(tile: u8) -> bool {
     tile != tile::WALL && tile != tile::CLOSED_DOOR
 }
 
 impl Search {
-    /// Finds every tile within `limit` steps of `origin`, and stops once it has found `target`.
+    /// Finds every cell within `limit` steps of `origin`, and stops once it has found `target`.
     pub(super) fn flood(
         &mut self,
         map: &Map,
         tokens: &[u8],
-        origin: Tile,
+        origin: Cell,
         limit: u16,
-        target: Option<Tile>,
+        target: Option<Cell>,
     ) {
         self.distances.clear();
         self.distances.resize(tokens.len(), UNSEEN);
@@ -37,13 +37,13 @@ impl Search {
         self.queue.push(origin);
         self.distances[usize::from(origin)] = 0;
         let mut head = 0;
-        while let Some(&tile) = self.queue.get(head) {
+        while let Some(&cell) = self.queue.get(head) {
             head += 1;
-            let distance = self.distances[usize::from(tile)];
+            let distance = self.distances[usize::from(cell)];
             if distance == limit {
                 return;
             }
-            for next in map.neighbours(tile) {
+            for next in map.neighbours(cell) {
                 let index = usize::from(next);
                 if self.distances[index] == UNSEEN && passable(tokens[index]) {
                     self.distances[index] = distance + 1;
@@ -57,32 +57,32 @@ impl Search {
     }
 
     /// Returns the tiles that the last flood found at `min` steps or more, nearest first. The origin is at 0 steps.
-    pub(crate) fn reached_from(&self, min: u16) -> &[Tile] {
+    pub(crate) fn reached_from(&self, min: u16) -> &[Cell] {
         let first = self
             .queue
-            .partition_point(|&tile| self.distances[usize::from(tile)] < min);
+            .partition_point(|&cell| self.distances[usize::from(cell)] < min);
         &self.queue[first..]
     }
 
-    /// Returns the steps from the last flood's origin to a tile; `None` if the flood did not reach it.
-    pub(super) fn distance(&self, tile: Tile) -> Option<u16> {
-        Some(self.distances[usize::from(tile)]).filter(|&distance| distance != UNSEEN)
+    /// Returns the steps from the last flood's origin to a cell; `None` if the flood did not reach it.
+    pub(super) fn distance(&self, cell: Cell) -> Option<u16> {
+        Some(self.distances[usize::from(cell)]).filter(|&distance| distance != UNSEEN)
     }
 
     /// Stores a shortest path from the last flood's origin to `target`. Returns false and keeps the former path if the
     /// flood did not reach `target`.
-    pub(super) fn trace(&mut self, map: &Map, target: Tile) -> bool {
+    pub(super) fn trace(&mut self, map: &Map, target: Cell) -> bool {
         let Some(mut distance) = self.distance(target) else {
             return false;
         };
         self.path.clear();
-        let mut tile = target;
+        let mut cell = target;
         while distance > 0 {
-            self.path.push(tile);
+            self.path.push(cell);
             distance -= 1;
-            for next in map.neighbours(tile) {
+            for next in map.neighbours(cell) {
                 if self.distances[usize::from(next)] == distance {
-                    tile = next;
+                    cell = next;
                     break;
                 }
             }
@@ -91,7 +91,7 @@ impl Search {
     }
 
     /// The stored path without its origin; its length is its number of steps.
-    pub(super) fn path(&self) -> &[Tile] {
+    pub(super) fn path(&self) -> &[Cell] {
         &self.path
     }
 }

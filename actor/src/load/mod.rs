@@ -33,7 +33,7 @@ pub use self::{
     options::LoadOptions,
     report::{LoadReport, Milliseconds},
 };
-use self::{pace::Pace, recording::Recording, replay::replay, tally::Tally};
+use self::{pace::Pace, recording::RecordedUnrolls, replay::replay, tally::Tally};
 use crate::{
     connect::{answered, connect},
     error::SessionError,
@@ -77,7 +77,7 @@ pub async fn load(options: LoadOptions, shutdown: Shutdown) -> Result<LoadReport
         actor, sessions, ..
     } = &options;
     refuse_trainer(actor).await?;
-    let recording = Arc::new(Recording::make(actor).await?);
+    let recording = Arc::new(RecordedUnrolls::make(actor).await?);
     check_rate(&options, recording.frames())?;
     tracing::info!(
         unrolls = recording.len(),

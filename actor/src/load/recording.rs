@@ -28,11 +28,11 @@ const UNROLLS: usize = 8;
 
 /// Recorded unrolls of the learner's mazes and weights.
 #[derive(Debug)]
-pub(super) struct Recording {
+pub(super) struct RecordedUnrolls {
     unrolls: Vec<Unroll>,
 }
 
-impl Recording {
+impl RecordedUnrolls {
     /// Joins as an actor, plays unrolls with the learner's weights, and leaves.
     pub(super) async fn make(options: &ActorOptions) -> Result<Self, SessionError> {
         let mut client = connect(&options.learner, &options.credentials).await?;
@@ -73,7 +73,7 @@ impl Recording {
     }
 }
 
-fn play(joined: Joined, newest: &Weights) -> Result<Recording, SessionError> {
+fn play(joined: Joined, newest: &Weights) -> Result<RecordedUnrolls, SessionError> {
     let Joined {
         session,
         seed,
@@ -94,7 +94,7 @@ fn play(joined: Joined, newest: &Weights) -> Result<Recording, SessionError> {
     );
     let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
     let unrolls = (0..UNROLLS).filter_map(|_| rollout.unroll(newest.version, &mut clock, || false));
-    Ok(Recording {
+    Ok(RecordedUnrolls {
         unrolls: unrolls.collect(),
     })
 }

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{pace::Pace, recording::Recording, tally::Tally};
+use super::{pace::Pace, recording::RecordedUnrolls, tally::Tally};
 use crate::{
     connect::{answered, connect},
     error::{SessionError, Stream},
@@ -28,7 +28,7 @@ use crate::{
 /// The reason why the session ended before.
 pub(super) async fn replay(
     options: &ActorOptions,
-    recording: &Recording,
+    recording: &RecordedUnrolls,
     pace: Pace,
     tally: &Tally,
     joining: &Semaphore,

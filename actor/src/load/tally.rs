@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     options::LoadOptions,
-    recording::Recording,
+    recording::RecordedUnrolls,
     report::{LoadReport, Milliseconds},
 };
 
@@ -157,7 +157,7 @@ impl Tally {
     pub(super) fn report(
         &self,
         options: &LoadOptions,
-        recording: &Recording,
+        recording: &RecordedUnrolls,
         join_time: Duration,
         seconds: f64,
     ) -> LoadReport {

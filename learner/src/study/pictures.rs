@@ -14,7 +14,7 @@ use crate::{
     storage::records::WalkBy,
     view::plot::{
         PlotError, Unit,
-        panels::{self, Line, Panel, Shape, Spot},
+        panels::{self, Line, Panel, Spot, SpreadForm},
     },
 };
 
@@ -99,7 +99,7 @@ fn curves(
                 x_name: x_name.to_owned(),
                 x_unit,
                 y_unit: unit,
-                shape: Shape::Band,
+                form: SpreadForm::Band,
                 lines: arms.iter().map(line).collect(),
                 reference: match unit {
                     Unit::Ratio => arms.first().and_then(oracle),
@@ -164,7 +164,7 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str, doubles: bool) -> Vec<Panel> {
                 Unit::Count
             },
             y_unit: measure.unit,
-            shape: Shape::Steps,
+            form: SpreadForm::Steps,
             lines: series.iter().map(line).collect(),
             reference: None,
         }

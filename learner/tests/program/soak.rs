@@ -14,7 +14,7 @@ use std::{
 
 use hrm_learner::view::plot::{
     Unit,
-    panels::{self, Line, Panel, Shape, Spot},
+    panels::{self, Line, Panel, Spot, SpreadForm},
 };
 use hrm_proto::v1::{SubscribeRequest, UnrollBatch, learner_client::LearnerClient};
 use test_support::fleet::{ends_well, free_address, serve_four_rooms, start_actor};
@@ -327,7 +327,7 @@ fn write_down(samples: &[Sample]) {
                 x_name: "minutes".to_owned(),
                 x_unit: Unit::Minutes,
                 y_unit: Unit::Count,
-                shape: Shape::Band,
+                form: SpreadForm::Band,
                 lines,
                 reference: None,
             }),

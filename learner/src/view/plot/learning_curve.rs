@@ -240,7 +240,7 @@ mod tests {
             let learnt = share(frames as f64);
             Record::Train(TrainRecord {
                 seconds: frames as f64 / 900.0,
-                updates: frames / 128,
+                updates_tried: frames / 128,
                 version: frames / 128,
                 episodes: 500,
                 success: (i > 2).then_some(0.12 + 0.85 * learnt + 0.02 * (i as f64).sin()),
@@ -257,7 +257,7 @@ mod tests {
             Record::Eval(EvalRecord {
                 frames,
                 seconds: frames as f64 / 900.0,
-                updates: frames / 128,
+                updates_tried: frames / 128,
                 evaluation: Evaluation {
                     policy: WalkBy::Greedy,
                     seed: Some(1),

@@ -47,7 +47,7 @@ pub struct Line {
 
 /// The form in which spread is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum SpreadForm {
     /// A band around a smooth line.
     Band,
     /// A bar through each dot of a line.
@@ -66,7 +66,7 @@ pub struct Panel {
     /// The unit of the vertical axis, which also decides where the axis ends.
     pub y_unit: Unit,
     /// The form in which spread is drawn.
-    pub shape: Shape,
+    pub form: SpreadForm,
     /// The lines of the panel.
     pub lines: Vec<Line>,
     /// The oracle's value.
@@ -142,9 +142,9 @@ fn draw(panel: &Panel, area: &Area<'_>, with_legend: bool) -> Result<(), PlotErr
         };
         let spots: Vec<Spot> = line.spots.iter().map(within).collect();
         let seen: Vec<Spot> = spots.iter().filter(|s| s.median <= top).copied().collect();
-        match panel.shape {
-            Shape::Band => band(&mut chart, &seen, *colour)?,
-            Shape::Steps => bars(&mut chart, &spots, top, *colour)?,
+        match panel.form {
+            SpreadForm::Band => band(&mut chart, &seen, *colour)?,
+            SpreadForm::Steps => bars(&mut chart, &spots, top, *colour)?,
         }
         let style = colour.stroke_width(2);
         chart
@@ -195,9 +195,9 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
         let finite = spots().map(of).filter(|value| value.is_finite());
         finite.fold(0.0, f64::max)
     };
-    let right = match panel.shape {
-        Shape::Band => largest(|spot| spot.x),
-        Shape::Steps => largest(|spot| spot.x) + 1.0,
+    let right = match panel.form {
+        SpreadForm::Band => largest(|spot| spot.x),
+        SpreadForm::Steps => largest(|spot| spot.x) + 1.0,
     };
     let highest = [|s: &Spot| s.low, |s: &Spot| s.median, |s: &Spot| s.high]
         .map(largest)
@@ -206,7 +206,7 @@ fn ends(panel: &Panel) -> (f64, f64, f64) {
     let lowest = spots().map(|spot| spot.low).fold(1.0, f64::min);
     let (bottom, top) = match panel.y_unit {
         // Final differences are mostly near the top.
-        Unit::Share if panel.shape == Shape::Steps => ((lowest * 9.99).floor() / 10.0, 1.0),
+        Unit::Share if panel.form == SpreadForm::Steps => ((lowest * 9.99).floor() / 10.0, 1.0),
         Unit::Share => (0.0, 1.0),
         Unit::Ratio => (1.0, (highest * 1.05).clamp(1.5, HIGHEST_RATIO)),
         Unit::Frames | Unit::Minutes | Unit::Count | Unit::Doublings => (0.0, highest * 1.1),
@@ -227,7 +227,7 @@ pub(super) fn positive(end: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn panel(y_unit: Unit, shape: Shape, medians: &[f64]) -> Panel {
+    fn panel(y_unit: Unit, form: SpreadForm, medians: &[f64]) -> Panel {
         let spots = (1_u32..).zip(medians).map(|(x, &median)| Spot {
             x: x.into(),
             median,
@@ -239,7 +239,7 @@ mod tests {
             x_name: "along".to_owned(),
             x_unit: Unit::Count,
             y_unit,
-            shape,
+            form,
             lines: vec![Line {
                 name: "some <arm>".to_owned(),
                 spots: spots.collect(),
@@ -259,30 +259,30 @@ mod tests {
     #[test]
     fn what_was_never_reached_is_a_hollow_dot_and_no_part_of_the_line() {
         let never = f64::INFINITY;
-        let svg = drawn(panel(Unit::Frames, Shape::Steps, &[5e4, 4e4, never]));
+        let svg = drawn(panel(Unit::Frames, SpreadForm::Steps, &[5e4, 4e4, never]));
         assert!(svg.contains("what (hollow: never)"), "{svg}");
         let dots: Vec<_> = svg.lines().filter(|l| l.starts_with("<circle ")).collect();
         let hollow = dots.iter().filter(|l| l.contains("fill=\"none\""));
         assert_eq!((dots.len(), hollow.count()), (3, 1), "{dots:?}");
-        let svg = drawn(panel(Unit::Frames, Shape::Steps, &[5e4]));
+        let svg = drawn(panel(Unit::Frames, SpreadForm::Steps, &[5e4]));
         assert!(!svg.contains("never"), "{svg}");
-        drawn(panel(Unit::Frames, Shape::Steps, &[never]));
+        drawn(panel(Unit::Frames, SpreadForm::Steps, &[never]));
     }
 
     #[test]
     fn what_is_high_does_not_press_what_is_near_one() {
-        let (_, bottom, top) = ends(&panel(Unit::Ratio, Shape::Band, &[30.0, 2.0]));
+        let (_, bottom, top) = ends(&panel(Unit::Ratio, SpreadForm::Band, &[30.0, 2.0]));
         assert_eq!((bottom, top), (1.0, HIGHEST_RATIO));
-        drawn(panel(Unit::Ratio, Shape::Band, &[30.0, 2.0]));
-        let (_, bottom, top) = ends(&panel(Unit::Share, Shape::Steps, &[0.95, 0.87]));
+        drawn(panel(Unit::Ratio, SpreadForm::Band, &[30.0, 2.0]));
+        let (_, bottom, top) = ends(&panel(Unit::Share, SpreadForm::Steps, &[0.95, 0.87]));
         assert!((bottom - 0.7).abs() < 1e-9 && top == 1.0, "{bottom}");
     }
 
     #[test]
     fn nothing_can_be_drawn() {
         for unit in [Unit::Share, Unit::Ratio, Unit::Frames, Unit::Minutes] {
-            for shape in [Shape::Band, Shape::Steps] {
-                drawn(panel(unit, shape, &[]));
+            for form in [SpreadForm::Band, SpreadForm::Steps] {
+                drawn(panel(unit, form, &[]));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! One frame of a replay as plain shapes, for pictures.
 //!
-//! Coordinates are in pixels from the upper left corner. Shapes are drawn in the order of their [`Layer`]s.
+//! Coordinates are in pixels from the upper left corner. Shapes are drawn in the order of their [`Depth`]s.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const MOVES: [[i32; 2]; ACTIONS] = [[-1, 0], [0, 1], [1, 0], [0, -1]];
 /// A shape, its colour and its place in depth.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Shape {
-    pub layer: Layer,
+    pub depth: Depth,
     pub paint: Paint,
     /// From 0 to 100.
     pub opacity: u32,
@@ -32,7 +32,7 @@ pub(super) struct Shape {
 
 /// The depth of a shape, the lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Layer {
+pub(super) enum Depth {
     Floor,
     Change,
     Walls,
@@ -111,7 +111,7 @@ pub(super) fn frame(recording: &Recording, episode: &RecordedEpisode, step: usiz
         };
         view.draw(name, episode.oracle.as_ref(), walk, step);
     }
-    shapes.sort_by_key(|shape| shape.layer);
+    shapes.sort_by_key(|shape| shape.depth);
     shapes
 }
 
@@ -134,7 +134,7 @@ impl WalkView<'_> {
         let [width, height] = board(self.grid);
         let [x, y] = self.corner;
         let floor = Form::Rectangle([x, y, width, height]);
-        self.add(Layer::Floor, Paint::Floor, 100, floor);
+        self.add(Depth::Floor, Paint::Floor, 100, floor);
         let thought = walk.thought(step);
         if let Some(thought) = thought {
             self.changes(&thought.z_h);
@@ -151,7 +151,7 @@ impl WalkView<'_> {
             }
             let centre = self.centre(agent);
             let disc = Form::Disc { centre, radius: 8 };
-            self.add(Layer::Agent, Paint::Agent, 100, disc);
+            self.add(Depth::Agent, Paint::Agent, 100, disc);
         }
         self.text(Paint::Ink, [x, y - 8], name.to_owned());
         let state = walk.state(oracle, step);
@@ -167,10 +167,10 @@ impl WalkView<'_> {
                 let (inset, opacity) = if shut { (1, 100) } else { (7, 35) };
                 let [width, height] = [width, height].map(|side| side - 2 * inset);
                 let door = Form::Rectangle([x + inset, y + inset, width, height]);
-                self.add(Layer::Walls, Paint::Door, opacity, door);
+                self.add(Depth::Walls, Paint::Door, opacity, door);
             } else if shut {
                 let wall = Form::Rectangle([x, y, width, height]);
-                self.add(Layer::Walls, Paint::Wall, 100, wall);
+                self.add(Depth::Walls, Paint::Wall, 100, wall);
             }
             if glyph == 'G' {
                 let ring = Form::Ring {
@@ -178,7 +178,7 @@ impl WalkView<'_> {
                     radius: 7,
                     width: 5,
                 };
-                self.add(Layer::Goal, Paint::Goal, 100, ring);
+                self.add(Depth::Goal, Paint::Goal, 100, ring);
             }
         }
     }
@@ -192,7 +192,7 @@ impl WalkView<'_> {
             if degree > 0 {
                 let square = Form::Rectangle(self.square(cell));
                 let opacity = degree * 60 / DEGREES;
-                self.add(Layer::Change, Paint::Change, opacity, square);
+                self.add(Depth::Change, Paint::Change, opacity, square);
             }
         }
     }
@@ -210,7 +210,7 @@ impl WalkView<'_> {
             };
             let arrow = Form::Triangle([at(from, side), at(tip, 0), at(from, -side)]);
             let opacity = 20 + (80.0 * probability).round() as u32;
-            self.add(Layer::Arrows, Paint::Agent, opacity, arrow);
+            self.add(Depth::Arrows, Paint::Agent, opacity, arrow);
         }
     }
 
@@ -234,16 +234,16 @@ impl WalkView<'_> {
             width: 3,
             dashed,
         };
-        self.add(Layer::Paths, paint, opacity, line);
+        self.add(Depth::Paths, paint, opacity, line);
     }
 
     fn text(&mut self, paint: Paint, at: [i32; 2], text: String) {
-        self.add(Layer::Text, paint, 100, Form::Text { at, text });
+        self.add(Depth::Text, paint, 100, Form::Text { at, text });
     }
 
-    fn add(&mut self, layer: Layer, paint: Paint, opacity: u32, form: Form) {
+    fn add(&mut self, depth: Depth, paint: Paint, opacity: u32, form: Form) {
         self.shapes.push(Shape {
-            layer,
+            depth,
             paint,
             opacity,
             form,

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     recording::{RecordedEpisode, Recording},
-    scene::{self, Form, Layer, Paint, Shape},
+    scene::{self, Depth, Form, Paint, Shape},
 };
 
 /// Frames for which the end stays.
@@ -71,8 +71,8 @@ pub(crate) fn svg(
     ))
 }
 
-/// The shapes of each layer by the frames in which they are visible.
-type Groups = BTreeMap<(Layer, Vec<usize>), Vec<Shape>>;
+/// The shapes of each depth by the frames in which they are visible.
+type Groups = BTreeMap<(Depth, Vec<usize>), Vec<Shape>>;
 
 fn grouped(
     recording: &Recording,
@@ -93,14 +93,14 @@ fn grouped(
     for (shape, mut frames) in visible {
         // Two walks may draw the same shape.
         frames.dedup();
-        if shape.layer == Layer::Change {
+        if shape.depth == Depth::Change {
             // A cell's shade comes and goes, so that shades rarely share their frames: a group per frame is smaller.
             for frame in frames {
-                let group = groups.entry((shape.layer, vec![frame])).or_default();
+                let group = groups.entry((shape.depth, vec![frame])).or_default();
                 group.push(shape.clone());
             }
         } else {
-            groups.entry((shape.layer, frames)).or_default().push(shape);
+            groups.entry((shape.depth, frames)).or_default().push(shape);
         }
     }
     groups.values_mut().for_each(|shapes| shapes.sort());
@@ -248,7 +248,7 @@ mod tests {
                 .iter()
                 .filter(|((_, frames), _)| frames.contains(&step));
             let mut shown: Vec<_> = shown.flat_map(|(_, shapes)| shapes.clone()).collect();
-            assert!(shown.is_sorted_by_key(|shape| shape.layer));
+            assert!(shown.is_sorted_by_key(|shape| shape.depth));
             frame.sort();
             frame.dedup();
             shown.sort();

@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    hrm_fuzz::weights(bytes);
+    test_support::fuzz_targets::weights(bytes);
 });

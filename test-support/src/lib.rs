@@ -1,6 +1,7 @@
 //! Parts that tests over real sockets and real processes share.
 
 pub mod fleet;
+pub mod fuzz_targets;
 pub mod ledger;
 pub mod mazes;
 pub mod native_library;

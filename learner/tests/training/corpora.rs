@@ -1,9 +1,5 @@
 //! The fuzz targets' corpora, replayed: real traffic, and what fuzzing found.
 
-#[allow(dead_code, unreachable_pub, reason = "the fuzz targets' own library")]
-#[path = "../../../fuzz/src/lib.rs"]
-mod targets;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -25,6 +21,7 @@ use hrm_learner::storage::checkpoint_folder;
 use prost::Message as _;
 use rand::SeedableRng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use test_support::fuzz_targets as targets;
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -156,7 +153,7 @@ fn seed() {
         restarts: 0,
         run_id: "0123456789abcdef".into(),
         frames: 512,
-        updates: 8,
+        updates_tried: 8,
         optimizer_steps: 8,
         sessions_joined: 2,
         seconds: 1.5,

@@ -1,7 +1,8 @@
 //! The bodies of the fuzz targets. Each takes bytes that any peer could have sent or left on a disk. It panics if the
 //! program would panic, or if the program accepts invalid input; it returns whether the input was accepted.
 //!
-//! `learner/tests/training/corpora.rs` includes this file and replays the committed corpora with it.
+//! The programs in `fuzz/fuzz_targets/` call them, and `learner/tests/training/corpora.rs` replays the committed corpora
+//! with them.
 
 use std::{cell::RefCell, io::Write as _, path::Path};
 

@@ -23,6 +23,3 @@ pub mod study;
 pub mod training;
 pub mod transport;
 pub mod view;
-
-#[cfg(test)]
-mod error_tests;

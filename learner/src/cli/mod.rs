@@ -1,17 +1,21 @@
 //! The command line: one file per subcommand.
 //!
 //! ```text
-//!   settings   flags and the layers of the configuration, checkpoints included
-//!   draft      files that flags name, written at the end of the work
-//!   signals    the end of a subcommand by a signal
-//!   report     the result of a run
-//!   quote      words of commands that are printed to be pasted
+//!   arguments ──settings──▶ configuration ──subcommand──▶ work ──report, draft──▶ standard output, files
 //! ```
+//!
+//! - `settings`: flags and the layers of the configuration, checkpoints included
+//! - `signals`: the end of a subcommand by a signal
+//! - `report`: the result of a run
+//! - `draft`: files that flags name, written at the end of the work
+//! - `quote`: words of commands that are printed to be pasted
 
 mod analyse;
 mod certs;
 mod config;
 mod draft;
+#[cfg(test)]
+mod error_tests;
 mod eval;
 mod forward;
 mod health;

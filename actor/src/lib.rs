@@ -20,11 +20,11 @@
 //! over ticks, and [`error`] the reasons why a session ends.
 
 pub mod connect;
-pub mod error;
+pub(crate) mod error;
 mod join;
 pub mod load;
 mod loaded_weights;
-pub mod options;
+pub(crate) mod options;
 pub mod rollout;
 mod rollout_thread;
 mod run;

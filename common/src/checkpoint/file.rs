@@ -40,7 +40,8 @@ pub struct RunState {
     /// Environment steps trained on.
     pub frames: u64,
     /// Optimiser updates tried, also those that were skipped.
-    pub updates: u64,
+    #[serde(rename = "updates")]
+    pub updates_tried: u64,
     /// Steps counted by the optimiser's bias correction.
     pub optimizer_steps: u64,
     /// Sessions opened so far.

@@ -49,7 +49,7 @@ fn saved_as(folder: &Path, frames: u64, config: &Config) -> PathBuf {
         run_id: "0123".into(),
         restarts: 0,
         frames,
-        updates: 7,
+        updates_tried: 7,
         optimizer_steps: 2,
         sessions_joined: 3,
         seconds: 0.1 + 0.2,

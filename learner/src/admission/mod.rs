@@ -11,7 +11,7 @@
 //! ```
 
 pub mod access;
-pub mod ledger;
+pub(crate) mod ledger;
 pub mod queue;
 pub mod service;
 pub mod sessions;

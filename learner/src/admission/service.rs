@@ -58,15 +58,15 @@ pub struct RunCounters {
     /// Environment steps trained on.
     pub frames: AtomicU64,
     /// Optimiser updates tried, also those that were skipped.
-    pub updates: AtomicU64,
+    pub updates_tried: AtomicU64,
 }
 
 impl RunCounters {
-    /// Creates the position of a run after `frames` frames and `updates` optimiser steps.
-    pub fn new(frames: u64, updates: u64) -> Self {
+    /// Creates the position of a run after `frames` frames and `updates_tried` optimiser updates.
+    pub fn new(frames: u64, updates_tried: u64) -> Self {
         Self {
             frames: frames.into(),
-            updates: updates.into(),
+            updates_tried: updates_tried.into(),
         }
     }
 }
@@ -222,7 +222,7 @@ impl Learner for LearnerService {
         Ok(Response::new(StatusResponse {
             run_id: self.run_id.clone(),
             version,
-            updates: self.counters.updates.load(Ordering::Relaxed),
+            updates_tried: self.counters.updates_tried.load(Ordering::Relaxed),
             frames: self.counters.frames.load(Ordering::Relaxed),
             sessions: self.admission.sessions.len() as u32,
             queued_unrolls: self.admission.queue.len() as u32,

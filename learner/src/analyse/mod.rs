@@ -19,7 +19,7 @@ mod doors;
 mod estimate;
 mod probe;
 mod reaction;
-pub mod report;
+pub(crate) mod report;
 mod rollout;
 #[cfg(test)]
 mod tests;

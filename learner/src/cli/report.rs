@@ -17,7 +17,7 @@ pub(super) fn print(summary: &Summary, run_dir: &str) -> Result<(), OutputError>
     let Summary {
         frames,
         seconds,
-        updates,
+        updates_tried,
         ..
     } = summary;
     let minutes = seconds / 60.0;
@@ -29,7 +29,7 @@ pub(super) fn print(summary: &Summary, run_dir: &str) -> Result<(), OutputError>
         ));
     }
     output::print_line(format_args!(
-        "Trained on {frames} frames in {minutes:.1} min ({:.0} frames/s, {updates} updates).",
+        "Trained on {frames} frames in {minutes:.1} min ({:.0} frames/s, {updates_tried} updates).",
         *frames as f64 / seconds.max(1e-9)
     ))?;
     for evaluation in &summary.evaluations {

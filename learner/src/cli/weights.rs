@@ -87,7 +87,7 @@ pub(super) fn import(args: ImportArgs) -> anyhow::Result<()> {
         restarts: 0,
         run_id: Identity::begin().run_id,
         frames: 0,
-        updates: 0,
+        updates_tried: 0,
         optimizer_steps: 0,
         sessions_joined: 0,
         seconds: 0.0,

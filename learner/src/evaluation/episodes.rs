@@ -15,7 +15,7 @@ use hrm_common::env::EpisodeSummary;
 use crate::storage::records::WalkBy;
 
 /// Returns the file's content, with the walkers' columns in the given order. All walks have the same episodes.
-pub fn csv(walks: &[(WalkBy, &[EpisodeSummary])]) -> String {
+pub(crate) fn csv(walks: &[(WalkBy, &[EpisodeSummary])]) -> String {
     let mut text = "episode,shortest_path".to_owned();
     for (by, _) in walks {
         // Writing to a String cannot fail.

@@ -47,8 +47,8 @@ pub(crate) struct Job {
     pub frames: u64,
     /// Seconds of training.
     pub seconds: f64,
-    /// Optimiser updates.
-    pub updates: u64,
+    /// Optimiser updates tried until then, also those that were skipped.
+    pub updates_tried: u64,
 }
 
 /// The evaluation thread, which ends when this value is dropped.
@@ -237,7 +237,7 @@ impl GreedyEvaluation {
         Ok(Some(EvalRecord {
             frames: job.frames,
             seconds: job.seconds,
-            updates: job.updates,
+            updates_tried: job.updates_tried,
             evaluation: figures::evaluation(&held_out, WalkBy::Greedy, &walked, oracle),
         }))
     }
@@ -296,7 +296,7 @@ mod tests {
             weights,
             frames,
             seconds: 1.5,
-            updates: 2 * frames,
+            updates_tried: 2 * frames,
         }
     }
 
@@ -328,7 +328,7 @@ mod tests {
             assert!(evaluator.request(job(weights(&model), 100 * seed)));
             let done = result(&evaluator).expect("it succeeds");
             assert_eq!(
-                (done.frames, done.seconds, done.updates),
+                (done.frames, done.seconds, done.updates_tried),
                 (100 * seed, 1.5, 200 * seed)
             );
             let held_out = HeldOut {

@@ -8,8 +8,8 @@
 //!   dump        writes each step of each episode; episodes writes one line per episode
 //! ```
 
-pub mod dump;
-pub mod episodes;
+pub(crate) mod dump;
+pub(crate) mod episodes;
 pub mod evaluate;
 pub(crate) mod evaluator;
 pub mod figures;

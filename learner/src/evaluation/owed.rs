@@ -43,7 +43,8 @@ pub(crate) struct OwedEvaluations {
 struct Header {
     frames: u64,
     seconds: f64,
-    updates: u64,
+    #[serde(rename = "updates")]
+    updates_tried: u64,
     /// SHA-256 of the weights, in hexadecimal.
     checksum: String,
 }
@@ -95,7 +96,7 @@ impl OwedEvaluations {
         let header = Header {
             frames: job.frames,
             seconds: job.seconds,
-            updates: job.updates,
+            updates_tried: job.updates_tried,
             checksum: hex(&digest(&job.weights)),
         };
         let mut bytes =
@@ -162,7 +163,7 @@ fn parse(bytes: Vec<u8>) -> Option<Job> {
         weights,
         frames: header.frames,
         seconds: header.seconds,
-        updates: header.updates,
+        updates_tried: header.updates_tried,
     })
 }
 
@@ -176,7 +177,7 @@ mod tests {
             weights: Bytes::from(format!("line\n{frames} weights")),
             frames,
             seconds: frames as f64 / 3.0,
-            updates: 2 * frames,
+            updates_tried: 2 * frames,
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) struct FinishedTraining {
     /// The ledger, for the sessions that have no line in it yet.
     pub ledger: LedgerFile,
     frames: u64,
-    updates: u64,
+    updates_tried: u64,
     seconds: f64,
     run_dir: RunDir,
     /// The live page's content.
@@ -81,7 +81,7 @@ impl FinishedTraining {
         Self {
             seconds: trainer.time.seconds(),
             frames: trainer.frames,
-            updates: trainer.updater.updates_tried,
+            updates_tried: trainer.updater.updates_tried,
             parameters: trainer.updater.model.to_parameters(),
             device: trainer.updater.model.device(),
             screen: trainer.reporter.screen().clone(),
@@ -130,7 +130,7 @@ impl FinishedTraining {
             complete: !evaluations.is_empty(),
             frames: self.frames,
             seconds: self.seconds,
-            updates: self.updates,
+            updates_tried: self.updates_tried,
             seed: config.run.seed,
             evaluations,
         };
@@ -152,7 +152,7 @@ impl FinishedTraining {
         let summary = Summary::read(self.run_dir.path())?;
         let holds = summary.complete
             && !summary.evaluations.is_empty()
-            && (summary.frames, summary.updates) == (self.frames, self.updates)
+            && (summary.frames, summary.updates_tried) == (self.frames, self.updates_tried)
             && self.run_dir.file(EPISODES).exists();
         holds.then_some(summary)
     }
@@ -198,7 +198,7 @@ impl FinishedTraining {
         let record = EvalRecord {
             frames: self.frames,
             seconds: self.seconds,
-            updates: self.updates,
+            updates_tried: self.updates_tried,
             evaluation: greedy.clone(),
         };
         if !records.iter().any(|earlier| is_same(earlier, &record)) {
@@ -244,7 +244,7 @@ fn is_same(earlier: &Record, record: &EvalRecord) -> bool {
             episodes,
             ..
         } = record.evaluation;
-        (record.frames, record.updates, policy, seed, episodes)
+        (record.frames, record.updates_tried, policy, seed, episodes)
     };
     matches!(earlier, Record::Eval(earlier) if of(earlier) == of(record))
 }

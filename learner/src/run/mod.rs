@@ -29,7 +29,7 @@ mod settings;
 mod shared_library;
 mod target;
 mod tolerate;
-pub mod trainer;
+pub(crate) mod trainer;
 pub(crate) mod training_clock;
 mod virtual_time;
 

@@ -33,7 +33,7 @@ pub(crate) struct RunPosition {
     /// Seconds of training.
     pub(crate) seconds: f64,
     /// Updates tried.
-    pub(crate) updates: u64,
+    pub(crate) updates_tried: u64,
     /// Version of the published weights.
     pub(crate) version: u64,
     /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
@@ -57,7 +57,7 @@ struct Interval {
     began: Instant,
     frames: u64,
     seconds: f64,
-    updates: u64,
+    updates_tried: u64,
     lags: u64,
     unrolls: u64,
     /// Time that the process's trainers had spent in each stage at the beginning.
@@ -70,7 +70,7 @@ impl Interval {
             began: Instant::now(),
             frames: run.frames,
             seconds: run.seconds,
-            updates: run.updates,
+            updates_tried: run.updates_tried,
             lags: 0,
             unrolls: 0,
             stages: LearnerStage::known()
@@ -191,10 +191,10 @@ fn snapshot(
     ProgressSnapshot {
         frames: run.frames,
         seconds: run.seconds,
-        updates: run.updates,
+        updates_tried: run.updates_tried,
         frames_per_second: (run.frames - interval.frames) as f64 / seconds,
         pace: (run.seconds - interval.seconds) / seconds,
-        updates_per_second: (run.updates - interval.updates) as f64 / seconds,
+        updates_per_second: (run.updates_tried - interval.updates_tried) as f64 / seconds,
         success: gauge(names::LEARNER_SUCCESS, window.success()),
         episode_return: gauge(names::LEARNER_EPISODE_RETURN, window.episode_return()),
         length: gauge(names::LEARNER_EPISODE_LENGTH, window.length()),
@@ -215,7 +215,7 @@ fn record(
     TrainRecord {
         frames: run.frames,
         seconds: run.seconds,
-        updates: run.updates,
+        updates_tried: run.updates_tried,
         version: run.version,
         episodes: window.episodes(),
         success: snapshot.success,

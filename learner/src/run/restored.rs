@@ -88,7 +88,7 @@ impl Restored {
             curriculum.restore(&state.curriculum);
             (frames, seconds, sessions_joined) =
                 (state.frames, state.seconds, state.sessions_joined);
-            tracing::info!(frames, updates = state.updates, "resumed");
+            tracing::info!(frames, updates = state.updates_tried, "resumed");
             if let Some(feed) = feed {
                 feed.progress(config.learner.share_done(frames, seconds), None);
             }

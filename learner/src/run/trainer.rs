@@ -62,7 +62,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Reason why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The frames, the minutes or the success of the configuration are reached.
     Complete,
     /// The process was asked to stop.
@@ -71,7 +71,7 @@ pub enum End {
 
 /// Errors that stop training.
 #[derive(Debug, Error)]
-pub enum TrainError {
+pub(crate) enum TrainError {
     /// A checkpoint could not be written.
     #[error("checkpoint: {0}")]
     Checkpoint(CheckpointError),
@@ -97,7 +97,7 @@ const RETRIES_AN_INTERVAL: u64 = 10;
 
 /// The training of a run: owns the model, the optimiser and the curriculum.
 #[derive(Debug)]
-pub struct Trainer {
+pub(crate) struct Trainer {
     config: Config,
     /// The configuration for checkpoints, without settings that apply only to this process.
     saved_config: Config,
@@ -157,7 +157,7 @@ impl Trainer {
         let position = RunPosition {
             frames: restored.frames,
             seconds: restored.seconds,
-            updates: restored.updater.updates_tried,
+            updates_tried: restored.updater.updates_tried,
             version,
             curriculum_distance: restored.curriculum.max_distance(),
         };
@@ -205,7 +205,7 @@ impl Trainer {
     /// Returns an error when the last checkpoint cannot be written, or when no gradient is finite for too long. If an
     /// earlier checkpoint or a log line cannot be written, the failure is logged and counted, and the next one tries
     /// again.
-    pub fn run(&mut self) -> Result<End, TrainError> {
+    pub(crate) fn run(&mut self) -> Result<End, TrainError> {
         self.run_with(|trainer| match trainer.config.learner.train {
             true => trainer.train(),
             false => Ok(trainer.admit_only()),
@@ -378,7 +378,7 @@ impl Trainer {
         RunPosition {
             frames: self.frames,
             seconds: self.time.seconds(),
-            updates: self.updater.updates_tried,
+            updates_tried: self.updater.updates_tried,
             version: self.version,
             curriculum_distance: self.curriculum.max_distance(),
         }
@@ -435,7 +435,7 @@ impl Trainer {
         ));
         self.counters.frames.store(self.frames, Ordering::Relaxed);
         self.counters
-            .updates
+            .updates_tried
             .store(self.updater.updates_tried, Ordering::Relaxed);
     }
 
@@ -446,7 +446,7 @@ impl Trainer {
             weights: self.newest.borrow().body.clone(),
             frames: self.frames,
             seconds: self.time.seconds(),
-            updates: self.updater.updates_tried,
+            updates_tried: self.updater.updates_tried,
         };
         if self.evaluator.request(job.clone()) {
             self.owed.owe(&job).tolerate(RunFile::Evaluation);
@@ -494,7 +494,7 @@ impl Trainer {
             run_id: self.run_dir.identity.run_id.clone(),
             restarts: self.run_dir.identity.restarts,
             frames: self.frames,
-            updates: self.updater.updates_tried,
+            updates_tried: self.updater.updates_tried,
             optimizer_steps,
             sessions_joined: self.sessions.joined(),
             seconds: self.time.seconds(),

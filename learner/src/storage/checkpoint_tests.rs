@@ -35,7 +35,7 @@ fn state_at(frames: u64) -> RunState {
         run_id: "0123".into(),
         restarts: 0,
         frames,
-        updates: 7,
+        updates_tried: 7,
         optimizer_steps: 2,
         sessions_joined: 3,
         seconds: 0.1 + 0.2,

@@ -28,7 +28,7 @@ const REPEATED: usize = 200;
 /// # Errors
 ///
 /// Returns an error of the file system; the old content remains then.
-pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     match DraftPlace::find(path)? {
         DraftPlace::Device(mut device) => device.write_all(bytes.as_ref()),
         DraftPlace::File(path) => replace(&path, |file| file.write_all(bytes.as_ref())),

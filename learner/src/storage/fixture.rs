@@ -9,7 +9,7 @@ pub(crate) fn train_record(frames: u64) -> TrainRecord {
     TrainRecord {
         frames,
         seconds: frames as f64 / 1000.0,
-        updates: frames / 32,
+        updates_tried: frames / 32,
         version: frames / 32,
         episodes: 0,
         success: None,

@@ -135,7 +135,7 @@ mod tests {
 
     fn train(frames: u64) -> Record {
         Record::Train(TrainRecord {
-            updates: frames / 128,
+            updates_tried: frames / 128,
             version: frames / 128,
             episodes: 500,
             success: Some(0.1 + 0.2),
@@ -158,7 +158,7 @@ mod tests {
         Record::Eval(EvalRecord {
             frames,
             seconds: 1.0,
-            updates: 8,
+            updates_tried: 8,
             evaluation: Evaluation {
                 policy: WalkBy::Greedy,
                 seed: Some(1),

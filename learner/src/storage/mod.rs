@@ -11,13 +11,13 @@
 //! ```
 
 pub mod checkpoint_folder;
-pub mod files;
+pub(crate) mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod ledger_file;
 pub mod metrics_log;
 pub mod records;
-pub mod run_dir;
+pub(crate) mod run_dir;
 pub mod summary;
 pub(crate) mod tensorboard;
 

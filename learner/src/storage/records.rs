@@ -89,7 +89,8 @@ pub struct TrainRecord {
     /// Seconds of training so far, as `TrainingClock` counts them.
     pub seconds: f64,
     /// Updates tried so far, skipped ones included.
-    pub updates: u64,
+    #[serde(rename = "updates")]
+    pub updates_tried: u64,
     /// Version of the weights.
     pub version: u64,
     /// Number of uniform episodes in the next four figures: 500 once so many have settled since the start. It is 0 in
@@ -149,7 +150,8 @@ pub struct EvalRecord {
     /// Seconds of training at that time.
     pub seconds: f64,
     /// Optimiser updates tried until then, also those that were skipped.
-    pub updates: u64,
+    #[serde(rename = "updates")]
+    pub updates_tried: u64,
     /// The evaluation's result.
     #[serde(flatten)]
     pub evaluation: Evaluation,

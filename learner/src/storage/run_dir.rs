@@ -32,7 +32,7 @@ const VERSIONS_PER_START: u64 = 1 << 32;
 
 /// The identity of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Random identifier, drawn at the run's first start.
     pub run_id: String,
     /// Number of earlier starts of the learner on this run.
@@ -41,7 +41,7 @@ pub struct Identity {
 
 impl Identity {
     /// Creates the identity of a new run.
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self {
             run_id: format!("{:016x}", rand::random::<u64>()),
             restarts: 0,

@@ -26,8 +26,9 @@ pub struct Summary {
     /// Seconds of training, over all starts, as `TrainingClock` counts
     /// them.
     pub seconds: f64,
-    /// Optimiser steps.
-    pub updates: u64,
+    /// Optimiser updates tried, also those that were skipped.
+    #[serde(rename = "updates")]
+    pub updates_tried: u64,
     /// The run's seed.
     pub seed: u64,
     /// The final evaluations, all on the same episodes: greedy, sampled, and the oracle as the baseline. Empty when the

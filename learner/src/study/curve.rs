@@ -7,7 +7,7 @@ use crate::{
 
 /// The way in which a policy is measured: greedily in evaluations, or sampled over the last uniform training episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acting {
+pub(crate) enum Acting {
     /// Actions are drawn from the policy, during training.
     Sampled,
     /// The most likely action, on held-out episodes.
@@ -19,7 +19,7 @@ impl Acting {
     pub(crate) const ALL: [Self; 2] = [Self::Sampled, Self::Greedy];
 
     /// Returns the name in files.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sampled => "sampled",
             Self::Greedy => "greedy",
@@ -29,7 +29,7 @@ impl Acting {
 
 /// Figures of a run at one time.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CurvePoint {
+pub(crate) struct CurvePoint {
     /// Frames of training.
     pub frames: u64,
     /// Seconds of training.
@@ -43,7 +43,7 @@ pub struct CurvePoint {
 }
 
 /// Returns the curve of a log.
-pub fn points(records: &[Record], acting: Acting) -> Vec<CurvePoint> {
+pub(crate) fn points(records: &[Record], acting: Acting) -> Vec<CurvePoint> {
     match acting {
         Acting::Sampled => sampled(records),
         Acting::Greedy => greedy(records),
@@ -120,7 +120,7 @@ pub(crate) fn mean_over(points: &[(f64, f64)], until: f64) -> Option<f64> {
 }
 
 /// Returns the value at `x` of the line through the points. Returns `None` before the first point and after the last.
-pub fn at(points: &[(f64, f64)], x: f64) -> Option<f64> {
+pub(crate) fn at(points: &[(f64, f64)], x: f64) -> Option<f64> {
     let after = points.partition_point(|point| point.0 < x);
     let (x1, y1) = *points.get(after)?;
     if x1 == x {

@@ -12,7 +12,7 @@ use crate::study::{
 
 /// An arm with its finished runs.
 #[derive(Debug)]
-pub struct ArmRuns<'s> {
+pub(crate) struct ArmRuns<'s> {
     /// The arm.
     pub arm: &'s Arm,
     /// The arm's finished runs, in the order of the study's seeds.
@@ -21,7 +21,7 @@ pub struct ArmRuns<'s> {
 
 /// The finished runs of a study, by arm.
 #[derive(Debug)]
-pub struct StudyRuns<'s> {
+pub(crate) struct StudyRuns<'s> {
     /// The study.
     pub study: &'s StudyFile,
     /// The study's arms, in the order of the file.
@@ -34,7 +34,7 @@ impl<'s> StudyRuns<'s> {
     /// # Errors
     ///
     /// Returns an error when data cannot be read, or the runs of an arm differ in more than their seed.
-    pub fn read(study: &'s StudyFile, results: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(study: &'s StudyFile, results: &Path) -> anyhow::Result<Self> {
         let mut arms = Vec::new();
         for arm in &study.arms {
             let mut runs = Vec::new();
@@ -53,7 +53,7 @@ impl<'s> StudyRuns<'s> {
     /// # Errors
     ///
     /// Returns an error when the runs of an arm differ in more than their seed.
-    pub fn new(study: &'s StudyFile, arms: Vec<ArmRuns<'s>>) -> anyhow::Result<Self> {
+    pub(crate) fn new(study: &'s StudyFile, arms: Vec<ArmRuns<'s>>) -> anyhow::Result<Self> {
         for ArmRuns { arm, runs } in &arms {
             for pair in runs.windows(2) {
                 let differences = raw::differences(&pair[0].effective, &pair[1].effective);
@@ -75,7 +75,7 @@ impl<'s> StudyRuns<'s> {
     }
 
     /// Returns the number of finished runs.
-    pub fn runs(&self) -> usize {
+    pub(crate) fn runs(&self) -> usize {
         self.arms.iter().map(|arm| arm.runs.len()).sum()
     }
 

@@ -61,7 +61,7 @@ pub(crate) fn eval(frames: u64, success: f64) -> Record {
     Record::Eval(EvalRecord {
         frames,
         seconds: frames as f64 / 1000.0,
-        updates: frames / 32,
+        updates_tried: frames / 32,
         evaluation: evaluation(WalkBy::Greedy, success, 1.56),
     })
 }
@@ -96,7 +96,7 @@ pub(crate) fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) ->
             complete: true,
             frames: FRAMES,
             seconds: FRAMES as f64 / 1000.0,
-            updates: FRAMES / 32,
+            updates_tried: FRAMES / 32,
             seed,
             evaluations: vec![
                 evaluation(WalkBy::Greedy, best, 1.56),

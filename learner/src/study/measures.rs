@@ -19,7 +19,7 @@ pub(crate) const THRESHOLDS: [u32; 5] = [50, 80, 90, 95, 99];
 
 /// A finished run, with its curves.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub(crate) struct Run {
     /// The run's seed.
     pub seed: u64,
     /// The run's configuration.
@@ -34,7 +34,7 @@ pub struct Run {
 
 impl Run {
     /// Creates a run from its raw data.
-    pub fn new(seed: u64, raw: RawRun) -> Self {
+    pub(crate) fn new(seed: u64, raw: RawRun) -> Self {
         Self {
             seed,
             sampled: curve::points(&raw.records, Acting::Sampled),
@@ -46,7 +46,7 @@ impl Run {
     }
 
     /// Returns a learning curve of the run.
-    pub fn curve(&self, acting: Acting) -> &[CurvePoint] {
+    pub(crate) fn curve(&self, acting: Acting) -> &[CurvePoint] {
         match acting {
             Acting::Sampled => &self.sampled,
             Acting::Greedy => &self.greedy,
@@ -54,7 +54,7 @@ impl Run {
     }
 
     /// Returns the point at which a success rate was first reached.
-    pub fn reached(&self, acting: Acting, percent: u32) -> Option<&CurvePoint> {
+    pub(crate) fn reached(&self, acting: Acting, percent: u32) -> Option<&CurvePoint> {
         curve::first_at(self.curve(acting), f64::from(percent) / 100.0)
     }
 
@@ -75,12 +75,12 @@ impl Run {
     }
 
     /// Returns the path ratio of a final evaluation.
-    pub fn path_ratio(&self, policy: WalkBy) -> Option<f64> {
+    pub(crate) fn path_ratio(&self, policy: WalkBy) -> Option<f64> {
         self.at_the_end(policy)?.path_ratio
     }
 
     /// Returns the final greedy lengths divided by the oracle's, paired by episode.
-    pub fn versus_oracle(&self) -> Option<VersusOracle> {
+    pub(crate) fn versus_oracle(&self) -> Option<VersusOracle> {
         self.at_the_end(WalkBy::Greedy)?.versus_oracle
     }
 }

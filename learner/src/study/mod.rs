@@ -12,16 +12,16 @@
 //!
 //! The report is a function of the raw data and the study file only. Writing it again gives the same bytes.
 
-pub mod curve;
+pub(crate) mod curve;
 pub mod file;
-pub mod finished;
-pub mod measures;
+pub(crate) mod finished;
+pub(crate) mod measures;
 pub(crate) mod pictures;
 pub mod plan;
 pub(crate) mod ranks;
-pub mod raw;
-pub mod report;
-pub mod run;
+pub(crate) mod raw;
+pub(crate) mod report;
+pub(crate) mod run;
 pub(crate) mod spread;
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ const PLACES: [&str; 19] = [
 
 /// The machine and program that made a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// The processor's name.
     pub cpu: String,
     /// Cores that this process may use.
@@ -73,7 +73,7 @@ pub struct Machine {
 
 /// The data of a finished run.
 #[derive(Debug, Clone)]
-pub struct RawRun {
+pub(crate) struct RawRun {
     /// The run's configuration.
     pub effective: Effective,
     /// The run's log.
@@ -85,7 +85,7 @@ pub struct RawRun {
 }
 
 /// Returns the folder of a run's raw data.
-pub fn folder(results: &Path, arm: &str, seed: u64) -> PathBuf {
+pub(crate) fn folder(results: &Path, arm: &str, seed: u64) -> PathBuf {
     results.join("raw").join(plan::place(arm, seed))
 }
 
@@ -94,7 +94,7 @@ pub fn folder(results: &Path, arm: &str, seed: u64) -> PathBuf {
 /// # Errors
 ///
 /// Returns an error when existing data cannot be read.
-pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRun>> {
+pub(crate) fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRun>> {
     let folder = folder(results, arm, seed);
     if !folder.join(SUMMARY).exists() {
         return Ok(None);
@@ -118,7 +118,7 @@ pub fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Option<RawRu
 /// # Errors
 ///
 /// Returns an error of the file system.
-pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Result<()> {
+pub(crate) fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Result<()> {
     let config = &run.effective.config;
     let (from, to) = (&config.run.dir, folder(results, &run.arm, run.seed));
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
@@ -141,7 +141,7 @@ pub fn keep(run: &PlannedRun, summary: &Summary, results: &Path) -> anyhow::Resu
 }
 
 /// Returns true when a run is complete, including its final evaluations.
-pub fn is_finished(summary: &Summary) -> bool {
+pub(crate) fn is_finished(summary: &Summary) -> bool {
     summary.complete && !summary.evaluations.is_empty()
 }
 

@@ -19,7 +19,7 @@ use crate::{
 
 /// Progress of a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Runs that are finished.
     pub finished: usize,
     /// Requested runs.
@@ -40,7 +40,7 @@ impl Standing {
 ///
 /// Returns an error before any training when existing data was made with other settings. Also returns the error of a
 /// failed run, with its name, and any error of `after_each`.
-pub async fn missing(
+pub(crate) async fn missing(
     runs: &[PlannedRun],
     results: &Path,
     screen: &Screen,

@@ -13,7 +13,7 @@ use crate::training::{log_softmax::log_softmax, model::Heads};
 
 /// Training targets of a part of a minibatch; axis 0 of each tensor has its m frames.
 #[derive(Debug)]
-pub struct Targets {
+pub(crate) struct Targets {
     /// i64 `[m]`: the actions taken.
     pub actions: Tensor,
     /// f32 `[m, segments]`: log pi(a|x) of each trained segment, with the weights from before the batch's updates.
@@ -26,7 +26,7 @@ pub struct Targets {
 
 /// The parts of a loss. Each is a scalar tensor, summed over frames and averaged over segments.
 #[derive(Debug)]
-pub struct Loss {
+pub(crate) struct Loss {
     /// The minimised sum.
     pub total: Tensor,
     /// Clipped policy gradient.
@@ -75,7 +75,7 @@ impl Add for Loss {
 /// # Panics
 ///
 /// Panics without a segment.
-pub fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss {
+pub(crate) fn loss(segments: &[Heads], targets: &Targets, config: &LossConfig) -> Loss {
     let of_segment = |(segment, heads)| segment_loss(segment, heads, targets, config);
     let losses = segments.iter().enumerate().map(of_segment);
     losses.reduce(Loss::add).expect("a segment is trained")

@@ -21,18 +21,18 @@
 //!   cohorts     follows episodes from their beginning; episode_window holds the settled ones
 //! ```
 
-pub mod advantage;
+pub(crate) mod advantage;
 pub mod backend;
 pub mod batch;
 pub mod batcher;
 pub(crate) mod cohorts;
 pub mod device_network;
 pub(crate) mod episode_window;
-pub mod frames;
+pub(crate) mod frames;
 mod gradient;
 pub mod host;
 mod log_softmax;
-pub mod loss;
+pub(crate) mod loss;
 pub mod model;
 mod noise_scale;
 pub mod optimizer;
@@ -40,6 +40,6 @@ mod queued;
 pub mod recompute;
 mod rollback;
 pub(crate) mod schedule;
-pub mod states;
+pub(crate) mod states;
 pub mod update;
-pub mod vtrace;
+pub(crate) mod vtrace;

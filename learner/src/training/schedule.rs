@@ -64,7 +64,7 @@ mod tests {
             run_id: String::new(),
             restarts: 0,
             frames,
-            updates: 10_000,
+            updates_tried: 10_000,
             optimizer_steps: 10_000,
             sessions_joined: 1,
             seconds,

@@ -144,7 +144,7 @@ impl Updater {
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.optimizer.resume(checkpoint)?;
         self.rng = checkpoint.state.rng.clone();
-        self.updates_tried = checkpoint.state.updates;
+        self.updates_tried = checkpoint.state.updates_tried;
         Ok(())
     }
 

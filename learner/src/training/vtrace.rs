@@ -26,7 +26,7 @@ const ROUNDING: f32 = 1e-2;
 
 /// The constants of V-trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct VTraceConfig {
+pub(crate) struct VTraceConfig {
     /// Discount, in (0, 1].
     pub gamma: f32,
     /// Mixes n-step targets as in TD(lambda); 1 is the published form (remark 2 of the paper).
@@ -39,7 +39,7 @@ pub struct VTraceConfig {
 
 /// T ticks of B environments; every slice is time-major `[T, B]`.
 #[derive(Debug, Clone, Copy)]
-pub struct VTraceInput<'a> {
+pub(crate) struct VTraceInput<'a> {
     /// B.
     pub batch: usize,
     /// log pi(a|x) - log mu(a|x).
@@ -56,7 +56,7 @@ pub struct VTraceInput<'a> {
 
 /// Output of V-trace, `[T, B]` each.
 #[derive(Debug, Clone, PartialEq)]
-pub struct VTrace {
+pub(crate) struct VTrace {
     /// Regression targets of the value head.
     pub targets: Vec<f32>,
     /// Advantages of the policy gradient, without the importance weight.
@@ -78,7 +78,7 @@ pub(crate) fn importance_weights(log_rhos: &[f32], rho_bar: f32) -> Vec<f32> {
 /// # Panics
 ///
 /// Panics when the slices differ in length, or when their length is not a multiple of `batch`.
-pub fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
+pub(crate) fn vtrace(input: VTraceInput<'_>, config: VTraceConfig) -> VTrace {
     let VTraceInput {
         batch,
         log_rhos,

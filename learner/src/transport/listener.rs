@@ -31,7 +31,7 @@ const HAND_OVER: usize = 1;
 
 /// Passes on connections; with `tls`, only those that complete a TLS handshake. Counts the others as refused. Ends when
 /// the stream is dropped.
-pub fn accept(
+pub(crate) fn accept(
     mut connections: Connections,
     tls: Option<Tls>,
 ) -> ReceiverStream<io::Result<ReadyConnection>> {
@@ -78,7 +78,7 @@ trait Transport: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
 
 /// A connection that is ready for HTTP/2, after the TLS handshake if there is one.
-pub struct ReadyConnection {
+pub(crate) struct ReadyConnection {
     stream: Pin<Box<dyn Transport>>,
     ends: TcpConnectInfo,
 }

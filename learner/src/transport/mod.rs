@@ -8,6 +8,6 @@
 //! ```
 
 pub mod certs;
-pub mod listener;
-pub mod server;
-pub mod tls;
+pub(crate) mod listener;
+pub(crate) mod server;
+pub(crate) mod tls;

@@ -44,7 +44,7 @@ const FIRST_BYTE: Duration = Duration::from_secs(10);
 
 /// Access rules of a port.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Door {
     /// TLS; `None` for plaintext.
     pub tls: Option<Tls>,
     /// The tokens that the port accepts.
@@ -59,7 +59,7 @@ impl Door {
     /// # Errors
     ///
     /// Returns an error when a file that the configuration names cannot be used.
-    pub fn new(config: &LearnerConfig, max_connections: usize) -> Result<Self, FileError> {
+    pub(crate) fn new(config: &LearnerConfig, max_connections: usize) -> Result<Self, FileError> {
         Ok(Self {
             tls: tls::from_config(config)?,
             access: Arc::new(Access::new(config)?),
@@ -68,7 +68,7 @@ impl Door {
     }
 
     /// Returns the files of tokens and certificates that the port uses.
-    pub fn files(&self) -> Vec<Arc<dyn Refresh>> {
+    pub(crate) fn files(&self) -> Vec<Arc<dyn Refresh>> {
         let mut files = self.access.files();
         files.extend(self.tls.clone().map(|tls| tls as Arc<dyn Refresh>));
         files
@@ -81,7 +81,7 @@ impl Door {
 /// # Errors
 ///
 /// Returns an error when the descriptors allow no connection.
-pub fn max_connections(config: &LearnerConfig) -> anyhow::Result<usize> {
+pub(crate) fn max_connections(config: &LearnerConfig) -> anyhow::Result<usize> {
     let descriptors =
         Descriptors::from_process().context("counting the open files of this process")?;
     // Each local actor has a connection with two ends, and a second connection while it reconnects.
@@ -103,7 +103,7 @@ pub fn max_connections(config: &LearnerConfig) -> anyhow::Result<usize> {
 /// # Errors
 ///
 /// Returns an error when the transport fails.
-pub async fn serve(
+pub(crate) async fn serve(
     service: LearnerService,
     health: Health,
     listener: TcpListener,

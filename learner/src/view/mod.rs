@@ -10,7 +10,7 @@
 
 pub(crate) mod page;
 pub mod plot;
-pub mod replay;
+pub(crate) mod replay;
 mod short_names;
 
 pub(crate) use short_names::short_names;

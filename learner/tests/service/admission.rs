@@ -968,7 +968,7 @@ async fn the_status_says_how_far_the_run_is() {
     let expected = StatusResponse {
         run_id: "run".into(),
         version: 4,
-        updates: 2,
+        updates_tried: 2,
         frames: 64,
         sessions: 1,
         queued_unrolls: 1,

@@ -79,7 +79,7 @@ async fn a_complete_run_leaves_everything_that_was_promised() {
         .collect();
     let policies = [WalkBy::Greedy, WalkBy::Sampled, WalkBy::Oracle];
     assert_eq!(evaluated, policies.map(|policy| (policy, 8)));
-    assert_eq!(summary.updates, 512 / 16);
+    assert_eq!(summary.updates_tried, 512 / 16);
     let written = json(dir.join("summary.json"));
     assert_eq!(written["frames"], 512);
     assert_eq!(written["evaluations"][0]["policy"], "greedy");
@@ -238,7 +238,7 @@ async fn a_resumed_run_goes_on_where_it_was() {
     let running = start(&serve, true, &shutdown).await;
     let mut learner = client(running.address()).await;
     let resumed = status(&mut learner).await;
-    assert_eq!((resumed.frames, resumed.updates), (256, 16));
+    assert_eq!((resumed.frames, resumed.updates_tried), (256, 16));
     assert_eq!(resumed.run_id, before.state.run_id);
     assert_eq!(resumed.version, 1 << 32, "above any version before");
     let joined = join(&mut learner, 1).await.expect("room");
@@ -258,7 +258,7 @@ async fn a_resumed_run_goes_on_where_it_was() {
     assert_eq!(after.state.run_id, before.state.run_id);
     for (two, one) in [
         (after.state.frames, uninterrupted.state.frames),
-        (after.state.updates, uninterrupted.state.updates),
+        (after.state.updates_tried, uninterrupted.state.updates_tried),
         (
             after.state.optimizer_steps,
             uninterrupted.state.optimizer_steps,
@@ -500,7 +500,7 @@ async fn an_evaluation_that_a_stop_cut_off_is_made_after_a_resume() {
     for record in owed_ones {
         let name = format!("checkpoints/{:012}.safetensors", record.frames);
         let checkpoint = Checkpoint::read(&dir.join(name)).expect("of that mark");
-        assert_eq!(record.updates, checkpoint.state.updates);
+        assert_eq!(record.updates_tried, checkpoint.state.updates_tried);
         assert_eq!(record.evaluation, greedy(&checkpoint, &briefly.config));
     }
     let left = fs::read_dir(dir.join(owed::FOLDER)).expect("a folder");
@@ -824,7 +824,7 @@ async fn the_threads_of_one_actor_fill_a_batch() {
         // Eight batches of three unrolls, with three updates each.
         let expected = (true, 768, 8 * 3);
         assert_eq!(
-            (summary.complete, summary.frames, summary.updates),
+            (summary.complete, summary.frames, summary.updates_tried),
             expected
         );
         assert_eq!(acting.await.expect("no panic"), Ending::RunComplete);

@@ -33,7 +33,7 @@ async fn trains(name: &str, maze: MazeKind) {
     let running = start(&effective, false, &Shutdown::new()).await;
     let summary = running.finish().await.expect("a run that ends");
     assert_eq!(
-        (summary.frames, summary.updates),
+        (summary.frames, summary.updates_tried),
         (8, 2 * loss.passes as u64)
     );
     assert_eq!(summary.evaluations.len(), 3);

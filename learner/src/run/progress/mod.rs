@@ -192,7 +192,7 @@ fn log_line(snapshot: &ProgressSnapshot, learner: &LearnerConfig, place: Option<
         frames = snapshot.frames,
         total_frames = learner.total_frames,
         frames_per_second = snapshot.frames_per_second.round(),
-        updates = snapshot.updates,
+        updates = snapshot.updates_tried,
         updates_per_second = thousandth(snapshot.updates_per_second),
         success = snapshot.success.map(thousandth),
         episode_return = snapshot.episode_return.map(thousandth),
@@ -227,7 +227,7 @@ mod tests {
         ProgressSnapshot {
             frames: 123_904,
             seconds: 100.0,
-            updates: 968,
+            updates_tried: 968,
             frames_per_second: 1234.5,
             pace: 1.0,
             updates_per_second: 9.64,

@@ -13,7 +13,7 @@ pub struct ProgressSnapshot {
     /// Seconds of training so far.
     pub seconds: f64,
     /// Updates tried so far, skipped ones included.
-    pub updates: u64,
+    pub updates_tried: u64,
     /// Recent training speed, in frames per second.
     pub frames_per_second: f64,
     /// Seconds of training per second: 0 while no actor works, and any number in virtual time.

@@ -64,7 +64,7 @@ fn summary(evaluations: &[WalkBy]) -> Summary {
         complete: !evaluations.is_empty(),
         frames: 400,
         seconds: 4.0,
-        updates: 12,
+        updates_tried: 12,
         seed: 7,
         evaluations: evaluations.iter().map(evaluated).collect(),
     }

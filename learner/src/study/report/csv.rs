@@ -72,7 +72,7 @@ pub(super) fn runs(report: &StudyRuns<'_>) -> String {
             run.seed.to_string(),
             summary.frames.to_string(),
             summary.seconds.to_string(),
-            summary.updates.to_string(),
+            summary.updates_tried.to_string(),
             run.machine.restarts.to_string(),
             end(greedy, |e| e.success),
             end(greedy, |e| e.success_ci95[0]),

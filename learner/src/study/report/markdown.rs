@@ -134,7 +134,7 @@ fn runs(report: &StudyRuns<'_>) -> String {
                 n => format!("{n} times"),
             },
             whole(|run| run.summary.frames),
-            whole(|run| run.summary.updates),
+            whole(|run| run.summary.updates_tried),
             shown(
                 over(arm, |run| Some(run.summary.seconds / 60.0)),
                 Unit::Minutes,

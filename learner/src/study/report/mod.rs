@@ -30,7 +30,7 @@ pub(crate) const NAME: &str = "report.md";
 /// # Errors
 ///
 /// Returns an error of the file system or the drawing library.
-pub fn write(runs: &StudyRuns<'_>, results: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(runs: &StudyRuns<'_>, results: &Path) -> anyhow::Result<()> {
     for (name, text) in files(runs)? {
         let path = results.join(name);
         files::write(&path, text).with_context(|| format!("writing {}", path.display()))?;

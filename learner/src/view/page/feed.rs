@@ -99,7 +99,8 @@ pub(super) struct RunStatus {
     phase: Phase,
     actors: usize,
     frames: u64,
-    updates: u64,
+    #[serde(rename = "updates")]
+    updates_tried: u64,
     /// The completed share of the run.
     done: f64,
     /// The time until the run is complete; `None` while it is unknown.
@@ -162,7 +163,7 @@ impl Feed {
                     phase: Phase::Training,
                     actors: 0,
                     frames: 0,
-                    updates: 0,
+                    updates_tried: 0,
                     done: 0.0,
                     seconds_left: None,
                 },
@@ -224,11 +225,11 @@ impl Feed {
     }
 
     /// Sets the number of joined actors, and the run's frames and updates.
-    pub(super) fn observe(&self, actors: usize, frames: u64, updates: u64) {
+    pub(super) fn observe(&self, actors: usize, frames: u64, updates_tried: u64) {
         self.update(|status| RunStatus {
             actors,
             frames,
-            updates,
+            updates_tried,
             ..status
         });
     }

@@ -186,7 +186,7 @@ async fn look(feed: Arc<Feed>, run: Watched) {
         feed.observe(
             run.sessions.len(),
             run.counters.frames.load(Ordering::Relaxed),
-            run.counters.updates.load(Ordering::Relaxed),
+            run.counters.updates_tried.load(Ordering::Relaxed),
         );
     }
 }

@@ -218,7 +218,7 @@ impl Events {
 fn train(frames: u64) -> Record {
     Record::Train(TrainRecord {
         seconds: 1.0,
-        updates: 1,
+        updates_tried: 1,
         version: 1,
         frames_per_second: 1.0,
         updates_per_second: 1.0,
@@ -232,7 +232,7 @@ fn eval(frames: u64) -> Record {
     Record::Eval(EvalRecord {
         frames,
         seconds: 1.0,
-        updates: 1,
+        updates_tried: 1,
         evaluation: Evaluation {
             policy: WalkBy::Greedy,
             seed: Some(1),

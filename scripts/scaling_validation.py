@@ -3,20 +3,22 @@
 
     python3 scripts/scaling_validation.py --results docs/results/scaling/validation
 
-One `hrm-learner serve` and N `hrm-actor run` train on four rooms until an evaluation of 1,000 episodes has at least 99%
-success. Each actor has one rollout thread of at most --pace frames per second, as the simulated actors of
-configs/studies/scaling.toml. The predictions are in predictions.json of the results' folder: minutes by the number of
-actors, written before the runs. Needs `make build`.
+One `hrm-learner serve` and N `hrm-actor run` train as arm slow-N of configs/studies/scaling.toml, but in real time, until
+an evaluation has 99% success. Each actor has one rollout thread, which plays no faster than the simulated actors. The
+predictions are in predictions.json of the results' folder: minutes by the number of actors, written before the runs.
+Needs `make build`.
 
 The files of each run go to raw/N-actors/seed-S/. A run that is there already is not repeated, so the same command
-continues after an interruption; --report-only trains nothing. Writes validation.csv and validation.md. Exit status: 0
-if every median is within 20% of its prediction, 1 with the reason on stderr otherwise.
+continues after an interruption; --report-only trains nothing. --actors and --seeds select runs. While few actors leave
+the machine almost idle, several of these commands can run at once. Writes validation.csv and validation.md from all runs
+that are there. Exit status: 0 if every median is within 20% of its prediction, 1 with the reason on stderr otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import shutil
 import statistics
@@ -24,8 +26,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from measured_learner import ROOT, Failed, MeasuredLearner, machine
 
@@ -37,16 +41,38 @@ TOLERANCE = 0.2
 PATIENCE = 3600.0
 POLL_SECONDS = 1.0
 FILES = ("config.toml", "metrics.jsonl", "summary.json", "episodes.csv")
-SETTINGS = {
-    "learner.target_success": TARGET,
-    "learner.max_minutes": 0,
-    "learner.batch_unrolls": 2,
-    "learner.queue_unrolls": 64,
-    "rollout.synchronous": "false",
-    "eval.interval_frames": 10_000,
-    "eval.episodes": 1_000,
-    "telemetry.log_interval_seconds": 3,
-}
+STUDY = ROOT / "configs/studies/scaling.toml"
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm of the study, for real processes."""
+
+    config: Path
+    settings: dict[str, Any]
+    # Frames per second of an actor.
+    pace: float
+
+    @staticmethod
+    def slow(actors: int) -> Arm:
+        study = tomllib.loads(STUDY.read_text())
+        arm = next(arm for arm in study["arm"] if arm["name"] == f"slow-{actors}")
+        settings = {**flat(study["set"]), **flat(arm["set"])}
+        pace = settings["virtual_time.actor_frames_per_second"]
+        real = {key: value for key, value in settings.items() if not key.startswith("virtual_time.")}
+        return Arm(STUDY.parent / arm["config"], real, pace)
+
+
+def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the values of nested tables by their dotted keys."""
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            values.update(flat(value, f"{prefix}{key}."))
+        else:
+            values[f"{prefix}{key}"] = str(value).lower() if isinstance(value, bool) else value
+    return values
 
 
 @dataclass(frozen=True)
@@ -86,15 +112,15 @@ class Fleet:
                 raise Failed(f"an actor ended with status {process.returncode}: {log.read_text()[-2000:]}")
 
 
-def train(programs: Path, actors: int, seed: int, pace: float, raw: Path) -> None:
+def train(programs: Path, actors: int, seed: int, raw: Path) -> None:
     """Trains one run and keeps its files."""
-    config = ROOT / "configs/four-rooms.toml"
+    arm = Arm.slow(actors)
     with tempfile.TemporaryDirectory(prefix="scaling-") as name:
         folder = Path(name)
-        settings = {**SETTINGS, "run.seed": seed}
-        learner = MeasuredLearner(programs / "hrm-learner", "serve", config, folder, settings)
+        settings = {**arm.settings, "run.seed": seed}
+        learner = MeasuredLearner(programs / "hrm-learner", "serve", arm.config, folder, settings)
         try:
-            with Fleet(programs / "hrm-actor", learner.port, actors, pace, folder) as fleet:
+            with Fleet(programs / "hrm-actor", learner.port, actors, arm.pace, folder) as fleet:
                 wait(learner, fleet, actors)
         finally:
             learner.process.kill()
@@ -104,7 +130,7 @@ def train(programs: Path, actors: int, seed: int, pace: float, raw: Path) -> Non
         if not summary["complete"]:
             raise Failed(f"the run did not complete: {(folder / 'learner.log').read_text()[-2000:]}")
         raw.mkdir(parents=True, exist_ok=True)
-        about = {"machine": machine(), "actors": actors, "frames_per_second_per_actor": pace}
+        about = {"machine": machine(), "actors": actors, "frames_per_second_per_actor": arm.pace}
         (raw / "machine.json").write_text(json.dumps(about, indent=2) + "\n")
         # The summary last: a folder that has it is whole.
         for file in sorted(FILES, key="summary.json".__eq__):
@@ -131,6 +157,11 @@ def wait(learner: MeasuredLearner, fleet: Fleet, actors: int) -> None:
         raise Failed(f"the learner ended with status {learner.process.returncode}: see its log")
     if not all_joined:
         raise Failed(f"not all {actors} actors were joined at the same time")
+
+
+def folder_of(results: Path, actors: int, seed: int) -> Path:
+    """Returns the folder of a run's files."""
+    return results / f"raw/{actors}-actors/seed-{seed}"
 
 
 def reached(raw: Path, actors: int, seed: int) -> Reached:
@@ -175,27 +206,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=Path, default=ROOT / "target/release", help="folder of both programs")
     parser.add_argument("--results", type=Path, required=True, help="folder with predictions.json, for all results")
-    parser.add_argument("--pace", type=float, help="frames per second of an actor; without --report-only")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--actors", type=int, nargs="+", choices=ACTORS, default=ACTORS, help="numbers of actors to train with")
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=SEEDS, help="seeds to train with")
     parser.add_argument("--report-only", action="store_true", help="train nothing; report the runs that are there")
     options = parser.parse_args()
-    if options.pace is None and not options.report_only:
-        parser.error("give the pace of an actor with --pace")
     predictions = options.results / "predictions.json"
-    runs: list[Reached] = []
     try:
         if not predictions.exists():
             raise Failed(f"{predictions} is missing: write the predicted minutes by number of actors before the runs")
         predicted = json.loads(predictions.read_text())
-        for seed in options.seeds:
-            for actors in ACTORS:
-                raw = options.results / f"raw/{actors}-actors/seed-{seed}"
-                if not (raw / "summary.json").exists():
-                    if options.report_only:
-                        continue
-                    train(options.programs.resolve(), actors, seed, options.pace, raw)
-                runs.append(reached(raw, actors, seed))
-                print("{actors} actors, seed {seed}: {frames} frames, {minutes:.2f} min".format(**vars(runs[-1])), flush=True)
+        for seed, actors in itertools.product(options.seeds, options.actors):
+            raw = folder_of(options.results, actors, seed)
+            if not options.report_only and not (raw / "summary.json").exists():
+                train(options.programs.resolve(), actors, seed, raw)
+                print("{actors} actors, seed {seed}: {frames} frames, {minutes:.2f} min".format(**vars(reached(raw, actors, seed))), flush=True)
+        finished = [(actors, seed) for actors, seed in itertools.product(ACTORS, SEEDS) if (folder_of(options.results, actors, seed) / "summary.json").exists()]
+        runs = [reached(folder_of(options.results, actors, seed), actors, seed) for actors, seed in finished]
         if not runs:
             raise Failed(f"{options.results} has no runs")
         missed = report(runs, predicted, options.results)

@@ -190,7 +190,7 @@ def actors():
     yield curve(
         "Joins and reconnections",
         "Joins that the learner accepted, and attempts of actors to connect again. Reconnections without joins: actors "
-        "do not reach the learner, or it refuses them.",
+        "do not reach the learner, or it rejects them.",
         Query("joins", f"sum({rate(learner('hrm_learner_joins_total'))})"),
         Query("reconnections", f"sum({rate(actor('hrm_actor_reconnects_total'))})"),
         unit=PER_SECOND,
@@ -270,7 +270,7 @@ def processes():
     )
     yield facts(
         "Builds",
-        "Release of every process. The learner and its actors should have the same one. The learner refuses actors with"
+        "Release of every process. The learner and its actors should have the same one. The learner rejects actors with"
         " another wire version.",
         Query("", f"{process(EITHER, 'hrm_build_info')}"),
         "job",

@@ -96,10 +96,10 @@ def health():
         none="none",
     )
     yield light(
-        "Refused",
-        "Unrolls refused since the learner started, except those of actors that must join again. The panel below shows"
+        "Rejected",
+        "Unrolls rejected since the learner started, except those of actors that must join again. The panel below shows"
         " the field. Any is a fault.",
-        Query("refused", f"sum({refused})"),
+        Query("rejected", f"sum({refused})"),
         "short",
         rising(1, 1),
         span=2,
@@ -124,7 +124,7 @@ def time():
     yield curve(
         "Frames at each step",
         "Frames per second from the mazes to the updates. The curves coincide when nothing is lost. Frames stop at the"
-        " first step that falls below the one before: received (network), admitted (queue full, or refused), batched"
+        " first step that falls below the one before: received (network), admitted (queue full, or rejected), batched"
         " (dropped, see below), trained (learner).",
         Query("{{step}}", recorded("namespace_step:hrm_frames:rate1m")),
         unit=FRAMES_PER_SECOND,
@@ -215,9 +215,9 @@ def losses():
         low=0,
     )
     yield curve(
-        "Refused, by field",
-        "Unrolls refused since the learner started, by the invalid field. session: an actor must join again, as after a"
-        " restart. Anything else is a fault: see the learner's log.",
+        "Rejected, by field",
+        "Unrolls rejected since the learner started, by the invalid field. session: an actor must join again, as after"
+        " a restart. Anything else is a fault: see the learner's log.",
         Query("{{field}} {{instance}}", learner("hrm_learner_unrolls_refused_total")),
         unit=UNROLLS,
         low=0,
@@ -235,7 +235,7 @@ def losses():
     yield curve(
         "Unrolls of the learner",
         "Received, admitted to the queue, and batched. Received but not admitted: the queue is full, or the learner "
-        "refuses them. Admitted but not batched: the learner drops them.",
+        "rejects them. Admitted but not batched: the learner drops them.",
         Query("received", f"sum({rate(learner('hrm_learner_unrolls_received_total'))})"),
         Query("admitted", f"sum({rate(learner('hrm_learner_unrolls_admitted_total'))})"),
         Query("batched", f"sum({rate(learner('hrm_learner_unrolls_batched_total'))})"),

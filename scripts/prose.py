@@ -4,8 +4,8 @@
     python3 scripts/prose.py            checks every tracked text; exit status 1 where a fault is found
     python3 scripts/prose.py --count    prints how many faults each file has, and exits 0
 
-It reads Markdown, YAML, TOML, protobuf, shell and make whole, and Rust and Python in their comments and strings. A line
-break within a phrase does not matter. Standard library only.
+It reads Rust and Python in their comments and strings, and other texts whole: Markdown, YAML, TOML, JSON, protobuf,
+shell, make, and the files of pages. A line break within a phrase does not matter. Standard library only.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ DOC_OPENINGS = ("What", "Who", "Whoever", "Where", "How", "When", "Whether", "It
 # Doc comments that may open so, in the whole repository.
 DOC_LIMIT = 10
 
-WHOLE = (".md", ".yml", ".yaml", ".toml", ".proto", ".sh", ".cff")
+WHOLE = (".md", ".yml", ".yaml", ".toml", ".json", ".proto", ".sh", ".cff", ".js", ".html", ".css", ".svg")
 WHOLE_NAMES = ("Makefile", "Dockerfile", ".env.example", ".ci/run", "requirements.txt")
-# Recorded by programs, not written by people.
-RECORDED = re.compile(r"docs/results/.*/raw/|fuzz/corpus/|Cargo\.lock$")
+PYTHON = (".py", ".pyi")
+# Written by programs, not by people. The builders of the dashboards are checked themselves.
+RECORDED = re.compile(
+    r"docs/results/.*/raw/|docs/.*\.(?:json|svg)$|deploy/grafana/dashboards/|fuzz/corpus/|Cargo\.lock$"
+)
 # This list and its tests name the words themselves.
 OWN = ("scripts/prose.py", "scripts/test_prose.py")
 
@@ -86,7 +89,7 @@ def prose(name: str, text: str) -> str:
         kept = _blank(_kept(text, _rust_spans(text)), r"^[ \t]*//[/!]?")
         # A string that goes over a line's end.
         return _blank(kept, r"\\$")
-    if name.endswith(".py"):
+    if name.endswith(PYTHON):
         kept = _blank(_kept(text, _python_spans(text)), r"^[ \t]*#")
         # Two strings beside each other are one.
         return _blank(kept, r"[\"']\s*\n\s*f?[\"']")
@@ -129,13 +132,16 @@ def doc_openings(name: str, text: str) -> list[Fault]:
     return found
 
 
+def is_read(name: str) -> bool:
+    """True if people wrote this file and others read it."""
+    text = name.endswith((*WHOLE, *WHOLE_NAMES, *PYTHON, ".rs"))
+    return text and not RECORDED.search(name) and name not in OWN
+
+
 def texts() -> Iterator[tuple[str, str]]:
     """Every tracked file that people read, with its text."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in listed.stdout.split("\0"):
-        whole = name.endswith(WHOLE) or name.endswith(WHOLE_NAMES)
-        if not (whole or name.endswith((".rs", ".py"))) or RECORDED.search(name) or name in OWN:
-            continue
+    for name in filter(is_read, listed.stdout.split("\0")):
         path = ROOT / name
         if path.is_file():
             yield name, path.read_text(encoding="utf-8")

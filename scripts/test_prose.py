@@ -37,6 +37,17 @@ class Phrases(unittest.TestCase):
         self.assertEqual(found("a.py", 'text = (\n    "goes "\n    f"on {x}"\n)\n'), [(2, "goes on")])
         self.assertEqual(found("a.py", "# goes\n# on\nf('goes', 'on')\n"), [(1, "goes on")])
 
+    def test_a_stub_of_python_is_read_as_python(self) -> None:
+        self.assertEqual(found("a.pyi", '"""At hand."""\n\ndef anew() -> None: ...\n'), [(1, "At hand")])
+
+    def test_the_files_of_pages_are_read(self) -> None:
+        script = "  // it goes\n  // on\n  f(`${n} frames a second`);\n"
+        self.assertEqual(found("a.js", script), [(1, "goes on"), (3, "frames a second")])
+        self.assertEqual(found("a.html", '<p title="at hand">\nIt goes\non.</p>\n'), [(1, "at hand"), (2, "goes on")])
+        self.assertEqual(found("a.css", "/* drawn anew */\np { display: none }\n"), [(1, "anew")])
+        self.assertEqual(found("a.svg", '<title>anew</title><path fill="none"/>'), [(1, "anew")])
+        self.assertEqual(found("a.json", '{"description": "anew"}'), [(1, "anew")])
+
     def test_comments_of_yaml_are_read_over_their_lines(self) -> None:
         self.assertEqual(found("a.yml", "a: 1\n# it goes\n# on\n"), [(2, "goes on")])
 
@@ -46,13 +57,29 @@ class Phrases(unittest.TestCase):
         self.assertEqual([line for line, _ in found("CONTRIBUTING.md", rules)], [1, 7, 11])
         self.assertEqual(found("README.md", "| anew |\n"), [(1, "anew")])
 
-
     def test_the_table_of_rules_lists_the_same_phrases(self) -> None:
         text = (prose.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
         rows = [text[start:end].split("|")[1].strip() for start, end in prose._table(text)][2:]
         self.assertEqual(len(rows), len(prose.DENIED))
         for row in rows:
             self.assertEqual(len(found("README.md", row)), 1, row)
+
+
+class Files(unittest.TestCase):
+    """The files that are read."""
+
+    def test_texts_of_people_are_read(self) -> None:
+        for ending in ("md", "rs", "py", "pyi", "js", "html", "css", "svg", "json", "proto"):
+            self.assertTrue(prose.is_read(f"folder/a.{ending}"), ending)
+        for name in ("Makefile", "deploy/docker/Dockerfile", ".ci/run"):
+            self.assertTrue(prose.is_read(name), name)
+
+    def test_texts_of_programs_and_other_files_are_not(self) -> None:
+        for name in ("docs/replay.svg", "docs/results/a/summary.json", "docs/results/a/raw/b/config.toml"):
+            self.assertFalse(prose.is_read(name), name)
+        for name in ("deploy/grafana/dashboards/a.json", "fuzz/corpus/config/a.toml", "Cargo.lock", "a.csv"):
+            self.assertFalse(prose.is_read(name), name)
+        self.assertFalse(any(map(prose.is_read, prose.OWN)))
 
 
 class DocComments(unittest.TestCase):

@@ -377,7 +377,7 @@ fn refused_weights_leave_the_old_ones_and_the_carry() {
 
 /// With a carry that travels as bf16, the actor itself continues from the carry that it sent.
 #[test]
-fn the_actor_goes_on_from_the_rounded_carry() {
+fn the_actor_continues_from_the_rounded_carry_that_it_sent() {
     let stride = 0.3_f32;
     let mut rollout = rollout(4, 5, Dtype::Bf16, stride);
     let mut rounded = 0;
@@ -407,7 +407,7 @@ fn the_actor_goes_on_from_the_rounded_carry() {
 }
 
 #[test]
-fn an_abandoned_unroll_is_none_and_asks_before_every_tick() {
+fn an_abandoned_unroll_checks_for_a_stop_every_tick_and_returns_nothing() {
     let mut rollout = rollout(6, 2, Dtype::F32, 1.0);
     let mut clock = StageClock::new(names::ACTOR_STAGE_SECONDS, ActorStage::Wait);
     let asked = Cell::new(0);

@@ -62,7 +62,7 @@ async fn a_learner_that_never_answers_is_given_up() {
 }
 
 #[test]
-fn the_learner_that_did_not_answer_is_told_so() {
+fn the_error_for_a_missing_answer_states_the_call_and_the_wait() {
     let error = SessionError::NoAnswer {
         call: "Join",
         after: Duration::from_millis(1500),

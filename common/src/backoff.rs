@@ -92,7 +92,7 @@ mod tests {
         }
 
         #[test]
-        fn two_seeds_part(seed: u64) {
+        fn different_seeds_give_different_waits(seed: u64) {
             let new = |seed| Backoff::new(SHORTEST, LONGEST, seed);
             prop_assert_ne!(waits(&mut new(seed), 20), waits(&mut new(seed ^ 1), 20));
         }

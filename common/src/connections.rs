@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_trouble_is_logged_now_and_then() {
+    async fn a_repeated_problem_is_logged_at_intervals_with_its_count() {
         let mut trouble = Repeated::default();
         assert_eq!(trouble.due(), Some(1));
         assert_eq!([trouble.due(), trouble.due()], [None, None]);

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_said_is_what_is_answered() {
+    async fn a_health_check_returns_the_state_that_was_set() {
         let health = Health::default();
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
         let endpoint = health.listen(any, "x").await.expect("a free port");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_unhealthy() {
+    async fn an_address_without_a_listener_is_unhealthy() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (listener, address) = listen::bind(any, "x", listen::OPTIONAL)
             .await

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_buffered_is_not_written() {
+    fn a_write_whose_flush_fails_is_an_error() {
         let failed = |kind| write(&mut Full(kind), "text").map_err(OutputError::from);
         let closed = failed(io::ErrorKind::BrokenPipe).expect_err("closed");
         assert!(closed.is_closed());

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_read_as_soon_as_it_can_be() {
+    fn a_value_reloads_once_its_file_is_readable_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, target) = (folder.path().join("link"), folder.path().join("target"));
         fs::write(&path, "1").expect("a file");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_leaves_no_trace_on_the_file_is_no_reason_to_look_away() {
+    fn a_failed_read_is_repeated_although_the_file_did_not_change() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         fs::write(&path, "1").expect("a file");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_does_not_look_at_its_files_by_itself() {
+    fn a_value_does_not_read_its_files_without_a_refresh() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         fs::write(&path, "1").expect("a file");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_poller_looks_again_and_again_until_it_is_dropped() {
+    async fn the_poller_reloads_values_until_it_is_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         fs::write(&path, "1").expect("a file");

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken_and_who_comes_late_does_not_wait() {
+    async fn a_trip_wakes_waiters_and_later_waits_return_at_once() {
         let shutdown = Shutdown::new();
         let waiter = tokio::spawn({
             let shutdown = shutdown.clone();

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_moment_is_booked_to_the_stage_it_was_spent_in() {
+    fn time_is_recorded_under_the_stage_in_which_it_passed() {
         let book = Book::default();
         metrics::with_local_recorder(&book, || {
             let before = Instant::now();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn one_a_line_with_comments_and_gaps() {
+    fn a_token_file_has_one_token_per_line_and_may_have_comments() {
         let text = format!("# of the cluster\n\n{ONE}\n  second-token-of-enough-length  \r\n");
         let tokens = read_text(text).expect("two tokens");
         let revealed: Vec<&str> = tokens.iter().map(Token::reveal).collect();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_named_by_its_line_and_not_shown() {
+    fn a_malformed_token_line_is_named_without_its_content() {
         let secret = "this one has spaces in it, sadly";
         let error = read_text(format!("{ONE}\n{secret}\n"))
             .expect_err("spaces")
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_does_not_show_itself() {
+    fn the_debug_output_of_a_token_hides_it() {
         let token = Token::random();
         assert_eq!(format!("{token:?}"), "Token(..)");
         assert_eq!(token.reveal().len(), 64);

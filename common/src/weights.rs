@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_announced_is_refused() {
+    fn a_body_longer_than_announced_is_rejected() {
         let mut chunks = pieces(CHUNK + 5);
         chunks[1].data = vec![0; 6].into();
         assert!(matches!(
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_header_claims_is_bounded_and_not_allocated() {
+    fn the_announced_size_is_bounded_and_not_allocated() {
         for size in [MAX_WEIGHTS_SIZE as u64 + 1, u64::MAX] {
             let error = refused(vec![announce(size)]);
             assert!(matches!(error, WeightsError::TooLarge(found) if found == size));
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_says_something_else_is_found() {
+    fn a_changed_header_is_detected() {
         let changes: [fn(&mut proto::WeightsHeader); 7] = [
             |h| h.version ^= 1 << 40,
             |h| h.size ^= 1,
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_of_another_length_is_none() {
+    fn a_checksum_of_another_length_is_rejected() {
         let mut chunk = pieces(3).remove(0);
         if let Some(header) = &mut chunk.header {
             header.body_checksum.truncate(15);

@@ -87,7 +87,7 @@ fn the_first_signal_lets_the_process_finish() {
 }
 
 #[test]
-fn what_is_sent_to_the_process_and_to_its_group_is_one_signal() {
+fn a_signal_to_the_process_and_to_its_group_counts_once() {
     let (mut child, mut lines) = start(true);
     wait_for(&mut lines, "listening");
     send("-TERM", &child);
@@ -100,7 +100,7 @@ fn what_is_sent_to_the_process_and_to_its_group_is_one_signal() {
 }
 
 #[test]
-fn a_hangup_that_was_to_be_ignored_stays_ignored() {
+fn an_inherited_ignored_hangup_stays_ignored() {
     let (mut child, mut lines) = start_by(&["nohup"], false);
     wait_for(&mut lines, "listening");
     send("-HUP", &child);
@@ -117,7 +117,7 @@ fn a_hangup_that_was_to_be_ignored_stays_ignored() {
 }
 
 #[test]
-fn the_second_signal_ends_it_with_130() {
+fn the_second_signal_ends_the_process_with_130() {
     let (mut child, mut lines) = start(true);
     wait_for(&mut lines, "listening");
     send("-TERM", &child);

@@ -235,7 +235,7 @@ proptest! {
 
     /// Whatever a peer sends is refused or can be trained on; nothing panics.
     #[test]
-    fn damaged_messages_are_refused_or_sound(
+    fn damaged_messages_are_rejected_or_valid(
         expected in expectations(),
         seed: u64,
         damages in vec(damage(), 1..4),
@@ -452,7 +452,7 @@ fn the_second_of_two_episodes_is_exactly_as_long_as_the_ticks_between() {
 }
 
 #[test]
-fn a_carry_of_half_floats_is_checked_as_such() {
+fn a_carry_of_half_floats_is_checked_for_values_and_length() {
     let (expected, sound) = sample(Dtype::Bf16);
     assert!(wire::decode(sound.clone(), &expected, NEWEST).is_ok());
     let refusal = |carry: bytes::Bytes| {

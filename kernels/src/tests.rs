@@ -406,7 +406,7 @@ impl Visitor for Output<'_> {
 
 /// Nobody can act by such weights, and only the outputs say so.
 #[test]
-fn a_weight_that_is_no_number_makes_all_outputs_so() {
+fn a_nan_weight_makes_all_outputs_nan() {
     for mixer in [Mixer::Conv, Mixer::Unseen(2)] {
         let case = Case {
             mixer,

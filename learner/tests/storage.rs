@@ -18,7 +18,7 @@ use test_support::{
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_frame_that_an_actor_sent_is_booked() {
+async fn every_frame_that_an_actor_sent_is_accounted_for() {
     let _one = ONE_AT_A_TIME.lock().await;
     test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");
@@ -86,7 +86,7 @@ async fn every_frame_that_an_actor_sent_is_booked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn training_goes_on_while_nothing_can_be_saved_and_saves_again() {
+async fn training_continues_while_saving_fails_and_saves_later() {
     let _one = ONE_AT_A_TIME.lock().await;
     test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");

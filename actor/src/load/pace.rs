@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_next_to_nothing_is_no_overflow() {
+    fn a_tiny_rate_does_not_overflow() {
         let mut pace = Pace::new(&options(4, Some(f64::MIN_POSITIVE)), 3, 512);
         pace.advance();
         assert!(pace.due(Instant::now()) > Instant::now());

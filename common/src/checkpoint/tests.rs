@@ -65,7 +65,7 @@ fn saved_as(folder: &Path, frames: u64, config: &Config) -> PathBuf {
 }
 
 #[test]
-fn it_is_found_by_run_by_folder_and_by_file() {
+fn a_checkpoint_is_found_by_run_by_folder_and_by_file() {
     let run = tempfile::tempdir().expect("a folder");
     let folder = run.path().join("checkpoints");
     saved(&folder, 1);
@@ -80,7 +80,7 @@ fn it_is_found_by_run_by_folder_and_by_file() {
 }
 
 #[test]
-fn a_checkpoint_that_is_removed_after_it_was_listed_has_a_newer_one() {
+fn the_newer_checkpoint_is_read_when_the_listed_one_is_removed() {
     let run = tempfile::tempdir().expect("a folder");
     let folder = run.path().join("checkpoints");
     saved(&folder, 1);
@@ -104,7 +104,7 @@ fn a_checkpoint_that_is_removed_after_it_was_listed_has_a_newer_one() {
 }
 
 #[test]
-fn a_link_to_nothing_is_an_error_and_not_a_reason_to_look_for_ever() {
+fn a_dangling_link_is_an_error_that_ends_the_search() {
     let folder = tempfile::tempdir().expect("a folder");
     let link = folder.path().join("000000000009.safetensors");
     std::os::unix::fs::symlink(folder.path().join("gone"), &link).expect("a link");
@@ -113,7 +113,7 @@ fn a_link_to_nothing_is_an_error_and_not_a_reason_to_look_for_ever() {
 }
 
 #[test]
-fn a_flipped_bit_is_found_wherever_it_is() {
+fn a_flipped_bit_in_any_part_is_detected() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = saved(folder.path(), 1);
     let whole = fs::read(&path).expect("a file");
@@ -193,7 +193,7 @@ fn a_changed_file_is_read_after_its_checksum_is_set() {
 }
 
 #[test]
-fn what_is_damaged_or_foreign_is_named() {
+fn damaged_and_foreign_files_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let bytes = fs::read(saved(folder.path(), 1)).expect("a file");
     let model = model();

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_as_safe_as_it_looks() {
+    fn insecure_and_contradictory_connections_are_rejected() {
         let config = |learner: &str, ca: bool, certificate: bool, token: bool| {
             let file = |given: bool| given.then(|| PathBuf::from("file.pem"));
             let config = ActorConfig {

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_an_address_none_or_the_usual_one() {
+    fn the_address_of_the_page_is_auto_off_or_an_ip_and_port() {
         for (text, listen) in [
             ("auto", WebListen::Auto),
             ("", WebListen::Off),

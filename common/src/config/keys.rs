@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_is_the_wrong_type_by_accident() {
+    fn text_is_parsed_as_the_type_of_its_key() {
         assert_eq!(parse("loss.gamma", "0.97"), Value::from(0.97));
         assert_eq!(parse("loss.passes", "3"), Value::from(3));
         assert_eq!(

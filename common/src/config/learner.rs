@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_let_in_only_by_who_says_so() {
+    fn a_public_address_needs_tls_and_authentication_or_insecure() {
         let file = |given: bool| given.then(|| PathBuf::from("file.pem"));
         let check = |listen: &str, tls: bool, ca: bool, tokens: bool, insecure: bool| {
             let config = LearnerConfig {

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_finite_number_is_in_no_range() {
+    fn a_number_that_is_not_finite_is_outside_every_range() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert!(positive("k", value).is_err());
             assert!(not_negative("k", value).is_err());

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_checked() {
+    fn known_keys_of_a_spec_are_checked() {
         let no_model = edited(|v| v["model"] = Value::Null);
         assert!(matches!(
             Spec::from_json(&no_model),

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn rises_only_when_a_full_window_passes_the_threshold() {
+    fn the_level_rises_only_when_a_full_window_passes_the_threshold() {
         let (mut it, mut next) = (curriculum(20, 1), 0);
         play(&mut it, &mut next, 3, &[false; 2]);
         // 18 of 20 are exactly 0.9, which does not pass the threshold.
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_episodes_leave_no_trace() {
+    fn lost_episodes_do_not_count() {
         let mut it = curriculum(3, 1);
         (1..=6).for_each(|id| it.begin(id, 3));
         [1, 3, 5].iter().for_each(|&id| it.end(id, true));
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn is_off_from_the_longest_distance_on() {
+    fn the_curriculum_is_off_from_the_longest_distance() {
         let (mut it, mut next) = (curriculum(1, 5), 0);
         let mut seen = Vec::new();
         while it.max_distance() > 0 {
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_where_the_config_admits_a_goal_and_can_be_disabled() {
+    fn the_curriculum_starts_at_the_least_distance_and_can_be_disabled() {
         let env = EnvConfig {
             min_distance: 6,
             max_distance: 9,
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn continues_from_its_serialised_state() {
+    fn the_curriculum_continues_from_its_serialised_state() {
         let (mut it, mut next) = (curriculum(5, 1), 0);
         play(&mut it, &mut next, 3, &[true; 5]);
         play(&mut it, &mut next, 4, &[true, false, true]);
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_of_a_restored_curriculum_is_its_own() {
+    fn a_restored_curriculum_keeps_its_own_configuration() {
         let mut it = curriculum(5, 1);
         let mut next = 0;
         play(&mut it, &mut next, 3, &[true; 5]);

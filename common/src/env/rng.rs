@@ -70,7 +70,7 @@ mod tests {
 
     /// The expected values come from a separate Python program.
     #[test]
-    fn seeds_are_what_they_were() {
+    fn seeds_equal_those_of_a_separate_program() {
         assert_eq!(env_seed(0, 0), 0xa706dd2f4d197e6f);
         assert_eq!(env_seed(0, 1), 0xb382a305f4414f5e);
         assert_eq!(env_seed(1, 0), 0x5e41ab087439611e);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chance_holds_as_often_as_it_says() {
+    fn a_chance_holds_with_its_probability() {
         let mut rng = Rng::new(2);
         let n = 200_000.0;
         for p in [0.01, 0.05, 0.5, 0.97] {

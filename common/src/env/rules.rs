@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_of_config_and_curriculum_meet() {
+    fn distance_limits_of_config_and_curriculum_are_combined() {
         let of = |min_distance, max_distance, curriculum| {
             let config = EnvConfig {
                 min_distance,

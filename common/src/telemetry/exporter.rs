@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn what_was_recorded_is_served_at_the_port_that_was_found() {
+    async fn recorded_metrics_are_served_at_the_bound_port() {
         let recorder = builder().expect("buckets").build_recorder();
         metrics::with_local_recorder(&recorder, || {
             names::register(&[Role::Learner]);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_end_waits_for_a_scraper_that_has_asked_before() {
+    async fn the_exporter_waits_for_the_last_scrape_of_a_known_scraper() {
         let recorder = builder().expect("buckets").build_recorder();
         let exporter = Exporter::serve(recorder.handle(), ANY_PORT, "learner.metrics_listen")
             .await
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_end_does_not_wait_without_a_scraper_or_once_asked_to_stop() {
+    async fn the_exporter_ends_at_once_without_a_scraper_or_when_asked_to_stop() {
         let recorder = builder().expect("buckets").build_recorder();
         let serve = || Exporter::serve(recorder.handle(), ANY_PORT, "learner.metrics_listen");
         let patience = LAST_SCRAPE / 2;

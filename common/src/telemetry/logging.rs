@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_colours_has_none_in_any_terminal() {
+    fn colours_that_are_switched_off_stay_off_in_a_terminal() {
         for terminal in [false, true] {
             assert!(!shows_colours(terminal, ColorChoice::Never));
         }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_object_a_line() {
+    fn json_is_one_object_per_line() {
         let text = written(LogFormat::Json, LogLevel::Info, || {
             info!(frames = 12, "progress")
         });
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_is_for_our_own_lines() {
+    fn debug_lines_of_other_crates_appear_only_at_level_trace() {
         let work = || {
             debug!("ours");
             debug!(target: "h2::codec", "theirs");

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn starting_again_does_not_take_back_what_was_counted() {
+    fn registering_a_role_again_keeps_its_counts() {
         let text = scraped(|| {
             LEARNER_UPDATES.get().increment(3);
             register(&[Role::Learner]);

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_token_in_its_form_is_one() {
+    fn only_a_complete_bearer_token_is_accepted() {
         let folder = tempfile::tempdir().expect("a folder");
         let access = files(folder.path());
         for wrong in [
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_everyone_is_an_actor_and_a_single_one_is_exact() {
+    fn open_access_accepts_everyone_and_a_single_token_is_exact() {
         let nobody = HeaderMap::new();
         assert!(Access::Open.check(JOIN, &nobody).is_ok());
         let token = Token::random();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_makes_nobody_hold_much_or_wait_long() {
+    async fn request_bodies_are_limited_in_size_and_time() {
         let upload = "/hrm.v1.Learner/Upload";
         let endless = || Body::from_stream(tokio_stream::pending::<Result<Vec<u8>, axum::Error>>());
         for path in [HEALTH, JOIN, STATUS] {

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_settled_when_all_of_it_has_an_end() {
+    fn a_session_is_settled_when_all_its_frames_are_accounted_for() {
         let ledger = Ledger::default();
         assert!(ledger.is_settled());
         ledger.receive(96);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slot_is_free_once_what_was_in_it_is_dropped() {
+    async fn a_slot_is_free_once_its_unroll_is_dropped() {
         let (sender, receiver) = queue(2);
         assert!(sender.is_empty());
         for sequence in 0..2 {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_trainer_nobody_waits() {
+    async fn a_queue_without_a_trainer_rejects_waiting_and_later_unrolls() {
         let (sender, receiver) = queue(1);
         assert_eq!(sender.send(unroll(0), session()).await, Ok(()));
         let mut waiting = pin!(sender.send(unroll(1), session()));

@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_lives_as_long_as_what_its_actor_came_back_for() {
+    fn a_stream_keeps_a_session_claimed_and_an_upload_keeps_it_open() {
         let sessions = Sessions::new(1, 0, 9);
         let (died, _) = sessions.join(1, Peer::default()).expect("room");
         let (subscribed, _) = sessions.join(2, Peer::default()).expect("room");
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_repeat_with_the_run_and_go_on_after_a_restart() {
+    fn seeds_depend_on_the_run_and_continue_after_a_restart() {
         let seeds = |joined| {
             let sessions = Sessions::new(42, joined, 9);
             (0..3)
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_and_no_more_and_who_comes_back_takes_no_place() {
+    fn sessions_are_limited_and_a_rejoining_actor_keeps_its_place() {
         let sessions = Sessions::new(1, 0, 2);
         let join = |actor| sessions.join(actor, Peer::default()).map(|(s, _)| s.id);
         let first = join(1).expect("room");
@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_settled_once_nothing_of_it_can_come() {
+    fn a_session_is_settled_once_no_unroll_of_it_can_arrive() {
         let sessions = Sessions::new(1, 0, 9);
         let (session, _) = sessions.join(1, Peer::default()).expect("room");
         let settled = || sessions.settled().len();
@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_go_round_and_those_of_an_ended_session_go_on() {
+    fn permissions_rotate_and_pass_on_when_a_session_ends() {
         let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::from_batches(1, 8));
         let all = [1, 2, 3, 4].map(|actor| uploading(&sessions, actor));
         for session in &all {
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn unrolls_without_permission_give_none_to_others() {
+    fn unrolls_without_permission_permit_no_others() {
         let sessions = Sessions::new(1, 0, 9).with_flow(1, Window::from_batches(1, 8));
         let [hasty, _, other] = [1, 2, 3].map(|actor| uploading(&sessions, actor));
         (0..3).for_each(|_| sessions.take(&hasty));

@@ -228,7 +228,7 @@ mod tests {
 
         /// Enough actors keep the trainer busy, and those that are not needed add no lag.
         #[test]
-        fn surplus_actors_cost_no_lag(
+        fn surplus_actors_add_no_lag(
             (actors, batch) in (2..200_u64, 1..8_usize),
             (play, train, stall) in (1..300_u64, 50..300_u64, 0..40_usize),
         ) {

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn more_of_the_same_episode_makes_nothing_surer() {
+    fn repeated_values_of_an_episode_do_not_narrow_the_interval() {
         let once = [(0, 1.0), (1, 3.0), (2, 5.0)];
         let often: Vec<_> = once.iter().flat_map(|&value| [value; 10]).collect();
         let (once, often) = (Mean::clustered(&once), Mean::clustered(&often));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_episode_the_spread_is_unknown_and_of_none_everything() {
+    fn one_episode_gives_an_infinite_interval_and_no_episode_no_mean() {
         let one = Mean::clustered(&[(7, 1.0), (7, 2.0)]).expect("values");
         assert_eq!(one.mean, 1.5);
         assert_eq!(one.ci95, [f64::NEG_INFINITY, f64::INFINITY]);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_counts_what_holds() {
+    fn a_share_counts_the_values_that_match() {
         let share = Share::where_holds(&[1, 2, 3, 4], |n| *n > 1);
         assert_eq!((share.count, share.of, share.share), (3, 4, Some(0.75)));
         assert!(share.ci95[0] < 0.75 && 0.75 < share.ci95[1]);

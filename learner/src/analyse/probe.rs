@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carried_state_goes_on_where_it_was() {
+    fn a_probe_of_a_carried_state_continues_the_decision_before() {
         let model = model(CarryMode::Full, 1);
         let tokens = tokens();
         let mut lanes = Lanes::new(model.clone(), 3);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn no_segment_is_too_few() {
+    fn a_probe_of_zero_segments_is_rejected() {
         let error = Probe::new(&model(CarryMode::Full, 1), 0).expect_err("none");
         assert_eq!(error.key, "model.segments");
     }

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn moves_in_vain_end_where_the_old_path_is_left() {
+    fn wasted_moves_end_where_the_old_path_is_left() {
         let at_once = path([(NORTH, 0, 10), (EAST, 10, 11)]);
         assert_eq!(in_vain(&old(), &at_once, northward), 0);
         let later = path([(EAST, 0, 1), (EAST, 1, 2), (NORTH, 2, 12), (EAST, 12, 13)]);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn moves_that_both_ways_begin_with_are_not_in_vain() {
+    fn moves_common_to_both_paths_are_not_wasted() {
         let eastward_once = |step: &Move| step.from == 0 || northward(step);
         let new = path([(EAST, 0, 1), (NORTH, 1, 11)]);
         assert_eq!(in_vain(&old(), &new, eastward_once), 0);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_against_a_wall_that_both_paths_make_is_followed() {
+    fn a_run_against_a_wall_common_to_both_paths_is_followed() {
         let clumsy = path([(NORTH, 0, 0), (EAST, 0, 1), (EAST, 1, 2)]);
         let new = path([(NORTH, 0, 0), (EAST, 0, 1), (NORTH, 1, 11)]);
         assert_eq!(in_vain(&clumsy, &new, northward), 2);

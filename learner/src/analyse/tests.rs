@@ -176,7 +176,7 @@ fn model(carry: CarryMode) -> Parameters {
 }
 
 #[test]
-fn who_replans_at_once_reacts_as_the_oracle_does() {
+fn a_walker_that_replans_at_once_reacts_like_the_oracle() {
     let found = reactions(Knows::Late(0));
     for event in &found.events {
         assert_eq!(event.model, event.oracle);
@@ -190,7 +190,7 @@ fn who_replans_at_once_reacts_as_the_oracle_does() {
 }
 
 #[test]
-fn who_learns_of_doors_two_steps_late_makes_up_to_two_moves_in_vain() {
+fn a_walker_two_steps_late_in_seeing_doors_wastes_up_to_two_moves() {
     let found = reactions(Knows::Late(2));
     for DoorEvent { model, oracle, .. } in &found.events {
         assert!(!model.turned, "it does not know yet");
@@ -211,7 +211,7 @@ fn who_learns_of_doors_two_steps_late_makes_up_to_two_moves_in_vain() {
 }
 
 #[test]
-fn who_never_learns_of_doors_runs_against_them_for_ever() {
+fn a_walker_that_never_sees_doors_close_runs_against_them_for_ever() {
     let found = reactions(Knows::First);
     for DoorEvent { model, .. } in &found.events {
         assert!(!model.reached() && !model.turned);
@@ -290,7 +290,7 @@ fn analysed(settings: &Settings, carry: CarryMode) -> Analysis {
 }
 
 #[test]
-fn the_walk_is_the_one_that_is_evaluated() {
+fn the_analysed_walk_is_the_evaluated_walk() {
     let settings = briefly();
     let found = analysed(&settings, CarryMode::Full);
     let held_out = HeldOut {
@@ -322,7 +322,7 @@ fn the_same_seed_gives_the_same_numbers_and_another_others() {
 }
 
 #[test]
-fn it_tells_of_every_episode_and_stops_when_told_to() {
+fn an_analysis_reports_every_episode_and_stops_on_request() {
     let settings = briefly();
     let model = model(CarryMode::Full);
     let probe = Probe::new(&model, 1).expect("a probe");
@@ -338,7 +338,7 @@ fn it_tells_of_every_episode_and_stops_when_told_to() {
 }
 
 #[test]
-fn mazes_without_moving_doors_have_nothing_to_react_to() {
+fn mazes_without_moving_doors_cause_no_reactions() {
     let settings = Settings {
         env: EnvConfig {
             p_change: 0.0,

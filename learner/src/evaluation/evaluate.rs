@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn more_episodes_leave_the_first_as_they_were() {
+    fn more_episodes_do_not_change_the_first_ones() {
         for by in [
             WalkBy::Random,
             WalkBy::Oracle,
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn walking_without_a_model_is_for_those_that_need_none() {
+    fn only_the_oracle_and_the_random_walk_need_no_model() {
         for by in [WalkBy::Greedy, WalkBy::Sampled] {
             let env = EnvConfig::four_rooms();
             let nobody = |_| None::<Lanes>;
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_when_told_to() {
+    fn an_evaluation_stops_on_request() {
         let env = EnvConfig::four_rooms();
         let stopped = AtomicBool::new(true);
         let endless = held_out_episodes(&env, usize::MAX);

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn it_evaluates_the_weights_it_was_given() {
+    fn the_evaluator_uses_the_weights_of_each_request() {
         let config = config(10);
         let mut evaluator = Evaluator::start(&config, native(), Vec::new(), None).expect("a model");
         for seed in [1, 2] {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_an_evaluation_gets_its_weights_and_delays_no_result() {
+    fn the_follow_up_gets_the_evaluated_weights_and_delays_no_result() {
         let config = config(4);
         let model = model(&config, 1);
         let (sender, calls) = unbounded();
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_comes_first_however_much_it_is() {
+    fn all_owed_evaluations_are_made_before_new_ones() {
         let config = config(4);
         let weights = weights(&model(&config, 1));
         let owed = [1, 2, 3].map(|frames| job(weights.clone(), frames));
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_weights_do_not_end_it() {
+    fn damaged_weights_do_not_end_the_evaluator() {
         let config = config(4);
         let evaluator = Evaluator::start(&config, native(), Vec::new(), None).expect("a model");
         let good = weights(&model(&config, 1));
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn it_skips_what_it_has_no_time_for_and_ends_in_the_middle() {
+    fn a_busy_evaluator_skips_requests_and_can_end_mid_evaluation() {
         let config = config(usize::MAX / 2);
         let mut evaluator = Evaluator::start(&config, native(), Vec::new(), None).expect("a model");
         let weights = weights(&model(&config, 1));

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn owed_evaluations_come_back_whole_and_in_order() {
+    fn owed_evaluations_are_read_back_whole_and_in_order() {
         let (folder, owed) = owing(&[300, 100, 200]);
         let jobs = [100, 200, 300].map(job);
         assert_eq!(open(folder.path(), 1000, &[]), jobs);

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_counts_as_max_steps_whatever_its_record_says() {
+    fn a_failure_counts_as_max_steps_regardless_of_its_length() {
         let short = EpisodeSummary {
             length: 3,
             ..failed()
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_episode_has_no_ratio() {
+    fn zero_episodes_have_no_ratio() {
         assert_eq!(VersusOracle::new(&[], &[], MAX_STEPS), None);
     }
 

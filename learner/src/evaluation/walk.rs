@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_between_two_ticks() {
+    fn a_walk_stops_between_two_ticks() {
         let mut walker = Rows(vec![0, 0]);
         let ticks = std::cell::Cell::new(0);
         let whole = side_by_side(

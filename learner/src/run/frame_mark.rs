@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_reached_once_however_far_a_batch_jumps() {
+    fn a_batch_that_passes_several_marks_reaches_one() {
         let mut mark = FrameMark::new(0, 100);
         let reached: Vec<bool> = [99, 100, 150, 420, 499, 500]
             .map(|frames| mark.reached(frames))

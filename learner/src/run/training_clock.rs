@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_from_earlier_starts() {
+    fn the_clock_continues_from_earlier_starts() {
         let mut clock = TrainingClock::new(12.5);
         let start = Instant::now();
         clock.observe(start, true);
@@ -243,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn absence_counts_nothing_wherever_it_falls(
+        fn absence_counts_nothing_in_any_gap(
             gaps in gaps(1..1000), absences in prop::collection::vec((any::<prop::sample::Index>(), 0u64..10_000_000), 1..9),
         ) {
             let mut steady = Run::new();
@@ -262,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn however_often_it_is_observed_the_same_is_counted(gaps in gaps(0..5000), pieces in 1u32..20) {
+        fn extra_observations_do_not_change_the_time(gaps in gaps(0..5000), pieces in 1u32..20) {
             let mut once = Run::new();
             once.batches(&gaps);
             let mut often = Run::new();

@@ -74,7 +74,7 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn what_was_saved_comes_back() {
+fn a_saved_checkpoint_is_read_back_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = saved(folder.path(), 12, 1);
     let config = config(8);
@@ -95,7 +95,7 @@ fn what_was_saved_comes_back() {
 }
 
 #[test]
-fn only_the_newest_are_kept() {
+fn only_the_newest_checkpoints_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     // Frame counts with more digits than the name is padded to also sort by number.
     let frames = [5, 64, 1_000, 2_000_000_000_000];
@@ -106,7 +106,7 @@ fn only_the_newest_are_kept() {
 }
 
 #[test]
-fn what_a_crash_left_behind_is_no_checkpoint() {
+fn leftovers_of_a_crash_are_ignored_and_removed_by_the_next_save() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = saved(folder.path(), 1, 9);
     let half = ".000000000002.safetensors.a1B2c3.tmp";
@@ -131,7 +131,7 @@ fn what_a_crash_left_behind_is_no_checkpoint() {
 }
 
 #[test]
-fn what_cannot_be_removed_is_named_and_the_new_checkpoint_stands() {
+fn an_entry_that_cannot_be_removed_is_named_and_the_rest_is_pruned() {
     let folder = tempfile::tempdir().expect("a folder");
     let stuck = folder.path().join("000000000001.safetensors");
     // A folder cannot be removed as a file.
@@ -197,7 +197,7 @@ fn damage(path: &Path) {
 }
 
 #[test]
-fn a_run_goes_on_from_the_newest_sound_one() {
+fn a_run_resumes_from_the_newest_valid_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let paths = [1, 2, 3].map(|frames| saved(folder.path(), frames, 9));
     damage(&paths[2]);
@@ -223,7 +223,7 @@ fn a_run_goes_on_from_the_newest_sound_one() {
 }
 
 #[test]
-fn where_none_is_sound_nothing_is_begun_anew() {
+fn a_run_with_only_damaged_checkpoints_does_not_start_again() {
     let folder = tempfile::tempdir().expect("a folder");
     assert!(resume(folder.path()).expect("empty").is_none());
     let paths = [1, 2].map(|frames| saved(folder.path(), frames, 9));
@@ -241,7 +241,7 @@ fn where_none_is_sound_nothing_is_begun_anew() {
 }
 
 #[test]
-fn another_model_takes_nothing() {
+fn a_checkpoint_of_another_model_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let read = Checkpoint::read(&saved(folder.path(), 1, 1)).expect("sound");
     let (mut wider, mut adam) = trained(&config(16));
@@ -254,7 +254,7 @@ fn another_model_takes_nothing() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_looked_at_is_no_folder_without_checkpoints() {
+fn an_unreadable_folder_is_not_taken_for_an_empty_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path().join("checkpoints");
     assert!(resume(&at).expect("nothing there").is_none());
@@ -267,7 +267,7 @@ fn a_folder_that_cannot_be_looked_at_is_no_folder_without_checkpoints() {
 }
 
 #[test]
-fn what_cannot_be_read_is_not_what_is_damaged() {
+fn an_unreadable_checkpoint_is_not_treated_as_damaged() {
     let folder = tempfile::tempdir().expect("a folder");
     saved(folder.path(), 100, 9);
     let newest = saved(folder.path(), 200, 9);
@@ -280,7 +280,7 @@ fn what_cannot_be_read_is_not_what_is_damaged() {
 }
 
 #[test]
-fn what_was_just_written_stays_whatever_else_there_is() {
+fn the_checkpoint_just_written_is_kept_beside_later_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let later = [700, 800].map(|frames| saved(folder.path(), frames, 9));
     let written = saved(folder.path(), 100, 2);

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_file_is_left_and_its_mode_is_a_plain_files() {
+    fn a_write_leaves_only_its_file_with_the_mode_of_a_plain_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::write(at("plain"), "").expect("a file");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_and_what_it_leads_to_is_replaced() {
+    fn a_link_stays_and_its_target_is_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         fs::write(&file, "old").expect("a file");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_leaves_the_old_content_and_nothing_else() {
+    fn a_failed_write_leaves_the_old_content_and_no_other_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file");
         fs::write(&file, "old").expect("a file");
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_replaces_none_and_has_its_mode() {
+    fn a_new_file_has_its_mode_and_replaces_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("key");
         write_new(&path, "secret", 0o600).expect("none yet");

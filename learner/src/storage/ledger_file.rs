@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_learner_had_trained_is_booked_when_the_run_goes_on() {
+    fn frames_of_a_killed_learner_are_recorded_as_rolled_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let (mut file, rolled_back) = LedgerFile::recover(folder.path(), 0).expect("new");
         assert_eq!(rolled_back, 0);

@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_is_read() {
+    fn appended_records_are_read_back() {
         let records = [train(100), eval(100), train(200)];
         let (_folder, path) = log(&records);
         assert_eq!(read(&path).expect("readable"), records);
     }
 
     #[test]
-    fn the_kind_comes_first_and_nothing_is_nan() {
+    fn the_kind_is_the_first_field_and_success_is_never_nan() {
         let Record::Train(mut record) = train(1) else {
             unreachable!()
         };
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_forgets_what_it_will_do_again() {
+    fn a_resumed_run_drops_the_records_after_its_checkpoint() {
         let (_folder, path) = log(&[train(100), eval(150), train(200), eval(200), train(300)]);
         let mut log = MetricsLog::open(&path, 200).expect("resumed");
         let before = [train(100), eval(150), train(200), eval(200)];
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn followers_receive_what_is_appended_with_its_time() {
+    fn followers_receive_appended_records_with_their_time() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metrics.jsonl");
         let mut log = MetricsLog::open(&path, 0).expect("a new log");

@@ -270,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn resuming_nothing_begins() {
+    fn resuming_in_an_empty_folder_begins_a_run() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = RunDir::open(folder.path(), true).expect("a new run");
         assert_eq!(run.identity.restarts, 0);
     }
 
     #[test]
-    fn one_process_at_a_time() {
+    fn a_folder_belongs_to_one_process_at_a_time() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut first = RunDir::open(folder.path(), false).expect("free");
         first.begin(None, "").expect("room");

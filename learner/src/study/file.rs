@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named_with_its_file() {
+    fn an_impossible_study_is_named_with_its_file() {
         for (change, parts) in [
             (("seeds =", "sedes ="), ["some.toml", "sedes", "seeds"]),
             (("series =", "serie ="), ["some.toml", "serie", "series"]),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_of_a_line_has_a_place() {
+    fn a_point_of_a_line_needs_a_valid_x() {
         let line = |x: &str| {
             let text = SOUND
                 .replacen("x = 1", x, 1)

@@ -179,7 +179,7 @@ mod tests {
     use crate::study::fixture::{self, run};
 
     #[test]
-    fn what_was_never_reached_ranks_last() {
+    fn a_threshold_that_was_never_reached_ranks_last() {
         let (fast, slow, never) = (run(1, 0.0, 1.0), run(1, 0.5, 1.0), run(1, 0.0, 0.8));
         let frames = |run| (FRAMES_TO_90.of)(run);
         assert!(frames(&fast) < frames(&slow), "{:?}", frames(&slow));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oracle_is_the_scale_of_the_paths() {
+    fn path_lengths_are_relative_to_the_oracles() {
         let run = run(1, 0.0, 1.0);
         let versus = fixture::versus_oracle(1.56);
         assert_eq!(run.versus_oracle(), Some(versus));

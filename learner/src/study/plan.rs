@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_set_is_named() {
+    fn a_setting_that_a_study_cannot_use_is_named() {
         for (set, parts) in [
             ("loss.gama = 0.9", ["loss.gama", "some.toml", "loss.gamma?"]),
             ("run.seed = 4", ["run.seed", "4", "itself"]),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_take_no_detours() {
+    fn tidied_paths_have_no_detours() {
         for (path, short) in [
             ("configs/studies/../a.toml", "configs/a.toml"),
             ("./a.toml", "a.toml"),

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_reached_is_tied_for_the_last_place() {
+    fn thresholds_never_reached_are_tied_for_the_last_place() {
         let never = f64::NEG_INFINITY;
         let found = test(&[never, never, -300.0], &[never, -100.0, -200.0]);
         assert_eq!(found.u, 0.5 + 0.5 + 1.0);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_cannot_be_compared() {
+    fn an_empty_sample_has_no_result() {
         assert_eq!(mann_whitney(&[], &[1.0]), None);
         assert_eq!(mann_whitney(&[1.0], &[]), None);
     }
@@ -177,13 +177,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_share_of_splits(first in sample(), second in sample()) {
+        fn the_p_value_is_the_share_of_splits(first in sample(), second in sample()) {
             let found = test(&first, &second);
             prop_assert!(close(found.p, by_enumeration(&first, &second)), "{:?}", found);
         }
 
         #[test]
-        fn it_is_symmetric(first in sample(), second in sample()) {
+        fn the_test_is_symmetric(first in sample(), second in sample()) {
             let (there, back) = (test(&first, &second), test(&second, &first));
             prop_assert!(close(there.p, back.p));
             prop_assert!(close(there.larger + back.larger, 1.0));
@@ -191,7 +191,7 @@ mod tests {
         }
 
         #[test]
-        fn only_the_order_counts(first in sample(), second in sample()) {
+        fn the_test_depends_only_on_the_order_of_the_values(first in sample(), second in sample()) {
             let stretched = |values: &[f64]| values.iter().map(|v| v.exp()).collect::<Vec<_>>();
             prop_assert_eq!(
                 test(&first, &second),

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_read() {
+    fn a_kept_run_is_read_back() {
         let (folder, run, made) = finished(&[]);
         let results = folder.path().join("results");
         assert!(read(&results, "full", 1).expect("readable").is_none());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_its_summary_is_no_finished_run() {
+    fn a_folder_without_its_summary_is_not_a_finished_run() {
         let (folder, run, made) = finished(&[]);
         let results = folder.path();
         keep(&run, &made.summary, results).expect("kept");

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_left_is_judged_by_the_same_arm_first() {
+    fn the_time_left_is_estimated_by_the_same_arm_first() {
         let mut times = Times::default();
         let [fast, slow, new] = ["fast", "slow", "new"].map(planned);
         let left = |times: &Times, runs: &[&PlannedRun]| about(times.of_all(runs));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn no_run_is_judged_longer_than_its_minutes() {
+    fn no_run_is_estimated_longer_than_its_minutes() {
         let limited = |minutes| {
             let mut run = planned("slow");
             run.effective.config.learner.max_minutes = minutes;

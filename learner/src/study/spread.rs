@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_never_gets_there_counts_as_the_last() {
+    fn a_run_that_never_reaches_the_threshold_counts_as_the_last() {
         let (some, none) = (Some(1.0), None);
         assert_eq!(spread(&[none, some, Some(2.0)]), (Some(2.0), some, none));
         assert_eq!(spread(&[none, some, none]), (none, some, none));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_says_how_sure_it_is() {
+    fn the_interval_states_its_coverage() {
         let found = [1, 2, 3, 5].map(coverage);
         assert_eq!(found, [0.0, 0.5, 0.75, 0.9375]);
     }

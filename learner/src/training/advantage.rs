@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_all_underflow_leave_nothing() {
+    fn weights_that_all_underflow_give_zero_advantages() {
         let found = normalized(&[0.5, -1.0, 2.0], &[0.0; 3], Device::Cpu);
         assert_eq!(floats(&found), [0.0; 3]);
     }

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_name_says_what_computes_the_gradient() {
+    fn the_name_of_a_backend_states_what_computes_the_gradient() {
         let name = |device, mixing, bptt_ticks| {
             let model = ModelConfig {
                 mixing,

@@ -344,7 +344,7 @@ mod tests {
 
     /// The rises of the level depend on success alone, not on the number of environments.
     #[test]
-    fn the_level_rises_by_success_whatever_the_number_of_environments() {
+    fn the_level_rises_by_success_for_any_number_of_environments() {
         // No rise in 300 trials bounds its probability below 1% (with a confidence of 95%).
         const TRIALS: u64 = 300;
         for envs in [1, 32, 512, 4096] {
@@ -410,7 +410,7 @@ mod tests {
 
     /// The first figures are as accurate as later ones, also with many environments.
     #[test]
-    fn the_first_success_is_no_race_that_short_episodes_win() {
+    fn short_episodes_do_not_bias_the_first_success() {
         for envs in [100, 4096] {
             let (mut successes, mut episodes) = (0.0, 0.0);
             for seed in 0..20 {
@@ -496,7 +496,7 @@ mod tests {
 
     /// An actor that leaves loses all its recent episodes, successes too.
     #[test]
-    fn what_cannot_be_settled_is_lost() {
+    fn episodes_that_cannot_be_settled_are_lost() {
         let mut gamblers = Gamblers::new(512, 0.97, true, 1);
         let (mut cohorts, mut it) = (Cohorts::new(MAX_STEPS), curriculum());
         let mut window = EpisodeWindow::default();

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn it_acts_as_the_kernels_do() {
+    fn the_device_network_acts_as_the_kernels_do() {
         for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Reset] {
             let config = ModelConfig {
                 hidden: 16,

@@ -219,7 +219,7 @@ mod tests {
 
     /// The expectation of `pi_s/mu grad log pi_s` is the gradient of a sum of probabilities, which is 1.
     #[test]
-    fn an_earlier_segments_weight_is_its_own() {
+    fn an_earlier_segment_has_its_own_importance_weight() {
         let (last, earlier) = ([0.4, -0.3, 0.9, 0.1], [-0.2, 0.5, 0.1, 0.3]);
         for gradient in expected_gradient(last, earlier, 10.0) {
             assert!(gradient.abs() < 1e-6, "{gradient:e}");

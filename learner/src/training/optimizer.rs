@@ -190,7 +190,7 @@ mod tests {
     /// Compares with algorithm 1 of the paper, computed one number at a time. A gradient that is not finite is left out
     /// as if it had never been there.
     #[test]
-    fn steps_as_the_algorithm_says() {
+    fn adam_steps_as_its_published_algorithm() {
         let start = [0.5_f64, -1.0, 2.0];
         let gradients = [
             [0.1_f64, -0.2, 0.3],
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn warms_up_and_decays() {
+    fn the_learning_rate_warms_up_and_decays() {
         let parameters = Tensor::from_slice(&[1.0_f32]);
         let mut adam = Adam::new(config(), &parameters);
         assert!((adam.learning_rate_after(0, 0.0) - 0.025).abs() < 1e-12);

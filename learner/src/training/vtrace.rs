@@ -250,7 +250,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_equations((columns, bootstraps) in columns(), config in config()) {
+        fn v_trace_agrees_with_the_equations((columns, bootstraps) in columns(), config in config()) {
             let (batch, ticks) = (columns.len(), columns[0].len());
             let at = |i: usize| &columns[i % batch][i / batch];
             let indices = 0..batch * ticks;
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_above_a_bar_is_no_clip() {
+    fn rounding_above_a_bar_does_not_count_as_clipped() {
         let clipped = |log_rho: f32, bar: f32| {
             let result = vtrace(
                 VTraceInput {
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_is_clipped() {
+    fn clipped_weights_are_counted() {
         let one = [0.0_f32; 4];
         let result = vtrace(
             VTraceInput {

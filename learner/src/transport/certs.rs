@@ -177,7 +177,7 @@ mod tests {
     use crate::transport::server::Door;
 
     #[test]
-    fn a_learner_can_use_what_was_made_and_secrets_are_their_owners() {
+    fn made_certificates_are_usable_and_their_secrets_are_private() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path().join("certs");
         assert!(!complete(&folder));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_overwritten() {
+    fn existing_certificates_are_not_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         make(folder.path(), &[], 1).expect("made");
         let before = fs::read(folder.path().join(file::CA)).expect("there");

@@ -109,7 +109,7 @@ fn the_printed_configuration_shows_origins() {
 }
 
 #[test]
-fn what_nobody_takes_is_no_panic() {
+fn output_that_cannot_be_written_causes_no_panic() {
     let full = || {
         let device = std::fs::File::options().write(true).open("/dev/full");
         std::process::Stdio::from(device.expect("/dev/full"))
@@ -141,7 +141,7 @@ fn what_nobody_takes_is_no_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_waits_for_its_learner_and_leaves_when_the_run_is_complete() {
+async fn the_actor_waits_for_its_learner_and_ends_with_the_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let relay = Relay::start().await;
     let actors = [run(&relay.url()), run(&relay.url())];
@@ -160,7 +160,7 @@ async fn it_waits_for_its_learner_and_leaves_when_the_run_is_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_drains_it() {
+async fn a_signal_drains_the_actor() {
     let folder = tempfile::tempdir().expect("a folder");
     let shutdown = Shutdown::new();
     let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;
@@ -183,7 +183,7 @@ async fn a_signal_drains_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_reaches_it_without_a_learner() {
+async fn a_signal_ends_an_actor_without_a_learner() {
     let relay = Relay::start().await;
     let process = run(&relay.url());
     until("it tries again", async || {
@@ -195,7 +195,7 @@ async fn a_signal_reaches_it_without_a_learner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_healthy_while_it_is_joined() {
+async fn an_actor_is_healthy_while_it_is_joined() {
     let folder = tempfile::tempdir().expect("a folder");
     let relay = Relay::start().await;
     let mut command = actor();
@@ -252,7 +252,7 @@ fn without_a_health_service_the_question_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn training_goes_on_without_one_that_was_killed() {
+async fn training_continues_without_a_killed_actor() {
     let folder = tempfile::tempdir().expect("a folder");
     let shutdown = Shutdown::new();
     let running = start(&tiny(folder.path(), &[SERVE, ENDLESS]), false, &shutdown).await;

@@ -173,7 +173,7 @@ fn a_learner_killed_a_hundred_times_loses_no_more_than_one_interval_each_time() 
 
 #[test]
 #[ignore = "long: make chaos"]
-fn actors_killed_one_after_the_other_stop_nobody() {
+fn actors_killed_one_after_the_other_do_not_stop_training() {
     const KILLS: usize = 30;
     for synchronous in ["false", "true"] {
         let folder = tempfile::tempdir().expect("a folder");
@@ -233,7 +233,7 @@ fn lost(metrics: SocketAddr) -> u64 {
 
 #[test]
 #[ignore = "long: make chaos"]
-fn a_network_that_fails_in_every_way_loses_nothing_that_was_good() {
+fn a_network_that_fails_in_every_way_loses_no_valid_unroll() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let learner = Learner {
@@ -298,7 +298,7 @@ fn a_network_that_fails_in_every_way_loses_nothing_that_was_good() {
 
 #[test]
 #[ignore = "long: make chaos"]
-fn an_actor_that_was_frozen_comes_back_and_what_it_held_expires() {
+fn a_frozen_actor_rejoins_and_its_old_unrolls_expire() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let learner = Learner {
@@ -337,7 +337,7 @@ fn an_actor_that_was_frozen_comes_back_and_what_it_held_expires() {
 
 #[test]
 #[ignore = "long: make chaos"]
-fn actors_adopt_what_a_learner_changes_and_another_model_is_no_resumption() {
+fn actors_adopt_changed_settings_and_another_model_cannot_resume() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let address = free_address();
@@ -411,7 +411,7 @@ impl Drop for SmallDisk {
 
 #[test]
 #[ignore = "long: make chaos; needs root"]
-fn a_full_disk_and_a_read_only_one_stop_nothing_but_the_saving() {
+fn a_full_or_read_only_disk_stops_only_the_saving() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = SmallDisk::mount(&folder.path().join("disk"));
     let dir = &disk.0.join("run");
@@ -475,7 +475,7 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 #[test]
 #[ignore = "long: make chaos; needs Debian's faketime"]
-fn a_clock_that_jumps_is_nobodys_business() {
+fn a_clock_that_jumps_does_not_disturb_a_run() {
     assert!(
         Path::new(FAKETIME).exists(),
         "{FAKETIME} is missing (on Debian: apt install faketime)"
@@ -540,7 +540,7 @@ fn a_clock_that_jumps_is_nobodys_business() {
 /// All of it in one run that has something to learn: four rooms, from scratch.
 #[test]
 #[ignore = "long: make chaos"]
-fn a_bad_day_does_not_keep_it_from_learning() {
+fn a_run_with_many_failures_still_learns() {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, address) = (folder.path().join("run"), free_address());
     let start = || {

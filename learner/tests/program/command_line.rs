@@ -181,7 +181,7 @@ fn assert_refused(command: &mut Command, parts: &[&str]) {
 }
 
 #[test]
-fn a_resumed_run_keeps_what_nobody_names() {
+fn a_resumed_run_keeps_the_settings_that_are_not_given() {
     let folder = tempfile::tempdir().expect("a folder");
     let (began, dir) = (folder.path().join("began"), folder.path().join("moved"));
     let settings = [
@@ -268,7 +268,7 @@ fn a_resumed_run_keeps_what_nobody_names() {
 }
 
 #[test]
-fn an_imported_run_keeps_what_nobody_names() {
+fn an_imported_run_keeps_the_settings_that_are_not_given() {
     let folder = tempfile::tempdir().expect("a folder");
     let (weights, dir) = (
         folder.path().join("w.safetensors"),
@@ -306,7 +306,7 @@ fn an_imported_run_keeps_what_nobody_names() {
 }
 
 #[test]
-fn train_starts_actors_for_a_run_that_serve_began() {
+fn train_starts_local_actors_for_a_run_begun_by_serve() {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::start(&mut training(folder.path(), "serve", &[ENDLESS]));
     process.line("training");
@@ -320,7 +320,7 @@ fn train_starts_actors_for_a_run_that_serve_began() {
 
 /// `serve` brings no actors of its own, but takes those that are named, and leaves those of a run as they were.
 #[test]
-fn serve_has_the_actors_that_are_named_and_forgets_none_of_the_run() {
+fn serve_starts_the_local_actors_that_are_set_and_keeps_the_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let one = [
@@ -385,7 +385,7 @@ fn weights_are_imported_into_a_folder_of_their_own() {
 }
 
 #[test]
-fn certificates_are_of_hosts_and_all_of_them_are_there_or_made() {
+fn certificates_need_valid_hosts_and_a_complete_or_empty_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("certs");
     for host in ["", "a b", "http://learner"] {
@@ -411,7 +411,7 @@ fn certificates_are_of_hosts_and_all_of_them_are_there_or_made() {
 }
 
 #[test]
-fn work_that_gives_nothing_is_refused() {
+fn commands_without_a_useful_result_are_rejected() {
     let refused = |args: &[&str], says: &str| {
         let mut command = learner();
         command.args(args).arg("--checkpoint").arg(trained());
@@ -435,7 +435,7 @@ fn work_that_gives_nothing_is_refused() {
 }
 
 #[test]
-fn weights_are_judged_as_their_run_was_but_for_what_is_named() {
+fn weights_are_evaluated_with_their_runs_settings_unless_set() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     stdout(&mut training(dir, "train", &[("env.max_steps", "20")]));
@@ -565,7 +565,7 @@ fn commands_that_are_printed_can_be_pasted() {
 }
 
 #[test]
-fn a_folder_is_the_one_that_was_named_or_none() {
+fn a_folder_name_is_taken_unchanged_or_rejected() {
     use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     let inside = || fs::read_dir(folder.path()).expect("a folder").count();
@@ -721,7 +721,7 @@ async fn a_run_ends_at_its_target_and_not_without_one() {
 }
 
 #[test]
-fn a_run_that_is_made_longer_says_what_becomes_of_its_learning_rate() {
+fn a_run_that_is_made_longer_logs_the_jump_of_its_learning_rate() {
     let folder = tempfile::tempdir().expect("a folder");
     stdout(&mut training(folder.path(), "train", &[]));
     let longer = [("learner.total_frames", "512")];
@@ -738,7 +738,7 @@ fn a_run_that_is_made_longer_says_what_becomes_of_its_learning_rate() {
 }
 
 #[test]
-fn health_is_asked_where_the_configuration_says() {
+fn health_asks_the_configured_address() {
     let folder = tempfile::tempdir().expect("a folder");
     let own = ("learner.health_listen", "127.0.0.1:0");
     let process = Process::start(&mut training(folder.path(), "serve", &[own]));
@@ -770,7 +770,7 @@ fn health_is_asked_where_the_configuration_says() {
 }
 
 #[test]
-fn a_learner_that_shall_stay_stays_when_its_run_is_complete() {
+fn a_learner_that_is_set_to_stay_outlasts_its_complete_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = [
         ("learner.stay_when_complete", "true"),
@@ -906,7 +906,7 @@ fn a_learner_that_was_killed_resumes_from_its_newest_checkpoint() {
 }
 
 #[test]
-fn the_oracle_and_a_random_walk_are_the_ends_of_the_scale() {
+fn the_oracle_solves_all_episodes_and_a_random_walk_few() {
     let eval = |policy: &str, episodes: &str| {
         let arguments = ["eval", "--json", "--policy", policy, "--episodes", episodes];
         json(&stdout(learner().args(arguments)))
@@ -1216,7 +1216,7 @@ fn shortest_path(rows: &Rows, start: (usize, usize), goal: (usize, usize)) -> u3
 }
 
 #[test]
-fn forward_says_what_each_segment_came_to() {
+fn forward_prints_the_result_of_each_segment() {
     let folder = tempfile::tempdir().expect("a folder");
     let tokens = |text: &str| -> PathBuf {
         let path = folder.path().join("tokens.jsonl");
@@ -1325,7 +1325,7 @@ fn an_analysis_is_printed_written_and_repeatable() {
 }
 
 #[test]
-fn what_cannot_be_analysed_is_named() {
+fn an_impossible_analysis_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     fs::write(&file, "").expect("a file");

@@ -280,7 +280,7 @@ fn quiet_and_verbose_exclude_each_other_on_either_side_of_a_subcommand() {
 }
 
 #[test]
-fn colours_are_for_who_wants_them() {
+fn colours_without_a_terminal_appear_only_when_forced() {
     let folder = tempfile::tempdir().expect("a folder");
     // The log of a run, and a help text.
     let coloured = |variables: &[(&str, &str)]| {

@@ -220,7 +220,7 @@ fn a_dump_is_replayed_and_says_what_it_lacks() {
 }
 
 #[test]
-fn what_cannot_be_replayed_is_named() {
+fn an_impossible_replay_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let bad = folder.path().join("bad.jsonl");
     std::fs::write(&bad, "{}\n").expect("a file");

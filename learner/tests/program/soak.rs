@@ -170,7 +170,7 @@ fn length() -> Duration {
 
 #[test]
 #[ignore = "half an hour: make soak"]
-fn what_is_held_stays_level() {
+fn held_memory_and_descriptors_stay_level() {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, address) = (folder.path().join("run"), free_address());
     let settings = [

@@ -145,7 +145,7 @@ fn column(file: &[u8], name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_study_that_is_interrupted_goes_on_with_what_is_missing() {
+fn an_interrupted_study_resumes_with_the_missing_runs() {
     let study = Study::new();
     let process = Process::start(&mut study.command(&[]));
     process.line("run 2 of 4: reset seed 1, about 1 min left");
@@ -225,7 +225,7 @@ fn a_study_that_is_interrupted_goes_on_with_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_stopped_goes_on_from_its_checkpoint() {
+async fn a_stopped_run_resumes_from_its_checkpoint() {
     let study = Study::new();
     let file = StudyFile::read(&study.file()).expect("a study");
     let runs = plan::runs(&file, &study.file(), &study.dir()).expect("a plan");
@@ -283,7 +283,7 @@ fn a_run_that_fails_is_named_and_the_rest_is_kept() {
 }
 
 #[test]
-fn a_report_that_nobody_takes_is_written_all_the_same() {
+fn the_report_is_written_although_the_output_is_closed_or_full() {
     let study = Study::new();
     study.describe(64, "");
     study.run(&["--only", "full"]);
@@ -304,7 +304,7 @@ fn a_report_that_nobody_takes_is_written_all_the_same() {
 }
 
 #[test]
-fn what_was_made_with_other_settings_is_not_taken_for_the_same() {
+fn runs_made_with_other_settings_are_rejected() {
     let study = Study::new();
     study.describe(64, "");
     study.run(&["--only", "full"]);
@@ -319,7 +319,7 @@ fn what_was_made_with_other_settings_is_not_taken_for_the_same() {
 }
 
 #[test]
-fn the_environment_has_no_part_in_a_study() {
+fn a_study_ignores_environment_variables() {
     let study = Study::new();
     study.describe(64, "");
     let mut command = study.command(&["--only", "full"]);

@@ -180,7 +180,7 @@ async fn weights(stream: &mut Streaming<WeightsChunk>, assembler: &mut Assembler
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_joins_is_told_what_to_run() {
+async fn a_joining_actor_receives_the_spec_and_its_own_seed() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let first = join(&mut client, 1).await.expect("room");
@@ -252,7 +252,7 @@ async fn a_bad_unroll_is_named_and_counted_and_those_before_it_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unrolls_of_a_session_come_once_and_in_order() {
+async fn unrolls_of_a_session_must_arrive_once_and_in_order() {
     test_support::scrape();
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
@@ -341,7 +341,7 @@ async fn a_session_that_is_not_open_must_join_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_is_of_one_session() {
+async fn an_upload_carries_unrolls_of_one_session_only() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let mine = join(&mut client, 1).await.expect("room");
@@ -363,7 +363,7 @@ async fn an_upload_is_of_one_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_actor_that_comes_back_fences_what_is_left_of_its_old_session() {
+async fn a_rejoining_actor_fences_its_old_session() {
     test_support::scrape();
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
@@ -507,7 +507,7 @@ async fn a_surplus_actor_waits_for_its_turn_and_then_has_the_newest_weights() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_synchronous_run_nobody_owes_what_cannot_be_played_yet() {
+async fn in_a_synchronous_run_no_unroll_is_owed_before_new_weights() {
     let (address, trainer) = listen_with(Duration::from_millis(200), true).await;
     let mut client = client(address).await;
     let joined = join(&mut client, 1).await.expect("room");
@@ -579,7 +579,7 @@ async fn an_actor_that_floods_gets_no_more_than_its_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fields_of_a_newer_actor_are_no_reason_to_refuse_it() {
+async fn fields_of_a_newer_actor_are_ignored() {
     let (address, _trainer) = listen().await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
         .expect("a URL")
@@ -605,7 +605,7 @@ async fn fields_of_a_newer_actor_are_no_reason_to_refuse_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unroll_without_a_checksum_is_refused_whatever_the_minor_version() {
+async fn an_unroll_without_a_checksum_is_rejected_at_any_minor_version() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     for wire_minor in [0, 1, 99] {
@@ -656,7 +656,7 @@ impl prost::Message for Raw {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_is_a_stream_that_is_not_read() {
+async fn a_full_queue_stops_the_reading_of_an_upload() {
     /// Far more than the connection's windows hold.
     const OFFERED: usize = 4096;
     let (address, trainer) = listen().await;
@@ -699,7 +699,7 @@ async fn a_full_queue_is_a_stream_that_is_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_may_go_on() {
+async fn a_stale_unroll_is_dropped_and_counted_and_its_actor_continues() {
     test_support::scrape();
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
@@ -809,7 +809,7 @@ async fn a_synchronous_batch_is_complete_as_soon_as_the_session_that_it_waits_fo
 
 /// Actors that are faster than the trainer never leave the queue empty.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_is_heeded_while_unrolls_wait() {
+async fn a_stop_takes_effect_while_unrolls_wait() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let joined = join(&mut client, 1).await.expect("room");
@@ -854,7 +854,7 @@ async fn a_synchronous_batch_has_an_unroll_of_every_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn weights_that_nobody_has_yet_cannot_have_acted() {
+async fn unrolls_of_unpublished_weights_are_rejected() {
     let (address, _trainer) = listen().await;
     let mut client = client(address).await;
     let joined = join(&mut client, 1).await.expect("room");
@@ -906,7 +906,7 @@ async fn a_subscriber_has_the_newest_weights_at_once_and_skips_to_the_newest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_run_reaches_whoever_comes_and_the_end_of_a_learner_nobody() {
+async fn the_end_of_a_run_is_announced_and_the_end_of_a_learner_is_not() {
     for run_complete in [true, false] {
         let (address, trainer) = listen().await;
         let mut client = client(address).await;
@@ -942,7 +942,7 @@ async fn the_end_of_a_run_reaches_whoever_comes_and_the_end_of_a_learner_nobody(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_to_a_learner_without_a_trainer_is_told_to_come_back() {
+async fn an_upload_to_a_learner_without_a_trainer_is_told_to_retry() {
     let (address, trainer) = listen().await;
     let mut client = client(address).await;
     let mut player = Player::new(&join(&mut client, 1).await.expect("room"));

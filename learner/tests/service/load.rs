@@ -61,7 +61,7 @@ fn ledger(dir: &Path) -> Vec<[u64; 4]> {
 
 /// All that is sent is admitted and accounted for, new versions reach every session, and nothing is trained on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_learner_that_does_not_train_admits_a_load_and_books_every_frame() {
+async fn a_learner_without_training_accounts_for_every_frame_of_a_load() {
     let folder = tempfile::tempdir().expect("a folder");
     let (options, running, shutdown) = admitting(folder.path()).await;
     let report = load(options, Shutdown::new()).await;
@@ -106,7 +106,7 @@ async fn a_load_keeps_its_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_learner_that_trains_is_spared() {
+async fn a_load_test_refuses_a_learner_that_trains() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
     let shutdown = Shutdown::new();

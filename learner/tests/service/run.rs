@@ -49,7 +49,7 @@ fn json(path: PathBuf) -> Value {
 /// An actor process's life, as a task of this one.
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_complete_run_leaves_everything_that_was_promised() {
+async fn a_complete_run_leaves_all_promised_files() {
     test_support::scrape();
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("runs/tiny");
@@ -195,7 +195,7 @@ async fn a_run_whose_identity_was_lost_is_still_the_same_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_without_its_checkpoints_does_not_begin_anew() {
+async fn a_run_without_its_checkpoints_does_not_start_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("run");
     let interval = ("checkpoint.interval_frames", "64");
@@ -221,7 +221,7 @@ async fn a_run_without_its_checkpoints_does_not_begin_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resumed_run_goes_on_where_it_was() {
+async fn a_resumed_run_continues_at_its_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, whole) = (folder.path().join("two"), folder.path().join("one"));
     run(&dir, false, &[]).await;
@@ -281,7 +281,7 @@ async fn a_resumed_run_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curriculum_and_the_optimiser_go_on_too() {
+async fn a_resumed_run_keeps_its_curriculum_and_optimiser_state() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     run(dir, false, &[]).await;
@@ -366,7 +366,7 @@ async fn a_finished_run_is_evaluated_once() {
 
 /// Wherever a learner dies while it concludes, the next start completes the result and doubles nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conclusion_that_was_cut_off_is_made_good() {
+async fn an_interrupted_conclusion_is_completed_at_the_next_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let first = run(dir, false, &[]).await;
@@ -508,7 +508,7 @@ async fn an_evaluation_that_a_stop_cut_off_is_made_after_a_resume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn owed_evaluations_are_made_beside_a_run_that_goes_on() {
+async fn owed_evaluations_are_made_while_the_run_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let endless = [
@@ -741,7 +741,7 @@ async fn a_complete_run_that_other_machines_reach_waits_for_their_actors() {
 
 /// A learner that lost nobody has nobody to wait for.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_actors_know_of_its_end_waits_for_none() {
+async fn a_run_whose_actors_know_of_its_end_does_not_wait() {
     let folder = tempfile::tempdir().expect("a folder");
     let patient = tiny(folder.path(), &[("learner.farewell_seconds", "86400")]);
     let running = start(&patient, false, &Shutdown::new()).await;
@@ -750,7 +750,7 @@ async fn a_run_whose_actors_know_of_its_end_waits_for_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn training_goes_on_without_an_actor_that_leaves() {
+async fn training_continues_without_an_actor_that_leaves() {
     let folder = tempfile::tempdir().expect("a folder");
     let serve = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
     let shutdown = Shutdown::new();

@@ -212,7 +212,7 @@ async fn every_caller_may_do_what_its_token_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
+async fn clients_without_a_certificate_of_the_authority_are_rejected() {
     let folder = tempfile::tempdir().expect("a folder");
     let certs = made(folder.path());
     let strangers = made(&folder.path().join("strangers"));
@@ -264,7 +264,7 @@ async fn whoever_shows_no_certificate_of_the_authority_gets_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_connects_next_meets_the_certificates_as_they_are_then() {
+async fn new_connections_use_the_reloaded_certificates() {
     let folder = tempfile::tempdir().expect("a folder");
     let [live, old, new] = ["live", "old", "new"].map(|name| folder.path().join(name));
     for authority in [&old, &new] {
@@ -381,7 +381,7 @@ async fn a_file_that_cannot_be_used_ends_the_start_with_its_key() {
 
 /// Everything that a learner and an actor print, serve and leave behind, at the most talkative log level.
 #[test]
-fn no_secret_gets_out() {
+fn no_output_and_no_file_shows_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let certs = made(folder.path());
     let run_dir = folder.path().join("run");
@@ -487,7 +487,7 @@ async fn as_many_actors_join_as_the_learner_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_of_nobody_take_no_more_places_than_there_are() {
+async fn uploads_without_a_session_are_limited_in_number() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(
         folder.path(),
@@ -519,7 +519,7 @@ async fn uploads_of_nobody_take_no_more_places_than_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_has_so_many_calls_and_a_call_headers_of_so_many_bytes() {
+async fn calls_per_connection_and_bytes_of_headers_are_limited() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(folder.path(), &[ENDLESS, ("learner.local_actors", "0")]);
     let learner = Waiting::start(&config).await;

@@ -78,7 +78,7 @@ fn subcommands(folder: &Path) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_failure() {
+fn a_closed_output_is_not_a_failure() {
     let folder = tempfile::tempdir().expect("a folder");
     for arguments in subcommands(folder.path()) {
         let mut command = learner();
@@ -112,7 +112,7 @@ fn a_full_device_is_named_and_exits_1() {
 }
 
 #[test]
-fn remarks_that_nobody_can_read_change_nothing() {
+fn log_lines_that_cannot_be_written_change_no_exit_status() {
     let folder = tempfile::tempdir().expect("a folder");
     let cases = subcommands(folder.path());
     let failing = vec![

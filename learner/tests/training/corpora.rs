@@ -51,22 +51,22 @@ fn replay(target: &str, run: fn(&[u8]) -> bool) {
 }
 
 #[test]
-fn unrolls() {
+fn the_unrolls_of_the_corpus_cause_no_panic() {
     replay("unroll", targets::unroll);
 }
 
 #[test]
-fn weights() {
+fn the_weights_of_the_corpus_cause_no_panic() {
     replay("weights", targets::weights);
 }
 
 #[test]
-fn configurations() {
+fn the_configurations_of_the_corpus_cause_no_panic() {
     replay("config", targets::config);
 }
 
 #[test]
-fn checkpoints() {
+fn the_checkpoints_of_the_corpus_cause_no_panic() {
     replay("checkpoint", targets::checkpoint);
 }
 

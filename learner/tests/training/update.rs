@@ -542,7 +542,7 @@ fn the_same_seed_and_threads_give_the_same_bits() {
 
 /// An action that always turned out better than expected becomes more probable, and the others less so.
 #[test]
-fn what_turned_out_well_becomes_more_probable() {
+fn actions_that_turned_out_well_become_more_probable() {
     const GOOD: i64 = 2;
     for normalize_advantages in [false, true] {
         let model = model(&conv(CarryMode::Full));

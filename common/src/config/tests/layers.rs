@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn without_layers_the_defaults_stand() {
+fn a_configuration_without_layers_is_the_default() {
     let effective = Config::load(&Layers::default()).unwrap();
     assert_eq!(effective.config, Config::default());
     assert_eq!(effective.origin("loss.gamma"), "default");
@@ -48,7 +48,7 @@ fn a_later_flag_wins_over_an_earlier_one() {
 }
 
 #[test]
-fn other_variables_are_nobodys_business() {
+fn variables_without_the_exact_prefix_are_ignored() {
     let layers = variables(&[
         ("HRM_LOSS_GAMMA", "x"),
         ("PATH", "/bin"),
@@ -137,7 +137,7 @@ fn the_carry_travels_in_the_models_dtype_unless_it_is_set() {
 }
 
 #[test]
-fn auto_may_be_written_out() {
+fn an_explicit_auto_equals_the_default() {
     let bench = file(
         "[model]\nhidden = \"auto\"\n[env]\ndoors = \"auto\"\n[rollout]\ncarry_dtype = \"auto\"",
     );

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn unknown_keys_are_refused_wherever_they_stand() {
+fn unknown_keys_are_rejected_in_every_source() {
     let bench = file("[loss]\ngama = 0.9");
     let (key, value, origin, message) = blamed(&bench.layers);
     assert_eq!((key.as_str(), value.as_str()), ("loss.gama", "0.9"));
@@ -65,7 +65,7 @@ fn wrong_types_are_refused_with_all_four_facts() {
 }
 
 #[test]
-fn whole_numbers_have_one_range_wherever_they_stand() {
+fn whole_numbers_have_the_same_range_in_every_source() {
     for key in ["run.seed", "eval.seed", "learner.total_frames"] {
         let (section, name) = key.split_once('.').unwrap();
         let variable = format!("HRM__{}", key.replace('.', "__").to_uppercase());
@@ -103,7 +103,7 @@ fn whole_numbers_have_one_range_wherever_they_stand() {
 }
 
 #[test]
-fn a_string_in_a_file_is_no_number() {
+fn a_string_in_a_file_is_not_read_as_a_number() {
     assert_eq!(
         blamed(&file("[loss]\ngamma = \"0.9\"").layers).0,
         "loss.gamma"
@@ -342,7 +342,7 @@ fn a_setting_needs_an_equals_sign() {
 
 #[cfg(unix)]
 #[test]
-fn a_path_is_taken_as_it_is_or_refused() {
+fn a_path_is_taken_unchanged_and_rejected_unless_it_is_utf_8() {
     use std::os::unix::ffi::OsStrExt as _;
     let path = Path::new("runs/ two  words ");
     let layers = Layers {

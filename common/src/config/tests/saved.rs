@@ -117,7 +117,7 @@ fn a_run_keeps_mazes_model_and_seed() {
 }
 
 #[test]
-fn weights_walk_through_other_mazes_but_stay_of_one_model() {
+fn saved_weights_accept_another_maze_but_not_another_model() {
     let mut layers = flags(&["env.maze=random-maze", "run.seed=6"]);
     layers.checkpoint = Some(saved(&["env.max_steps=20"], SavedUse::Weights));
     let env = Config::load(&layers).unwrap().config.env;
@@ -140,7 +140,7 @@ fn weights_walk_through_other_mazes_but_stay_of_one_model() {
 }
 
 #[test]
-fn a_run_that_moves_resumes_where_it_is() {
+fn a_moved_run_resumes_in_its_new_folder_and_on_its_new_processor() {
     // Moved to another folder.
     let layers = flags(&["run.dir=/elsewhere"]);
     let dir = Config::run_dir(&layers).unwrap();

@@ -121,7 +121,7 @@ fn the_final_observation_is_of_the_old_episode_and_after_its_last_door_change() 
 }
 
 #[test]
-fn what_ended_a_step_ago_is_forgotten() {
+fn episodes_that_ended_a_step_ago_are_no_longer_reported() {
     let config = EnvConfig {
         max_steps: 2,
         min_distance: 5,

@@ -9,7 +9,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn every_tick_of_every_maze_is_lawful(
+    fn every_tick_of_every_maze_obeys_the_rules(
         config in any_config(),
         seed in any::<u64>(),
         limits in prop::collection::vec(prop::option::of(0..25_u32), 3),
@@ -87,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn an_environment_is_the_maze_of_its_seed_whatever_n(
+    fn an_environment_is_the_maze_of_its_seed_for_any_n(
         config in any_config(),
         seed in any::<u64>(),
         n in 1..6_usize,

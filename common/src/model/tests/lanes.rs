@@ -32,7 +32,7 @@ fn other_environments_never_change_a_result() {
 }
 
 #[test]
-fn a_carry_goes_out_and_comes_back_bit_for_bit() {
+fn a_carry_is_exported_and_imported_bit_for_bit() {
     for config in forms() {
         let mut lanes = Lanes::new(model(&config), 3);
         lanes.trace(&tokens(3));
@@ -141,6 +141,6 @@ fn carry_bytes_are_zh_then_zl_and_rounded_where_they_travel_as_bf16() {
 
 #[test]
 #[should_panic(expected = "is not a token")]
-fn an_unknown_code_is_no_observation() {
+fn an_observation_with_an_unknown_code_panics() {
     Lanes::new(model(&small()), 1).trace(&[9; CELLS]);
 }

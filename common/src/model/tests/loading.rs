@@ -90,7 +90,7 @@ proptest! {
 }
 
 #[test]
-fn published_names_go_out_and_come_back() {
+fn published_names_survive_export_and_import() {
     let source = Parameters::new(&paper(), GRID, 5).expect("valid");
     let published = published::to_published(&source).expect("the published form");
     let get = |name: &str| {

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_says_what_matters() {
+    fn the_bar_shows_frames_rate_time_left_and_figures() {
         assert_eq!(
             headline(&snapshot(), &goal(400_000, 0.0), None),
             "123,904 / 400,000 frames  1,234 frames/s  ETA 4m"
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_made_up() {
+    fn unknown_figures_are_shown_as_unknown() {
         assert_eq!(
             headline(&beginning(), &goal(400_000, 7.0), None),
             "0 / 400,000 frames  1.7 / 7 min  0 frames/s  ETA ?"
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_one_that_indicatif_takes() {
+    fn indicatif_accepts_the_template() {
         assert!(screen::template(BESIDE).is_ok());
     }
 }

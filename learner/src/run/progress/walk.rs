@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_template_is_one_that_indicatif_takes() {
+    fn indicatif_accepts_the_template() {
         assert!(screen::template(BESIDE).is_ok());
     }
 

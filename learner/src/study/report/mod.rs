@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_reached_is_empty_and_counted() {
+    fn thresholds_never_reached_are_empty_and_counted() {
         let study = study();
         let runs = report_on(&study, made()).expect("sound");
         let files = super::files(&runs).expect("drawn");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_say_what_differs_and_what_came_out() {
+    fn the_text_states_the_differences_and_the_results() {
         let study = study();
         let runs = report_on(&study, made()).expect("sound");
         let files = super::files(&runs).expect("drawn");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_been_made_yet_is_left_out() {
+    fn runs_that_are_not_made_yet_are_left_out() {
         let study = study();
         let arms = study.arms.iter().map(|arm| ArmRuns {
             arm,
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_two_configurations_are_no_arm() {
+    fn runs_of_two_configurations_do_not_form_an_arm() {
         let study = study();
         let mut made = made();
         made[1][1] = fixture::raw(2, 0.5, 0.85, &[("loss.gamma", "0.9")]);

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_receives_everything_and_leaves_its_place() {
+    async fn a_client_receives_everything_and_frees_its_place() {
         let (places, body) = download(recording());
         let received = body.collect().await.expect("a body").to_bytes();
         assert_eq!(received, recording());

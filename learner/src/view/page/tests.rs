@@ -248,7 +248,7 @@ fn eval(frames: u64) -> Record {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_files_reach_nothing_else_and_nothing_else_reaches_it() {
+async fn files_of_the_page_load_nothing_from_elsewhere_and_stay_unembedded() {
     let served = Served::new().await;
     for (path, kind, part) in [
         ("/", "text/html", "<h1"),
@@ -291,7 +291,7 @@ async fn its_files_reach_nothing_else_and_nothing_else_reaches_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_read_only_and_answers_to_its_own_names() {
+async fn the_page_is_read_only_and_answers_to_its_own_host_names() {
     let served = Served::new().await;
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
         for path in ["/", "/events", "/elsewhere"] {
@@ -455,7 +455,7 @@ async fn further_clients_are_turned_away_until_one_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_is_dropped_and_delays_nobody() {
+async fn a_client_that_does_not_read_is_dropped_and_delays_no_feed() {
     const RECORDS: u64 = 50_000;
     let served = Served::new().await;
     let mut slow = served.follow().await;
@@ -481,7 +481,7 @@ async fn a_client_that_does_not_read_is_dropped_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn automatic_ports_evade_a_taken_one_but_a_wish_is_a_wish() {
+async fn an_automatic_port_avoids_a_taken_one_and_a_set_port_does_not() {
     // Taken by this test, or by somebody else.
     let _taken = std::net::TcpListener::bind(WebListen::PREFERRED);
     let mut config = config();
@@ -524,7 +524,7 @@ async fn encrypted(address: SocketAddr, certs: &Path) -> impl Wire + 'static {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_loopback_it_encrypts_and_asks_for_a_viewers_token() {
+async fn beyond_loopback_the_page_needs_tls_and_a_viewers_token() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("certs");
     certs::make(&path, &[], 1).expect("certificates");

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_or_missing_leaves_a_gap() {
+    fn missing_and_infinite_figures_leave_a_gap() {
         let mut records = vec![train(1000, 500, 0.5), eval(2000, 0.75)];
         if let Record::Train(record) = &mut records[0] {
             (record.path_ratio, record.success) = (Some(f64::INFINITY), None);

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_what_has_no_bounds_can_be_drawn() {
+    fn no_curve_and_a_curve_without_bounds_can_be_drawn() {
         svg(&[]).expect("an empty picture");
         let unsure = curve(ProbeStart::Carry, Kind::Change, 0.5, f64::INFINITY);
         let svg = svg(&unsure).expect("a picture");

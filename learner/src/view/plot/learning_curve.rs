@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_leaves_a_gap() {
+    fn an_infinite_figure_leaves_a_gap() {
         let mut records = run(1);
         if let Record::Train(record) = &mut records[5] {
             record.path_ratio = Some(f64::INFINITY);

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_reached_is_a_hollow_dot_and_no_part_of_the_line() {
+    fn a_value_never_reached_is_a_hollow_dot_outside_the_line() {
         let never = f64::INFINITY;
         let svg = drawn(panel(Unit::Frames, SpreadForm::Steps, &[5e4, 4e4, never]));
         assert!(svg.contains("what (hollow: never)"), "{svg}");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_high_does_not_press_what_is_near_one() {
+    fn high_values_do_not_compress_the_axis_near_one() {
         let (_, bottom, top) = ends(&panel(Unit::Ratio, SpreadForm::Band, &[30.0, 2.0]));
         assert_eq!((bottom, top), (1.0, HIGHEST_RATIO));
         drawn(panel(Unit::Ratio, SpreadForm::Band, &[30.0, 2.0]));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_drawn() {
+    fn an_empty_panel_can_be_drawn() {
         for unit in [Unit::Share, Unit::Ratio, Unit::Frames, Unit::Minutes] {
             for form in [SpreadForm::Band, SpreadForm::Steps] {
                 drawn(panel(unit, form, &[]));

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_move_of_a_failure_is_made() {
+    fn the_last_frame_of_a_failure_shows_its_last_move() {
         let at = |action, reward| {
             let step = RecordedStep {
                 cells: Cells(".A.G".to_owned()),

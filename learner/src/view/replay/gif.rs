@@ -186,7 +186,7 @@ mod tests {
     use super::{super::fixture::recording, *};
 
     #[test]
-    fn it_has_a_frame_per_step_and_one_for_the_end() {
+    fn the_gif_has_a_frame_per_step_and_one_for_the_end() {
         let recording = recording();
         let episode = &recording.episodes[0];
         let stopped = gif(&recording, episode, 5.0, || true).expect("small");

@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_when_told_to() {
+    fn a_recording_stops_on_request() {
         let env = env();
         let settings = RecordSettings {
             env: &env,

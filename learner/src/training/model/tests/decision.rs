@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn rows_of_a_batch_do_not_meet() {
+fn rows_of_a_batch_do_not_affect_each_other() {
     for config in [small(), paper()] {
         let model = model(&config);
         let carry = some_carry(&model);

@@ -73,7 +73,7 @@ impl Share {
     }
 
     /// Returns the share of events for which a condition holds.
-    pub(crate) fn where_holds<T>(events: &[T], holds: impl Fn(&T) -> bool) -> Self {
+    pub(crate) fn matching<T>(events: &[T], holds: impl Fn(&T) -> bool) -> Self {
         Self::new(
             events.iter().filter(|event| holds(event)).count(),
             events.len(),
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_share_counts_the_values_that_match() {
-        let share = Share::where_holds(&[1, 2, 3, 4], |n| *n > 1);
+        let share = Share::matching(&[1, 2, 3, 4], |n| *n > 1);
         assert_eq!((share.count, share.of, share.share), (3, 4, Some(0.75)));
         assert!(share.ci95[0] < 0.75 && 0.75 < share.ci95[1]);
     }

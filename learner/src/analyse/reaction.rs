@@ -23,7 +23,7 @@ pub const PATIENCE: u32 = 8;
 pub struct Reaction {
     /// Number of wasted moves. These are moves of the old path that no longer lead nearer to the goal, including runs
     /// against the closed door. The count ends with the move that leaves the old path.
-    pub in_vain: u32,
+    pub wasted: u32,
     /// Steps of the old path beyond the shortest one while the door was open.
     pub extra_before: u32,
     /// Steps of the new path beyond the current shortest one; `None` when it does not reach the goal.
@@ -144,7 +144,7 @@ impl Reaction {
         };
         let first = |path: &PathRollout| path.moves.first().map(|step| step.action);
         Self {
-            in_vain: in_vain(&before.moves, &after.moves, |step| {
+            wasted: wasted_moves(&before.moves, &after.moves, |step| {
                 nearer(1, step.from, step.to)
             }),
             extra_before: extra(0, before),
@@ -157,12 +157,12 @@ impl Reaction {
 }
 
 /// Counts moves that `after` shares with `before` and that do not lead `nearer` to the goal.
-fn in_vain(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u32 {
-    let (mut progress, mut in_vain) = (0, 0);
+fn wasted_moves(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u32 {
+    let (mut progress, mut wasted) = (0, 0);
     for step in after {
         match before.get(progress) {
             Some(old) if old.action == step.action => {
-                in_vain += u32::from(!nearer(step));
+                wasted += u32::from(!nearer(step));
                 if step.to == old.to {
                     progress += 1;
                 } else if step.to != step.from {
@@ -173,7 +173,7 @@ fn in_vain(before: &[Move], after: &[Move], nearer: impl Fn(&Move) -> bool) -> u
             _ => break,
         }
     }
-    in_vain
+    wasted
 }
 
 /// A door on the chosen path that closed while another way remained.
@@ -260,7 +260,7 @@ impl WalkerReactions {
     /// Summarises events, which are in the order of their episodes.
     fn from_events(events: &[DoorEvent], walker: impl Fn(&DoorEvent) -> Reaction) -> Self {
         let share = |holds: &dyn Fn(Reaction) -> bool| {
-            Share::where_holds(events, |event| holds(walker(event)))
+            Share::matching(events, |event| holds(walker(event)))
         };
         let mean = |of: &dyn Fn(Reaction) -> Option<u32>| {
             let values: Vec<_> = events
@@ -271,7 +271,7 @@ impl WalkerReactions {
         };
         Self {
             changed_within: (0..=PATIENCE)
-                .map(|k| share(&|reaction| reaction.reached() && reaction.in_vain <= k))
+                .map(|k| share(&|reaction| reaction.reached() && reaction.wasted <= k))
                 .collect(),
             changed: share(&|reaction| reaction.reached()),
             turned: share(&|reaction| reaction.turned),
@@ -307,9 +307,9 @@ mod tests {
     #[test]
     fn wasted_moves_end_where_the_old_path_is_left() {
         let at_once = path([(NORTH, 0, 10), (EAST, 10, 11)]);
-        assert_eq!(in_vain(&old(), &at_once, northward), 0);
+        assert_eq!(wasted_moves(&old(), &at_once, northward), 0);
         let later = path([(EAST, 0, 1), (EAST, 1, 2), (NORTH, 2, 12), (EAST, 12, 13)]);
-        assert_eq!(in_vain(&old(), &later, northward), 2);
+        assert_eq!(wasted_moves(&old(), &later, northward), 2);
         let never = path([
             (EAST, 0, 1),
             (EAST, 1, 2),
@@ -317,27 +317,27 @@ mod tests {
             (EAST, 2, 2),
             (EAST, 2, 2),
         ]);
-        assert_eq!(in_vain(&old(), &never, northward), 5);
+        assert_eq!(wasted_moves(&old(), &never, northward), 5);
         let at_the_door = path([(EAST, 0, 1), (EAST, 1, 2), (EAST, 2, 2), (NORTH, 2, 12)]);
-        assert_eq!(in_vain(&old(), &at_the_door, northward), 3);
+        assert_eq!(wasted_moves(&old(), &at_the_door, northward), 3);
     }
 
     #[test]
     fn moves_common_to_both_paths_are_not_wasted() {
         let eastward_once = |step: &Move| step.from == 0 || northward(step);
         let new = path([(EAST, 0, 1), (NORTH, 1, 11)]);
-        assert_eq!(in_vain(&old(), &new, eastward_once), 0);
+        assert_eq!(wasted_moves(&old(), &new, eastward_once), 0);
         let late = path([(EAST, 0, 1), (EAST, 1, 2), (NORTH, 2, 12)]);
-        assert_eq!(in_vain(&old(), &late, eastward_once), 1);
+        assert_eq!(wasted_moves(&old(), &late, eastward_once), 1);
     }
 
     #[test]
     fn a_run_against_a_wall_common_to_both_paths_is_followed() {
         let clumsy = path([(NORTH, 0, 0), (EAST, 0, 1), (EAST, 1, 2)]);
         let new = path([(NORTH, 0, 0), (EAST, 0, 1), (NORTH, 1, 11)]);
-        assert_eq!(in_vain(&clumsy, &new, northward), 2);
+        assert_eq!(wasted_moves(&clumsy, &new, northward), 2);
         // The paths part at the wall that has opened.
         let through = path([(NORTH, 0, 10), (EAST, 10, 11)]);
-        assert_eq!(in_vain(&clumsy, &through, northward), 0);
+        assert_eq!(wasted_moves(&clumsy, &through, northward), 0);
     }
 }

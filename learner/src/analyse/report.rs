@@ -33,6 +33,8 @@ pub(crate) fn convergence_csv(points: &[ConvergencePoint]) -> String {
 }
 
 /// Returns `reaction.csv`, with two lines per [`DoorEvent`](super::DoorEvent): the model's reaction and the oracle's.
+///
+/// The column `in_vain` holds the number of wasted moves. It keeps its name, because recorded files have it.
 pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
     let mut csv = String::from(
         "episode,step,walker,in_vain,extra_before,extra_after,turned,right_before,right_after\n",
@@ -40,7 +42,7 @@ pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
     for event in &analysis.reactions.events {
         for (walker, reaction) in [("model", event.model), ("oracle", event.oracle)] {
             let Reaction {
-                in_vain,
+                wasted,
                 extra_before,
                 extra_after,
                 turned,
@@ -50,7 +52,7 @@ pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
             let after = extra_after.map_or_else(String::new, |steps| steps.to_string());
             let _ = writeln!(
                 csv,
-                "{},{},{walker},{in_vain},{extra_before},{after},{turned},{right_before},{right_after}",
+                "{},{},{walker},{wasted},{extra_before},{after},{turned},{right_before},{right_after}",
                 event.episode, event.step,
             );
         }

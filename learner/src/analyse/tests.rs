@@ -109,7 +109,7 @@ impl RecurrentNetwork for Planner {
     }
 }
 
-fn going_on() -> bool {
+fn never_stop() -> bool {
     false
 }
 
@@ -146,7 +146,7 @@ fn walk(settings: &Settings, knows: Knows, probe: Option<&mut Probe>) -> Group {
         knows,
         seen: vec![vec![vec![NOTHING; settings.env.grid().len()]; memory]; envs],
     };
-    let group = Group::walk(settings, 0..settings.episodes, planner, probe, &going_on);
+    let group = Group::walk(settings, 0..settings.episodes, planner, probe, &never_stop);
     group.expect("possible mazes").expect("nobody stops it")
 }
 
@@ -180,7 +180,7 @@ fn a_walker_that_replans_at_once_reacts_like_the_oracle() {
     let found = reactions(Knows::Late(0));
     for event in &found.events {
         assert_eq!(event.model, event.oracle);
-        assert_eq!((event.model.in_vain, event.model.extra_after), (0, Some(0)));
+        assert_eq!((event.model.wasted, event.model.extra_after), (0, Some(0)));
         assert!(event.model.right_before && event.model.right_after);
     }
     assert_eq!(found.without_path, 0);
@@ -194,14 +194,14 @@ fn a_walker_two_steps_late_in_seeing_doors_wastes_up_to_two_moves() {
     let found = reactions(Knows::Late(2));
     for DoorEvent { model, oracle, .. } in &found.events {
         assert!(!model.turned, "it does not know yet");
-        assert!(model.in_vain <= 2, "{model:?}");
+        assert!(model.wasted <= 2, "{model:?}");
         // A move in the wrong direction also costs the way back; a run against the door costs only itself.
         let extra = model.extra_after.expect("it gets there");
         assert!(
-            (model.in_vain..=2 * model.in_vain).contains(&extra),
+            (model.wasted..=2 * model.wasted).contains(&extra),
             "{model:?}"
         );
-        assert_eq!((oracle.in_vain, oracle.extra_after), (0, Some(0)));
+        assert_eq!((oracle.wasted, oracle.extra_after), (0, Some(0)));
     }
     let counts = [0, 1, 2].map(|k| found.model.changed_within[k].count);
     assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
@@ -215,7 +215,7 @@ fn a_walker_that_never_sees_doors_close_runs_against_them_for_ever() {
     let found = reactions(Knows::First);
     for DoorEvent { model, .. } in &found.events {
         assert!(!model.reached() && !model.turned);
-        assert!(model.in_vain > PATIENCE, "{model:?}");
+        assert!(model.wasted > PATIENCE, "{model:?}");
     }
     assert_eq!(found.model.changed.count, 0);
     assert!(
@@ -285,7 +285,7 @@ fn every_step_is_of_one_kind_and_closed_doors_ahead_are_changes() {
 fn analysed(settings: &Settings, carry: CarryMode) -> Analysis {
     let model = model(carry);
     let probe = Probe::new(&model, 3).expect("a probe");
-    let found = analyse(settings, &model, &probe, &going_on, &|_| {});
+    let found = analyse(settings, &model, &probe, &never_stop, &|_| {});
     found.expect("possible mazes").expect("nobody stops it")
 }
 
@@ -330,7 +330,7 @@ fn an_analysis_reports_every_episode_and_stops_on_request() {
     let tell = |episodes| {
         told.fetch_add(episodes, std::sync::atomic::Ordering::Relaxed);
     };
-    let found = analyse(&settings, &model, &probe, &going_on, &tell);
+    let found = analyse(&settings, &model, &probe, &never_stop, &tell);
     assert!(found.expect("possible mazes").is_some());
     assert_eq!(told.into_inner(), settings.episodes);
     let stopped = analyse(&settings, &model, &probe, &|| true, &|_| {});

@@ -246,7 +246,7 @@ mod tests {
         episodes: usize,
         dump: Option<&mut dyn Write>,
     ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
-        let going_on = AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         let env = EnvConfig::four_rooms();
         let config = ModelConfig {
             hidden: 8,
@@ -259,7 +259,7 @@ mod tests {
             WalkBy::Greedy | WalkBy::Sampled => Some(Lanes::new(parameters.clone(), envs)),
             WalkBy::Oracle | WalkBy::Random => None,
         };
-        held_out_episodes(&env, episodes).walk(by, lanes, &going_on, dump)
+        held_out_episodes(&env, episodes).walk(by, lanes, &stop, dump)
     }
 
     fn held_out_episodes(env: &EnvConfig, episodes: usize) -> HeldOut<'_> {
@@ -431,8 +431,8 @@ mod tests {
             p_change: 2.0,
             ..EnvConfig::four_rooms()
         };
-        let going_on = AtomicBool::new(false);
-        let result = held_out_episodes(&env, 1).oracle(&going_on);
+        let stop = AtomicBool::new(false);
+        let result = held_out_episodes(&env, 1).oracle(&stop);
         assert!(matches!(result, Err(EvaluateError::Env(_))));
     }
 }

@@ -336,12 +336,12 @@ mod tests {
                 episodes: 10,
                 seed: config.eval.seed,
             };
-            let going_on = AtomicBool::new(false);
+            let stop = AtomicBool::new(false);
             let walk = |by| {
                 let walked = held_out.walk(
                     by,
                     |envs| Some(Lanes::new(model.clone(), envs)),
-                    &going_on,
+                    &stop,
                     None,
                 );
                 walked.expect("possible mazes").expect("nobody stops it")
@@ -360,7 +360,7 @@ mod tests {
         let config = config(4);
         let model = model(&config, 1);
         let (sender, calls) = unbounded();
-        let (go_on, gate) = bounded::<()>(0);
+        let (release, gate) = bounded::<()>(0);
         let after =
             move |record: &EvalRecord, parameters: &Parameters, urgent: &dyn Fn() -> bool| {
                 gate.recv().expect("the test releases it");
@@ -371,7 +371,7 @@ mod tests {
         let evaluator = Evaluator::start(&config, native(), owed.into(), Some(Box::new(after)));
         let mut evaluator = evaluator.expect("a model");
         let done = result(&evaluator);
-        go_on.send(()).expect("it waits");
+        release.send(()).expect("it waits");
         let (record, parameters, urgent) = calls.recv_timeout(PATIENCE).expect("a call");
         assert_eq!(done, Some(record));
         assert_eq!(parameters, state::encode(&model));
@@ -380,10 +380,10 @@ mod tests {
         // What becomes due meanwhile is not skipped, and ends what follows the one before.
         assert_eq!(result(&evaluator).map(|done| done.frames), Some(8));
         assert!(evaluator.request(job(weights(&model), 9)));
-        go_on.send(()).expect("it waits");
+        release.send(()).expect("it waits");
         let (_, _, urgent) = calls.recv_timeout(PATIENCE).expect("a call");
         assert!(urgent, "an evaluation waits");
-        go_on.send(()).expect("it waits");
+        release.send(()).expect("it waits");
         assert_eq!(result(&evaluator).map(|done| done.frames), Some(9));
     }
 

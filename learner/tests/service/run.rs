@@ -451,12 +451,12 @@ fn greedy(checkpoint: &Checkpoint, config: &Config) -> Evaluation {
         episodes: config.eval.episodes,
         seed: config.eval.seed,
     };
-    let going_on = std::sync::atomic::AtomicBool::new(false);
+    let stop = std::sync::atomic::AtomicBool::new(false);
     let walk = |by| {
         let walked = held_out.walk(
             by,
             |envs| Some(Lanes::new(model.clone(), envs)),
-            &going_on,
+            &stop,
             None,
         );
         walked.expect("possible mazes").expect("nobody stops it")

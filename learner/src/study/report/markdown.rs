@@ -24,7 +24,7 @@ pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)
             report.runs(),
             study.arms.len() * study.seeds.len()
         ),
-        how_to_read(report),
+        reading_guide(report),
         "## Runs".to_owned(),
         runs(report),
         machines(report),
@@ -56,7 +56,7 @@ pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)
     out.join("\n\n") + "\n"
 }
 
-fn how_to_read(report: &StudyRuns<'_>) -> String {
+fn reading_guide(report: &StudyRuns<'_>) -> String {
     let runs = report.study.seeds.len();
     format!(
         "The numbers of an arm are the median over its runs, with the smallest and the largest in brackets. With \

@@ -64,16 +64,16 @@ pub(crate) fn show(
     Ok(())
 }
 
-/// Prints all frames. `go_on` is asked after each frame.
+/// Prints all frames. Calls `proceed` after each frame, and ends when it returns false.
 fn print(
     recording: &Recording,
-    mut go_on: impl FnMut() -> Result<bool, OutputError>,
+    mut proceed: impl FnMut() -> Result<bool, OutputError>,
 ) -> Result<(), OutputError> {
     for episode in &recording.episodes {
         for step in 0..=episode.length() {
             let lines = frame(recording, episode, step, Look::Plain);
             output::print_line(lines.join("\n") + "\n")?;
-            if !go_on()? {
+            if !proceed()? {
                 return Ok(());
             }
         }

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Checks the project's prose: words that CONTRIBUTING.md replaces, and the openings of Rust's doc comments.
+"""Checks the project's prose: words that CONTRIBUTING.md replaces, and the openings of doc comments and test names.
 
     python3 scripts/prose.py            checks every tracked text; exit status 1 where a fault is found
     python3 scripts/prose.py --count    prints how many faults each file has, and exits 0
 
-It reads Rust and Python in their comments and strings, and other texts whole: Markdown, YAML, TOML, JSON, protobuf,
-shell, make, and the files of pages. A line break within a phrase does not matter. Standard library only.
+It reads Rust and Python in their comments and strings, and Rust in the names of its tests. It reads other texts whole:
+Markdown, YAML, TOML, JSON, protobuf, shell, make, and the files of pages. A line break within a phrase does not matter.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ DENIED = {
     f"(?:{UNITS}) an? (?:{PER})": "per: frames per second",
 }
 DOC_OPENINGS = ("What", "Who", "Whoever", "Where", "How", "When", "Whether", "It", "Those")
-# Doc comments that may open so, in the whole repository.
+# Doc comments that may open so, in the whole repository. The name of a test never may.
 DOC_LIMIT = 10
 
 WHOLE = (".md", ".yml", ".yaml", ".toml", ".json", ".proto", ".sh", ".cff", ".js", ".html", ".css", ".svg")
@@ -66,6 +67,8 @@ RUST = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# A test function of Rust, from its attribute to its name. Other attributes may lie between.
+TEST = re.compile(r"^[ \t]*#\[(?:tokio::)?test\b.*?\bfn\s+(\w+)\s*\(", re.MULTILINE | re.DOTALL)
 # Code between two pieces of prose keeps them apart.
 CODE = "\0"
 
@@ -107,14 +110,26 @@ def prose(name: str, text: str) -> str:
 
 def faults(name: str, text: str) -> list[Fault]:
     """Every phrase of a file that has a plainer one."""
-    found = []
     kept = prose(name, text)
-    for phrase, advice in DENIED.items():
-        pattern = r"(?<![\w-])" + phrase.replace(" ", r"\s+") + r"(?![\w-])"
-        for match in re.finditer(pattern, kept, re.IGNORECASE):
-            line = kept.count("\n", 0, match.start()) + 1
-            found.append(Fault(name, line, " ".join(match[0].split()), advice))
+    found = [
+        Fault(name, kept.count("\n", 0, at) + 1, " ".join(phrase.split()), advice)
+        for at, phrase, advice in _denied(kept)
+    ]
     return sorted(found, key=lambda fault: fault.line)
+
+
+def test_names(name: str, text: str) -> list[Fault]:
+    """Phrases to replace in the names of a Rust file's tests, and names without a named subject."""
+    found = []
+    for match in TEST.finditer(text):
+        line = text.count("\n", 0, match.start(1)) + 1
+        words = match[1].replace("_", " ")
+        opening = words.split(maxsplit=1)[0]
+        if opening.capitalize() in DOC_OPENINGS:
+            found.append(Fault(name, line, opening, f"a named subject in {match[1]}"))
+        for _, phrase, advice in _denied(words):
+            found.append(Fault(name, line, phrase, f"{advice} in {match[1]}"))
+    return found
 
 
 def doc_openings(name: str, text: str) -> list[Fault]:
@@ -157,6 +172,7 @@ def main() -> int:
     for name, text in texts():
         phrases += faults(name, text)
         if name.endswith(".rs"):
+            phrases += test_names(name, text)
             openings += doc_openings(name, text)
     if arguments.count:
         for title, found in (("phrases", phrases), ("doc comments", openings)):
@@ -173,6 +189,14 @@ def main() -> int:
     if not wrong:
         print(f"prose: no phrase to replace, and {len(openings)} doc comments to reword")
     return 1 if wrong else 0
+
+
+def _denied(text: str) -> Iterator[tuple[int, str, str]]:
+    """Every phrase to replace, with its place and its replacement."""
+    for phrase, advice in DENIED.items():
+        pattern = r"(?<![\w-])" + phrase.replace(" ", r"\s+") + r"(?![\w-])"
+        for match in re.finditer(pattern, text, re.IGNORECASE):
+            yield match.start(), match[0], advice
 
 
 def _table(text: str) -> Iterator[tuple[int, int]]:

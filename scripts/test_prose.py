@@ -90,5 +90,42 @@ class DocComments(unittest.TestCase):
         self.assertEqual([fault.line for fault in prose.doc_openings("a.rs", text)], [1, 3])
 
 
+class TestNames(unittest.TestCase):
+    """Names of Rust's test functions."""
+
+    def found(self, text: str) -> list[tuple[int, str]]:
+        """The faults of the names, as line and phrase."""
+        return [(fault.line, fault.phrase) for fault in prose.test_names("a.rs", text)]
+
+    def test_names_of_tests_are_read_as_words(self) -> None:
+        text = "#[test]\nfn a_run_goes_on_from_it() {}\n\n    #[tokio::test]\n    async fn moves_in_vain() {}\n"
+        self.assertEqual(self.found(text), [(2, "goes on"), (5, "in vain")])
+        self.assertEqual(self.found("#[test]\nfn a_run_forgoes_on_demand_renewed_lists() {}\n"), [])
+
+    def test_a_name_needs_a_named_subject(self) -> None:
+        text = "#[test]\nfn what_is_saved_is_read() {}\n#[test]\nfn it_stops() {}\n#[test]\nfn those() {}\n"
+        self.assertEqual(self.found(text), [(2, "what"), (4, "it"), (6, "those")])
+        self.assertEqual(self.found("#[test]\nfn items_and_whatever_it_is() {}\n"), [])
+
+    def test_other_attributes_may_lie_between(self) -> None:
+        text = '#[tokio::test(flavor = "multi_thread")]\n#[ignore = "slow"]\n// Why.\nasync fn who_waits() {}\n'
+        self.assertEqual(self.found(text), [(4, "who")])
+        self.assertEqual(self.found("proptest! {\n    #[test]\n    fn how_it_is(\n"), [(3, "how")])
+
+    def test_other_functions_are_not_read(self) -> None:
+        text = "#[test]\nfn a_run_ends() { it_goes_on(); }\n\nfn it_goes_on() {}\n#[test_case]\nfn it_is() {}\n"
+        self.assertEqual(self.found(text), [])
+
+    def test_a_fault_shows_the_name(self) -> None:
+        faults = prose.test_names("a.rs", "#[test]\nfn it_is_none() {}\n")
+        self.assertEqual(
+            [str(fault) for fault in faults],
+            [
+                "a.rs:2: 'it': write a named subject in it_is_none",
+                "a.rs:2: 'is none': write does not exist, is not a, is invalid in it_is_none",
+            ],
+        )
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -12,7 +12,7 @@ pub struct InvalidValue {
     /// The value in TOML notation.
     pub value: String,
     /// The source: `default`, a file, a variable, a flag, a preset or a maze. `None` where it is not known.
-    pub origin: Option<String>,
+    pub origin: Option<Box<str>>,
     /// The reason why the value is invalid.
     pub reason: String,
     /// The remedy.
@@ -38,7 +38,7 @@ impl InvalidValue {
 
     /// Adds the source of the value.
     #[must_use]
-    pub fn from_origin(self, origin: impl Into<String>) -> Self {
+    pub fn from_origin(self, origin: impl Into<Box<str>>) -> Self {
         Self {
             origin: Some(origin.into()),
             ..self

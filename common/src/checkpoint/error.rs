@@ -59,7 +59,7 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
         /// The invalid value.
-        fault: InvalidValue,
+        fault: Box<InvalidValue>,
     },
 }
 

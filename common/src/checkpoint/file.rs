@@ -223,7 +223,7 @@ impl Checkpoint {
         let valid = env.validate().and_then(|()| model.validate());
         valid.map_err(|fault| CheckpointError::Configuration {
             path: self.path.clone(),
-            fault,
+            fault: Box::new(fault),
         })?;
         let named = self.of_model();
         Ok(Parameters::from_named(model, env.grid(), &named)?)

@@ -65,7 +65,7 @@ fn every_error_says_its_cause_once() {
         Box::new(io()),
         Box::new(CheckpointError::Configuration {
             path: path(),
-            fault: model,
+            fault: Box::new(model),
         }),
         Box::new(TrainError::from(io())),
         Box::new(RunDirError::from(io())),

@@ -66,7 +66,7 @@ fn blamed(layers: &Layers) -> (String, String, String, String) {
     match error {
         ConfigError::UnknownKey(fault) | ConfigError::Invalid(fault) => {
             let origin = fault.origin.expect("a source");
-            (fault.key, fault.value, origin, message)
+            (fault.key, fault.value, origin.into(), message)
         }
         other => panic!("{other}"),
     }

@@ -16,15 +16,15 @@
 //!
 //! The rollout threads and the tasks share a watch with the newest weights, and a channel of capacity 1 with the next
 //! unroll to send. [`load`] replays recorded unrolls instead, to find out what a learner can admit. Start with [`run`]
-//! and [`ActorOptions`]. [`options`] holds the settings of a process, [`connect`] its credentials, [`rollout`] the loop
-//! over ticks, and [`error`] the reasons why a session ends.
+//! and [`ActorOptions`]. [`connect`] holds a process's credentials, [`rollout`] the loop over ticks, and [`SessionError`]
+//! the reasons why a session ends.
 
 pub mod connect;
-pub(crate) mod error;
+mod error;
 mod join;
 pub mod load;
 mod loaded_weights;
-pub(crate) mod options;
+mod options;
 pub mod rollout;
 mod rollout_thread;
 mod run;

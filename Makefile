@@ -119,6 +119,7 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) $(PROMTOOL3) ## Check documen
 	BIN_DIR=target/debug KUBECTL=$(KUBECTL) $(DEPLOY_PYTHON) -m unittest deploy.tests.documents.test_documents
 	$(DEPLOY_PYTHON) -m deploy.tests.documents.check_documents --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.live --bin-dir target/debug
+	$(DEPLOY_PYTHON) -m deploy.tests.store.check_store --bin-dir target/debug
 
 page-test: libtorch $(DEPLOY_STAMP) ## Open a real learner's live page in Chromium (needs Debian's chromium), and read a run with TensorBoard and MLflow
 	@command -v chromium >/dev/null || { echo "page-test: no chromium (on Debian: sudo apt install chromium fonts-dejavu-core)" >&2; exit 1; }

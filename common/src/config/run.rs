@@ -96,6 +96,10 @@ pub struct CheckpointConfig {
     pub interval_frames: u64,
     /// Number of newest checkpoints to keep.
     pub keep: usize,
+    /// Copy of the run's folder, as `s3://BUCKET/PREFIX` or `file:///FOLDER`; "" for none. It is updated after every
+    /// checkpoint and at the end, and a run whose folder was lost resumes from it. The address, region and keys of the
+    /// store come from the environment variables `AWS_*`.
+    pub copy_to: String,
 }
 
 impl Default for CheckpointConfig {
@@ -103,6 +107,7 @@ impl Default for CheckpointConfig {
         Self {
             interval_frames: 50_000,
             keep: 3,
+            copy_to: String::new(),
         }
     }
 }
@@ -110,7 +115,22 @@ impl Default for CheckpointConfig {
 impl CheckpointConfig {
     pub(super) fn check(&self) -> Checked {
         rules::at_least("checkpoint.interval_frames", self.interval_frames, 1)?;
-        rules::at_least("checkpoint.keep", self.keep, 1)
+        rules::at_least("checkpoint.keep", self.keep, 1)?;
+        let url = &*self.copy_to;
+        let bucket = |rest: &str| !rest.is_empty() && !rest.starts_with('/');
+        let known = url.strip_prefix("s3://").is_some_and(bucket)
+            || url
+                .strip_prefix("file://")
+                .is_some_and(|folder| folder.starts_with('/'));
+        if url.is_empty() || known {
+            return Ok(());
+        }
+        rules::conflict(
+            "checkpoint.copy_to",
+            format!("{url:?}"),
+            "it is no URL of a store",
+            "write it as \"s3://BUCKET/PREFIX\" or \"file:///FOLDER\", or \"\" for no copy",
+        )
     }
 }
 

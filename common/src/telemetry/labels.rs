@@ -123,6 +123,8 @@ label! {
         Evaluation = "evaluation",
         /// The event file for TensorBoard.
         Tensorboard = "tensorboard",
+        /// The copy of the run at `checkpoint.copy_to`.
+        Copy = "copy",
     }
 }
 

@@ -177,6 +177,8 @@ metrics! {
     LEARNER_CHECKPOINT_TIME: Gauge<Unlabelled> = "hrm_learner_checkpoint_timestamp_seconds", Seconds;
     /// Frames of the run at the newest checkpoint.
     LEARNER_CHECKPOINT_FRAMES: Gauge<Unlabelled> = "hrm_learner_checkpoint_frames", Count;
+    /// Frames of the run at the newest checkpoint in the copy at `checkpoint.copy_to`.
+    LEARNER_COPIED_FRAMES: Gauge<Unlabelled> = "hrm_learner_copied_checkpoint_frames", Count;
 
     /// Failed writes and removals of files while training, by file. Training continues.
     LEARNER_WRITE_FAILURES: Counter<RunFile> = "hrm_learner_write_failures_total", Count;

@@ -6,8 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Callable
 
 from .. import programs, waiting
@@ -20,10 +21,13 @@ PAUSE = 0.25
 class Process:
     """One running program."""
 
-    def __init__(self, name: str, command: list[str], folder: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], folder: Path, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Starts it in the folder, with these variables in its environment."""
         self.name = name
         self.log = folder / f"{name}.log"
-        environment = programs.environment()
+        environment = programs.environment(**variables)
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT

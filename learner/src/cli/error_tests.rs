@@ -12,7 +12,7 @@ use hrm_common::{
 use crate::{
     evaluation::evaluate::EvaluateError,
     run::trainer::TrainError,
-    storage::run_dir::{RunDir, RunDirError},
+    storage::run_dir::{LockedFolder, RunDirError},
     transport::certs::{self, CertsError},
     view::plot::{self, PlotError},
 };
@@ -92,7 +92,7 @@ fn every_error_says_its_cause_once() {
         Box::new(checkpoint::newest(&file).expect_err("no checkpoint")),
         Box::new(checkpoint::newest(&file.join("below")).expect_err("no folder")),
         Box::new(plot::draw_runs(&[&file], None).expect_err("no run")),
-        Box::new(RunDir::open(&file.join("run"), false).expect_err("no folder")),
+        Box::new(LockedFolder::new(&file.join("run")).expect_err("no folder")),
     ];
     for error in made {
         assert!(!causes(&*error).is_empty());

@@ -17,7 +17,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::{draft::unwritable, settings::ConfigArgs};
 use crate::storage::{
     checkpoint_folder, files,
-    run_dir::{Identity, RunDir},
+    run_dir::{Identity, LockedFolder},
 };
 
 /// Flags of `export`.
@@ -81,7 +81,7 @@ pub(super) fn import(args: ImportArgs) -> anyhow::Result<()> {
         true => published::load_published(&mut parameters, &named)?,
         false => parameters.load(&named)?,
     }
-    let _lock = RunDir::lock_new(&config.run.dir).context("--run-dir")?;
+    let _lock = LockedFolder::without_run(&config.run.dir).context("--run-dir")?;
     let folder = config.run.dir.join("checkpoints");
     let state = RunState {
         restarts: 0,

@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     evaluation::evaluator::Job,
-    storage::{files, records::Record},
+    storage::{files, records::Record, run_dir},
 };
 
 /// Name of the folder, within a run's folder.
-pub const FOLDER: &str = "owed-evaluations";
+pub const FOLDER: &str = run_dir::OWED;
 
 /// Extension of a file's name, which begins with the frame count.
 const ENDING: &str = "weights";

@@ -40,6 +40,7 @@ use crate::{
         ledger_file::LedgerFile,
         metrics_log::{self, MetricsLog},
         records::{EvalRecord, Evaluation, Record, WalkBy},
+        run_copy::RunCopy,
         run_dir::RunDir,
         summary::{EPISODES, REPLAY, Summary},
         tensorboard,
@@ -68,6 +69,8 @@ pub(crate) struct FinishedTraining {
     updates_tried: u64,
     seconds: f64,
     run_dir: RunDir,
+    /// The copy of that folder, if there is one.
+    copy: Option<RunCopy>,
     /// The live page's content.
     feed: Option<Arc<Feed>>,
     screen: Screen,
@@ -88,6 +91,7 @@ impl FinishedTraining {
             metrics: trainer.metrics,
             ledger: trainer.ledger,
             run_dir: trainer.run_dir,
+            copy: trainer.copy,
             feed,
         }
     }
@@ -100,11 +104,19 @@ impl FinishedTraining {
         config: &Config,
         stop: &AtomicBool,
     ) -> anyhow::Result<Summary> {
-        let summary = self.result(end, config, stop)?;
-        if config.telemetry.tensorboard {
-            tensorboard::conclude(&self.run_dir, &summary).tolerate(RunFile::Tensorboard);
+        let result = self.result(end, config, stop);
+        if let (true, Ok(summary)) = (config.telemetry.tensorboard, &result) {
+            tensorboard::conclude(&self.run_dir, summary).tolerate(RunFile::Tensorboard);
         }
-        Ok(summary)
+        if let Some(copy) = &self.copy {
+            copy.finish(self.run_dir.path()).with_context(|| {
+                format!(
+                    "the run is saved in {}, but its copy is not up to date",
+                    self.run_dir.path().display()
+                )
+            })?;
+        }
+        result
     }
 
     fn result(&mut self, end: End, config: &Config, stop: &AtomicBool) -> anyhow::Result<Summary> {

@@ -19,7 +19,12 @@ use crate::{
         evaluations::{self, Evaluations},
         settings,
     },
-    storage::{checkpoint_folder, ledger_file::LedgerFile, run_dir::RunDir},
+    storage::{
+        checkpoint_folder,
+        ledger_file::LedgerFile,
+        run_copy::RunCopy,
+        run_dir::{LockedFolder, RunDir},
+    },
     training::{model::Hrm, schedule, update::Updater},
     view::page::Feed,
 };
@@ -29,6 +34,8 @@ use crate::{
 pub(crate) struct Restored {
     /// The folder of the run.
     pub(crate) run_dir: RunDir,
+    /// The copy of the folder, if there is one.
+    pub(crate) copy: Option<RunCopy>,
     /// The configuration for checkpoints.
     pub(crate) saved_config: Config,
     /// The model and its optimiser.
@@ -61,7 +68,15 @@ impl Restored {
         feed: Option<&Arc<Feed>>,
     ) -> anyhow::Result<Self> {
         let config = &effective.config;
-        let mut run_dir = RunDir::open(&config.run.dir, resume)?;
+        let folder = LockedFolder::new(&config.run.dir)?;
+        let copy = match &*config.checkpoint.copy_to {
+            "" => None,
+            url => Some(RunCopy::open(url)?),
+        };
+        if let Some(copy) = &copy {
+            copy.restore(folder.path(), resume)?;
+        }
+        let mut run_dir = RunDir::open(folder, resume)?;
         let mut parameters = Parameters::new(&config.model, config.env.grid(), config.run.seed)?;
         let checkpoint = checkpoint_folder::resume(&run_dir.checkpoints())?;
         let saved_config = settings::settle(effective, run_dir.path(), checkpoint.as_ref())?;
@@ -72,6 +87,9 @@ impl Restored {
         }
         let state = checkpoint.as_ref().map(|checkpoint| &checkpoint.state);
         run_dir.begin(state, &effective.to_toml())?;
+        if let Some(copy) = &copy {
+            copy.begin(run_dir.path())?;
+        }
 
         let mut updater = Updater::new(
             Hrm::from_parameters(parameters, device.device),
@@ -106,6 +124,7 @@ impl Restored {
         let restored = Self {
             saved_config,
             run_dir,
+            copy,
             updater,
             curriculum,
             frames,

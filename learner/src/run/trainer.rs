@@ -46,7 +46,7 @@ use crate::{
     },
     storage::{
         checkpoint_folder, ledger_file::LedgerFile, metrics_log::MetricsLog, records::Record,
-        run_dir::RunDir, summary,
+        run_copy::RunCopy, run_dir::RunDir, summary,
     },
     training::{
         batch::Batch,
@@ -110,6 +110,8 @@ pub(crate) struct Trainer {
     version: u64,
     /// The folder of the run.
     pub(super) run_dir: RunDir,
+    /// The copy of that folder, if there is one.
+    pub(super) copy: Option<RunCopy>,
     /// The sessions; checkpoints hold their count.
     sessions: Arc<Sessions>,
     /// The run's progress, for `Status` calls.
@@ -183,6 +185,7 @@ impl Trainer {
             newest,
             version,
             run_dir: restored.run_dir,
+            copy: restored.copy,
             sessions,
             counters,
             evaluator,
@@ -515,6 +518,9 @@ impl Trainer {
                 .with(RunFile::OldCheckpoint)
                 .increment(1);
             tracing::warn!(%error, "an old checkpoint cannot be removed; training continues");
+        }
+        if let Some(copy) = &self.copy {
+            copy.update(self.run_dir.path());
         }
         Ok(())
     }

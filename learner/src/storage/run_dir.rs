@@ -30,6 +30,13 @@ use crate::storage::files;
 /// were published after the last checkpoint. Unrolls from before the restart then exceed every limit of the policy lag.
 const VERSIONS_PER_START: u64 = 1 << 32;
 
+/// Name of the file with the run's identity.
+pub(crate) const IDENTITY: &str = "run.json";
+/// Name of the folder of the checkpoints.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+/// Name of the folder with weights of evaluations that are not made yet.
+pub(crate) const OWED: &str = "owed-evaluations";
+
 /// The identity of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Identity {
@@ -91,18 +98,20 @@ pub(crate) enum RunDirError {
     },
 }
 
-/// An open run folder, which one process at a time can hold.
+/// A run's folder that this process has locked. The lock ends when the file is closed.
 #[derive(Debug)]
-pub(crate) struct RunDir {
+pub(crate) struct LockedFolder {
     path: PathBuf,
-    /// The run's identity.
-    pub identity: Identity,
     _lock: fs::File,
 }
 
-impl RunDir {
-    /// Locks the folder for this process; creates it if missing. The lock ends when the file is closed.
-    fn lock(path: &Path) -> Result<fs::File, RunDirError> {
+impl LockedFolder {
+    /// Locks the folder for this process; creates it if missing.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the folder is in use, or the file system fails.
+    pub(crate) fn new(path: &Path) -> Result<Self, RunDirError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
             move |reason| RunDirError::Io { path, reason }
@@ -111,41 +120,58 @@ impl RunDir {
         let lock_path = path.join(".lock");
         let lock = fs::File::create(&lock_path).map_err(io_error(&lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(lock),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(fs::TryLockError::WouldBlock) => Err(RunDirError::Locked(path.to_owned())),
             Err(fs::TryLockError::Error(error)) => Err(io_error(&lock_path)(error)),
         }
     }
 
-    /// Locks a folder in which no run has begun; creates it if missing. The lock ends when the file is closed.
+    /// Locks a folder in which no run has begun; creates it if missing.
     ///
     /// # Errors
     ///
     /// Returns an error when the folder holds a run or parts of one, is in use, or the file system fails.
-    pub(crate) fn lock_new(path: &Path) -> Result<fs::File, RunDirError> {
-        let lock = Self::lock(path)?;
-        let begun = path.join("run.json").exists()
-            || !checkpoint::list(&path.join("checkpoints"))?.is_empty();
+    pub(crate) fn without_run(path: &Path) -> Result<Self, RunDirError> {
+        let lock = Self::new(path)?;
+        let begun =
+            path.join(IDENTITY).exists() || !checkpoint::list(&path.join(CHECKPOINTS))?.is_empty();
         match begun {
             true => Err(RunDirError::Taken(path.to_owned())),
             false => Ok(lock),
         }
     }
 
-    /// Opens the folder; creates it if missing. With `resume` the run in it resumes from its newest checkpoint, or
-    /// begins if it has none.
+    /// Returns the path of the folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// An open run folder, which one process at a time can hold.
+#[derive(Debug)]
+pub(crate) struct RunDir {
+    folder: LockedFolder,
+    /// The run's identity.
+    pub identity: Identity,
+}
+
+impl RunDir {
+    /// Opens the folder. With `resume` the run in it resumes from its newest checkpoint, or begins if it has none.
     ///
     /// # Errors
     ///
-    /// Returns an error when the folder holds a run but `resume` is false, is in use, or the file system fails.
-    pub(crate) fn open(path: &Path, resume: bool) -> Result<Self, RunDirError> {
+    /// Returns an error when the folder holds a run but `resume` is false, or the file system fails.
+    pub(crate) fn open(folder: LockedFolder, resume: bool) -> Result<Self, RunDirError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
             move |reason| RunDirError::Io { path, reason }
         };
-        let lock = Self::lock(path)?;
-        let holds_run = !checkpoint::list(&path.join("checkpoints"))?.is_empty();
-        let identity_path = path.join("run.json");
+        let path = folder.path();
+        let holds_run = !checkpoint::list(&path.join(CHECKPOINTS))?.is_empty();
+        let identity_path = path.join(IDENTITY);
         let known: Option<Identity> =
             match fs::read(&identity_path) {
                 Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|reason| {
@@ -167,11 +193,7 @@ impl RunDir {
             },
             None => Identity::begin(),
         };
-        Ok(Self {
-            path: path.to_owned(),
-            identity,
-            _lock: lock,
-        })
+        Ok(Self { folder, identity })
     }
 
     /// Begins a start of the run: writes `run.json` and `config.toml`. This must precede all publishing, because a
@@ -194,7 +216,7 @@ impl RunDir {
                 restarts: state.restarts + 1,
             };
         }
-        let path = self.file("run.json");
+        let path = self.file(IDENTITY);
         let identity = match serde_json::to_vec(&self.identity) {
             Ok(json) => json,
             Err(reason) => return Err(RunDirError::Identity { path, reason }),
@@ -210,23 +232,27 @@ impl RunDir {
 
     /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     /// Returns the path of a file in the folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.path().join(name)
     }
 
     /// Returns the folder of the checkpoints.
     pub(crate) fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path().join(CHECKPOINTS)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open_folder(path: &Path, resume: bool) -> Result<RunDir, RunDirError> {
+        RunDir::open(LockedFolder::new(path)?, resume)
+    }
 
     /// Writes a stand-in for a checkpoint: opening a folder reads only names.
     fn checkpoint(run: &Path, frames: u64) -> PathBuf {
@@ -242,7 +268,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("runs/new");
         let open = |resume| {
-            let mut run = RunDir::open(&dir, resume).expect("free");
+            let mut run = open_folder(&dir, resume).expect("free");
             run.begin(None, "").expect("room");
             run.identity
         };
@@ -263,30 +289,30 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         checkpoint(folder.path(), 900);
         checkpoint(folder.path(), 1000);
-        let taken = RunDir::open(folder.path(), false).expect_err("it holds a run");
+        let taken = open_folder(folder.path(), false).expect_err("it holds a run");
         assert!(matches!(taken, RunDirError::Taken(_)));
         assert!(taken.to_string().contains("--resume"), "{taken}");
-        RunDir::open(folder.path(), true).expect("asked for");
+        open_folder(folder.path(), true).expect("asked for");
     }
 
     #[test]
     fn resuming_in_an_empty_folder_begins_a_run() {
         let folder = tempfile::tempdir().expect("a folder");
-        let run = RunDir::open(folder.path(), true).expect("a new run");
+        let run = open_folder(folder.path(), true).expect("a new run");
         assert_eq!(run.identity.restarts, 0);
     }
 
     #[test]
     fn a_folder_belongs_to_one_process_at_a_time() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut first = RunDir::open(folder.path(), false).expect("free");
+        let mut first = open_folder(folder.path(), false).expect("free");
         first.begin(None, "").expect("room");
-        let second = RunDir::open(folder.path(), false).expect_err("in use");
+        let second = open_folder(folder.path(), false).expect_err("in use");
         assert!(matches!(second, RunDirError::Locked(_)));
         assert!(second.to_string().contains("--run-dir"), "{second}");
         let restarts = first.identity.restarts;
         drop(first);
-        let third = RunDir::open(folder.path(), false).expect("free again");
+        let third = open_folder(folder.path(), false).expect("free again");
         assert_eq!(
             third.identity.restarts,
             restarts + 1,
@@ -299,7 +325,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("run.json");
         fs::write(&path, "{\"run_id\":").expect("a file");
-        let error = RunDir::open(folder.path(), true).expect_err("damaged");
+        let error = open_folder(folder.path(), true).expect_err("damaged");
         let message = error.to_string();
         assert!(message.contains(&path.display().to_string()), "{message}");
         assert!(message.contains("start a new run"), "{message}");
@@ -310,7 +336,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file");
         fs::write(&file, "").expect("a file");
-        let error = RunDir::open(&file.join("run"), false).expect_err("no folder");
+        let error = open_folder(&file.join("run"), false).expect_err("no folder");
         assert!(matches!(error, RunDirError::Io { .. }), "{error}");
         assert!(error.to_string().contains("file/run"), "{error}");
     }

@@ -133,14 +133,19 @@ fn path(run: &RunDir) -> PathBuf {
     run.file(&format!("{before}{:010}{after}", run.identity.restarts))
 }
 
+/// True for the name of an event file of any start.
+pub(crate) fn is_event_file(name: &str) -> bool {
+    let (before, after) = NAME;
+    name.starts_with(before) && name.ends_with(after)
+}
+
 /// Removes the files of other starts.
 fn remove_others(run: &RunDir, path: &Path) -> io::Result<()> {
-    let (before, after) = NAME;
     for entry in fs::read_dir(run.path()).map_err(files::naming(run.path()))? {
         let entry = entry.map_err(files::naming(run.path()))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(before) && name.ends_with(after) && entry.path() != path {
+        if is_event_file(&name) && entry.path() != path {
             fs::remove_file(entry.path()).map_err(files::naming(&entry.path()))?;
         }
     }

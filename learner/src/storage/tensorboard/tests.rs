@@ -5,6 +5,7 @@ use crate::{
     storage::{
         metrics_log::{Follower, MetricsLog},
         records::WalkBy,
+        run_dir::LockedFolder,
     },
     study::fixture::{eval, evaluation, train},
 };
@@ -13,7 +14,8 @@ const CONFIG: &str = "[run]\nname = \"x\"\nseed = 7  # default\n\n[model]\ncarry
 
 /// Opens a run and its logs, as a start at `frames` does.
 fn start(folder: &Path, frames: u64) -> (RunDir, MetricsLog) {
-    let mut run = RunDir::open(folder, true).expect("free");
+    let locked = LockedFolder::new(folder).expect("free");
+    let mut run = RunDir::open(locked, true).expect("new");
     run.begin(None, CONFIG).expect("room");
     let mut log = MetricsLog::open(&run.file("metrics.jsonl"), frames).expect("a log");
     let mut events = EventFile::begin(&run).expect("room");

@@ -14,7 +14,8 @@ use hrm_common::{
     health::{self, Health, HealthEndpoint},
     manual::ManArgs,
     model::native,
-    output, program,
+    output,
+    program::{self, Incomplete},
     shutdown::Shutdown,
     telemetry::{self, names::Role},
     verbosity::Verbosity,
@@ -44,7 +45,7 @@ enum Command {
     ///
     /// Mazes, model and unroll length come from the learner.
     #[command(after_help = "Example:\n  hrm-actor run --learner http://127.0.0.1:50051")]
-    Run(RunArgs),
+    Run(RunCommand),
     /// Replay recorded unrolls to a learner that does not train, to find out how many it can admit.
     ///
     /// Plays a few unrolls of the learner's mazes once, and sends them again and again from many sessions, each on a
@@ -68,6 +69,16 @@ Example:
     Completions(CompletionsArgs),
     /// Write the manual pages of this program and of its subcommands.
     Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunCommand {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Exit with status 75 if a signal stops the actor before the run is complete, for a supervisor that takes 0 for
+    /// complete.
+    #[arg(long)]
+    require_complete: bool,
 }
 
 #[derive(Debug, Args)]
@@ -166,7 +177,7 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run(args) => run(&args.load()?.config),
+        Command::Run(args) => run(&args.run.load()?.config, args.require_complete),
         Command::Load(args) => load(args),
         Command::Health(args) => health(&args.run.load()?.config, &args.service),
         Command::Config(args) => {
@@ -183,7 +194,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn run(config: &Config) -> anyhow::Result<()> {
+fn run(config: &Config, require_complete: bool) -> anyhow::Result<()> {
     telemetry::init_logging(&config.telemetry, std::io::stderr)?;
     let kernels = native::kernels()?;
     tracing::info!(%kernels, "acting");
@@ -203,6 +214,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result? {
         Ending::RunComplete => tracing::info!("the run is complete"),
+        Ending::Stopped if require_complete => return Err(Incomplete.into()),
         Ending::Stopped => tracing::info!("stopped"),
     }
     Ok(())

@@ -6,11 +6,20 @@ use std::{
 };
 
 use clap::Parser;
+use thiserror::Error;
 
 use crate::{
     config::{ConfigError, EXIT_CONFIG},
     output::{self, OutputError},
 };
+
+/// The exit status of a run that [`Incomplete`] ends: `EX_TEMPFAIL` of sysexits.h, "try again".
+const EXIT_INCOMPLETE: u8 = 75;
+
+/// A signal stopped the run before it was complete, and the command line has `--require-complete`.
+#[derive(Debug, Error)]
+#[error("stopped before the run was complete")]
+pub struct Incomplete;
 
 /// Reads the command line of the program `name`, runs it, and prints the error that ends it. A configuration that
 /// cannot be used has an exit status of its own; `is_configuration` names the program's own errors of that kind.
@@ -29,6 +38,9 @@ pub fn run<C: Parser>(
         Err(Err(error)) => error,
     };
     output::remark(format_args!("{name}: {error:#}"));
+    if error.is::<Incomplete>() {
+        return ExitCode::from(EXIT_INCOMPLETE);
+    }
     match error.is::<ConfigError>() || is_configuration(&error) {
         true => ExitCode::from(EXIT_CONFIG as u8),
         false => ExitCode::FAILURE,

@@ -6,6 +6,7 @@ use clap::Args;
 use hrm_common::{
     config::{Effective, Override, Saved},
     output,
+    program::Incomplete,
     shutdown::Shutdown,
     telemetry::{self, names::Role},
 };
@@ -21,6 +22,9 @@ pub(crate) struct TrainCommand {
     /// Print the result, which is that of summary.json, as one JSON object on one line.
     #[arg(long)]
     json: bool,
+    /// Exit with status 75 if a signal stops the run before it is complete, for a supervisor that takes 0 for complete.
+    #[arg(long)]
+    require_complete: bool,
 }
 
 /// Flags of a run.
@@ -97,7 +101,11 @@ fn without_serve(saved: Saved) -> Saved {
 
 /// Trains until the run is complete or a signal stops it, and prints the result.
 pub(super) fn run(args: TrainCommand, local_actors: Option<usize>) -> anyhow::Result<()> {
-    let TrainCommand { train, json } = args;
+    let TrainCommand {
+        train,
+        json,
+        require_complete,
+    } = args;
     let resume = train.resume;
     let effective = train.load(local_actors)?;
     let config = &effective.config;
@@ -125,5 +133,8 @@ pub(super) fn run(args: TrainCommand, local_actors: Option<usize>) -> anyhow::Re
         true => output::print_line(serde_json::to_string(&summary)?)?,
         false => report::print(&summary, &config.run.dir.display().to_string())?,
     }
-    Ok(())
+    match require_complete && !summary.complete {
+        true => Err(Incomplete.into()),
+        false => Ok(()),
+    }
 }

@@ -14,7 +14,7 @@ fn actor() -> Command {
     test_support::command(program("hrm-actor"))
 }
 
-fn run(learner: &str) -> Process {
+fn acting(learner: &str) -> Command {
     let mut command = actor();
     command.args(["run", "--learner", learner, "--metrics-listen", ""]);
     command.args([
@@ -23,7 +23,12 @@ fn run(learner: &str) -> Process {
         "--set",
         "actor.backoff_max_ms=50",
     ]);
-    Process::start(command.args(["--set", "telemetry.log_format=json"]))
+    command.args(["--set", "telemetry.log_format=json"]);
+    command
+}
+
+fn run(learner: &str) -> Process {
+    Process::start(&mut acting(learner))
 }
 
 fn url(running: &Running) -> String {
@@ -184,14 +189,16 @@ async fn a_signal_drains_the_actor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_an_actor_without_a_learner() {
-    let relay = Relay::start().await;
-    let process = run(&relay.url());
-    until("it tries again", async || {
-        (relay.refused() >= 2).then_some(())
-    })
-    .await;
-    process.send("-TERM");
-    assert_eq!(process.end().0.code(), Some(0));
+    for (flag, status) in [(None, 0), (Some("--require-complete"), 75)] {
+        let relay = Relay::start().await;
+        let process = Process::start(acting(&relay.url()).args(flag));
+        until("it tries again", async || {
+            (relay.refused() >= 2).then_some(())
+        })
+        .await;
+        process.send("-TERM");
+        assert_eq!(process.end().0.code(), Some(status), "{flag:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

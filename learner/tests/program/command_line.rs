@@ -829,6 +829,24 @@ fn a_signal_ends_the_final_evaluation() {
 }
 
 #[test]
+fn a_run_that_must_be_complete_exits_75_when_it_is_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let train = |more: &[(&str, &str)]| {
+        let mut command = training(folder.path(), "train", more);
+        Process::start(command.args(["--resume", "--require-complete"]))
+    };
+    let process = train(&[("eval.final_episodes", "1_000_000_000")]);
+    process.line("final evaluation");
+    process.send("-TERM");
+    assert_eq!(process.end().0.code(), Some(75));
+    // A supervisor starts it again.
+    assert_eq!(
+        train(&[("eval.final_episodes", "8")]).end().0.code(),
+        Some(0)
+    );
+}
+
+#[test]
 fn an_evaluation_that_a_kill_cut_off_is_made_after_a_resume() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = |episodes| {

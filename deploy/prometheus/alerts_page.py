@@ -30,7 +30,7 @@ Made by `make generated` from `deploy/prometheus/rules/alerts.yml`, where commen
 |-|-|
 | critical | training has stopped, or its results are lost |
 | warning | training continues, but below its potential |
-| info | training is healthy, but uses more than it needs |
+| info | training is healthy or complete, but uses more than it needs |
 
 `dashboard_url` of an alert is relative to Grafana's address.
 """

@@ -8,17 +8,14 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import promql_parser as promql
 import yaml
 
-from ..observability import expressions
-from ..observability.check_promql import recorded
-from ..observability.exported import metrics
-from ..observability.labels import Fault, Inference
+from ..observability.check_promql import inference
+from ..observability.labels import Fault
 from ..paths import K8S
 from .commands import SHELL, is_shell
 from .markdown import INDENTED, Document, Piece
@@ -30,13 +27,6 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 SAMPLES = 4
 # Pictures, output, and languages that other checks cover.
 SHOWN = ("text", "rust", "proto", "mermaid", "python", "nginx")
-
-
-@cache
-def inference() -> Inference:
-    """The known labels of every metric."""
-    exported = metrics()
-    return Inference(exported, recorded(expressions.every(), exported))
 
 
 def is_promql(block: Piece) -> bool:

@@ -1,12 +1,15 @@
-"""Autoscalers must ask for a recorded series, of a run that it can scale."""
+"""Autoscalers must ask for series that exist, of a run that they can scale."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+import promql_parser as promql
 import yaml
 
+from ..observability.check_promql import inference
+from ..observability.labels import Fault, selectors
 from ..paths import K8S, RULES
 from .manifests import Manifest, Overlay
 
@@ -29,14 +32,26 @@ def faults(overlay: Overlay) -> Iterator[str]:
     for scaler in overlay.of("ScaledObject"):
         for trigger in scaler.spec["triggers"]:
             query = trigger["metadata"]["query"]
-            if not any(record in query for record in records):
-                yield f"{scaler}: nothing records what it asks for: {query}"
-            if f'namespace="{scaler.namespace}"' not in query:
-                yield f"{scaler}: its namespace is {scaler.namespace}, but it asks for another: {query}"
+            yield from (f"{scaler}: {query}: {fault}" for fault in _of_query(query, scaler.namespace))
     if any(_scalers(overlay)):
         for settings in overlay.of("ConfigMap"):
             if not re.search(r"^synchronous = false$", settings.content["data"].get("run.toml", ""), re.MULTILINE):
                 yield f"{settings}: a synchronous run waits for its actors by design, so that share cannot scale it"
+
+
+def _of_query(query: str, namespace: str) -> Iterator[str]:
+    """Yields the faults of a query that must return one number about the runs of a namespace."""
+    try:
+        parsed = promql.parse(query)
+        labels = inference().of(parsed)
+    except (Fault, ValueError) as fault:
+        yield str(fault)
+        return
+    if labels:
+        yield f"it returns a series per {', '.join(sorted(labels))}"
+    for selector in selectors(parsed):
+        if f'namespace="{namespace}"' not in str(selector):
+            yield f"{selector.name} is of any namespace, and the scaler's is {namespace}"
 
 
 def _scalers(overlay: Overlay) -> Iterator[Manifest]:

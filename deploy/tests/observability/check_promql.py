@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import promql_parser as promql
@@ -43,6 +44,13 @@ def recorded(rules: list[Expression], exported: dict[str, Metric]) -> dict[str, 
         known.update(made)
         waiting = [rule for rule in waiting if rule.record not in made]
     return known
+
+
+@cache
+def inference() -> Inference:
+    """Returns the known labels of every exported and recorded metric."""
+    exported = metrics()
+    return Inference(exported, recorded(expressions.every(), exported))
 
 
 def faults_of(expression: Expression, inference: Inference) -> list[str]:

@@ -41,7 +41,7 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
     """Yields every fault of an overlay."""
     yield from of_schema(overlay)
     for workload in overlay.workloads:
-        yield from (f"{workload.manifest}: {fault}" for fault in restricted.faults(workload))
+        yield from (f"{workload}: {fault}" for fault in restricted.faults(workload))
     yield from references.faults(overlay)
     yield from settings.faults(overlay, bin_dir)
     yield from scaling.faults(overlay)

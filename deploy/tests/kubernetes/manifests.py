@@ -54,19 +54,28 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Workload:
-    """An object that creates pods: a Deployment or a StatefulSet."""
+    """Equal pods that an object creates."""
 
     manifest: Manifest
+    # The name of the program in the pods.
+    name: str
+    # The specification with the pods' template.
+    spec: dict[str, Any]
 
     @property
     def pod(self) -> dict[str, Any]:
         """The pods' specification."""
-        return self.manifest.spec["template"]["spec"]
+        return self.spec["template"]["spec"]
 
     @property
     def labels(self) -> dict[str, str]:
         """The pods' labels."""
-        return self.manifest.spec["template"]["metadata"]["labels"]
+        return self.spec["template"]["metadata"]["labels"]
+
+    @property
+    def ends(self) -> bool:
+        """True if Kubernetes takes the exit status 0 of a pod for its completion."""
+        return self.manifest.kind in ("Job", "JobSet")
 
     @cached_property
     def containers(self) -> list[dict[str, Any]]:
@@ -82,6 +91,21 @@ class Workload:
         """True if a selector of these labels finds its pods."""
         return labels.items() <= self.labels.items()
 
+    def __str__(self) -> str:
+        return str(self.manifest) if self.name == self.manifest.name else f"{self.manifest}: {self.name}"
+
+
+def workloads_of(manifest: Manifest) -> list[Workload]:
+    """Returns the pods that an object creates."""
+    match manifest.kind:
+        case "Deployment" | "StatefulSet" | "Job":
+            return [Workload(manifest, manifest.name, manifest.spec)]
+        case "JobSet":
+            jobs = manifest.spec["replicatedJobs"]
+            # The name that the controller gives to the job, without its number.
+            return [Workload(manifest, f"{manifest.name}-{job['name']}", job["template"]["spec"]) for job in jobs]
+    return []
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -96,8 +120,8 @@ class Overlay:
 
     @cached_property
     def workloads(self) -> list[Workload]:
-        """The objects that create pods."""
-        return [Workload(manifest) for manifest in self.of("Deployment", "StatefulSet")]
+        """All pods of the overlay."""
+        return [workload for manifest in self.manifests for workload in workloads_of(manifest)]
 
     def selected(self, labels: dict[str, str]) -> list[Workload]:
         """The workloads whose pods a selector finds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .manifests import Manifest, Overlay, Workload
+from .manifests import Manifest, Overlay, Workload, workloads_of
 
 # Labels of other projects, which our network policies name and no overlay contains.
 STRANGERS = ({"app.kubernetes.io/name": "prometheus"},)
@@ -29,20 +29,43 @@ def _nothing(_overlay: Overlay, _manifest: Manifest) -> Iterator[str]:
     return iter(())
 
 
-def _workload(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
-    workload = Workload(manifest)
+def _set(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    (workload,) = workloads_of(manifest)
     if not workload.matches(manifest.spec["selector"]["matchLabels"]):
         yield "its selector does not find its own pods"
+    if manifest.kind == "StatefulSet" and not overlay.has("Service", manifest.spec["serviceName"]):
+        yield f"there is no service {manifest.spec['serviceName']}"
+    yield from _pods(overlay, workload)
+
+
+def _jobs(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
+    for workload in workloads_of(manifest):
+        yield from _pods(overlay, workload)
+        if workload.pod.get("restartPolicy") != "Never":
+            yield "a policy for failures needs restartPolicy Never"
+        containers = {container["name"] for container in workload.containers}
+        for rule in workload.spec["podFailurePolicy"]["rules"]:
+            named = rule.get("onExitCodes", {}).get("containerName")
+            if named and named not in containers:
+                yield f"its policy for failures names container {named}, and there is only {sorted(containers)}"
+    if manifest.kind == "JobSet":
+        jobs = {job["name"] for job in manifest.spec["replicatedJobs"]}
+        for missing in set(manifest.spec["successPolicy"]["targetReplicatedJobs"]) - jobs:
+            yield f"it waits for job {missing}, and there is only {sorted(jobs)}"
+
+
+def _pods(overlay: Overlay, workload: Workload) -> Iterator[str]:
     account = workload.pod.get("serviceAccountName", "default")
     if not overlay.has("ServiceAccount", account):
         yield f"there is no service account {account}"
-    if manifest.kind == "StatefulSet" and not overlay.has("Service", manifest.spec["serviceName"]):
-        yield f"there is no service {manifest.spec['serviceName']}"
     volumes = {volume["name"] for volume in workload.pod.get("volumes", [])}
-    volumes |= {claim["metadata"]["name"] for claim in manifest.spec.get("volumeClaimTemplates", [])}
+    volumes |= {claim["metadata"]["name"] for claim in workload.spec.get("volumeClaimTemplates", [])}
     for volume in workload.pod.get("volumes", []):
         if "configMap" in volume and not overlay.has("ConfigMap", volume["configMap"]["name"]):
             yield f"there is no config map {volume['configMap']['name']}"
+        claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+        if claim and not overlay.has("PersistentVolumeClaim", claim):
+            yield f"there is no volume claim {claim}"
     for container in workload.containers:
         for mount in container.get("volumeMounts", []):
             if mount["name"] not in volumes:
@@ -63,7 +86,13 @@ def _service(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
 
 
 def _budget(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
-    yield from _found(overlay, manifest.spec["selector"]["matchLabels"], [])
+    labels = manifest.spec["selector"]["matchLabels"]
+    yield from _found(overlay, labels, [])
+    # Kubernetes cannot tell how many pods a job should have. Without a number to start from, it blocks every eviction.
+    if any(workload.ends for workload in overlay.selected(labels)) and not isinstance(
+        manifest.spec.get("minAvailable"), int
+    ):
+        yield "of a job's pods it can only say how many must stay: a number as minAvailable"
 
 
 def _policy(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
@@ -94,7 +123,7 @@ def _autoscaler(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
     if not overlay.has(kind, target["name"]):
         yield f"there is no {kind} {target['name']}"
     for workload in overlay.workloads:
-        if workload.manifest.name == target["name"] and "replicas" in workload.manifest.spec:
+        if workload.manifest.name == target["name"] and "replicas" in workload.spec:
             yield f"{workload.manifest} also sets its replicas"
 
 
@@ -119,12 +148,14 @@ def _found(overlay: Overlay, labels: dict[str, str], ports: list[Any]) -> Iterat
     for workload in workloads:
         for port in ports:
             if port not in workload.ports and port not in workload.ports.values():
-                yield f"{workload.manifest} has no port {port}"
+                yield f"{workload} has no port {port}"
 
 
 _CHECKS = {
-    "Deployment": _workload,
-    "StatefulSet": _workload,
+    "Deployment": _set,
+    "StatefulSet": _set,
+    "Job": _jobs,
+    "JobSet": _jobs,
     "Service": _service,
     "PodDisruptionBudget": _budget,
     "NetworkPolicy": _policy,

@@ -27,25 +27,29 @@ ADDRESSES = {
 def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
     """Yields the statements of an overlay about our programs that are false."""
     for workload in overlay.workloads:
-        program = workload.manifest.name
+        program = workload.name
         container = workload.containers[0]
         target, tag = image_of_ours(container["image"])
         if tag != VERSION:
-            yield f"{workload.manifest}: image {container['image']}, and this is version {VERSION}"
-        yield from (f"{workload.manifest}: {fault}" for fault in faults_of_registry(container["image"]))
+            yield f"{workload}: image {container['image']}, and this is version {VERSION}"
+        yield from (f"{workload}: {fault}" for fault in faults_of_registry(container["image"]))
         if overlay.name == "local" and container.get("imagePullPolicy") != "Never":
-            yield f"{workload.manifest}: a node that lacks the image would ask a registry (imagePullPolicy: Never)"
+            yield f"{workload}: a node that lacks the image would ask a registry (imagePullPolicy: Never)"
+        if message := programs.rejects(bin_dir / program, container["args"]):
+            yield f"{workload}: {program} {' '.join(container['args'])}: {message}"
+        if workload.ends != ("--require-complete" in container["args"]):
+            yield f"{workload}: --require-complete belongs to jobs, and only to them"
         try:
             config = _configuration(overlay, workload, bin_dir / program, image_environment(target))
         except ValueError as error:
-            yield f"{workload.manifest}: {error}"
+            yield f"{workload}: {error}"
             continue
         section = config[program.removeprefix("hrm-")]
         for key, port in ADDRESSES[program].items():
             if section[key].rpartition(":")[2] != str(workload.ports.get(port)):
-                yield f"{workload.manifest}: port {port} is {workload.ports.get(port)}, and {key} = {section[key]}"
+                yield f"{workload}: port {port} is {workload.ports.get(port)}, and {key} = {section[key]}"
         if section["drain_seconds"] >= workload.pod["terminationGracePeriodSeconds"]:
-            yield f"{workload.manifest}: drain_seconds = {section['drain_seconds']} outlasts the grace period"
+            yield f"{workload}: drain_seconds = {section['drain_seconds']} outlasts the grace period"
         if program == "hrm-learner":
             yield from _learner(config, workload)
         else:
@@ -100,17 +104,18 @@ def _config_map(overlay: Overlay, workload: Workload) -> dict[str, str]:
 
 
 def _learner(config: dict[str, Any], workload: Workload) -> Iterator[str]:
-    """Requires the run on the volume, a learner that stays when complete, and a GPU exactly if there is one."""
-    learner = config["learner"]
-    if not learner["stay_when_complete"]:
-        yield f"{workload.manifest}: learner.stay_when_complete is not set"
+    """Requires the run on the volume, a learner that stays when complete except in a job, and a GPU exactly if there is
+    one.
+    """
+    if config["learner"]["stay_when_complete"] == workload.ends:
+        yield f"{workload}: learner.stay_when_complete is {config['learner']['stay_when_complete']}"
     mount = next(m["mountPath"] for m in workload.containers[0]["volumeMounts"] if m["name"] == "runs")
     work = re.search(r"^WORKDIR (/var\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
     if not work or not str(Path(work[1]) / config["run"]["dir"]).startswith(f"{mount}/"):
-        yield f"{workload.manifest}: run.dir = {config['run']['dir']} is not in {mount}"
+        yield f"{workload}: run.dir = {config['run']['dir']} is not in {mount}"
     gpus = workload.containers[0]["resources"]["limits"].get("nvidia.com/gpu", 0)
     if (config["run"]["device"] == "cuda") != bool(gpus):
-        yield f"{workload.manifest}: run.device = {config['run']['device']} with {gpus} GPUs"
+        yield f"{workload}: run.device = {config['run']['device']} with {gpus} GPUs"
 
 
 def _actor(config: dict[str, Any], overlay: Overlay) -> Iterator[str]:

@@ -38,12 +38,6 @@ class Manifest:
         return self.content["metadata"].get("namespace", "")
 
     @property
-    def custom(self) -> bool:
-        """True if an operator defines its kind, not Kubernetes itself."""
-        group = self.content["apiVersion"].rpartition("/")[0]
-        return "." in group and not group.endswith(".k8s.io")
-
-    @property
     def spec(self) -> dict[str, Any]:
         """Its specification."""
         return self.content["spec"]

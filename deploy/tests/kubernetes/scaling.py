@@ -14,6 +14,11 @@ from ..paths import K8S, RULES
 from .manifests import Manifest, Overlay
 
 RECORDING = RULES / "recording.yml"
+# The keys of KEDA's scaler for Prometheus. KEDA's schema allows any.
+TRIGGER = {
+    *("serverAddress", "query", "queryParameters", "threshold", "activationThreshold", "namespace", "cortexOrgID"),
+    *("customHeaders", "ignoreNullValues", "unsafeSsl", "timeout", "authModes"),
+}
 ADAPTER = K8S / "components/hpa/adapter-values.yaml"
 
 
@@ -31,7 +36,9 @@ def faults(overlay: Overlay) -> Iterator[str]:
                 yield f"{scaler}: {ADAPTER.name} makes {name} of {served.get(name)}, which nothing records"
     for scaler in overlay.of("ScaledObject"):
         for trigger in scaler.spec["triggers"]:
-            query = trigger["metadata"]["query"]
+            for name in trigger["metadata"].keys() - TRIGGER:
+                yield f"{scaler}: trigger {trigger['name']}: KEDA's scaler for Prometheus has no {name}"
+            query = trigger["metadata"].get("query", "")
             yield from (f"{scaler}: {query}: {fault}" for fault in _of_query(query, scaler.namespace))
     if any(_scalers(overlay)):
         for settings in overlay.of("ConfigMap"):

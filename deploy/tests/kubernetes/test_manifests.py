@@ -8,15 +8,16 @@ Needs the programs in the folder BIN_DIR, and kubectl (KUBECTL).
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 from ..paths import K8S, REPOSITORY
-from . import check_manifests
-from .manifests import Manifest, Overlay, build
+from . import check_manifests, scaling, schemas
+from .manifests import OVERLAYS, Manifest, Overlay, build
 
 BIN_DIR = REPOSITORY / os.environ.get("BIN_DIR", "target/debug")
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
@@ -74,6 +75,63 @@ class Jobs(unittest.TestCase):
             found = self.found(*where, change)
             self.assertEqual(len(found), 1, (said, found))
             self.assertIn(said, found[0])
+
+
+# Maps with keys of the writer's choice. The other checks compare them with the objects that they select.
+FREE = {"labels", "matchLabels", "annotations", "data", "nodeSelector", "limits", "requests"}
+
+
+def keys(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yields the path of every key, one for all elements of a list."""
+    if isinstance(content, list):
+        for at, part in enumerate(content):
+            yield from keys(part, (*path, at))
+    elif isinstance(content, dict) and not FREE.intersection(path[-1:]) and not _selects(content, path):
+        for key, part in content.items():
+            yield (*path, key)
+            yield from keys(part, (*path, key))
+
+
+def _selects(content: dict[str, Any], path: tuple[Any, ...]) -> bool:
+    """True for the selector of a Service, which is a map of labels."""
+    return path == ("spec", "selector") and all(isinstance(value, str) for value in content.values())
+
+
+def misspelt(content: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
+    """The object with one key misspelt."""
+    wrong = copy.deepcopy(content)
+    inner: Any = wrong
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[f"{path[-1]}x"] = inner.pop(path[-1])
+    return wrong
+
+
+class Typos(unittest.TestCase):
+    """Unknown fields."""
+
+    def fault(self, name: str, manifest: Manifest) -> str | None:
+        """The first fault of an object alone."""
+        alone = Overlay(name, [manifest])
+        return next(itertools.chain(schemas.faults(manifest), scaling.faults(alone)), None)
+
+    def test_a_typo_in_any_key_of_any_object_is_named(self) -> None:
+        tried = set()
+        for folder in OVERLAYS:
+            for manifest in overlay(folder.name).manifests:
+                places = {
+                    tuple(part for part in path if isinstance(part, str)): path for path in keys(manifest.content)
+                }
+                self.assertGreater(len(places), 3, manifest)
+                self.assertIsNone(self.fault(folder.name, manifest))
+                for place, path in places.items():
+                    # Most objects are the same in every overlay.
+                    key = (manifest.kind, manifest.name, place)
+                    if key not in tried and place not in (("apiVersion",), ("kind",)):
+                        tried.add(key)
+                        found = self.fault(folder.name, Manifest(misspelt(manifest.content, path)))
+                        self.assertIsNotNone(found, f"{folder.name}: {manifest}: {place}")
+        self.assertGreater(len(tried), 500)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .. import paths
 from .manifests import Manifest, Overlay, Workload, workloads_of
 
+DASHBOARDS = sorted(paths.DASHBOARDS.glob("*.json"))
 # Labels of other projects, which our network policies name and no overlay contains.
 STRANGERS = ({"app.kubernetes.io/name": "prometheus"},)
 # Ports of DNS.
@@ -23,6 +25,7 @@ def faults(overlay: Overlay) -> Iterator[str]:
         if manifest.kind != "Namespace" and not overlay.has("Namespace", manifest.namespace):
             yield f"{manifest}: namespace {manifest.namespace!r} is not the overlay's"
         yield from (f"{manifest}: {fault}" for fault in _CHECKS.get(manifest.kind, _nothing)(overlay, manifest))
+    yield from _dashboards(overlay)
 
 
 def _nothing(_overlay: Overlay, _manifest: Manifest) -> Iterator[str]:
@@ -79,6 +82,15 @@ def _pods(overlay: Overlay, workload: Workload) -> Iterator[str]:
             # The operator creates the secret.
             if not source["secretRef"].get("optional"):
                 yield f"{container['name']}: there is no secret {source['secretRef']['name']}, and it is not optional"
+
+
+def _dashboards(overlay: Overlay) -> Iterator[str]:
+    """Yields the dashboards that an overlay with others lacks."""
+    found = {
+        name for manifest in overlay.of("ConfigMap") for name in manifest.content["data"] if name.endswith(".json")
+    }
+    if found:
+        yield from (f"no config map has the dashboard {path.name}" for path in DASHBOARDS if path.name not in found)
 
 
 def _service(overlay: Overlay, manifest: Manifest) -> Iterator[str]:

@@ -42,7 +42,8 @@ def faults(overlay: Overlay) -> Iterator[str]:
             yield from (f"{scaler}: {query}: {fault}" for fault in _of_query(query, scaler.namespace))
     if any(_scalers(overlay)):
         for settings in overlay.of("ConfigMap"):
-            if not re.search(r"^synchronous = false$", settings.content["data"].get("run.toml", ""), re.MULTILINE):
+            run = settings.content["data"].get("run.toml")
+            if run and not re.search(r"^synchronous = false$", run, re.MULTILINE):
                 yield f"{settings}: a synchronous run waits for its actors by design, so that share cannot scale it"
 
 

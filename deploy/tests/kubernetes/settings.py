@@ -30,6 +30,8 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
         program = workload.name
         container = workload.containers[0]
         target, tag = image_of_ours(container["image"])
+        if workload.pod.get("nodeSelector", {}).get("kubernetes.io/arch") != "amd64":
+            yield f"{workload}: a node of another architecture cannot run its image"
         if tag != VERSION:
             yield f"{workload}: image {container['image']}, and this is version {VERSION}"
         yield from (f"{workload}: {fault}" for fault in faults_of_registry(container["image"]))

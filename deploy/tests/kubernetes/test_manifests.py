@@ -66,6 +66,12 @@ class Jobs(unittest.TestCase):
             (("job", "PersistentVolumeClaim", "runs-hrm-learner-0"), lambda c: c["metadata"].update(name="x"), "claim"),
             (("job", "ServiceAccount", "hrm-actor"), lambda a: a["metadata"].update(name="x"), "no service account"),
             (("job", "PodMonitor", "hrm-actor"), budget, "a number as minAvailable"),
+            (learner, lambda job: pod(job).pop("nodeSelector"), "another architecture"),
+            (
+                ("job", "ConfigMap", "hrm-dashboard-fleet"),
+                lambda c: c["data"].clear(),
+                "no config map has the dashboard",
+            ),
             (
                 ("jobset", "JobSet", "hrm"),
                 lambda s: s["spec"]["successPolicy"]["targetReplicatedJobs"].append("x"),

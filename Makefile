@@ -116,7 +116,7 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) $(PROMTOOL3) ## Check documen
 	cargo build --workspace --bins --locked
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_compose --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.kubernetes.check_manifests --kubectl $(KUBECTL) --bin-dir target/debug
-	BIN_DIR=target/debug KUBECTL=$(KUBECTL) $(DEPLOY_PYTHON) -m unittest deploy.tests.kubernetes.test_manifests deploy.tests.documents.test_documents
+	BIN_DIR=target/debug KUBECTL=$(KUBECTL) $(DEPLOY_PYTHON) -m unittest deploy.tests.kubernetes.test_manifests deploy.tests.kubernetes.test_chart deploy.tests.documents.test_documents
 	$(DEPLOY_PYTHON) -m deploy.tests.documents.check_documents --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.live --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.store.check_store --bin-dir target/debug

@@ -8,4 +8,5 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 K8S = DEPLOY / "k8s"
 RULES = DEPLOY / "prometheus/rules"
+CHART = DEPLOY / "chart"
 DASHBOARDS = DEPLOY / "grafana/dashboards"

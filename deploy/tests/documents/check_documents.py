@@ -1,8 +1,9 @@
 """Checks the documents against the programs and files that they describe.
 
 Defaults and settings against `hrm-learner config --print`; every command, inline ones too, against the real flags,
-targets, services and names; TOML, YAML, JSON and PromQL with their parsers; paths, links and metrics against the
-repository. settings_stated.py describes how a document states a default.
+targets, services, objects, values of the chart and names; TOML, YAML, JSON and PromQL with their parsers; Compose files
+with their schema; paths, links and metrics against the repository. settings_stated.py describes how a document states a
+default.
 
     cargo build --workspace --bins
     python3 -m deploy.tests.documents.check_documents --kubectl kubectl --bin-dir target/debug

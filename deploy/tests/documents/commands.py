@@ -1,24 +1,26 @@
 """Commands in the documents.
 
-The check compares flags of our programs, make, cargo, kubectl and Compose with the real ones. It runs `config` and
-compares the output that a document shows. It runs a `python3 -c` beside the episodes of `hrm-learner eval --dump`.
+The check compares flags of our programs, make, cargo, kubectl and Compose with the real ones. It runs `config` of our
+programs and compares the output that a document shows, and `config` of Compose where that is installed. It runs a `python3 -c` beside the episodes of `hrm-learner eval --dump`.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import yaml
 
 from ..paths import REPOSITORY
+from . import cluster
 from .markdown import INDENTED, Document, Piece
 from .settings_stated import Program
 from .shell import Command, Unreadable, commands
@@ -26,7 +28,7 @@ from .shell import Command, Unreadable, commands
 SHELL = ("sh", "bash", "shell", "console")
 # Commands that name nothing of this project.
 OTHERS = {
-    *("sudo", "kind", "helm", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"),
+    *("sudo", "kind", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"),
     *("ssh", "tensorboard", "mlflow"),
 }
 OURS = ("hrm-learner", "hrm-actor")
@@ -36,7 +38,7 @@ COMPOSE = ("up", "down", "logs", "build", "ps", "config", "pull")
 # A word that the reader replaces.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
 # Prefixes of inline code that is a command.
-INLINE = (*OURS, "make", "cargo", "kubectl", "docker compose", "docker-compose", "python3")
+INLINE = (*OURS, "make", "cargo", "kubectl", "helm", "docker compose", "docker-compose", "python3")
 
 
 @dataclass
@@ -114,6 +116,8 @@ class Checker:
             yield from self._cargo(arguments)
         elif name == "kubectl":
             yield from self._kubectl(arguments, command.text)
+        elif name == "helm":
+            yield from cluster.faults_of_helm(arguments)
         elif name in ("docker compose", "docker-compose"):
             yield from self._compose(arguments)
         elif name == "python3":
@@ -206,17 +210,13 @@ class Checker:
         for flag, value in zip(own, own[1:], strict=False):
             if flag == "-k" and value.startswith("deploy/") and not (REPOSITORY / value).exists():
                 yield f"there is no folder {value}"
-        if text:
-            try:
-                list(yaml.safe_load_all(text))
-            except yaml.YAMLError as error:
-                yield " ".join(str(error).split())
+        yield from cluster.faults_of_kubectl(self.kubectl, own, text)
 
     def _compose(self, arguments: Sequence[str]) -> Iterator[str]:
         text = re.sub(r"\$\{\w+(?::-([^}]*))?\}", r"\1", _read("docker-compose.yml"))
         services = yaml.safe_load(text)["services"]
         profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
-        words, free = list(arguments), []
+        words, free, chosen = list(arguments), [], []
         while words:
             flag, _, value = words.pop(0).partition("=")
             if flag not in ("--profile", "--scale", "--env-file", "--project-name"):
@@ -225,8 +225,13 @@ class Checker:
             value = value or (words.pop(0) if words else "")
             if flag == "--profile" and value not in profiles:
                 yield f"there is no profile {value}"
+            elif flag == "--profile":
+                chosen += ["--profile", value]
             if flag == "--scale" and value.partition("=")[0] not in services:
                 yield f"there is no service {value}"
+        # The services of these profiles, as Compose itself reads them.
+        if (compose := compose_program()) and (refused := failure([*compose, *chosen, "config", "--quiet"])):
+            yield refused
         if free and free[0] not in COMPOSE:
             yield f"unknown command {free[0]} of Compose"
         yield from (f"there is no service {name}" for name in free[1:] if name not in services)
@@ -267,7 +272,8 @@ class Checker:
 def is_shell(text: str) -> bool:
     """True if an indented block begins with a command."""
     first = text.split(maxsplit=1)[0].removeprefix("target/release/") if text.split() else ""
-    return first in {*OURS, *OTHERS, "make", "cargo", "kubectl", "docker", "docker-compose", "python3"} or "=" in first
+    known = {*OURS, *OTHERS, "make", "cargo", "kubectl", "helm", "docker", "docker-compose", "python3"}
+    return first in known or "=" in first
 
 
 def run(command: Sequence[str], folder: Path | str) -> subprocess.CompletedProcess[str]:
@@ -286,6 +292,15 @@ def run(command: Sequence[str], folder: Path | str) -> subprocess.CompletedProce
 def failure(command: Sequence[str]) -> str:
     """Returns the cause of a command's failure, or an empty text if it succeeds."""
     return _failure(tuple(command))
+
+
+@cache
+def compose_program() -> tuple[str, ...]:
+    """Returns the words that start Compose, or none where it is not installed."""
+    for program in (("docker", "compose"), ("docker-compose",)):
+        if shutil.which(program[0]) and not failure([*program, "version"]):
+            return program
+    return ()
 
 
 @lru_cache(maxsize=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -81,12 +82,27 @@ def _of_yaml(content: Any, text: str) -> Iterator[str]:
         return
     if "scrape_configs" in content:
         yield from promtool(text)
+    if "services" in content:
+        yield from _of_compose(text)
     if content.get("kind") == "Kustomization":
         base = (K8S / "base/kustomization.yaml").read_text(encoding="utf-8")
         known = {image["name"] for image in yaml.safe_load(base)["images"]}
         for image in content.get("images", []):
             if image["name"] not in known:
                 yield f"the base has no image {image['name']}"
+
+
+def _of_compose(text: str) -> Iterator[str]:
+    """Yields the faults of a Compose file by its schema."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        schema = ["--builtin-schema", "vendor.compose-spec", "--output-format", "json"]
+        command = [sys.executable, "-m", "check_jsonschema", *schema, file.name]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        found = json.loads(made.stdout)
+        yield from (f"{error['path']}: {error['message']}" for error in found["errors"])
 
 
 def promtool(text: str) -> Iterator[str]:

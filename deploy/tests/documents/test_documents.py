@@ -99,7 +99,14 @@ class Commands(unittest.TestCase):
             "    cargo bench -p hrm-common --bench env -- --quick\n",
             "    docker compose --profile tls up --scale learner=0\n    docker compose logs --follow learner\n",
             "    kubectl -n hrm exec look -- ls -l /runs\n",
-            "    kubectl apply -f - <<'POD'\n    a: b\n    POD\n",
+            "    kubectl apply -f - <<'NS'\n    {apiVersion: v1, kind: Namespace, metadata: {name: second}}\n    NS\n",
+            "    kubectl -n hrm create secret generic hrm-learner --from-file=certs/ca.pem --from-literal=A=b\n",
+            "    kubectl -n hrm patch job hrm-actor --patch '{\"spec\": {\"parallelism\": 8}}'\n",
+            "    kubectl -n hrm delete job hrm-learner hrm-actor --cascade=foreground\n",
+            "    helm install run deploy/chart --namespace hrm --set mode=job,actor.replicas=8\n",
+            "    helm install run deploy/chart --values deploy/chart/values/gpu.yaml\n",
+            "    helm install run deploy/chart --set-file run=configs/four-rooms.toml\n",
+            "    helm install x other/chart --set a.b=c\n",
         ):
             self.assertEqual(faults(text), [], text)
 
@@ -126,6 +133,21 @@ class Commands(unittest.TestCase):
             ("    kubectl get pods --alll\n", "--alll"),
             ("    kubectl apply -k deploy/k8s/overlays/none\n", "no folder"),
             ("    kubectl apply -f - <<'POD'\n    a: {b\n    POD\n", "flow mapping"),
+            ("    kubectl apply -f - <<'POD'\n    a: b\n    POD\n", "not an object of Kubernetes"),
+            (
+                "    kubectl apply -f - <<'NS'\n    {apiVersion: v1, kind: Namespace, metadata: {nam: x}}\n    NS\n",
+                "'nam' was unexpected",
+            ),
+            ("    kubectl -n hrm logs job/hrm-lerner\n", "no overlay has job hrm-lerner"),
+            ("    kubectl -n hrm delete job hrm-learner hrm-actors\n", "no overlay has job hrm-actors"),
+            ("    kubectl create secret generic\n", "exactly one NAME is required"),
+            ("    kubectl -n hrm patch job hrm-actor --patch '{\"spec\": {\"paralelism\": 8}}'\n", "paralelism"),
+            ("    helm install run deploy/chart --set mode=jobs\n", "mode"),
+            ("    helm install run deploy/chart --set actor.replica=3\n", "replica"),
+            ("    helm install run deploy/chart --values deploy/chart/values/none.yaml\n", "none.yaml"),
+            ("    helm install x other/chart --set a={b\n", "a={b"),
+            ("    helm instal x other/chart\n", "unknown command instal of Helm"),
+            ("    helm install x other/chart --creat-namespace\n", "unknown flag --creat-namespace"),
             ("    sudo true\n    nobody-knows this\n", "unknown command nobody-knows"),
             ("```text\n$ hrm-learner config --print --set learner.treads=3\nanother answer\n```\n", "it prints"),
         ):
@@ -148,6 +170,7 @@ class Formats(unittest.TestCase):
             "```toml\n[run]\nseed = 1\n```\n",
             '```json\n{"a": 1}\n```\n',
             SCRAPES.format("15s") + RATE,
+            "```yaml\nservices: {learner: {image: x}}\n```\n",
         ):
             self.assertEqual(faults(text), [], text)
 
@@ -158,6 +181,7 @@ class Formats(unittest.TestCase):
             ("```yaml\na: {\n```\n", "a.md:1"),
             ("```\nwhat is this\n```\n", "give its fence a language"),
             ("    what is this\n", "give its fence a language"),
+            ("```yaml\nservices: {learner: {imag: x}}\n```\n", "imag"),
             ("```yaml\nscrape_configs: [{name: x}]\n```\n", "field name not found"),
             (SCRAPES.format("30s") + RATE, "[1m] holds fewer than 4 samples"),
             ("```yaml\nscrape_configs: [{job_name: x}]\n```\n\n" + RATE, "scrapes every 60 s"),

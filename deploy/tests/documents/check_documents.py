@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from .. import command_line
 from . import commands, formats, names, settings_stated
@@ -39,7 +38,7 @@ def main() -> int:
         raise SystemExit("check_documents: no promtool (on Debian: sudo apt install prometheus)")
 
     program = settings_stated.Program((arguments.bin_dir / "hrm-learner").resolve())
-    checker = commands.Checker(program, shutil.which(arguments.kubectl) or str(Path(arguments.kubectl).resolve()))
+    checker = commands.Checker(program, arguments.kubectl)
     files = tracked()
     every = documents(files)
     found = [fault for document in every for fault in faults(document, checker, files)]

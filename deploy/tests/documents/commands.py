@@ -1,7 +1,8 @@
 """Commands in the documents.
 
 The check compares flags of our programs, make, cargo, kubectl and Compose with the real ones. It runs `config` of our
-programs and compares the output that a document shows, and `config` of Compose where that is installed. It runs a `python3 -c` beside the episodes of `hrm-learner eval --dump`.
+programs and compares the output that a document shows, and `config` of Compose where that is installed. It runs a
+`python3 -c` beside the episodes of `hrm-learner eval --dump`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,13 @@ class Checker:
     """Checks commands against the programs."""
 
     program: Program
+    # A name in PATH, or a path.
     kubectl: str
+
+    def __post_init__(self) -> None:
+        # It also runs in other folders.
+        found = shutil.which(self.kubectl) or self.kubectl
+        self.kubectl = str(Path(found).resolve())
 
     @property
     def bin_dir(self) -> Path:

@@ -8,7 +8,6 @@ Needs the programs in the folder BIN_DIR, kubectl (KUBECTL) and promtool.
 from __future__ import annotations
 
 import os
-import shutil
 import unittest
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from .shell import commands
 
 BIN_DIR = Path(os.environ.get("BIN_DIR", "target/debug"))
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
-CHECKER = Checker(Program((REPOSITORY / BIN_DIR / "hrm-learner").resolve()), shutil.which(KUBECTL) or KUBECTL)
+CHECKER = Checker(Program((REPOSITORY / BIN_DIR / "hrm-learner").resolve()), KUBECTL)
 FILES = tracked()
 
 SCRAPES = "```yaml\nglobal: {{scrape_interval: {}}}\nscrape_configs: [{{job_name: hrm-learner}}]\n```\n\n"

@@ -53,7 +53,8 @@ def or_named(expr: str, **labels: str) -> str:
 
 def of_run(expr: str) -> str:
     """A learner's expression, labelled with its run and maze."""
-    return f'{expr} * on (job, instance) group_left (maze, run) hrm_learner_run_info{{run=~"$run"}}'
+    joined = f"{expr} * on (namespace, job, instance) group_left (maze, run)"
+    return f'{joined} hrm_learner_run_info{{run=~"$run"}}'
 
 
 def rate(selector: str) -> str:

@@ -21,13 +21,13 @@ from .board import DATASOURCE
 from .queries import Query, instant_query, range_query
 
 # Units that Grafana does not have.
-FRAMES_PER_SECOND = "suffix: frames/s"
-PER_SECOND = "suffix: /s"
-FRAMES = "suffix: frames"
-STEPS = "suffix: steps"
-VERSIONS = "suffix: versions"
-UNROLLS = "suffix: unrolls"
-CORES = "suffix: cores"
+FRAMES_PER_SECOND = "suffix:frames/s"
+PER_SECOND = "suffix:/s"
+FRAMES = "suffix:frames"
+STEPS = "suffix:steps"
+VERSIONS = "suffix:versions"
+UNROLLS = "suffix:unrolls"
+CORES = "suffix:cores"
 
 WIDTH = 24
 Steps = list[tuple[float | None, str]]

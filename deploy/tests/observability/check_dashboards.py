@@ -56,6 +56,8 @@ def faults_of_panel(panel: dict[str, Any], variables: list[str]) -> Iterator[str
         yield f"its description has fewer than {DESCRIPTION} characters: give the meaning and the remedy"
     if not defaults.get("unit"):
         yield "no unit"
+    if defaults.get("unit", "").startswith("suffix: "):
+        yield "Grafana adds the space before a suffix by itself"
     if panel["type"] != "heatmap" and not defaults.get("thresholds", {}).get("steps"):
         yield "no thresholds"
     if panel.get("datasource") != DATASOURCE:

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import dashboard
 
 from .queries import learner
 
-# How long an event shows after it happened, so that no step of the query misses it.
+# The shortest step of an event's query. Grafana lengthens it with the time range, to an hour and more for a week.
 STEP = "10s"
 
 
@@ -37,9 +37,14 @@ class Event(Builder[dashboard.AnnotationQuery], dashboard.AnnotationQuery):
 
 
 def changed(metric: str, label: str) -> str:
-    """The times at which a gauge changed, with its new value as a label."""
+    """The steps of the query in which a gauge changed, with its new value as a label.
+
+    It compares with the step before, however long steps are, so that no step misses a change. The hour before that
+    bridges a restart, which does not evaluate again.
+    """
     now = learner(metric)
-    return f'count_values by (instance) ("{label}", {now} unless {now} == {now} offset {STEP})'
+    before = f"last_over_time({now}[1h] offset $__interval)"
+    return f'count_values by (instance) ("{label}", {now} unless {now} == {before})'
 
 
 def events() -> list[Event]:

@@ -26,7 +26,7 @@ class Expression:
 
     def plain(self, rate_interval: str) -> str:
         """Returns the expression with Grafana's variables replaced, as if everything were chosen."""
-        text = self.text.replace("$__rate_interval", rate_interval)
+        text = re.sub(r"\$__(rate_)?interval", rate_interval, self.text)
         return re.sub(r"\$\w+", ".*", text)
 
 

@@ -30,21 +30,24 @@ class Event(Builder[dashboard.AnnotationQuery], dashboard.AnnotationQuery):
 
     def to_json(self) -> dict[str, object]:
         """The annotation with the fields of Grafana's Prometheus data source."""
-        own = {"step": STEP, "titleFormat": self.name, "textFormat": self.text}
+        own: dict[str, object] = {"step": STEP, "titleFormat": self.name, "textFormat": self.text}
         if self.value_is_time:
             own["useValueForTime"] = True
         return {**super().to_json(), **own}
 
 
 def changed(metric: str, label: str) -> str:
-    """The steps of the query in which a gauge changed, with its new value as a label.
+    """The steps of the query in which a gauge changed, with its new value as a label."""
+    now, before = learner(metric), learner(metric, function=a_step_ago)
+    return f'count_values by (namespace, run) ("{label}", {now} unless {now} == {before})'
 
-    It compares with the step before, however long steps are, so that no step misses a change. The hour before that
-    bridges a restart, which does not evaluate again.
+
+def a_step_ago(selector: str) -> str:
+    """The value at the step before, so that no step misses a change, however long steps are.
+
+    The hour before that bridges a restart, which does not evaluate again.
     """
-    now = learner(metric)
-    before = f"last_over_time({now}[1h] offset $__interval)"
-    return f'count_values by (instance) ("{label}", {now} unless {now} == {before})'
+    return f"last_over_time({selector}[1h] offset $__interval)"
 
 
 def events() -> list[Event]:
@@ -54,19 +57,19 @@ def events() -> list[Event]:
             "Evaluation",
             "blue",
             changed("hrm_learner_eval_frames", "frames"),
-            "{{instance}}: weights of frame {{frames}} evaluated on held-out episodes",
+            "{{run}}: weights of frame {{frames}} evaluated on held-out episodes",
         ),
         Event(
             "Learner started",
             "orange",
             changed("hrm_learner_starts", "start"),
-            "{{instance}}: start {{start}} of the run",
+            "{{run}}: start {{start}} of the run",
         ),
         Event(
             "Checkpoint",
             "green",
             f"{learner('hrm_learner_checkpoint_timestamp_seconds')} * 1000",
-            "{{instance}}: checkpoint complete",
+            "{{run}}: checkpoint complete",
             value_is_time=True,
         ),
     ]

@@ -65,7 +65,7 @@ def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
             chosen(
                 "learner",
                 "Learner",
-                "Address of the learner; choose one where curves against frames overlap",
+                "Pod or address of the learner",
                 'hrm_learner_run_info{namespace=~"$namespace", run=~"$run"}',
                 label="instance",
             )
@@ -74,7 +74,7 @@ def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
             chosen(
                 "actor",
                 "Actor",
-                "Address of the actor",
+                "Pod or address of the actor",
                 'hrm_actor_connected{namespace=~"$namespace"}',
                 label="instance",
             )

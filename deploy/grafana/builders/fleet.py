@@ -15,14 +15,40 @@ from .panels import (
     facts,
     falling,
     light,
+    progress,
     rising,
     row,
     rows,
+    value_link,
 )
-from .queries import Query, actor, learner, process, rate, recorded, unfinished
+from .queries import (
+    RECENT,
+    Function,
+    Query,
+    actor,
+    either,
+    itself,
+    lately,
+    learner,
+    rate,
+    recorded,
+    spread,
+    unfinished,
+)
 
 BEHIND = "instance:hrm_actor_weights_version:behind"
-EITHER = "hrm-learner|hrm-actor"
+LEARNER_UP = 'up{namespace=~"$namespace", job="hrm-learner"}'
+
+
+def own(metric: str, function: Function = itself) -> str:
+    """A metric of every process of the chosen actors, without learners that have local ones."""
+    return actor(metric, 'job="hrm-actor"', function=function)
+
+
+def of_both(metric: str, function: Function = itself) -> list[Query]:
+    """A `process_*` metric of every learner, and its distribution over actors."""
+    actors = [Query(f"actors, {query.legend}", query.expr) for query in spread(own(metric, function))]
+    return [Query("learner {{run}}", learner(metric, function=function)), *actors]
 
 
 def build() -> dashboard.Dashboard:
@@ -41,21 +67,22 @@ def build() -> dashboard.Dashboard:
 
 def health():
     """The row of numbers at the top."""
+    bound = learner("hrm_learner_max_policy_lag_versions")
+    started = either("process_start_time_seconds")
     yield light(
-        "Learners up",
-        "Share of the learners that answer Prometheus. Below 100%: read the log of the missing one.",
-        Query("up", 'avg(up{namespace=~"$namespace", job="hrm-learner"})'),
-        "percentunit",
-        falling(0.5, 1),
-        none="none known",
+        "Learners down",
+        "Learners that Prometheus saw within a day, whose run is not complete, and that do not answer. Read the end of "
+        "the log of the missing one.",
+        Query("down", f"count({RECENT} == 0 unless on (namespace) {LEARNER_UP} == 1)"),
+        "short",
+        [(None, "red"), (0, "green"), (1, "red")],
     )
     yield light(
         "Actors up",
         "Share of the actors known to Prometheus that answer it. Actors that were removed disappear by themselves.",
-        Query("up", 'avg(up{namespace=~"$namespace", job="hrm-actor"})'),
+        Query("up", f"avg({unfinished(own('up'))})"),
         "percentunit",
         falling(0.5, 1),
-        none="none known",
     )
     yield light(
         "Actors joined",
@@ -63,7 +90,6 @@ def health():
         Query("joined", f"sum({unfinished(actor('hrm_actor_connected'))})"),
         "short",
         [(None, "red"), (1, "green")],
-        none="none",
     )
     yield light(
         "Farthest behind",
@@ -71,41 +97,40 @@ def health():
         " 100% its unrolls are dropped: the table shows which actor it is.",
         Query(
             "of the bound",
-            f"max({unfinished(actor(BEHIND))}) / min({learner('hrm_learner_max_policy_lag_versions')})",
+            f"max({unfinished(actor(BEHIND))} / on (namespace) group_left () max by (namespace) ({bound}))",
         ),
         "percentunit",
         rising(0.5, 1),
-        none="none",
     )
     yield light(
         "Reconnections",
         "Attempts in the last 10 minutes of actors without a learner to connect again. Some are normal at a restart of "
         "the learner; without a restart, check the network.",
-        Query("reconnections", f"sum(increase({actor('hrm_actor_reconnects_total')}[10m]))"),
+        Query("reconnections", f"sum({unfinished(actor('hrm_actor_reconnects_total', function=lately))})"),
         "short",
         rising(1, 30),
     )
     yield light(
         "Started lately",
-        "Processes that started in the last 10 minutes, also under a new name or address, as pods that are replaced."
+        "Share of the processes that started in the last 10 minutes, also under a new name, as pods that are replaced."
         " Expected at a start, an upgrade or a larger fleet; otherwise read the end of the log of the one before.",
-        Query("started", f"count(time() - {process(EITHER, 'process_start_time_seconds')} < 600)"),
-        "short",
-        rising(1, 5),
-        none="0",
+        Query("started", f"count(time() - {started} < 600) / count({started})"),
+        "percentunit",
+        rising(0.1, 0.5),
     )
-    yield light(
+    yield progress(
         "Starts of the run",
         "Number of starts of the run, this one included. It rises with every restart of the learner.",
         Query("starts", f"max({learner('hrm_learner_starts')})"),
         "short",
         rising(5, 20),
+        "not known",
     )
     yield light(
         "Releases",
         "Number of different releases that run. More than one is an upgrade in progress. If it stays, an actor was "
         "forgotten.",
-        Query("releases", f"count(count by (version) ({process(EITHER, 'hrm_build_info')}))"),
+        Query("releases", f"count(count by (version) ({either('hrm_build_info')}))"),
         "short",
         rising(2, 3),
     )
@@ -115,8 +140,8 @@ def actors():
     """The state of every actor."""
     yield rows(
         "Actors",
-        "Every actor: connection, age of its weights, busy share, output and use of resources. Sort by a column to find"
-        " the outlier; restart an actor that stays behind.",
+        "Every actor: connection, age of its weights, busy share, output and use of resources. The one with the oldest "
+        "weights comes first; restart an actor that stays behind. Its name shows it alone.",
         (
             Query("joined", f"sum by (instance) ({actor('hrm_actor_connected')})"),
             "short",
@@ -124,52 +149,54 @@ def actors():
         ),
         (Query("weights of version", f"max by (instance) ({actor('hrm_actor_weights_version')})"), "none", None),
         (Query("versions behind", f"max by (instance) ({actor(BEHIND)})"), "short", None),
-        (Query("frames/s", f"sum by (instance) ({rate(actor('hrm_actor_frames_total'))})"), "short", None),
+        (Query("frames/s", f"sum by (instance) ({actor('hrm_actor_frames_total', function=rate)})"), "short", None),
         (Query("busy", f"avg by (instance) ({actor('instance:hrm_actor_busy:ratio_rate5m')})"), "percentunit", None),
         (
             Query("reconnections", f"sum by (instance) ({actor('hrm_actor_reconnects_total')})"),
             "short",
             [(None, "green"), (10, "orange")],
         ),
-        (
-            Query("cores", f"sum by (instance) ({rate(process('hrm-actor', 'process_cpu_seconds_total'))})"),
-            "short",
-            None,
-        ),
-        (
-            Query("memory", f"sum by (instance) ({process('hrm-actor', 'process_resident_memory_bytes')})"),
-            "bytes",
-            None,
-        ),
-        (
-            Query("up for", f"time() - min by (instance) ({process('hrm-actor', 'process_start_time_seconds')})"),
-            "s",
-            None,
-        ),
+        (Query("cores", f"sum by (instance) ({own('process_cpu_seconds_total', rate)})"), "short", None),
+        (Query("memory", f"sum by (instance) ({own('process_resident_memory_bytes')})"), "bytes", None),
+        (Query("up for", f"time() - min by (instance) ({own('process_start_time_seconds')})"), "s", None),
+        by="instance",
+        worst="versions behind",
+        to=value_link("This actor", "fleet", "actor"),
+        none="no actors",
     )
     yield curve(
-        "Versions behind, by actor",
-        "Distance of each actor's weights from the learner's newest. A sawtooth of one batch is normal. A line that "
-        "only rises is an actor that receives none (an alert).",
-        Query("{{instance}}", actor(BEHIND)),
-        Query("bound", f"max({learner('hrm_learner_max_policy_lag_versions')})"),
+        "Versions behind",
+        "Distance of the actors' weights from the learner's newest, over actors. A sawtooth of one batch is normal. If "
+        "the highest only rises, an actor receives none (an alert); the table above names it.",
+        *spread(actor(BEHIND)),
+        Query("bound {{run}}", learner("hrm_learner_max_policy_lag_versions")),
         unit=VERSIONS,
         low=0,
     )
     yield bars(
-        "Actors, by version of their weights",
-        "Number of actors on each version of the weights now. One or two neighbouring versions are normal; an actor far"
-        " behind is not.",
-        Query("version {{version}}", f'count_values("version", {actor("hrm_actor_weights_version")})'),
+        "Actors, by versions behind",
+        "Number of actors at each distance from the newest weights now, at most ten of them. Small distances are "
+        "normal, an actor far behind is not.",
+        Query("{{behind}} behind", f'topk(10, count_values("behind", {actor(BEHIND)}))'),
         "short",
         [(None, "blue")],
     )
     yield curve(
-        "Frames, by actor",
-        "Frames per second of each actor. An actor below the others has a slower or shared core. All fall together "
-        "when they wait for the learner.",
-        Query("{{instance}}", rate(actor("hrm_actor_frames_total"))),
+        "Frames of an actor",
+        "Frames per second of an actor, over actors. A lowest far below the others has a slower or shared core. All "
+        "fall together when they wait for the learner.",
+        *spread(actor("hrm_actor_frames_total", function=rate)),
         unit=FRAMES_PER_SECOND,
+        low=0,
+    )
+    yield curve(
+        "Weights received by an actor",
+        "Versions per second that arrive at an actor, over actors. The learner publishes one for every batch, and a "
+        "slow actor skips some. A lowest of 0 while others receive: see HrmWeightsNotReachingActor.",
+        *spread(actor("hrm_actor_weights_received_total", function=rate)),
+        Query("bound: published {{run}}", learner("hrm_learner_weights_published_total", function=rate)),
+        unit=PER_SECOND,
+        span=6,
         low=0,
     )
     yield curve(
@@ -185,24 +212,17 @@ def actors():
             f" {recorded('namespace:hrm_learner_headroom:ratio')})",
         ),
         unit="short",
+        span=6,
         low=0,
     )
     yield curve(
         "Joins and reconnections",
         "Joins that the learner accepted, and attempts of actors to connect again. Reconnections without joins: actors "
         "do not reach the learner, or it rejects them.",
-        Query("joins", f"sum({rate(learner('hrm_learner_joins_total'))})"),
-        Query("reconnections", f"sum({rate(actor('hrm_actor_reconnects_total'))})"),
+        Query("joins", f"sum({learner('hrm_learner_joins_total', function=rate)})"),
+        Query("reconnections", f"sum({actor('hrm_actor_reconnects_total', function=rate)})"),
         unit=PER_SECOND,
-        low=0,
-    )
-    yield curve(
-        "Weights received, by actor",
-        "Versions per second that arrive at each actor. The learner publishes one for every batch, and a slow actor"
-        " skips some. 0 while others receive: see HrmWeightsNotReachingActor.",
-        Query("{{instance}}", rate(actor("hrm_actor_weights_received_total"))),
-        Query("bound: published", f"sum({rate(learner('hrm_learner_weights_published_total'))})"),
-        unit=PER_SECOND,
+        span=6,
         low=0,
     )
     yield curve(
@@ -210,8 +230,9 @@ def actors():
         "Connections and calls that the learner rejected before it read anything from them. unauthenticated or "
         "forbidden: a token that is missing, wrong or a viewer's (actor.token_file), or an unknown client. sessions, "
         "connections: raise learner.max_sessions or learner.max_connections, or find the client that opens so many.",
-        Query("{{reason}}", f"sum by (reason) ({rate(learner('hrm_learner_calls_refused_total'))})"),
+        Query("{{reason}}", f"sum by (reason) ({learner('hrm_learner_calls_refused_total', function=rate)})"),
         unit=PER_SECOND,
+        span=6,
         low=0,
     )
 
@@ -222,7 +243,7 @@ def processes():
         "CPU",
         "Cores used. An actor uses one when it does not wait, a learner uses learner.threads while it trains. Less, "
         "without waiting, means a limit of the container or a shared machine.",
-        Query("{{job}} {{instance}}", f"rate({process(EITHER, 'process_cpu_seconds_total')}[$__rate_interval])"),
+        *of_both("process_cpu_seconds_total", rate),
         unit=CORES,
         low=0,
     )
@@ -230,7 +251,7 @@ def processes():
         "Memory",
         "Resident memory. Queue, batch and model bound it. A curve that rises for hours is a leak: note the release and"
         " restart the process.",
-        Query("{{job}} {{instance}}", f"{process(EITHER, 'process_resident_memory_bytes')}"),
+        *of_both("process_resident_memory_bytes"),
         unit="bytes",
         low=0,
     )
@@ -238,7 +259,8 @@ def processes():
         "Open files",
         "Open file descriptors, sockets included, over the limit. Near 100% the learner accepts no more actors: raise "
         "the limit (ulimit -n).",
-        Query("{{job}} {{instance}}", f"{process(EITHER, 'process_open_fds')} / {process(EITHER, 'process_max_fds')}"),
+        Query("learner {{run}}", f"{learner('process_open_fds')} / {learner('process_max_fds')}"),
+        Query("actors, highest", f"max({own('process_open_fds')} / {own('process_max_fds')})"),
         unit="percentunit",
         low=0,
         steps=rising(0.5, 0.9),
@@ -246,7 +268,7 @@ def processes():
     yield curve(
         "Threads",
         "Threads of each process. Constant after the start; report a rise as a bug.",
-        Query("{{job}} {{instance}}", f"{process(EITHER, 'process_threads')}"),
+        *of_both("process_threads"),
         unit="short",
         low=0,
     )
@@ -254,7 +276,7 @@ def processes():
         "Files that cannot be written",
         "Writes of a learner that the file system refused in the last 10 minutes. Training continues, but unsaved work "
         "is lost with the process: free space, or make the volume writable.",
-        Query("{{file}}", f"sum by (file) (increase({learner('hrm_learner_write_failures_total')}[10m]))"),
+        Query("{{file}}", f"sum by (file) ({learner('hrm_learner_write_failures_total', function=lately)})"),
         unit="short",
         low=0,
         steps=rising(1, 2),
@@ -263,31 +285,36 @@ def processes():
         "Undone",
         "Frames trained on that were lost when a learner was killed and are trained on again, and batches whose updates"
         " were rolled back because they left weights that are not finite. For the latter, lower optimizer.learning_rate.",
-        Query("frames after a kill", f"sum(increase({learner('hrm_learner_frames_rolled_back_total')}[10m]))"),
-        Query("batches", f"sum(increase({learner('hrm_learner_rollbacks_total')}[10m]))"),
+        Query("frames after a kill", f"sum({learner('hrm_learner_frames_rolled_back_total', function=lately)})"),
+        Query("batches", f"sum({learner('hrm_learner_rollbacks_total', function=lately)})"),
         unit="short",
         low=0,
     )
     yield facts(
         "Builds",
-        "Release of every process. The learner and its actors should have the same one. The learner rejects actors with"
-        " another wire version.",
-        Query("", f"{process(EITHER, 'hrm_build_info')}"),
+        "Number of processes of each release. The learner and its actors should have the same one. The learner rejects "
+        "actors with another wire version.",
+        Query("", f"count by (job, role, version) ({either('hrm_build_info')})"),
         "job",
-        "instance",
         "role",
         "version",
+        "Value",
+        none="no process",
+        span=12,
     )
     yield facts(
         "Runs",
         "Maze, model and device of every learner. A wrong maze or preset means that the configuration was not mounted."
         " For `cpu` in place of `cuda:0`, the learner's log line `device chosen` gives the reason.",
         Query("", learner("hrm_learner_run_info")),
-        "instance",
         "run",
+        "instance",
         "maze",
         "preset",
         "carry",
         "synchronous",
         "device",
+        none="no learner",
+        to=value_link("This run", "training", "run"),
+        span=12,
     )

@@ -9,16 +9,19 @@ from grafana_foundation_sdk.models import common as shared
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models import xychart as xy
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardLinkType,
     DataTransformerConfig,
     DynamicConfigValue,
     FieldColorModeId,
     Threshold,
     ThresholdsMode,
+    ValueMap,
+    ValueMappingResult,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from .board import DATASOURCE
-from .queries import Query, instant_query, range_query
+from .queries import Query, instant_query, or_idle, range_query
 
 # Units that Grafana does not have.
 FRAMES_PER_SECOND = "suffix:frames/s"
@@ -30,6 +33,8 @@ UNROLLS = "suffix:unrolls"
 CORES = "suffix:cores"
 
 WIDTH = 24
+# The page with the cause and the remedy of every alert.
+ALERTS = "https://github.com/hrm-impala/hrm-impala/blob/main/docs/reference/alerts.md"
 Steps = list[tuple[float | None, str]]
 
 
@@ -46,6 +51,23 @@ def falling(orange: float, green: float) -> Steps:
 NEUTRAL: Steps = [(None, "blue")]
 
 
+def url(uid: str, variable: str = "") -> str:
+    """The address of a dashboard with the time range and the choices. `variable` takes the value under the link."""
+    kept = [f"${{{name}:queryparam}}" for name in ("datasource", "namespace", "run") if name != variable]
+    own = [f"var-{variable}=${{__value.raw:percentencode}}"] if variable else []
+    return f"/d/hrm-{uid}?" + "&".join([*own, *kept, "${__url_time_range}"])
+
+
+def link(title: str, address: str) -> dashboard.DashboardLink:
+    """A link in the corner of a panel."""
+    return dashboard.DashboardLink(title).type(DashboardLinkType.LINK).url(address)
+
+
+def value_link(title: str, uid: str, variable: str) -> DynamicConfigValue:
+    """A link on each value of a column, to a dashboard with this value chosen."""
+    return DynamicConfigValue("links", [{"title": title, "url": url(uid, variable)}])
+
+
 def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
     """Thresholds in the unit of the panel."""
     levels = [Threshold(value=value, color=colour) for value, colour in steps]
@@ -58,9 +80,27 @@ def row(title: str) -> dashboard.Row:
 
 
 def light(
-    title: str, description: str, query: Query, unit: str, steps: Steps, span: int = 3, none: str = "none yet"
+    title: str,
+    description: str,
+    query: Query,
+    unit: str,
+    steps: Steps,
+    span: int = 3,
+    to: dashboard.DashboardLink | None = None,
 ) -> stat.Panel:
-    """One number, on a colour that rates it."""
+    """One number, on a colour that rates it. Without series it is 0, or says that the run is complete."""
+    whole = Query(query.legend, or_idle(query.expr))
+    panel = _number(title, description, whole, unit, steps, span, "no learner known")
+    panel.mappings([ValueMap({"-1": ValueMappingResult(text="complete", color="blue", index=0)})])
+    return _linked(panel, to)
+
+
+def progress(title: str, description: str, query: Query, unit: str, steps: Steps, none: str) -> stat.Panel:
+    """One number that describes the run and not its health, so it may be absent and stays when the learner is down."""
+    return _number(title, description, query, unit, steps, 3, none)
+
+
+def _number(title: str, description: str, query: Query, unit: str, steps: Steps, span: int, none: str) -> stat.Panel:
     return (
         _common(stat.Panel(), title, description, unit, span, height=4)
         .with_target(range_query(query, "A"))
@@ -73,9 +113,11 @@ def light(
     )
 
 
-def name(title: str, description: str, query: Query, steps: Steps, span: int = 3) -> stat.Panel:
+def name(
+    title: str, description: str, query: Query, steps: Steps, span: int = 3, to: dashboard.DashboardLink | None = None
+) -> stat.Panel:
     """The name of a series; its value only gives the colour. Without a series the tile has no name: see `or_named`."""
-    return (
+    panel = (
         _common(stat.Panel(), title, description, "short", span, height=4)
         .with_target(instant_query(query, "A"))
         .thresholds(thresholds(steps))
@@ -85,6 +127,7 @@ def name(title: str, description: str, query: Query, steps: Steps, span: int = 3
         .text_mode(shared.BigValueTextMode.NAME)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     )
+    return _linked(panel, to)
 
 
 def curve(
@@ -194,11 +237,17 @@ def rows(
     title: str,
     description: str,
     *columns: tuple[Query, str, Steps | None],
-    by: str = "instance",
+    by: str,
+    worst: str,
+    to: DynamicConfigValue,
+    none: str,
     span: int = WIDTH,
     height: int = 9,
 ) -> table.Panel:
-    """One line per value of a label, one column per query, with its name, unit and thresholds."""
+    """One line per value of a label, one column per query, with its name, unit and thresholds.
+
+    The line with the largest value of the column `worst` comes first. The label links to another panel or dashboard.
+    """
     panel = _common(table.Panel(), title, description, "short", span, height)
     names = {}
     for ref_id, (query, unit, steps) in zip(string.ascii_uppercase, columns):
@@ -217,12 +266,22 @@ def rows(
         DataTransformerConfig("filterFieldsByName", options={"include": {"names": keep}, "byVariable": False})
     )
     panel.with_transformation(DataTransformerConfig("organize", options={"renameByName": names}))
-    return panel.thresholds(thresholds(NEUTRAL)).show_header(True)
+    panel.override_by_name(by, [to])
+    panel.sort_by([common.TableSortByFieldState().display_name(worst).desc(True)])
+    return panel.thresholds(thresholds(NEUTRAL)).show_header(True).no_value(none)
 
 
-def facts(title: str, description: str, query: Query, *labels: str, span: int = 8) -> table.Panel:
-    """Labels as a table, with one line per process."""
-    return (
+def facts(
+    title: str,
+    description: str,
+    query: Query,
+    *labels: str,
+    none: str,
+    to: DynamicConfigValue | None = None,
+    span: int = 8,
+) -> table.Panel:
+    """Labels and values as a table, with one line per series. The first label has the link."""
+    panel = (
         _common(table.Panel(), title, description, "short", span, height=8)
         .with_target(instant_query(query, "A", PromQueryFormat.TABLE))
         .with_transformation(
@@ -232,7 +291,15 @@ def facts(title: str, description: str, query: Query, *labels: str, span: int = 
         )
         .thresholds(thresholds(NEUTRAL))
         .show_header(True)
+        .no_value(none)
     )
+    if to:
+        panel.override_by_name(labels[0], [to])
+    return panel
+
+
+def _linked(panel: stat.Panel, to: dashboard.DashboardLink | None) -> stat.Panel:
+    return panel.links([to]) if to else panel
 
 
 def _common(panel, title: str, description: str, unit: str, span: int, height: int):

@@ -19,7 +19,7 @@ from .panels import (
     rising,
     row,
 )
-from .queries import Query, actor, learner, or_named, rate, recorded, unfinished
+from .queries import Query, actor, increase, learner, or_named, rate, recorded, unfinished
 
 
 def build() -> dashboard.Dashboard:
@@ -41,6 +41,8 @@ def build() -> dashboard.Dashboard:
 
 def health():
     """The row of numbers at the top."""
+    full = f"{learner('hrm_learner_queue_unrolls')} / {learner('hrm_learner_queue_capacity_unrolls')}"
+    stale = learner("instance:hrm_learner_unrolls_stale:ratio_rate5m")
     refused = learner("hrm_learner_unrolls_refused_total", 'field!~"session|shutting_down|silent"')
     yield name(
         "Bottleneck",
@@ -49,7 +51,7 @@ def health():
         " actors.",
         Query(
             "{{part}}: {{stage}}",
-            or_named(recorded("namespace:hrm_bottleneck:rate1m"), part="none", stage="nothing moves"),
+            or_named(f"{recorded('namespace:hrm_bottleneck:rate1m')} > 0", part="none", stage="nothing moves"),
         ),
         NEUTRAL,
         span=4,
@@ -58,7 +60,7 @@ def health():
         "Learner busy",
         "Share of its time that the learner trains. Below 50% in an asynchronous run it is starved: add actors. In a "
         "synchronous run it waits by design while actors act.",
-        Query("busy", f"min({learner('instance:hrm_learner_busy:ratio_rate5m')})"),
+        Query("busy", f"min({unfinished(learner('instance:hrm_learner_busy:ratio_rate5m'))})"),
         "percentunit",
         falling(0.3, 0.5),
     )
@@ -66,7 +68,7 @@ def health():
         "Actors busy",
         "Mean share of their time that actors act. Below 50% with a busy learner, the learner is saturated: stop some "
         "actors or make the learner faster. In a synchronous run actors wait by design while the learner trains.",
-        Query("busy", f"avg({actor('instance:hrm_actor_busy:ratio_rate5m')})"),
+        Query("busy", f"avg({unfinished(actor('instance:hrm_actor_busy:ratio_rate5m'))})"),
         "percentunit",
         falling(0.3, 0.5),
     )
@@ -74,36 +76,32 @@ def health():
         "Frames trained",
         "Frames per second at the end of the pipeline. At 0 nothing is learnt: Frames at each step shows the step at"
         " which they stop.",
-        Query("frames", f"sum({unfinished(rate(learner('hrm_learner_frames_trained_total')))})"),
+        Query("frames", f"sum({unfinished(learner('hrm_learner_frames_trained_total', function=rate))})"),
         FRAMES_PER_SECOND,
         [(None, "red"), (1, "green")],
-        none="not training",
     )
     yield light(
         "Queue full",
         "Fill level of the queue in front of the batcher. Full most of the time: the learner is the slow side.",
-        Query("full", f"max({learner('hrm_learner_queue_unrolls')} / {learner('hrm_learner_queue_capacity_unrolls')})"),
+        Query("full", f"max({unfinished(full)})"),
         "percentunit",
         rising(0.75, 1),
-        none="empty",
     )
     yield light(
         "Too old to train on",
         "Share of unrolls dropped because their policy was more than learner.max_policy_lag_batches batches old.",
-        Query("stale", f"max({learner('instance:hrm_learner_unrolls_stale:ratio_rate5m')} >= 0)"),
+        Query("stale", f"max({unfinished(stale)} >= 0)"),
         "percentunit",
         rising(0.01, 0.05),
-        none="none",
     )
     yield light(
         "Rejected",
         "Unrolls rejected since the learner started, except those of actors that must join again. The panel below shows"
         " the field. Any is a fault.",
-        Query("rejected", f"sum({refused})"),
+        Query("rejected", f"sum({unfinished(refused)})"),
         "short",
         rising(1, 1),
         span=2,
-        none="none",
     )
     yield light(
         "Traffic",
@@ -111,8 +109,8 @@ def health():
         "bottleneck.",
         Query(
             "bytes",
-            f"sum({rate(learner('hrm_learner_received_bytes_total'))})"
-            f" + sum({rate(learner('hrm_learner_sent_bytes_total'))})",
+            f"sum({learner('hrm_learner_received_bytes_total', function=rate)})"
+            f" + sum({learner('hrm_learner_sent_bytes_total', function=rate)})",
         ),
         "Bps",
         NEUTRAL,
@@ -121,12 +119,13 @@ def health():
 
 def time():
     """Frames per second at each step, and the time of the threads."""
+    stages = learner("hrm_learner_stage_seconds_bucket", function=rate)
     yield curve(
         "Frames at each step",
         "Frames per second from the mazes to the updates. The curves coincide when nothing is lost. Frames stop at the"
         " first step that falls below the one before: received (network), admitted (queue full, or rejected), batched"
         " (dropped, see below), trained (learner).",
-        Query("{{step}}", recorded("namespace_step:hrm_frames:rate1m")),
+        Query("{{step}}", f"sum by (step) ({recorded('namespace_step:hrm_frames:rate1m')})"),
         unit=FRAMES_PER_SECOND,
         low=0,
     )
@@ -154,7 +153,7 @@ def time():
         "Busy",
         "Both sides over time. The side at 100% is the bottleneck. If both wait, the cause lies between them: network, "
         "rollout.unrolls_in_flight, or a batch that needs more actors than are connected.",
-        Query("{{part}}", recorded("namespace_part:hrm_busy:rate1m")),
+        Query("{{part}}", f"avg by (part) ({recorded('namespace_part:hrm_busy:rate1m')})"),
         unit="percentunit",
         low=0,
         high=1,
@@ -165,7 +164,7 @@ def time():
         "disk.",
         Query(
             "{{stage}}",
-            f"histogram_quantile(0.95, sum by (le, stage) ({rate(learner('hrm_learner_stage_seconds_bucket'))}))",
+            f"histogram_quantile(0.95, sum by (le, stage) ({stages}))",
         ),
         unit="s",
         low=0,
@@ -175,7 +174,7 @@ def time():
         "The same for the actors. wait is the time until the learner takes an unroll; infer and step are one tick.",
         Query(
             "{{stage}}",
-            f"histogram_quantile(0.95, sum by (le, stage) ({rate(actor('hrm_actor_stage_seconds_bucket'))}))",
+            f"histogram_quantile(0.95, sum by (le, stage) ({actor('hrm_actor_stage_seconds_bucket', function=rate)}))",
         ),
         unit="s",
         low=0,
@@ -190,10 +189,10 @@ def losses():
         "many unrolls all actors together may have under way (only in runs that are not synchronous). "
         "Full: actors wait, and the learner is the limit. Never half full while the learner waits: too few actors for "
         "learner.batch_unrolls.",
-        Query("waiting {{instance}}", learner("hrm_learner_queue_unrolls")),
-        Query("bound {{instance}}", learner("hrm_learner_queue_capacity_unrolls")),
-        Query("batch {{instance}}", learner("hrm_learner_batch_unrolls")),
-        Query("window {{instance}}", learner("hrm_learner_window_unrolls")),
+        Query("waiting {{run}}", learner("hrm_learner_queue_unrolls")),
+        Query("bound {{run}}", learner("hrm_learner_queue_capacity_unrolls")),
+        Query("batch {{run}}", learner("hrm_learner_batch_unrolls")),
+        Query("window {{run}}", learner("hrm_learner_window_unrolls")),
         unit=UNROLLS,
         low=0,
     )
@@ -201,16 +200,14 @@ def losses():
         "Policy lag",
         "Versions that batched unrolls were behind the learner. Dark at the top: unrolls wait in the queue while the "
         "weights change. Unrolls above learner.max_policy_lag_batches are dropped and not shown here.",
-        Query(
-            "{{le}}", f"sum by (le) (increase({learner('hrm_learner_policy_lag_versions_bucket')}[$__rate_interval]))"
-        ),
+        Query("{{le}}", f"sum by (le) ({learner('hrm_learner_policy_lag_versions_bucket', function=increase)})"),
         VERSIONS,
     )
     yield curve(
         "Dropped, by reason",
         "Valid unrolls that did not reach training. stale: too old, see the policy lag. fenced: from before their actor"
         " joined again, a few at each reconnection.",
-        Query("{{reason}}", f"sum by (reason) ({rate(learner('hrm_learner_unrolls_dropped_total'))})"),
+        Query("{{reason}}", f"sum by (reason) ({learner('hrm_learner_unrolls_dropped_total', function=rate)})"),
         unit=PER_SECOND,
         low=0,
     )
@@ -218,7 +215,7 @@ def losses():
         "Rejected, by field",
         "Unrolls rejected since the learner started, by the invalid field. session: an actor must join again, as after"
         " a restart. Anything else is a fault: see the learner's log.",
-        Query("{{field}} {{instance}}", learner("hrm_learner_unrolls_refused_total")),
+        Query("{{field}} {{run}}", learner("hrm_learner_unrolls_refused_total")),
         unit=UNROLLS,
         low=0,
         steps=[(None, "green"), (1, "red")],
@@ -226,9 +223,9 @@ def losses():
     yield curve(
         "Unrolls of the actors",
         "Produced, sent, and abandoned because their session ended first. Produced but not sent: the link is slow.",
-        Query("produced", f"sum({rate(actor('hrm_actor_unrolls_produced_total'))})"),
-        Query("sent", f"sum({rate(actor('hrm_actor_unrolls_sent_total'))})"),
-        Query("abandoned", f"sum({rate(actor('hrm_actor_unrolls_abandoned_total'))})"),
+        Query("produced", f"sum({actor('hrm_actor_unrolls_produced_total', function=rate)})"),
+        Query("sent", f"sum({actor('hrm_actor_unrolls_sent_total', function=rate)})"),
+        Query("abandoned", f"sum({actor('hrm_actor_unrolls_abandoned_total', function=rate)})"),
         unit=PER_SECOND,
         low=0,
     )
@@ -236,9 +233,9 @@ def losses():
         "Unrolls of the learner",
         "Received, admitted to the queue, and batched. Received but not admitted: the queue is full, or the learner "
         "rejects them. Admitted but not batched: the learner drops them.",
-        Query("received", f"sum({rate(learner('hrm_learner_unrolls_received_total'))})"),
-        Query("admitted", f"sum({rate(learner('hrm_learner_unrolls_admitted_total'))})"),
-        Query("batched", f"sum({rate(learner('hrm_learner_unrolls_batched_total'))})"),
+        Query("received", f"sum({learner('hrm_learner_unrolls_received_total', function=rate)})"),
+        Query("admitted", f"sum({learner('hrm_learner_unrolls_admitted_total', function=rate)})"),
+        Query("batched", f"sum({learner('hrm_learner_unrolls_batched_total', function=rate)})"),
         unit=PER_SECOND,
         low=0,
     )
@@ -246,15 +243,15 @@ def losses():
 
 def traffic():
     """Traffic on the network."""
-    received = rate(learner("hrm_learner_received_bytes_total"))
-    frames = rate(learner("hrm_learner_frames_received_total"))
-    published = rate(learner("hrm_learner_weights_published_bytes_total"))
-    versions = rate(learner("hrm_learner_weights_published_total"))
+    received = learner("hrm_learner_received_bytes_total", function=rate)
+    frames = learner("hrm_learner_frames_received_total", function=rate)
+    published = learner("hrm_learner_weights_published_bytes_total", function=rate)
+    versions = learner("hrm_learner_weights_published_total", function=rate)
     yield curve(
         "Unrolls up",
         "Bytes per second of unrolls, sent by actors and received by the learner. Too much for the link: "
         'rollout.carry_dtype = "bf16" halves it, a longer rollout.unroll_length lowers the carry\'s share.',
-        Query("sent by actors", f"sum({rate(actor('hrm_actor_sent_bytes_total'))})"),
+        Query("sent by actors", f"sum({actor('hrm_actor_sent_bytes_total', function=rate)})"),
         Query("received by the learner", f"sum({received})"),
         unit="Bps",
         low=0,
@@ -263,8 +260,8 @@ def traffic():
         "Weights down",
         "Bytes per second of weights, over all actors. It grows with actors times versions; a slow actor skips "
         "versions. Too much for the link: larger batches publish less often.",
-        Query("sent by the learner", f"sum({rate(learner('hrm_learner_sent_bytes_total'))})"),
-        Query("received by actors", f"sum({rate(actor('hrm_actor_weights_received_bytes_total'))})"),
+        Query("sent by the learner", f"sum({learner('hrm_learner_sent_bytes_total', function=rate)})"),
+        Query("received by actors", f"sum({actor('hrm_actor_weights_received_bytes_total', function=rate)})"),
         unit="Bps",
         low=0,
     )

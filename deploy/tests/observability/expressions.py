@@ -27,7 +27,7 @@ class Expression:
     def plain(self, rate_interval: str) -> str:
         """Returns the expression with Grafana's variables replaced, as if everything were chosen."""
         text = re.sub(r"\$__(rate_)?interval", rate_interval, self.text)
-        return re.sub(r"\$\w+", ".*", text)
+        return re.sub(r"\$[a-z]\w*", ".*", text)
 
 
 def every() -> list[Expression]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel, RowPanel
 
 from .. import generated
 from .builders import fleet, pipeline, training
@@ -28,9 +29,17 @@ DASHBOARDS = {
 
 def render(dashboard: Dashboard) -> str:
     """Returns the text of a dashboard's file, with numbered panels."""
-    for number, panel in enumerate(dashboard.panels or [], start=1):
+    for number, panel in enumerate(every(dashboard), start=1):
         panel.id_val = number
     return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def every(dashboard: Dashboard) -> Iterator[Panel | RowPanel]:
+    """Yields all panels, those of closed rows included."""
+    for panel in dashboard.panels or []:
+        yield panel
+        if isinstance(panel, RowPanel):
+            yield from panel.panels
 
 
 def main() -> int:

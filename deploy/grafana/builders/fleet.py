@@ -27,6 +27,7 @@ from .queries import (
     Query,
     actor,
     either,
+    gpu,
     itself,
     lately,
     learner,
@@ -36,6 +37,7 @@ from .queries import (
     unfinished,
 )
 
+GPU = "{{Hostname}} GPU {{gpu}}"
 BEHIND = "instance:hrm_actor_weights_version:behind"
 LEARNER_UP = 'up{namespace=~"$namespace", job="hrm-learner"}'
 
@@ -62,6 +64,11 @@ def build() -> dashboard.Dashboard:
     made.with_row(row("Processes"))
     for panel in processes():
         made.with_panel(panel)
+    # Closed, because only learners on a GPU have it.
+    gpu_row = row("GPU")
+    for panel in gpus():
+        gpu_row.with_panel(panel)
+    made.with_row(gpu_row)
     return made
 
 
@@ -317,4 +324,45 @@ def processes():
         none="no learner",
         to=value_link("This run", "training", "run"),
         span=12,
+    )
+
+
+def gpus():
+    """The GPUs of the learners, by NVIDIA's DCGM exporter."""
+    yield curve(
+        "GPU busy",
+        "Share of the time in which a kernel ran on the GPU. Low while the learner is busy: small batches or "
+        "minibatches, so raise learner.batch_unrolls. Low while it waits: too few actors.",
+        Query(GPU, gpu("DCGM_FI_DEV_GPU_UTIL")),
+        unit="percent",
+        span=6,
+        low=0,
+        high=100,
+    )
+    yield curve(
+        "GPU memory",
+        "Share of the GPU's memory in use, by all processes on it. It is constant after the first batch. Near 100%: "
+        "smaller minibatches, or another process uses the GPU.",
+        Query(GPU, f"{gpu('DCGM_FI_DEV_FB_USED')} / ({gpu('DCGM_FI_DEV_FB_USED')} + {gpu('DCGM_FI_DEV_FB_FREE')})"),
+        unit="percentunit",
+        span=6,
+        low=0,
+        high=1,
+        steps=rising(0.9, 0.97),
+    )
+    yield curve(
+        "GPU power",
+        "Power that the GPU draws. Far below its limit while the GPU is busy means that small kernels keep it waiting.",
+        Query(GPU, gpu("DCGM_FI_DEV_POWER_USAGE")),
+        unit="watt",
+        span=6,
+        low=0,
+    )
+    yield curve(
+        "GPU temperature",
+        "Temperature of the GPU. Near 90 degrees most GPUs lower their clock: check the cooling and the neighbours.",
+        Query(GPU, gpu("DCGM_FI_DEV_GPU_TEMP")),
+        unit="celsius",
+        span=6,
+        steps=rising(80, 90),
     )

@@ -76,6 +76,18 @@ def recorded(rule: str, *matchers: str) -> str:
     return of_namespace(_selector(rule, *matchers))
 
 
+def gpu(metric: str) -> str:
+    """A metric of NVIDIA's DCGM exporter, of the GPUs of the chosen learners.
+
+    The exporter names the pod that uses a GPU. Prometheus renames its labels unless it honours them. Outside Kubernetes
+    both sides have no pod, and all GPUs match.
+    """
+    value = metric
+    for label in ("pod", "namespace"):
+        value = f'label_replace({value}, "{label}", "$1", "exported_{label}", "(.+)")'
+    return f"({value} and on (namespace, pod) {learner('hrm_learner_run_info')})"
+
+
 def of_namespace(expr: str) -> str:
     """The part of an expression in the namespaces of the chosen runs."""
     return f"({expr} and on (namespace) {RECENT})"

@@ -1,4 +1,4 @@
-"""The metrics of the two programs: those of common/src/telemetry/, and the `process_*` metrics."""
+"""The metrics of the two programs: those of common/src/telemetry/, and the `process_*` metrics. Others beside them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,20 @@ TARGET = ("job", "instance", "namespace", "pod")
 # Prometheus's own series.
 OWN = {"up": (), "ALERTS": ("alertname", "alertstate", "severity")}
 
+# Metrics of NVIDIA's DCGM exporter, under its default counters, and their labels. Unless Prometheus honours the labels
+# of a target, it renames the pod and the namespace that the exporter names.
+GPU = (
+    "DCGM_FI_DEV_GPU_UTIL",
+    "DCGM_FI_DEV_FB_USED",
+    "DCGM_FI_DEV_FB_FREE",
+    "DCGM_FI_DEV_POWER_USAGE",
+    "DCGM_FI_DEV_GPU_TEMP",
+)
+GPU_LABELS = ("gpu", "UUID", "modelName", "Hostname", "exported_namespace", "exported_pod")
+
+# Series that none of our processes exports.
+FOREIGN = {**OWN, **dict.fromkeys(GPU, GPU_LABELS)}
+
 # The values of a label, or None if any value is possible.
 Values = Optional[frozenset[str]]
 
@@ -56,7 +70,7 @@ def metrics(source: Path = TELEMETRY) -> dict[str, Metric]:
     if not found:
         raise SystemExit(f"{source}: no metric is declared there. If its macro changed, adapt this parser")
     found += [Metric(name, kind) for name, kind in PROCESS.items()]
-    found += [Metric(name, "Gauge", {label: None for label in own}) for name, own in OWN.items()]
+    found += [Metric(name, "Gauge", {label: None for label in own}) for name, own in FOREIGN.items()]
     return {metric.name: metric for metric in found}
 
 

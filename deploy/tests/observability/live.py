@@ -28,7 +28,7 @@ from ..paths import DEPLOY, REPOSITORY
 from ..waiting import Failure
 from . import expressions, scaling, stranger
 from .api import Alertmanager, Prometheus
-from .exported import OWN
+from .exported import GPU, OWN
 from .labels import selectors
 from .link import Link
 from .processes import Process, free_ports, program, until
@@ -230,13 +230,17 @@ def questions() -> dict[str, str]:
         text = expression.plain("5s")
         if expression.kind in ("record", "alert"):
             text = scaling.expression(text)
+        used = selectors(promql.parse(text))
+        # No process of this test has a GPU.
+        if any(selector.name in GPU for selector in used):
+            continue
         # An alert returns a series only while it fires. Its selectors must return one anyway.
         if expression.kind == "record":
             labels = [f"{name}={json.dumps(value)}" for name, value in expression.labels.items()]
             asked.setdefault(f"{expression.record}{{{', '.join(labels)}}}", expression.where)
         elif expression.kind != "alert":
             asked.setdefault(text, expression.where)
-        for selector in selectors(promql.parse(text)):
+        for selector in used:
             # The code above asks for recorded series. The rest are exported, or Prometheus's own.
             if ":" not in selector.name and selector.name not in OWN:
                 asked.setdefault(bare(selector), expression.where)

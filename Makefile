@@ -48,7 +48,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor arm-check train study test verify cluster-check page-test cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor arm-check train study test verify cluster-check panels page-test cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,7 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) $(PROMTOOL3) ## Check documen
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_promql
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_texts
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.check_dashboards
+	$(DEPLOY_PYTHON) -m deploy.tests.panels.check_panels
 	cargo build --workspace --bins --locked
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_compose --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.kubernetes.check_manifests --kubectl $(KUBECTL) --bin-dir target/debug
@@ -120,6 +121,10 @@ cluster-check: libtorch $(DEPLOY_STAMP) $(KUBECTL) $(PROMTOOL3) ## Check documen
 	$(DEPLOY_PYTHON) -m deploy.tests.documents.check_documents --kubectl $(KUBECTL) --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.observability.live --bin-dir target/debug
 	$(DEPLOY_PYTHON) -m deploy.tests.store.check_store --bin-dir target/debug
+
+panels: $(DEPLOY_STAMP) ## Check what every panel of the dashboards shows, and draw them without Grafana into target/panels/
+	@command -v prometheus >/dev/null || { echo "panels: no prometheus (on Debian: sudo apt install prometheus)" >&2; exit 1; }
+	$(DEPLOY_PYTHON) -m deploy.tests.panels.check_panels --pictures target/panels
 
 page-test: libtorch $(DEPLOY_STAMP) ## Open a real learner's live page in Chromium (needs Debian's chromium), and read a run with TensorBoard and MLflow
 	@command -v chromium >/dev/null || { echo "page-test: no chromium (on Debian: sudo apt install chromium fonts-dejavu-core)" >&2; exit 1; }

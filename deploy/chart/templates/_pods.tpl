@@ -51,16 +51,65 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end }}
 
-{{/* Where a pod may run; `.` is the part of the values. */}}
+{{/* Where a pod may run: `part` of the values, with `more` tolerations. */}}
 {{- define "hrm.nodes" -}}
-{{- with .nodeSelector }}
+{{- with .part.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .tolerations }}
+{{- with concat .part.tolerations .more }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* Taints of spot nodes, as a list of YAML. */}}
+{{- define "hrm.spot.tolerations" -}}
+{{- range $key, $value := .Values.spot.labels }}
+- key: {{ $key }}
+  operator: Equal
+  value: {{ $value | quote }}
+  effect: NoSchedule
+{{- end }}
+{{- end }}
+
+{{/* The classes belong to the cluster: the release's namespace is in their names. */}}
+{{- define "hrm.spot.actor" -}}
+priorityClassName: {{ .Release.Namespace }}-actor
+affinity:
+  nodeAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      {{- range $key, $value := .Values.spot.labels }}
+      - weight: 100
+        preference:
+          matchExpressions:
+            - key: {{ $key }}
+              operator: In
+              values: [{{ $value | quote }}]
+      {{- end }}
+topologySpreadConstraints:
+  {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - topologyKey: {{ . }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        app.kubernetes.io/name: hrm-actor
+  {{- end }}
+{{- end }}
+
+{{- define "hrm.spot.learner" -}}
+priorityClassName: {{ .Release.Namespace }}-learner
+affinity:
+  nodeAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      nodeSelectorTerms:
+        - matchExpressions:
+            {{- range $key, $value := .Values.spot.labels }}
+            - key: {{ $key }}
+              operator: NotIn
+              values: [{{ $value | quote }}]
+            {{- end }}
 {{- end }}
 
 {{- define "hrm.learner.pod" -}}
@@ -69,11 +118,19 @@ metadata:
   labels:
     app.kubernetes.io/name: hrm-learner
     {{- include "hrm.part" . | nindent 4 }}
+  {{- if .Values.spot.enabled }}
+  annotations:
+    cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+    karpenter.sh/do-not-disrupt: "true"
+  {{- end }}
 spec:
   serviceAccountName: hrm-learner
   automountServiceAccountToken: false
   enableServiceLinks: false
-  {{- include "hrm.nodes" .Values.learner | nindent 2 }}
+  {{- include "hrm.nodes" (dict "part" .Values.learner "more" list) | nindent 2 }}
+  {{- if .Values.spot.enabled }}
+  {{- include "hrm.spot.learner" . | nindent 2 }}
+  {{- end }}
   {{- if $job }}
   restartPolicy: Never
   {{- end }}
@@ -169,7 +226,11 @@ spec:
   serviceAccountName: hrm-actor
   automountServiceAccountToken: false
   enableServiceLinks: false
-  {{- include "hrm.nodes" .Values.actor | nindent 2 }}
+  {{- $tolerations := ternary (include "hrm.spot.tolerations" . | fromYamlArray) list .Values.spot.enabled }}
+  {{- include "hrm.nodes" (dict "part" .Values.actor "more" $tolerations) | nindent 2 }}
+  {{- if .Values.spot.enabled }}
+  {{- include "hrm.spot.actor" . | nindent 2 }}
+  {{- end }}
   {{- if ne .Values.mode "stay" }}
   restartPolicy: Never
   {{- end }}

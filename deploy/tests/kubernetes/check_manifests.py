@@ -2,7 +2,8 @@
 
 It checks each object strictly against its schema, and the restricted Pod Security Standard. Selectors, ports, accounts,
 volumes and targets must exist. Our programs, with the arguments and the environment of image and manifest, must listen
-at the ports of the manifests. Autoscalers must ask for recorded series. Needs no cluster.
+at the ports of the manifests. Autoscalers must ask for recorded series. Spot nodes must suit actors alone. Needs no
+cluster.
 
     cargo build --workspace --bins
     python3 -m deploy.tests.kubernetes.check_manifests --kubectl kubectl --bin-dir target/debug
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import command_line
-from . import references, restricted, scaling, schemas, settings
+from . import references, restricted, scaling, schemas, settings, spot
 from .manifests import OVERLAYS, Overlay, build
 
 
@@ -28,6 +29,7 @@ def faults(overlay: Overlay, bin_dir: Path) -> Iterator[str]:
     yield from references.faults(overlay)
     yield from settings.faults(overlay, bin_dir)
     yield from scaling.faults(overlay)
+    yield from spot.faults(overlay)
 
 
 def main() -> int:

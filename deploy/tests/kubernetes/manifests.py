@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,3 +134,19 @@ def build(folder: Path, kubectl: str) -> Overlay:
     if made.returncode != 0 or made.stderr:
         raise SystemExit(f"kubectl kustomize {folder}: {made.stderr or made.returncode}")
     return Overlay(folder.name, [Manifest(content) for content in yaml.safe_load_all(made.stdout)])
+
+
+def combined(components: list[str], kubectl: str, **more: Any) -> Overlay:
+    """Returns the base with some components, and with more fields of its kustomization, after kustomize."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        k8s = os.path.relpath(K8S, folder)
+        content = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"{k8s}/base"],
+            "components": [f"{k8s}/components/{component}" for component in components],
+            **more,
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        return Overlay("+".join(components), build(folder, kubectl).manifests)

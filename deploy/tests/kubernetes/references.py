@@ -13,6 +13,10 @@ DASHBOARDS = sorted(paths.DASHBOARDS.glob("*.json"))
 STRANGERS = ({"app.kubernetes.io/name": "prometheus"},)
 # Ports of DNS.
 NAMES = {53, 5353}
+# The port of object stores, whose addresses nobody knows.
+STORE = 443
+# Kinds of the whole cluster.
+CLUSTER = ("Namespace", "PriorityClass")
 
 
 def faults(overlay: Overlay) -> Iterator[str]:
@@ -22,7 +26,7 @@ def faults(overlay: Overlay) -> Iterator[str]:
         if str(manifest) in seen:
             yield f"{manifest} occurs twice"
         seen.add(str(manifest))
-        if manifest.kind != "Namespace" and not overlay.has("Namespace", manifest.namespace):
+        if manifest.kind not in CLUSTER and not overlay.has("Namespace", manifest.namespace):
             yield f"{manifest}: namespace {manifest.namespace!r} is not the overlay's"
         yield from (f"{manifest}: {fault}" for fault in _CHECKS.get(manifest.kind, _nothing)(overlay, manifest))
     yield from _dashboards(overlay)
@@ -61,6 +65,12 @@ def _pods(overlay: Overlay, workload: Workload) -> Iterator[str]:
     account = workload.pod.get("serviceAccountName", "default")
     if not overlay.has("ServiceAccount", account):
         yield f"there is no service account {account}"
+    priority = workload.pod.get("priorityClassName")
+    if priority and not overlay.has("PriorityClass", priority):
+        yield f"there is no priority class {priority}"
+    for spread in workload.pod.get("topologySpreadConstraints", []):
+        if not workload.matches(spread["labelSelector"]["matchLabels"]):
+            yield f"the spread over {spread['topologyKey']} does not count its own pods"
     volumes = {volume["name"] for volume in workload.pod.get("volumes", [])}
     volumes |= {claim["metadata"]["name"] for claim in workload.spec.get("volumeClaimTemplates", [])}
     for volume in workload.pod.get("volumes", []):
@@ -113,16 +123,25 @@ def _policy(overlay: Overlay, manifest: Manifest) -> Iterator[str]:
     for rule in manifest.spec.get("ingress", []):
         yield from _found(overlay, own, [port["port"] for port in rule["ports"]])
         yield from _peers(overlay, rule["from"], [])
+    named = False
     for rule in manifest.spec.get("egress", []):
         ports = [port["port"] for port in rule["ports"]]
         if "to" in rule:
             yield from _peers(overlay, rule["to"], ports)
-        elif not NAMES.issuperset(ports):
+        elif NAMES.issuperset(ports):
+            named = True
+        else:
             yield f"it allows every peer at {ports}"
+    if manifest.spec.get("egress") and not named:
+        yield "it allows no DNS, and so no peer with a name"
 
 
 def _peers(overlay: Overlay, peers: list[dict[str, Any]], ports: list[Any]) -> Iterator[str]:
     for peer in peers:
+        if "ipBlock" in peer:
+            if ports != [STORE]:
+                yield f"it allows {peer['ipBlock']['cidr']} at {ports}"
+            continue
         labels = peer["podSelector"]["matchLabels"]
         if labels not in STRANGERS:
             yield from _found(overlay, labels, ports)

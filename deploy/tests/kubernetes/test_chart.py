@@ -9,16 +9,14 @@ PyPI, as a library. Needs kubectl (KUBECTL).
 from __future__ import annotations
 
 import os
-import tempfile
 import unittest
-from pathlib import Path
 from typing import Any
 
 import helm_python
 import yaml
 
 from ..paths import CHART, K8S
-from .manifests import OVERLAYS, Overlay, build
+from .manifests import OVERLAYS, Overlay, build, combined
 
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
 VALUES = {path.stem: path for path in sorted((CHART / "values").glob("*.yaml"))}
@@ -26,9 +24,8 @@ VALUES = {path.stem: path for path in sorted((CHART / "values").glob("*.yaml"))}
 SPOT = {"key": "example.com/spot", "operator": "Exists", "effect": "NoSchedule"}
 
 
-def combined(folder: Path) -> dict[str, Any]:
-    """A kustomization in a folder, of what the overlays do not combine."""
-    k8s = os.path.relpath(K8S, folder.resolve())
+def combination() -> Overlay:
+    """An overlay of what the overlays do not combine."""
     images = [
         {
             "name": f"registry.invalid/hrm-impala/{name}",
@@ -41,15 +38,8 @@ def combined(folder: Path) -> dict[str, Any]:
         {"op": "replace", "path": "/spec/parallelism", "value": 8},
         {"op": "add", "path": "/spec/template/spec/tolerations", "value": [SPOT]},
     ]
-    return {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": "second",
-        "resources": [f"{k8s}/base"],
-        "components": [f"{k8s}/components/tls", f"{k8s}/components/job"],
-        "images": images,
-        "patches": [{"target": {"kind": "Job", "name": "hrm-actor"}, "patch": yaml.safe_dump(patch)}],
-    }
+    patches = [{"target": {"kind": "Job", "name": "hrm-actor"}, "patch": yaml.safe_dump(patch)}]
+    return combined(["tls", "job"], KUBECTL, namespace="second", images=images, patches=patches)
 
 
 def rendered(values: dict[str, Any], namespace: str = "hrm") -> dict[str, Any]:
@@ -106,18 +96,36 @@ class Chart(unittest.TestCase):
         self.same({}, build(K8S / "base", KUBECTL))
 
     def test_it_renders_a_combination_in_another_namespace(self) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            text = yaml.safe_dump(combined(folder))
-            (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
-            overlay = build(folder, KUBECTL)
         values = {
             "image": {"registry": "registry.example", "tag": "1.2.3"},
             "mode": "job",
             "tls": True,
             "actor": {"replicas": 8, "tolerations": [SPOT]},
         }
-        self.same(values, overlay, "second")
+        self.same(values, combination(), "second")
+
+    def test_it_renders_jobs_on_spot_nodes(self) -> None:
+        for mode in ("job", "jobset"):
+            values = {"mode": mode, "spot": {"enabled": True}, "copy": True}
+            self.same(values, combined(["spot", "copy", mode], KUBECTL))
+
+    def test_releases_in_two_namespaces_share_no_priority_class(self) -> None:
+        values = {"spot": {"enabled": True}}
+        first, second = ({name for name in rendered(values, space) if "Priority" in name} for space in ("a", "b"))
+        self.assertEqual((len(first), len(second), first & second), (2, 2, set()))
+
+    def test_labels_and_tolerations_of_the_operator_are_added(self) -> None:
+        labels = {"example.com/spot": "yes"}
+        objects = rendered({"spot": {"enabled": True, "labels": labels}, "actor": {"tolerations": [SPOT]}})
+        actor, learner = (
+            objects[name]["spec"]["template"]["spec"] for name in ("Deployment/hrm-actor", "StatefulSet/hrm-learner")
+        )
+        own = {"key": "example.com/spot", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}
+        self.assertIn(own, actor["tolerations"])
+        self.assertIn(SPOT, actor["tolerations"])
+        required = learner["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        avoided = {"key": "example.com/spot", "operator": "NotIn", "values": ["yes"]}
+        self.assertIn(avoided, required["nodeSelectorTerms"][0]["matchExpressions"])
 
     def test_its_schema_refuses_other_values(self) -> None:
         for values in (
@@ -132,6 +140,11 @@ class Chart(unittest.TestCase):
             {"learner": {"image": "learner-rocm"}},
             {"learner": {"resources": {"request": {"cpu": "1"}}}},
             {"actor": {"tolerations": [{"keys": "x"}]}},
+            {"spot": True},
+            {"spot": {"enabled": "true"}},
+            {"spot": {"label": {"example.com/spot": "true"}}},
+            {"spot": {"labels": {"example.com/spot": True}}},
+            {"copy": "s3://my-bucket"},
         ):
             with self.assertRaises(helm_python.HelmError, msg=values):
                 rendered(values)

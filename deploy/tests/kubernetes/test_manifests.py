@@ -17,7 +17,7 @@ from typing import Any
 
 from ..paths import K8S, REPOSITORY
 from . import check_manifests, scaling, schemas
-from .manifests import OVERLAYS, Manifest, Overlay, build
+from .manifests import OVERLAYS, Manifest, Overlay, build, combined
 
 BIN_DIR = REPOSITORY / os.environ.get("BIN_DIR", "target/debug")
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
@@ -81,6 +81,63 @@ class Jobs(unittest.TestCase):
             found = self.found(*where, change)
             self.assertEqual(len(found), 1, (said, found))
             self.assertIn(said, found[0])
+
+
+class Spot(unittest.TestCase):
+    """Actors on spot nodes, and a learner that stays."""
+
+    def test_faults_are_named(self) -> None:
+        def pod(workload: dict[str, Any]) -> dict[str, Any]:
+            return workload["spec"]["template"]["spec"]
+
+        def affinity(workload: dict[str, Any]) -> dict[str, Any]:
+            return pod(workload)["affinity"]["nodeAffinity"]
+
+        def preferred(workload: dict[str, Any]) -> list[dict[str, Any]]:
+            return affinity(workload)["preferredDuringSchedulingIgnoredDuringExecution"]
+
+        def required(workload: dict[str, Any]) -> list[dict[str, Any]]:
+            return affinity(workload)["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+
+        def annotations(workload: dict[str, Any]) -> dict[str, str]:
+            return workload["spec"]["template"]["metadata"]["annotations"]
+
+        def spread(workload: dict[str, Any]) -> dict[str, Any]:
+            return pod(workload)["topologySpreadConstraints"][0]
+
+        def port(policy: dict[str, Any]) -> None:
+            policy["spec"]["egress"][0]["ports"][0]["port"] = 80
+
+        learner, actor = ("StatefulSet", "hrm-learner"), ("Deployment", "hrm-actor")
+        budget, policy = ("PodDisruptionBudget", "hrm-learner"), ("NetworkPolicy", "hrm-learner-copy")
+        low, high = ("PriorityClass", "hrm-actor"), ("PriorityClass", "hrm-learner")
+        gke = {"key": "cloud.google.com/gke-spot", "operator": "Exists"}
+        for of, change, said in (
+            (actor, lambda w: pod(w)["tolerations"].pop(), "tolerates kubernetes.azure.com/scalesetpriority=spot"),
+            (actor, lambda w: preferred(w).pop(0), "prefers cloud.google.com/gke-spot=true"),
+            (actor, lambda w: spread(w).update(whenUnsatisfiable="DoNotSchedule"), "waits for a node"),
+            (actor, lambda w: spread(w).update(topologyKey="zone"), "not spread over"),
+            (actor, lambda w: spread(w)["labelSelector"].update(matchLabels={"a": "b"}), "does not count its own"),
+            (actor, lambda w: pod(w).update(priorityClassName="low"), "no priority class low"),
+            (low, lambda c: c.update(value=-11), "not between -10"),
+            (low, lambda c: c.pop("preemptionPolicy"), "takes the place of other pods"),
+            (high, lambda c: c.update(value=0), "not above the default"),
+            (learner, lambda w: required(w)[0]["matchExpressions"].pop(1), "avoids eks.amazonaws.com/capacityType"),
+            (learner, lambda w: required(w).append({"matchExpressions": []}), "one cloud only"),
+            (learner, lambda w: pod(w).update(tolerations=[gke]), "tolerates cloud.google.com/gke-spot"),
+            (learner, lambda w: annotations(w).pop("karpenter.sh/do-not-disrupt"), "do-not-disrupt is not true"),
+            (budget, lambda b: b["spec"].update(minAvailable=0), "keeps its one pod"),
+            (budget, lambda b: b["spec"].pop("unhealthyPodEvictionPolicy"), "not ready"),
+            (policy, lambda p: p["spec"]["egress"].pop(), "no DNS"),
+            (policy, lambda p: p["spec"]["egress"][0]["to"].pop() and port(p), "allows 0.0.0.0/0 at [80]"),
+        ):
+            found = list(check_manifests.faults(changed(overlay("spot"), *of, change), BIN_DIR))
+            self.assertEqual(len(found), 1, (said, found))
+            self.assertIn(said, found[0])
+
+    def test_it_combines_with_jobs(self) -> None:
+        for mode in ("job", "jobset"):
+            self.assertEqual(list(check_manifests.faults(combined(["spot", "copy", mode], KUBECTL), BIN_DIR)), [])
 
 
 # Maps with keys of the writer's choice. The other checks compare them with the objects that they select.

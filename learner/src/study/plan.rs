@@ -12,12 +12,14 @@ use toml::{Table, Value};
 use super::file::{Arm, StudyFile, StudyFileError};
 
 /// Settings that the study itself makes.
-const OWN: [&str; 5] = [
+const OWN: [&str; 6] = [
     "run.seed",
     "run.dir",
     "learner.listen",
     "learner.metrics_listen",
     "learner.web_listen",
+    // Each run would need a place of its own.
+    "checkpoint.copy_to",
 ];
 
 /// One run of a study.
@@ -90,6 +92,7 @@ fn effective(
         Override::new("study", "learner.listen", "127.0.0.1:0"),
         Override::new("study", "learner.metrics_listen", ""),
         Override::new("study", "learner.web_listen", ""),
+        Override::new("study", "checkpoint.copy_to", ""),
     ];
     let command_line = settings
         .into_iter()

@@ -32,9 +32,10 @@ use crate::{
 };
 
 /// Settings of places and access, which do not affect learning.
-const PLACES: [&str; 19] = [
+const PLACES: [&str; 20] = [
     "run.dir",
     "run.name",
+    "checkpoint.copy_to",
     "learner.listen",
     "learner.metrics_listen",
     "learner.health_listen",

@@ -1,7 +1,7 @@
 //! The copy of a run's folder in an object store (`checkpoint.copy_to`). A run whose folder was lost resumes from it.
 //!
 //! ```text
-//!   start      restore   a folder without run.json, and a copy with one ─▶ the files of the copy, run.json last
+//!   start      restore   a folder without run.json, and a copy with one ─▶ the files that are missing, run.json last
 //!              begin     the number of this start ─▶ the copy's run.json, before anything is published
 //!   training   update    after a checkpoint: new checkpoints, then the other files, then removals (in the background)
 //!   end        finish    the same once more, awaited
@@ -18,7 +18,7 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -36,12 +36,12 @@ use object_store::{
     path::Path as Key,
 };
 use thiserror::Error;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::Mutex};
 use tokio_stream::StreamExt as _;
 
 use crate::storage::{
     files,
-    run_dir::{CHECKPOINTS, IDENTITY, Identity, OWED},
+    run_dir::{CHECKPOINTS, IDENTITY, Identity, OWED, RunDirError},
     summary::{EPISODES, REPLAY, SUMMARY},
     tensorboard,
 };
@@ -104,6 +104,9 @@ pub(crate) enum CopyError {
         /// The fault in the file.
         reason: serde_json::Error,
     },
+    /// The folder's own identity cannot be read.
+    #[error(transparent)]
+    Folder(#[from] RunDirError),
     /// A file of the run's folder cannot be read or written.
     #[error("{path}: {reason}")]
     Io {
@@ -155,20 +158,19 @@ impl RunCopy {
                 url: url.to_owned(),
                 store,
                 prefix,
-                uploaded: tokio::sync::Mutex::default(),
-                newest: Mutex::default(),
+                uploaded: Mutex::default(),
             }),
             waiting: Arc::default(),
         })
     }
 
-    /// Makes a folder without `run.json` as the copy is, if the copy has one. Otherwise takes over a greater number of
-    /// starts from the copy, because a folder can be older than it.
+    /// Adds to a folder without `run.json` the files that only the copy has, if the copy holds a run. Otherwise takes
+    /// over a greater number of starts from the copy, because a folder can be older than it.
     ///
     /// # Errors
     ///
     /// Returns an error when the copy holds a run but `resume` is false or the folder has another one, when the store
-    /// cannot be read, or when the folder cannot be written.
+    /// or the folder's `run.json` cannot be read, or when the folder cannot be written.
     pub(crate) fn restore(&self, folder: &Path, resume: bool) -> Result<(), CopyError> {
         let (place, folder) = (self.place.clone(), folder.to_owned());
         self.wait(async move { place.restore(&folder, resume).await })
@@ -181,7 +183,7 @@ impl RunCopy {
     /// Returns an error when the store cannot be written. The run must not publish anything then.
     pub(crate) fn begin(&self, folder: &Path) -> Result<(), CopyError> {
         let (place, folder) = (self.place.clone(), folder.to_owned());
-        self.wait(async move { place.upload(&folder, &folder.join(IDENTITY)).await })
+        self.wait(async move { place.upload(&folder, Path::new(IDENTITY)).await })
     }
 
     /// Copies what changed in the folder, in the background. A failure is logged and counted, and the next update tries
@@ -266,9 +268,7 @@ struct CopyPlace {
     store: Box<dyn ObjectStore>,
     prefix: Key,
     /// Time and size of the files as this process uploaded them last. Locked during an update.
-    uploaded: tokio::sync::Mutex<HashMap<PathBuf, (SystemTime, u64)>>,
-    /// Frames of the newest checkpoint in the copy.
-    newest: Mutex<Option<u64>>,
+    uploaded: Mutex<HashMap<PathBuf, (SystemTime, u64)>>,
 }
 
 impl CopyPlace {
@@ -320,10 +320,7 @@ impl CopyPlace {
                 reason,
             })?;
         let path = folder.join(IDENTITY);
-        let own: Option<Identity> = fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        match own {
+        match Identity::read(folder)? {
             Some(own) if own.run_id != copied.run_id => Err(CopyError::AnotherRun {
                 url: self.url.clone(),
                 copied: copied.run_id,
@@ -337,8 +334,10 @@ impl CopyPlace {
             None => {
                 let mut files = 0;
                 for (relative, key) in self.keys().await? {
+                    // What the folder has is as new as the copy, or newer.
                     if is_copied(&relative)
                         && relative != Path::new(IDENTITY)
+                        && !folder.join(&relative).exists()
                         && let Some(content) = self.read(&key).await?
                     {
                         write(&folder.join(&relative), &content)?;
@@ -351,7 +350,7 @@ impl CopyPlace {
                     url = self.url,
                     files,
                     run_dir = %folder.display(),
-                    "the run's folder was empty, and is restored from its copy"
+                    "the run's folder had no run.json, and is restored from its copy"
                 );
                 Ok(())
             }
@@ -363,13 +362,13 @@ impl CopyPlace {
         let mut uploaded = self.uploaded.lock().await;
         begun();
         let mut present = files_of(folder, Path::new(""))?;
-        // A checkpoint first: the ledger and the log may be newer than it, but never older.
-        present.sort_by_key(|(relative, ..)| !is_checkpoint(relative));
+        // Checkpoints first, the newest last: the ledger and the log may be newer than it, but never older.
+        present.sort_by_key(|(relative, ..)| (!is_checkpoint(relative), relative.clone()));
         for (relative, time, size) in &present {
             if uploaded.get(relative) == Some(&(*time, *size)) {
                 continue;
             }
-            match self.upload(folder, &folder.join(relative)).await {
+            match self.upload(folder, relative).await {
                 Ok(()) => {}
                 // Removed since: an old checkpoint, or a settled evaluation.
                 Err(CopyError::Io { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => {
@@ -378,8 +377,10 @@ impl CopyPlace {
                 Err(error) => return Err(error),
             }
             uploaded.insert(relative.clone(), (*time, *size));
-            if is_checkpoint(relative) {
-                self.set_newest(frames_of(relative));
+            if is_checkpoint(relative)
+                && let Some(frames) = frames_of(relative)
+            {
+                names::LEARNER_COPIED_FRAMES.get().set(frames as f64);
             }
         }
         let present: HashSet<&Path> = present
@@ -398,23 +399,16 @@ impl CopyPlace {
         Ok(())
     }
 
-    fn set_newest(&self, frames: Option<u64>) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        *newest = frames.max(*newest);
-        if let Some(frames) = *newest {
-            names::LEARNER_COPIED_FRAMES.get().set(frames as f64);
-        }
-    }
-
     /// Uploads a file of the run's folder.
-    async fn upload(&self, folder: &Path, path: &Path) -> Result<(), CopyError> {
+    async fn upload(&self, folder: &Path, relative: &Path) -> Result<(), CopyError> {
+        let path = folder.join(relative);
         let fault = |reason| self.fault(reason);
         let io_fault = |reason| CopyError::Io {
-            path: path.to_owned(),
+            path: path.clone(),
             reason,
         };
-        let key = self.key(path.strip_prefix(folder).unwrap_or(path));
-        let mut file = fs::File::open(path).map_err(io_fault)?;
+        let key = self.key(relative);
+        let mut file = fs::File::open(&path).map_err(io_fault)?;
         let mut part = Vec::new();
         let mut next = |part: &mut Vec<u8>| {
             part.clear();
@@ -615,6 +609,25 @@ mod tests {
         assert_eq!(names(&run), later);
         let restored = fs::read_to_string(run.join(later[0])).expect("a file");
         assert!(restored == large, "{} bytes", restored.len());
+    }
+
+    #[test]
+    fn a_folder_that_lost_only_its_identity_keeps_its_newer_files() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let (run, _copied, copy) = run_and_copy(parent.path());
+        put(&run, "ledger.jsonl", "{}\n");
+        put(&run, "config.toml", "");
+        copy.finish(&run).expect("room");
+        put(&run, "ledger.jsonl", "{}\n{}\n");
+        fs::remove_file(run.join("config.toml")).expect("removed");
+        put(&run, IDENTITY, "damaged");
+        let damaged = copy.restore(&run, true).expect_err("damaged").to_string();
+        assert!(damaged.contains(IDENTITY), "{damaged}");
+        fs::remove_file(run.join(IDENTITY)).expect("removed");
+        copy.restore(&run, true).expect("room");
+        assert_eq!(names(&run), ["config.toml", "ledger.jsonl", IDENTITY]);
+        let ledger = fs::read_to_string(run.join("ledger.jsonl")).expect("a file");
+        assert_eq!(ledger, "{}\n{}\n");
     }
 
     #[test]

@@ -55,6 +55,23 @@ impl Identity {
         }
     }
 
+    /// Returns the identity in a run's folder, or `None` if no run has begun there.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the file is damaged or cannot be read.
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, RunDirError> {
+        let path = folder.join(IDENTITY);
+        match fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(identity) => Ok(Some(identity)),
+                Err(reason) => Err(RunDirError::Identity { path, reason }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(reason) => Err(RunDirError::Io { path, reason }),
+        }
+    }
+
     /// Returns the first version of this start of the learner.
     pub(crate) fn version_base(&self) -> u64 {
         self.restarts * VERSIONS_PER_START
@@ -165,24 +182,9 @@ impl RunDir {
     ///
     /// Returns an error when the folder holds a run but `resume` is false, or the file system fails.
     pub(crate) fn open(folder: LockedFolder, resume: bool) -> Result<Self, RunDirError> {
-        let io_error = |path: &Path| {
-            let path = path.to_owned();
-            move |reason| RunDirError::Io { path, reason }
-        };
         let path = folder.path();
         let holds_run = !checkpoint::list(&path.join(CHECKPOINTS))?.is_empty();
-        let identity_path = path.join(IDENTITY);
-        let known: Option<Identity> =
-            match fs::read(&identity_path) {
-                Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|reason| {
-                    RunDirError::Identity {
-                        path: identity_path.clone(),
-                        reason,
-                    }
-                })?),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(io_error(&identity_path)(error)),
-            };
+        let known = Identity::read(path)?;
         if !resume && holds_run {
             return Err(RunDirError::Taken(path.to_owned()));
         }

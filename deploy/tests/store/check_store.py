@@ -71,16 +71,22 @@ class CopiedRun:
         records = [json.loads(line) for line in log.read_text(encoding="utf-8").split("\n")[:-1]]
         return [record["version"] for record in records if record["kind"] == "train"]
 
-    def copied(self, name: str) -> bytes | None:
+    def copied(self) -> set[str]:
+        """The names of the files in the copy."""
+        return self.server.names(PREFIX)
+
+    def read_copy(self, name: str) -> bytes:
         """The content of a file of the copy."""
-        return self.server.objects(PREFIX).get(name)
+        return self.server.read(PREFIX + name)
+
+    def copied_frames(self) -> int:
+        """The frames of the newest checkpoint in the copy, or 0 without any."""
+        checkpoints = (Path(name) for name in self.copied() if name.endswith(".safetensors"))
+        return max((int(path.stem) for path in checkpoints), default=0)
 
     def identity(self) -> dict[str, Any]:
         """The identity of the run in the copy."""
-        content = self.copied("run.json")
-        if content is None:
-            raise Failure("the copy has no run.json")
-        identity: dict[str, Any] = json.loads(content)
+        identity: dict[str, Any] = json.loads(self.read_copy("run.json"))
         return identity
 
 
@@ -108,10 +114,8 @@ def kill_after_a_copy(run: CopiedRun) -> None:
     process = run.start("killed")
 
     def copied() -> bool:
-        names = run.server.objects(PREFIX)
-        frames = [int(Path(name).stem) for name in names if name.endswith(".safetensors")]
-        trained = run.folder / "trained-frames"
-        return bool(frames) and int(trained.read_text() or 0) > max(frames)
+        frames = run.copied_frames()
+        return frames > 0 and int((run.folder / "trained-frames").read_text() or 0) > frames
 
     try:
         waiting.until("the copy has a checkpoint", copied, PATIENCE, TEST, PAUSE, process.check)
@@ -147,7 +151,7 @@ def check(program: Path, name: str, folder: Path) -> None:
         expect(refused.returncode == 1, f"a run began over its copy: {refused.stderr}")
         expect("--resume" in refused.stderr, f"the error names no remedy: {refused.stderr}")
 
-        frames = max(int(Path(key).stem) for key in server.objects(PREFIX) if key.endswith(".safetensors"))
+        frames = run.copied_frames()
         resumed = run.run("--resume", frames=frames + 1024)
         expect(resumed.returncode == 0, f"the restored run failed: {resumed.stderr}")
         expect(run.identity() == identity | {"restarts": 1}, f"{run.identity()} is not the second start of {identity}")
@@ -156,11 +160,10 @@ def check(program: Path, name: str, folder: Path) -> None:
         trained = check_ledger(run.folder)
         expect(trained == 1024, f"the sessions of the restored run trained {trained} frames")
 
-        copy = server.objects(PREFIX)
-        names = servers.remaining(run.folder)
-        expect(copy.keys() <= names, f"only the copy has {sorted(copy.keys() - names)}")
-        expect(names <= copy.keys(), f"the copy lacks {sorted(names - copy.keys())}")
-        different = [name for name in names if (run.folder / name).read_bytes() != copy[name]]
+        copied, names = run.copied(), servers.remaining(run.folder)
+        expect(copied <= names, f"only the copy has {sorted(copied - names)}")
+        expect(names <= copied, f"the copy lacks {sorted(names - copied)}")
+        different = [name for name in names if (run.folder / name).read_bytes() != run.read_copy(name)]
         expect(not different, f"the copy differs from the folder: {different}")
         print(f"{TEST}: {name}: restored at {frames} frames, {len(names)} files equal", flush=True)
 

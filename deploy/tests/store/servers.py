@@ -45,12 +45,15 @@ class Server:
             "AWS_ALLOW_HTTP": "true",
         }
 
-    def objects(self, prefix: str) -> dict[str, bytes]:
-        """The content of every object below the prefix, by the rest of its key."""
-        client = self.client()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return {key.removeprefix(prefix): client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+    def names(self, prefix: str) -> set[str]:
+        """The keys below the prefix, without it."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return {entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", [])}
+
+    def read(self, key: str) -> bytes:
+        """The content of an object."""
+        content: bytes = self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return content
 
     def client(self) -> Any:
         return boto3.client(

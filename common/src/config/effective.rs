@@ -280,9 +280,7 @@ impl Effective {
         };
         let origin = self.origin(&fault.key);
         let remedy = format!("{}{default}", fault.remedy);
-        InvalidValue::new(fault.key, fault.value, fault.reason, remedy)
-            .from_origin(origin)
-            .into()
+        InvalidValue { remedy, ..fault }.from_origin(origin).into()
     }
 }
 

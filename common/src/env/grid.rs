@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A cell, as its index in the observation, row by row. A grid has at most 65 x 65 tiles.
+/// A cell, as its index in the observation, row by row. A grid has at most 65 x 65 cells.
 pub(super) type Cell = u16;
 
 /// The size of an observation, in tiles.

@@ -116,7 +116,7 @@ impl Maze {
         let goal = self.episode.goal;
         search.flood(&self.rules.map, &self.tokens, goal, u16::MAX, None);
         (0..self.tokens.len() as Cell)
-            .map(|tile| search.distance(tile).map(u32::from))
+            .map(|cell| search.distance(cell).map(u32::from))
             .collect()
     }
 

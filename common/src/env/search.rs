@@ -1,4 +1,4 @@
-//! Breadth-first search over the tiles. It reuses its memory and allocates only at first.
+//! Breadth-first search over the cells. It reuses its memory and allocates only at first.
 
 use super::{grid::Cell, map::Map, tile};
 
@@ -9,7 +9,7 @@ const UNSEEN: u16 = u16::MAX;
 pub(super) struct Search {
     /// `[S]`: steps from the origin; `UNSEEN` where the search did not arrive.
     distances: Vec<u16>,
-    /// The tiles found, by distance; the origin is the first.
+    /// The cells found, by distance; the origin is the first.
     queue: Vec<Cell>,
     /// A shortest path, from the target back to the origin and without it. A failed search keeps it.
     path: Vec<Cell>,
@@ -56,7 +56,7 @@ impl Search {
         }
     }
 
-    /// Returns the tiles that the last flood found at `min` steps or more, nearest first. The origin is at 0 steps.
+    /// Returns the cells that the last flood found at `min` steps or more, nearest first. The origin is at 0 steps.
     pub(crate) fn reached_from(&self, min: u16) -> &[Cell] {
         let first = self
             .queue

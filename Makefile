@@ -20,6 +20,8 @@ SOAK_MINUTES ?= 30
 IMAGES       ?= actor learner
 # No registry has this name, so an image under it can only come from this machine.
 REGISTRY     ?= registry.invalid
+# The commit that bills of materials are marked with.
+REVISION     ?= $(shell git describe --always --match= --abbrev=40 --dirty 2>/dev/null || echo unknown)
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),.tools/bin/cargo-cyclonedx)
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
@@ -48,7 +50,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor arm-check train study test verify cluster-check panels page-test cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor arm-check arm-learner train study test verify cluster-check panels page-test cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +70,13 @@ arm-check: ## Run the tests of mazes, model, wire and kernels for ARM (needs Deb
 	@rustc --print target-libdir --target $(ARM_TARGET) | xargs test -d || rustup target add $(ARM_TARGET)
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER=qemu-aarch64 cargo test --release --target $(ARM_TARGET) --locked \
 		--package hrm-kernels --package hrm-common --lib $(ARGS)
+
+arm-learner: ## Build hrm-learner for ARM with its own libtorch, and start it (needs Debian's g++-aarch64-linux-gnu and qemu-user)
+	@rustc --print target-libdir --target aarch64-unknown-linux-gnu | xargs test -d || rustup target add aarch64-unknown-linux-gnu
+	python3 scripts/libtorch.py --arch aarch64 --folder .libtorch-aarch64
+	LIBTORCH=$(CURDIR)/.libtorch-aarch64 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+		cargo build --release --package hrm-learner --bin hrm-learner --target aarch64-unknown-linux-gnu --locked
+	qemu-aarch64 -L /usr/aarch64-linux-gnu target/aarch64-unknown-linux-gnu/release/hrm-learner --version
 
 train: libtorch ## Train on four rooms with two local actors, or resume a stopped run (CONFIG=, LOCAL_ACTORS=, ARGS=)
 	cargo run --release --locked -p hrm-learner --bin hrm-learner -- \
@@ -230,8 +239,8 @@ audit: $(CARGO_DENY) ## Check the dependencies: licences, bans, sources, advisor
 		echo "audit: ADVISORIES NOT CHECKED: their database (github.com/rustsec/advisory-db) cannot be reached from here" >&2; \
 	fi
 
-sbom: $(CARGO_CYCLONEDX) ## Write a bill of materials per program, libtorch included (CycloneDX, into target/sbom/)
-	python3 scripts/sbom.py $(CARGO_CYCLONEDX)
+sbom: $(CARGO_CYCLONEDX) ## Write a bill of materials per program and processor, libtorch included (CycloneDX, into target/sbom/)
+	python3 scripts/sbom.py $(CARGO_CYCLONEDX) --revision $(REVISION)
 
 .tools/bin/cargo-cyclonedx:
 	cargo install --locked --version $(CARGO_CYCLONEDX_VERSION) --root .tools cargo-cyclonedx
@@ -246,4 +255,4 @@ clean: ## Delete cargo's build output
 	cargo clean
 
 distclean: clean ## Delete libtorch and the tools too; runs/ stays
-	rm -rf .libtorch .libtorch.partial .libtorch.lock .tools
+	rm -rf .libtorch* .tools

@@ -20,7 +20,9 @@ SOAK_MINUTES ?= 30
 IMAGES       ?= actor learner
 # No registry has this name, so an image under it can only come from this machine.
 REGISTRY     ?= registry.invalid
-# The commit that bills of materials are marked with.
+# Of amd64 and arm64, for images under the tag VERSION-PLATFORM; without it, for this machine under the tag VERSION.
+PLATFORMS    ?=
+# The commit that images and bills of materials are marked with.
 REVISION     ?= $(shell git describe --always --match= --abbrev=40 --dirty 2>/dev/null || echo unknown)
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),.tools/bin/cargo-cyclonedx)
@@ -141,11 +143,13 @@ page-test: libtorch $(DEPLOY_STAMP) ## Open a real learner's live page in Chromi
 	$(DEPLOY_PYTHON) -m deploy.tests.page.check_page --bin-dir target/debug $(ARGS)
 	$(DEPLOY_PYTHON) -m deploy.tests.trackers.check_trackers --bin-dir target/debug
 
-images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=; ARGS= goes to docker build)
-	for target in $(IMAGES); do \
-		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag $(REGISTRY)/hrm-impala/$$target:$(VERSION) \
-			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(ARGS) . || exit 1; \
-	done
+images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=, PLATFORMS="amd64 arm64"; ARGS= goes to docker build)
+	for target in $(IMAGES); do for platform in $(or $(PLATFORMS),none); do \
+		tag=$(REGISTRY)/hrm-impala/$$target:$(VERSION); \
+		if [ $$platform = none ]; then set --; else tag=$$tag-$$platform; set -- --platform linux/$$platform; fi; \
+		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag $$tag "$$@" \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(ARGS) . || exit 1; \
+	done; done
 
 cluster-test: $(DEPLOY_STAMP) ## Start docker-compose.yml with a real engine, on base images made here (needs root and an engine)
 	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)

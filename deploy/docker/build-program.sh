@@ -1,6 +1,6 @@
 #!/bin/sh
 # PROGRAM [OPTION ...]: builds a program on top of the dependencies and puts it, stripped, into /program. The options go
-# to cargo. Runs in the workspace's root.
+# to cargo. Runs in the workspace's root, under cross.sh, which names STRIP.
 set -eu
 
 program=$1
@@ -10,4 +10,4 @@ find proto kernels common actor learner -name '*.rs' -exec touch {} +
 touch proto/hrm/v1/learner.proto
 cargo build --release --locked --package "$program" "$@"
 mkdir /program
-find target -path "*/release/$program" -exec strip -o "/program/$program" {} \;
+find target -path "*/release/$program" --exec "$STRIP" -o "/program/$program" {} \;

@@ -41,7 +41,7 @@ furnish() {
 if ! exists registry.invalid/hrm-test/rust; then
     debootstrap --variant=minbase --include=ca-certificates,g++,libc6-dev,make,python3-pip bookworm "$work/rust" "$mirror"
     rm -rf "$work/rust/var/cache/apt/archives" "$work/rust/var/lib/apt/lists"
-    rustup target add "$(uname -m)-unknown-linux-musl"
+    rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-gnu aarch64-unknown-linux-musl
     toolchain=$(dirname "$(dirname "$(rustup which cargo)")")
     mkdir -p "$work/rust/usr/local/rust"
     cp -R "$toolchain/bin" "$toolchain/lib" "$work/rust/usr/local/rust/"

@@ -156,9 +156,9 @@ cluster-test: $(DEPLOY_STAMP) ## Start docker-compose.yml with a real engine, on
 	$(MAKE) images ARGS="--build-arg RUST_IMAGE=registry.invalid/hrm-test/rust --build-arg RUNTIME_IMAGE=registry.invalid/hrm-test/runtime"
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.cluster
 
-cuda-check: libtorch $(DEPLOY_STAMP) ## Check without a GPU that the learner finds CUDA, with the real CUDA libtorch (2.7 GB to download, once)
+cuda-check: libtorch $(DEPLOY_STAMP) ## Check without a GPU that the learner finds CUDA, with the real CUDA libtorch (2.3 GB to download, once)
 	cargo build --workspace --bin hrm-learner --locked
-	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --bin-dir target/debug --libtorch .tools/cuda/torch
+	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --bin-dir target/debug --wheels .tools/cuda
 
 cuda-image-check: $(DEPLOY_STAMP) ## Run the same check in the image that `make images IMAGES=learner-cuda` built (needs an engine)
 	$(DEPLOY_PYTHON) -m deploy.tests.engine.check_cuda --image $(REGISTRY)/hrm-impala/learner-cuda:$(VERSION)

@@ -4,11 +4,12 @@ The learner must load libtorch_cuda.so, and libtorch must ask the driver. The ch
 without a device, and one that is too old. `run.device = "cuda"` must end with an error that names the cause. `auto`
 must log the cause and train on the CPU.
 
-Fetches libtorch into the folder that is given, 2.7 GB, once:
+Fetches the wheels of libtorch into the folder that is given, 2.3 GB, once, and takes those libraries that the image
+has:
 
-    python3 -m deploy.tests.engine.check_cuda --bin-dir target/debug --libtorch .tools/cuda/torch
+    python3 -m deploy.tests.engine.check_cuda --bin-dir target/debug --wheels .tools/cuda
 
-Checks the image without a driver only, and needs an engine:
+Checks the image without a driver only, and its size, and needs an engine:
 
     python3 -m deploy.tests.engine.check_cuda --image registry.invalid/hrm-impala/learner-cuda:0.1.0
 """
@@ -27,8 +28,12 @@ from pathlib import Path
 from .. import command_line
 from ..paths import DEPLOY
 from ..waiting import Failure
+from .compose import inspect
 
 PINS = DEPLOY / "docker/libtorch-cuda.txt"
+CHOOSE = DEPLOY / "docker/cuda_libraries.py"
+# Bytes: 3.13 GB of libraries, the learner and its base image.
+LARGEST_IMAGE = 3_300_000_000
 DRIVER_SOURCE = Path(__file__).with_name("stub_driver.c")
 DRIVER = "libcuda.so.1"
 # The platforms of the pinned wheels; pip matches them literally.
@@ -95,20 +100,29 @@ def train(program: list[str], device: str, run_dir: str, environment: dict[str, 
     return Ended(made.returncode, made.stderr)
 
 
-def fetch(libtorch: Path) -> None:
+def fetch(wheels: Path) -> None:
     """Installs the pinned wheels into a folder, as the Dockerfile does."""
-    stamp = libtorch.parent / "complete"
+    stamp = wheels / "complete"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == PINS.read_text(encoding="utf-8"):
         return
-    shutil.rmtree(libtorch.parent, ignore_errors=True)
-    print(f"check_cuda: fetching libtorch for CUDA into {libtorch.parent} (2.7 GB; 3.8 GB on disk)", flush=True)
+    shutil.rmtree(wheels, ignore_errors=True)
+    print(f"check_cuda: fetching libtorch for CUDA into {wheels} (2.3 GB; 3.6 GB on disk)", flush=True)
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--only-binary=:all:"]
-    command += ["--no-cache-dir", "--quiet", "--disable-pip-version-check", "--target", str(libtorch.parent)]
+    command += ["--no-cache-dir", "--quiet", "--disable-pip-version-check", "--target", str(wheels)]
     command += ["--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=none"]
     command += [f"--platform={platform}" for platform in PLATFORMS]
     if subprocess.run([*command, "--requirement", str(PINS)], check=False).returncode != 0:
         raise Failure("pip could not fetch the wheels; its own message is above")
     stamp.write_text(PINS.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def choose(wheels: Path) -> Path:
+    """Returns a folder with the libraries that the image has."""
+    folder = wheels / "lib"
+    shutil.rmtree(folder, ignore_errors=True)
+    if subprocess.run([sys.executable, CHOOSE, "--link", wheels, folder], check=False).returncode != 0:
+        raise Failure(f"{CHOOSE.name} could not choose libraries; its own message is above")
+    return folder
 
 
 def loaded_libraries(log: Path) -> set[str]:
@@ -117,8 +131,8 @@ def loaded_libraries(log: Path) -> set[str]:
     return {line.split("calling init: ")[1].strip() for line in text.splitlines() if "calling init: " in line}
 
 
-def on_this_machine(program: Path, libtorch: Path) -> None:
-    """Checks the program with the real libtorch for CUDA and three kinds of driver."""
+def on_this_machine(program: Path, libraries: Path) -> None:
+    """Checks the program with the libraries of the image and three kinds of driver."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         broken, stub = folder / "broken", folder / "stub"
@@ -126,16 +140,18 @@ def on_this_machine(program: Path, libtorch: Path) -> None:
             place.mkdir()
         # It hides the driver of a machine that has one.
         (broken / DRIVER).write_text("no shared library", encoding="utf-8")
-        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER}", "-o", stub / DRIVER, DRIVER_SOURCE], check=True)
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER}", "-o", stub / DRIVER, DRIVER_SOURCE], check=True
+        )
 
         def run(device: str, driver: Path, **environment: str) -> Ended:
-            path = f"{libtorch / 'lib'}:{driver}"
+            path = f"{libraries}:{driver}"
             run_dir = tempfile.mkdtemp(dir=folder)
             return train([str(program)], device, f"{run_dir}/run", {"LD_LIBRARY_PATH": path, **environment})
 
         log = folder / "loader"
         run("cuda", broken, LD_DEBUG="files", LD_DEBUG_OUTPUT=str(log)).refuses(NO_DRIVER)
-        library = str((libtorch / "lib/libtorch_cuda.so").resolve())
+        library = str((libraries / "libtorch_cuda.so").resolve())
         if library not in loaded_libraries(log):
             raise Failure(f"the dynamic loader did not initialise {library}")
         print(f"check_cuda: loaded {library}", flush=True)
@@ -152,7 +168,13 @@ def on_this_machine(program: Path, libtorch: Path) -> None:
 
 
 def in_the_image(image: str) -> None:
-    """Checks the image on an engine that gives it no GPU."""
+    """Checks the size of the image, and the image on an engine that gives it no GPU."""
+    (found,) = inspect(image)
+    if found["Size"] > LARGEST_IMAGE:
+        raise Failure(
+            f"{image} has {found['Size']} bytes, more than {LARGEST_IMAGE}; cuda_libraries.py chooses what is in it"
+        )
+    print(f"check_cuda: {found['Size'] / 1e9:.2f} GB", flush=True)
     # The image has no shell, so each run is a container of its own, and its folder disappears with it.
     program = ["docker", "run", "--rm", "--network=none", image]
     run_dir = "/var/lib/hrm/runs/check"
@@ -164,18 +186,18 @@ def main() -> int:
     """Runs the check that the arguments select."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--bin-dir", type=Path, help="where hrm-learner is")
-    parser.add_argument("--libtorch", type=Path, help="the folder `torch` of the wheels; fetched if it is not there")
+    parser.add_argument("--wheels", type=Path, help="a folder for the wheels; fetched if they are not there")
     parser.add_argument("--image", help="check this image instead")
     arguments = parser.parse_args()
     try:
         if arguments.image:
             in_the_image(arguments.image)
-        elif arguments.bin_dir and arguments.libtorch:
-            libtorch = arguments.libtorch.resolve()
-            fetch(libtorch)
-            on_this_machine(arguments.bin_dir.resolve() / "hrm-learner", libtorch)
+        elif arguments.bin_dir and arguments.wheels:
+            wheels = arguments.wheels.resolve()
+            fetch(wheels)
+            on_this_machine(arguments.bin_dir.resolve() / "hrm-learner", choose(wheels))
         else:
-            parser.error("--bin-dir and --libtorch, or --image")
+            parser.error("--bin-dir and --wheels, or --image")
     except Failure as failure:
         print(f"check_cuda: {failure}", file=sys.stderr)
         return 1

@@ -24,6 +24,10 @@ REGISTRY     ?= registry.invalid
 PLATFORMS    ?=
 # The commit that images and bills of materials are marked with.
 REVISION     ?= $(shell git describe --always --match= --abbrev=40 --dirty 2>/dev/null || echo unknown)
+# cosign's keys: the private one signs, the public one verifies.
+KEY          ?= cosign.key
+PUBLIC_KEY   ?= cosign.pub
+COSIGN       ?= $(or $(shell command -v cosign 2>/dev/null),.tools/bin/cosign)
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),.tools/bin/cargo-cyclonedx)
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-deny)
@@ -43,6 +47,8 @@ PACKAGE_STAMP := .tools/python/complete
 KUBECTL := $(or $(shell command -v kubectl 2>/dev/null),.tools/bin/kubectl)
 # Prometheus 3's. PATH has Prometheus 2's on Debian 12.
 PROMTOOL3 ?= .tools/prometheus3/promtool
+CRANE := $(or $(shell command -v crane 2>/dev/null),.tools/bin/crane)
+REGISTRY_PROGRAM := $(or $(shell command -v docker-registry 2>/dev/null),.tools/bin/docker-registry)
 
 # An empty LIBTORCH would still hide the value of .cargo/config.toml.
 ifeq ($(strip $(LIBTORCH)),)
@@ -52,7 +58,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor arm-check arm-learner train study test verify cluster-check panels page-test cuda-check cuda-image-check gpu-check images cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor arm-check arm-learner train study test verify cluster-check panels page-test cuda-check cuda-image-check gpu-check images publish publish-verify publish-check cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -143,13 +149,28 @@ page-test: libtorch $(DEPLOY_STAMP) ## Open a real learner's live page in Chromi
 	$(DEPLOY_PYTHON) -m deploy.tests.page.check_page --bin-dir target/debug $(ARGS)
 	$(DEPLOY_PYTHON) -m deploy.tests.trackers.check_trackers --bin-dir target/debug
 
+# BuildKit's own attestations would make an index of each image. `make publish` attaches signed ones.
 images: ## Build the container images (IMAGES="actor learner learner-cuda", REGISTRY=, PLATFORMS="amd64 arm64"; ARGS= goes to docker build)
 	for target in $(IMAGES); do for platform in $(or $(PLATFORMS),none); do \
 		tag=$(REGISTRY)/hrm-impala/$$target:$(VERSION); \
 		if [ $$platform = none ]; then set --; else tag=$$tag-$$platform; set -- --platform linux/$$platform; fi; \
-		DOCKER_BUILDKIT=1 docker build --file deploy/docker/Dockerfile --target $$target --tag $$tag "$$@" \
+		DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --file deploy/docker/Dockerfile --target $$target --tag $$tag "$$@" \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(ARGS) . || exit 1; \
 	done; done
+
+publish: $(COSIGN) ## Push images of `make images PLATFORMS=` with signatures, SBOMs and provenance (REGISTRY=, IMAGES=, PLATFORMS=, KEY=; RELEASING.md)
+	@python3 scripts/publish.py publish --registry $(REGISTRY) --version $(VERSION) --revision $(REVISION) --key $(KEY) \
+		--bills target/sbom --platforms "$(or $(PLATFORMS),amd64 arm64)" --cosign $(COSIGN) $(IMAGES)
+
+publish-verify: $(COSIGN) ## Verify published images: signatures, SBOMs and provenance (REGISTRY=, IMAGES=, PUBLIC_KEY=)
+	@python3 scripts/publish.py verify --registry $(REGISTRY) --version $(VERSION) --key $(PUBLIC_KEY) --cosign $(COSIGN) $(IMAGES)
+
+publish-check: sbom $(COSIGN) $(CRANE) $(REGISTRY_PROGRAM) ## Publish to a registry on this machine, then tamper with the images (needs an engine)
+	@docker buildx version >/dev/null 2>&1 || DOCKER_CONFIG=.tools/docker docker buildx version >/dev/null 2>&1 || \
+		deploy/tests/fetch_debian.sh forky docker-buildx libexec/docker/cli-plugins/docker-buildx .tools/docker/cli-plugins
+	@docker buildx version >/dev/null 2>&1 || export DOCKER_CONFIG=$(CURDIR)/.tools/docker; \
+		python3 -m deploy.tests.engine.check_publish --images "$(IMAGES)" --platforms "$(or $(PLATFORMS),amd64 arm64)" \
+		--revision $(REVISION) --cosign $(COSIGN) --crane $(CRANE) --registry-program $(REGISTRY_PROGRAM)
 
 cluster-test: $(DEPLOY_STAMP) ## Start docker-compose.yml with a real engine, on base images made here (needs root and an engine)
 	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)
@@ -216,6 +237,15 @@ generated: $(DEPLOY_STAMP) ## Regenerate the files that come from others: dashbo
 
 .tools/prometheus3/promtool:
 	deploy/tests/fetch_debian.sh forky promtool promtool $(@D)
+
+.tools/bin/cosign:
+	deploy/tests/fetch_debian.sh forky cosign cosign $(@D)
+
+.tools/bin/crane:
+	deploy/tests/fetch_debian.sh forky crane crane $(@D)
+
+.tools/bin/docker-registry:
+	deploy/tests/fetch_debian.sh bookworm docker-registry docker-registry $(@D)
 
 $(DEPLOY_STAMP): $(DEPLOY_REQUIREMENTS)
 	python3 -m venv .tools/deploy

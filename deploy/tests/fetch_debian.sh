@@ -1,6 +1,6 @@
 #!/bin/sh
-# Unpacks /usr/bin/PROGRAM of a Debian PACKAGE into FOLDER, from a RELEASE that may be newer than this machine's. It uses
-# this machine's apt mirror, installs nothing and needs no root.
+# Unpacks /usr/bin/PROGRAM of a Debian PACKAGE into FOLDER, from a RELEASE that may be newer than this machine's. With a
+# slash, PROGRAM is a path below /usr. It uses this machine's apt mirror, installs nothing and needs no root.
 #
 #     deploy/tests/fetch_debian.sh RELEASE PACKAGE PROGRAM FOLDER
 set -eu
@@ -22,4 +22,8 @@ apt() {
 apt update
 (cd "$work" && apt download "$package/$release")
 dpkg -x "$work/$package"_*.deb "$work/unpacked"
-mv "$work/unpacked/usr/bin/$program" "$folder/$program"
+case $program in
+*/*) path=$program ;;
+*) path=bin/$program ;;
+esac
+mv "$work/unpacked/usr/$path" "$folder/"

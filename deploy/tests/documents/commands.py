@@ -29,7 +29,7 @@ from .shell import Command, Unreadable, commands
 SHELL = ("sh", "bash", "shell", "console")
 # Commands that name nothing of this project.
 OTHERS = {
-    *("sudo", "kind", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"),
+    *("sudo", "cosign", "kind", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"),
     *("ssh", "tensorboard", "mlflow"),
 }
 OURS = ("hrm-learner", "hrm-actor")

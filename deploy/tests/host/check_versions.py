@@ -1,8 +1,8 @@
 """Checks that files which state the same version agree, and that workflows fetch nothing by a name that can move.
 
 The Rust release is in rust-toolchain.toml, the Dockerfile, the workflows and the development container. The last two
-also state the digest of the image. Our own version stands in Cargo.toml, python/Cargo.toml, CITATION.cff, .env.example,
-docker-compose.yml and the Dockerfile. A full commit pins every action of a workflow.
+also state the digest of the image. No image of Rust has a newer Debian than the image in which its programs run. Our
+own version stands in Cargo.toml, python/Cargo.toml, CITATION.cff, .env.example, docker-compose.yml and the Dockerfile. A full commit pins every action of a workflow.
 
     python3 -m deploy.tests.host.check_versions
 """
@@ -22,6 +22,8 @@ from ..paths import REPOSITORY
 
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 IMAGE = re.compile(r"\brust:(?P<version>[\d.]+)-(?P<debian>\w+)(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
+RUNTIME = re.compile(r"\bgcr\.io/distroless/cc-debian(?P<debian>\d+)\b")
+DEBIAN = {"bookworm": 12, "trixie": 13}
 ACTION = re.compile(r"^\s*-?\s*uses: (?P<action>\S+)(?P<comment>.*)$", re.MULTILINE)
 PINNED = re.compile(r"[\w./-]+@[0-9a-f]{40}")
 
@@ -50,6 +52,18 @@ def faults_of_rust() -> Iterator[str]:
     oldest = tomllib.loads(read("Cargo.toml"))["workspace"]["package"]["rust-version"]
     if _numbers(oldest) > _numbers(toolchain):
         yield f"Cargo.toml: rust-version {oldest} is newer than the toolchain, {toolchain}"
+
+
+def faults_of_runtime() -> Iterator[str]:
+    """Yields images of Rust whose programs need a newer glibc than that of the learner's image."""
+    runtime = RUNTIME.search(read("deploy/docker/Dockerfile"))
+    if not runtime:
+        yield "deploy/docker/Dockerfile: RUNTIME_IMAGE is not gcr.io/distroless/cc-debianN, whose glibc is known here"
+        return
+    for name in ["deploy/docker/Dockerfile", ".github/workflows/release.yml"]:
+        for image in IMAGE.finditer(read(name)):
+            if DEBIAN.get(image["debian"], sys.maxsize) > int(runtime["debian"]):
+                yield f"{name}: programs from {image[0]} may need a newer glibc than {runtime[0]} has"
 
 
 def faults_of_actions() -> Iterator[str]:
@@ -91,7 +105,8 @@ def faults_of_container() -> Iterator[str]:
 def main() -> int:
     """Checks everything and prints the faults."""
     command_line.parser(__doc__).parse_args()
-    faults = [*faults_of_rust(), *faults_of_actions(), *faults_of_version(), *faults_of_container()]
+    faults = [*faults_of_rust(), *faults_of_runtime(), *faults_of_actions(), *faults_of_version()]
+    faults += faults_of_container()
     return command_line.report("check_versions", faults, f"{len(WORKFLOWS)} workflows")
 
 

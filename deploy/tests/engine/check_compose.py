@@ -1,8 +1,8 @@
 """Checks docker-compose.yml against the files that it uses. Needs no engine.
 
-.env.example lists exactly the variables, with the same defaults. Ports are published on loopback only. Our images are
-built and never pulled. Our programs accept the environment of image and service. Prometheus asks existing services at
-their real ports.
+.env.example lists exactly the variables, with the same defaults. Ports are published on loopback only. One service
+builds each of our images, and REGISTRY says where they come from. Our programs accept the environment of image and
+service. Prometheus asks existing services at their real ports.
 
     cargo build --workspace --bins
     python3 -m deploy.tests.engine.check_compose --bin-dir target/debug
@@ -35,9 +35,9 @@ OURS = {
 }
 
 
-def filled(text: str) -> str:
-    """Returns the file with every variable at its default."""
-    return VARIABLE.sub(lambda match: match[2] or "", text)
+def filled(text: str, **given: str) -> str:
+    """Returns the file with these variables, and every other one at its default."""
+    return VARIABLE.sub(lambda match: given.get(match[1], match[2] or ""), text)
 
 
 def faults_of_variables(text: str) -> Iterator[str]:
@@ -76,7 +76,7 @@ def faults_of_services(services: dict[str, Any], bin_dir: Path) -> Iterator[str]
 
 
 def faults_of_images(services: dict[str, Any]) -> Iterator[str]:
-    """Yields the services that would not get our image from a build on this machine."""
+    """Yields the services that would not get our image from the one build on this machine."""
     builders: dict[str, list[str]] = {}
     for name, service in services.items():
         image = service["image"]
@@ -90,15 +90,28 @@ def faults_of_images(services: dict[str, Any]) -> Iterator[str]:
             builders[image].append(name)
             if service["build"].get("target") != target:
                 yield f"{name}: image {image} is built from target {service['build'].get('target')}"
-        elif not builders[image]:
-            yield f"{name}: no service before it builds {image}, and Compose 1.29 takes them in the order of the file"
-        # Without either, Compose pulls before it builds.
-        wanted = "build" if "build" in service else "never"
-        if policy != wanted:
-            yield f"{name}: pull_policy is {policy}, not {wanted}"
+            # With another policy, Compose 2 never pulls it from the user's registry, or never builds it.
+            if policy is not None:
+                yield f"{name}: pull_policy is {policy}; without one, Compose pulls from REGISTRY, or builds"
+        else:
+            if not builders[image]:
+                yield f"{name}: no service before it builds {image}; Compose 1.29 takes them in the order of the file"
+            # Compose 2 would also pull it itself, beside the build.
+            if policy != "never":
+                yield f"{name}: pull_policy is {policy}, not never, and another service provides {image}"
     for image, names in builders.items():
         if len(names) != 1:
             yield f"image {image} is built by {len(names)} services ({', '.join(names)}), not by one"
+
+
+def faults_of_registry_chosen(text: str) -> Iterator[str]:
+    """Yields the services that would not get our image from the registry that a user names."""
+    chosen = "registry.example.org/team"
+    for name, service in yaml.safe_load(filled(text, REGISTRY=chosen))["services"].items():
+        image = service["image"]
+        target, _ = image_of_ours(image)
+        if target and not image.startswith(f"{chosen}/hrm-impala/"):
+            yield f"{name}: with REGISTRY={chosen} its image is {image}"
 
 
 def configuration(service: dict[str, Any], program: Path) -> dict[str, Any]:
@@ -132,7 +145,7 @@ def main() -> int:
 
     text = COMPOSE.read_text(encoding="utf-8")
     services = yaml.safe_load(filled(text))["services"]
-    faults = [*faults_of_variables(text), *faults_of_images(services)]
+    faults = [*faults_of_variables(text), *faults_of_images(services), *faults_of_registry_chosen(text)]
     faults += [*faults_of_services(services, bin_dir), *faults_of_scraping(services)]
     return command_line.report("check_compose", faults, f"{len(services)} services")
 

@@ -1,8 +1,9 @@
 """Checks docker-compose.yml against the files that it uses. Needs no engine.
 
-.env.example lists exactly the variables, with the same defaults. Ports are published on loopback only. One service
-builds each of our images, and REGISTRY says where they come from. Our programs accept the environment of image and
-service. Prometheus asks existing services at their real ports.
+.env.example lists exactly the variables, with the same defaults. Ports are published on loopback only. Every service
+is confined, and every image of others has a health check and a release. One service builds each of our images, and
+REGISTRY says where they come from. Our programs accept the environment of image and service. Prometheus asks existing
+services at their real ports.
 
     cargo build --workspace --bins
     python3 -m deploy.tests.engine.check_compose --bin-dir target/debug
@@ -25,6 +26,8 @@ from ..paths import DEPLOY, REPOSITORY
 COMPOSE = REPOSITORY / "docker-compose.yml"
 EXAMPLE = REPOSITORY / ".env.example"
 SCRAPE = DEPLOY / "prometheus/prometheus.yml"
+# The end of a tag such as v3.13.4, with or without a digest.
+RELEASE = re.compile(r":v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?$")
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 OURS = {
     "learner": "hrm-learner",
@@ -61,6 +64,10 @@ def faults_of_services(services: dict[str, Any], bin_dir: Path) -> Iterator[str]
                 yield f"{name}: port {port} is not published on loopback only"
         if "restart" not in service:
             yield f"{name}: no restart policy"
+        if service.get("cap_drop") != ["ALL"]:
+            yield f"{name}: it keeps capabilities (cap_drop: [ALL])"
+        if service.get("security_opt") != ["no-new-privileges:true"]:
+            yield f"{name}: its processes may gain privileges (security_opt: [no-new-privileges:true])"
         for key in ("cpus", "memory"):
             if key not in service.get("deploy", {}).get("resources", {}).get("limits", {}):
                 yield f"{name}: no limit of {key}"
@@ -82,6 +89,10 @@ def faults_of_images(services: dict[str, Any]) -> Iterator[str]:
         image = service["image"]
         target, _ = image_of_ours(image)
         if not target:
+            if "healthcheck" not in service:
+                yield f"{name}: no health check; those of our images do not apply to {image}"
+            if not RELEASE.search(image):
+                yield f"{name}: image {image} has no release as its tag, so it changes by itself"
             continue
         yield from (f"{name}: {fault}" for fault in faults_of_registry(image))
         builders.setdefault(image, [])

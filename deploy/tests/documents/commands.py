@@ -29,13 +29,14 @@ from .shell import Command, Unreadable, commands
 SHELL = ("sh", "bash", "shell", "console")
 # Commands that name nothing of this project.
 OTHERS = {
-    *("sudo", "cosign", "kind", "curl", "git", "grpcurl", "docker push", "docker build", "cd", "export", "grep", "pip"),
+    *("sudo", "cosign", "kind", "curl", "git", "grpcurl", "cd", "export", "grep", "pip"),
+    *("docker push", "docker pull", "docker build", "docker cp"),
     *("ssh", "tensorboard", "mlflow"),
 }
 OURS = ("hrm-learner", "hrm-actor")
 # Subcommands whose flags are settings of the configuration too.
 CONFIGURED = ("train", "serve", "run", "health")
-COMPOSE = ("up", "down", "logs", "build", "ps", "config", "pull")
+COMPOSE = ("up", "down", "logs", "build", "ps", "config", "pull", "exec")
 # A word that the reader replaces.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
 # Prefixes of inline code that is a command.
@@ -225,6 +226,10 @@ class Checker:
         profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
         words, free, chosen = list(arguments), [], []
         while words:
+            # The rest is a command for the container.
+            if free[:1] == ["exec"] and len(free) == 2:
+                yield from self.command(Command(tuple(words)))
+                break
             flag, _, value = words.pop(0).partition("=")
             if flag not in ("--profile", "--scale", "--env-file", "--project-name"):
                 free += [] if flag.startswith("-") else [flag]

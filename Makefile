@@ -34,7 +34,10 @@ CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.tools/bin/cargo-d
 
 # The tag of the images.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-PROMETHEUS_IMAGE := $(shell sed -n 's/.*PROMETHEUS_IMAGE:-\(.*\)}"/\1/p' docker-compose.yml)
+# Images of Debian's packages for cluster-test, tagged with Debian's release. No registry has these names.
+TEST_RUST := registry.invalid/hrm-test/rust:debian-trixie
+TEST_RUNTIME := registry.invalid/hrm-test/runtime:debian-trixie
+TEST_PROMETHEUS := registry.invalid/hrm-test/prometheus:debian-forky
 
 # The Python environment of the checks of deploy/.
 DEPLOY_REQUIREMENTS := deploy/grafana/requirements.txt $(wildcard deploy/tests/*/requirements.txt)
@@ -49,6 +52,9 @@ KUBECTL := $(or $(shell command -v kubectl 2>/dev/null),.tools/bin/kubectl)
 PROMTOOL3 ?= .tools/prometheus3/promtool
 CRANE := $(or $(shell command -v crane 2>/dev/null),.tools/bin/crane)
 REGISTRY_PROGRAM := $(or $(shell command -v docker-registry 2>/dev/null),.tools/bin/docker-registry)
+# Compose 2 and BuildKit as plugins of the Docker command. PATH has Compose 1.29 on Debian 12.
+DOCKER_TOOLS := .tools/docker
+DOCKER_PLUGINS := $(addprefix $(DOCKER_TOOLS)/cli-plugins/,docker-compose docker-buildx)
 
 # An empty LIBTORCH would still hide the value of .cargo/config.toml.
 ifeq ($(strip $(LIBTORCH)),)
@@ -172,10 +178,12 @@ publish-check: sbom $(COSIGN) $(CRANE) $(REGISTRY_PROGRAM) ## Publish to a regis
 		python3 -m deploy.tests.engine.check_publish --images "$(IMAGES)" --platforms "$(or $(PLATFORMS),amd64 arm64)" \
 		--revision $(REVISION) --cosign $(COSIGN) --crane $(CRANE) --registry-program $(REGISTRY_PROGRAM)
 
-cluster-test: $(DEPLOY_STAMP) ## Start docker-compose.yml with a real engine, on base images made here (needs root and an engine)
-	deploy/tests/engine/base_images.sh $(PROMETHEUS_IMAGE)
-	$(MAKE) images ARGS="--build-arg RUST_IMAGE=registry.invalid/hrm-test/rust --build-arg RUNTIME_IMAGE=registry.invalid/hrm-test/runtime"
-	$(DEPLOY_PYTHON) -m deploy.tests.engine.cluster
+cluster-test: export DOCKER_CONFIG := $(abspath $(DOCKER_TOOLS))
+cluster-test: export DOCKER_BUILDKIT := 1
+cluster-test: $(DEPLOY_STAMP) $(DOCKER_PLUGINS) $(REGISTRY_PROGRAM) ## Start docker-compose.yml with Compose 1.29 and 2, on base images made here (needs root and an engine)
+	deploy/tests/engine/base_images.sh $(TEST_RUST) $(TEST_RUNTIME) $(TEST_PROMETHEUS)
+	$(MAKE) images REGISTRY=registry.invalid ARGS="--build-arg RUST_IMAGE=$(TEST_RUST) --build-arg RUNTIME_IMAGE=$(TEST_RUNTIME)"
+	$(DEPLOY_PYTHON) -m deploy.tests.engine.cluster --rust $(TEST_RUST) --runtime $(TEST_RUNTIME) --prometheus $(TEST_PROMETHEUS) --registry $(REGISTRY_PROGRAM)
 
 cuda-check: libtorch $(DEPLOY_STAMP) ## Check without a GPU that the learner finds CUDA, with the real CUDA libtorch (2.3 GB to download, once)
 	cargo build --workspace --bin hrm-learner --locked
@@ -246,6 +254,9 @@ generated: $(DEPLOY_STAMP) ## Regenerate the files that come from others: dashbo
 
 .tools/bin/docker-registry:
 	deploy/tests/fetch_debian.sh bookworm docker-registry docker-registry $(@D)
+
+$(DOCKER_PLUGINS):
+	deploy/tests/fetch_debian.sh forky $(@F) libexec/docker/cli-plugins/$(@F) $(@D)
 
 $(DEPLOY_STAMP): $(DEPLOY_REQUIREMENTS)
 	python3 -m venv .tools/deploy

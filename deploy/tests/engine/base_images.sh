@@ -1,17 +1,20 @@
 #!/bin/sh
 # Makes local replacements for the base images of the Dockerfile and docker-compose.yml, for machines that cannot pull
-# any. They consist of Debian's packages and of this machine's own Rust.
+# any. They consist of Debian's packages and of this machine's own Rust. An image that exists is kept.
 #
-#   registry.invalid/hrm-test/rust      Debian 12 with g++, pip and this machine's toolchain; for RUST_IMAGE
-#   registry.invalid/hrm-test/runtime   glibc and libstdc++ only, without a shell; for RUNTIME_IMAGE
-#   PROMETHEUS (an argument)            Debian's Prometheus, under the name in docker-compose.yml
+#     deploy/tests/engine/base_images.sh RUST RUNTIME PROMETHEUS
+#
+#   RUST         Debian 13 with g++, pip and this machine's toolchain; for RUST_IMAGE
+#   RUNTIME      Debian 13's glibc and libstdc++ only, without a shell; for RUNTIME_IMAGE
+#   PROMETHEUS   Prometheus 3 of Debian 14; for PROMETHEUS_IMAGE
 #
 # Needs root, debootstrap and a Docker engine. Where a proxy inspects TLS, the certificates of SSL_CERT_FILE go into the
 # first image, and into no other.
 set -eu
 
-prometheus=$1
-mirror=$("$(dirname "$0")/../debian_mirror.sh")
+rust=$1 runtime=$2 prometheus=$3
+tests=$(dirname "$0")/..
+mirror=$("$tests/debian_mirror.sh")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 
@@ -19,27 +22,21 @@ exists() {
     docker image inspect "$1" >/dev/null 2>&1
 }
 
-# FOLDER PACKAGE ...: unpacks packages into a folder, without running their scripts.
-unpack() {
-    folder=$1
-    shift
-    mkdir -p "$work/packages" "$folder"
-    (cd "$work/packages" && rm -f ./*.deb && apt-get --quiet --quiet -o APT::Sandbox::User=root download "$@")
-    for package in "$work"/packages/*.deb; do
-        dpkg -x "$package" "$folder"
-    done
-}
-
-# ROOT: adds the users and folders of every image.
+# RELEASE FOLDER PACKAGE ...: makes the files of an image.
 furnish() {
-    mkdir -p "$1/etc" "$1/tmp"
-    chmod 1777 "$1/tmp"
-    printf 'root:x:0:0::/:/none\nnobody:x:65534:65534::/:/none\n' >"$1/etc/passwd"
-    printf 'root:x:0:\nnogroup:x:65534:\n' >"$1/etc/group"
+    root=$2
+    mkdir -p "$root/etc" "$root/tmp" "$root/usr/lib" "$root/usr/lib64"
+    chmod 1777 "$root/tmp"
+    printf 'root:x:0:0::/:/none\nnobody:x:65534:65534::/:/none\n' >"$root/etc/passwd"
+    printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
+    # Packages have their files below usr/ only, and programs name their loader in /lib64.
+    ln -s usr/lib "$root/lib"
+    ln -s usr/lib64 "$root/lib64"
+    "$tests/unpack_debian.sh" "$@"
 }
 
-if ! exists registry.invalid/hrm-test/rust; then
-    debootstrap --variant=minbase --include=ca-certificates,g++,libc6-dev,make,python3-pip bookworm "$work/rust" "$mirror"
+if ! exists "$rust"; then
+    debootstrap --variant=minbase --include=ca-certificates,g++,libc6-dev,make,python3-pip trixie "$work/rust" "$mirror"
     rm -rf "$work/rust/var/cache/apt/archives" "$work/rust/var/lib/apt/lists"
     rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-gnu aarch64-unknown-linux-musl
     toolchain=$(dirname "$(dirname "$(rustup which cargo)")")
@@ -53,18 +50,16 @@ if ! exists registry.invalid/hrm-test/rust; then
         --change 'ENV CARGO_HOME=/usr/local/cargo' \
         --change 'ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt' \
         --change 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' \
-        - registry.invalid/hrm-test/rust
+        - "$rust"
 fi
 
-if ! exists registry.invalid/hrm-test/runtime; then
-    unpack "$work/runtime" libc6 libgcc-s1 libstdc++6
-    furnish "$work/runtime"
-    tar -C "$work/runtime" -c . | docker import - registry.invalid/hrm-test/runtime
+if ! exists "$runtime"; then
+    furnish trixie "$work/runtime" libc6 libgcc-s1 libstdc++6
+    tar -C "$work/runtime" -c . | docker import - "$runtime"
 fi
 
 if ! exists "$prometheus"; then
-    unpack "$work/prometheus" prometheus libc6 libgcc-s1
-    furnish "$work/prometheus"
+    furnish forky "$work/prometheus" prometheus promtool libc6 libgcc-s1
     mkdir -p "$work/prometheus/prometheus"
     chown 65534:65534 "$work/prometheus/prometheus"
     tar -C "$work/prometheus" -c . | docker import \

@@ -22,9 +22,10 @@ import yaml
 from .. import command_line, programs
 from ..kubernetes.settings import faults_of_registry, image_environment, image_of_ours
 from ..paths import DEPLOY, REPOSITORY
+from .compose import EXAMPLE
+from .compose import defaults as example_variables
 
 COMPOSE = REPOSITORY / "docker-compose.yml"
-EXAMPLE = REPOSITORY / ".env.example"
 SCRAPE = DEPLOY / "prometheus/prometheus.yml"
 # The end of a tag such as v3.13.4, with or without a digest.
 RELEASE = re.compile(r":v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?$")
@@ -49,8 +50,7 @@ def faults_of_variables(text: str) -> Iterator[str]:
     for name, default in VARIABLE.findall(text):
         if defaults.setdefault(name, default) != default:
             yield f"${name} has two defaults: {defaults[name]!r} and {default!r}"
-    lines = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    examples = dict(line.split("=", 1) for line in lines)
+    examples = example_variables()
     for name in sorted(defaults.keys() | examples.keys()):
         if defaults.get(name) != examples.get(name):
             yield f"${name} is {defaults.get(name)!r} by default, and {examples.get(name)!r} in {EXAMPLE.name}"

@@ -1,4 +1,4 @@
-"""The test of profile tls: certificates are created, and only actors that have them join."""
+"""The test of profile tls: it builds, creates certificates, and only actors that have them join."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def silent(cluster: Cluster, secrets: list[str]) -> None:
 
 def story(cluster: Cluster, port: int) -> None:
     """Runs the test; `port` is the learner's published port."""
-    cluster.up(actors=2)
+    cluster.start("Encryption", actors=2)
     cluster.confined()
     cluster.trains()
     secrets = callers(cluster, port)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import Callable
 
 from .. import waiting
 from ..observability.api import Prometheus
 from ..waiting import Failure
-from .compose import Project, inspect
+from . import pasted
+from .compose import Project, inspect, our_image
 
 # A limit for a test that hangs, not for a slow machine.
 SOON = 180.0
+# The same for training, which takes two or three minutes on two cores.
+TRAINING = 1800.0
 VERSIONS_OF_A_START = 2**32
 
 
@@ -44,10 +48,24 @@ class Cluster:
         """Returns the frames of the run so far; 0 while the metric does not exist."""
         return self.value("hrm_learner_run_frames") or 0.0
 
+    def start(self, heading: str, actors: int) -> None:
+        """Starts it without our images, by the commands below a heading of docs/compose.md; waits as `up` does."""
+        for name in ("learner", "actor"):
+            # It fails where the image does not exist.
+            subprocess.run(["docker", "rmi", "--force", our_image(name)], capture_output=True, check=False)
+        self.project.environment["ACTORS"] = str(actors)
+        pasted.paste(self.project, heading)
+        self.joined(actors)
+
     def up(self, actors: int) -> None:
         """Starts missing services and this many actors; waits until these have joined and all are healthy."""
+        services = (self.learner, self.actor, "prometheus")
+        self.project("up", "--detach", "--no-build", "--scale", f"{self.actor}={actors}", *services)
+        self.joined(actors)
+
+    def joined(self, actors: int) -> None:
+        """Waits until this many actors have joined and all are healthy."""
         wanted = {self.learner: 1, self.actor: actors, "prometheus": 1}
-        self.project("up", "--detach", "--no-build", "--scale", f"{self.actor}={actors}", *wanted)
         until(f"{actors} actors are joined", lambda: self.value("hrm_learner_actors") == actors)
         until("all are healthy", lambda: all(self.project.healthy(name) == n for name, n in wanted.items()))
 

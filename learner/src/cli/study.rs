@@ -67,7 +67,7 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
             true => {
                 let standing = Standing {
                     finished: runs.runs(),
-                    of: study.arms.len() * study.seeds.len(),
+                    of: study.planned(),
                 };
                 print_json(standing, &results)
             }

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! name = "carry-vs-reset"
-//! seeds = [1, 2, 3, 4, 5]              # of every arm
+//! seeds = [1, 2, 3, 4, 5]              # of every arm that has no seeds of its own
 //!
 //! [set]                                # settings of every arm, on top of its configuration
 //! eval.interval_frames = 20_000
@@ -11,6 +11,7 @@
 //! name = "full"                        # a folder
 //! config = "../four-rooms.toml"        # relative to this file
 //! set = { model.carry = "full" }       # on top of [set]
+//! seeds = [1, 2, 3]                    # optional
 //!
 //! [[comparison]]                       # one picture and its rank tests
 //! name = "four-rooms"                  # a file
@@ -41,7 +42,7 @@ use toml::Table;
 pub struct StudyFile {
     /// The study's name.
     pub name: String,
-    /// The seeds; each arm is trained once with each of them.
+    /// The seeds of an arm that has none of its own; it is trained once with each of them.
     pub seeds: Vec<u64>,
     /// Settings of every arm, on top of its configuration.
     #[serde(default)]
@@ -65,6 +66,8 @@ pub struct Arm {
     /// The arm's settings, on top of those of the study.
     #[serde(default)]
     pub set: Table,
+    /// The arm's seeds, in place of those of the study.
+    pub seeds: Option<Vec<u64>>,
     /// The line to which the arm belongs as a point.
     pub series: Option<String>,
     /// The arm's position on that line.
@@ -156,28 +159,24 @@ impl StudyFile {
         self.arms.iter().find(|arm| arm.name == name)
     }
 
+    /// Returns the seeds of an arm.
+    pub(crate) fn seeds_of<'a>(&'a self, arm: &'a Arm) -> &'a [u64] {
+        arm.seeds.as_ref().unwrap_or(&self.seeds)
+    }
+
+    /// Returns the number of runs, finished or not.
+    pub(crate) fn planned(&self) -> usize {
+        self.arms.iter().map(|arm| self.seeds_of(arm).len()).sum()
+    }
+
     fn check(&self) -> Result<(), InvalidValue> {
         folder("name", &self.name)?;
-        if self.seeds.is_empty() {
-            return fault(
-                "seeds",
-                "[]",
-                "the study would have no runs",
-                "give each arm some seeds, such as [1, 2, 3, 4, 5]",
-            );
-        }
-        if let Some(seed) = self.seeds.iter().find(|&&seed| seed > LARGEST_WHOLE) {
-            let range = whole_range();
-            return fault(
-                "seeds",
-                seed,
-                format!("a seed must be {range}"),
-                format!("set it to {range}"),
-            );
-        }
-        distinct("seeds", self.seeds.iter())?;
+        sound_seeds("seeds", &self.seeds)?;
         for arm in &self.arms {
             folder("arm.name", &arm.name)?;
+            if let Some(seeds) = &arm.seeds {
+                sound_seeds(&format!("arm {:?}: seeds", arm.name), seeds)?;
+            }
         }
         distinct("arm.name", self.arms.iter().map(|arm| &arm.name))?;
         for comparison in &self.comparisons {
@@ -232,6 +231,27 @@ impl StudyFile {
         }
         Ok(())
     }
+}
+
+fn sound_seeds(key: &str, seeds: &[u64]) -> Result<(), InvalidValue> {
+    if seeds.is_empty() {
+        return fault(
+            key,
+            "[]",
+            "there would be no runs",
+            "name some seeds, such as [1, 2, 3, 4, 5]",
+        );
+    }
+    if let Some(seed) = seeds.iter().find(|&&seed| seed > LARGEST_WHOLE) {
+        let range = whole_range();
+        return fault(
+            key,
+            seed,
+            format!("a seed must be {range}"),
+            format!("set it to {range}"),
+        );
+    }
+    distinct(key, seeds.iter())
 }
 
 /// Checks a name, because names become folders and files, and appear in CSV and Markdown without quotes.
@@ -302,6 +322,7 @@ mod tests {
         );
         assert_eq!(study.arms[0].x, Some(1.0));
         assert_eq!(study.arms[1].set, Table::new());
+        assert_eq!(study.seeds_of(&study.arms[0]), [1, 2]);
         let both = study.arms.iter().map(|arm| &arm.name);
         assert!(study.comparisons[0].arms.iter().eq(both));
     }
@@ -351,6 +372,14 @@ mod tests {
             (
                 ("[\"full\", \"reset\"]", "[\"full\", \"rest\"]"),
                 ["\"rest\"", "no such arm", "the arms are full, reset"],
+            ),
+            (
+                ("x = 1", "seeds = [7, 7]"),
+                ["arm \"full\": seeds", "7", "twice"],
+            ),
+            (
+                ("x = 1", "seeds = []"),
+                ["arm \"full\": seeds", "[]", "no runs"],
             ),
             (
                 ("arms =", "x_label = \"x\"\narms ="),

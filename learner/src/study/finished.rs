@@ -15,7 +15,7 @@ use crate::study::{
 pub(crate) struct ArmRuns<'s> {
     /// The arm.
     pub arm: &'s Arm,
-    /// The arm's finished runs, in the order of the study's seeds.
+    /// The arm's finished runs, in the order of its seeds.
     pub runs: Vec<Run>,
 }
 
@@ -38,7 +38,7 @@ impl<'s> StudyRuns<'s> {
         let mut arms = Vec::new();
         for arm in &study.arms {
             let mut runs = Vec::new();
-            for &seed in &study.seeds {
+            for &seed in study.seeds_of(arm) {
                 if let Some(raw) = raw::read(results, &arm.name, seed)? {
                     runs.push(Run::new(seed, raw));
                 }

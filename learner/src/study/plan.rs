@@ -45,7 +45,7 @@ pub fn place(arm: &str, seed: u64) -> PathBuf {
     Path::new(arm).join(format!("seed-{seed}"))
 }
 
-/// Returns the runs in order: the first seed of each arm, then the second. An interrupted study is therefore balanced.
+/// Returns the runs in order: each arm's first seed, then each arm's second. An interrupted study is therefore balanced.
 /// Environment variables are ignored, so arms differ only in what the file sets.
 ///
 /// # Errors
@@ -53,8 +53,12 @@ pub fn place(arm: &str, seed: u64) -> PathBuf {
 /// Returns an error when an arm's configuration is invalid, or the file sets a key that the study itself sets.
 pub fn runs(study: &StudyFile, path: &Path, study_dir: &Path) -> anyhow::Result<Vec<PlannedRun>> {
     let mut runs = Vec::new();
-    for &seed in &study.seeds {
+    let most = study.arms.iter().map(|arm| study.seeds_of(arm).len()).max();
+    for index in 0..most.unwrap_or(0) {
         for arm in &study.arms {
+            let Some(&seed) = study.seeds_of(arm).get(index) else {
+                continue;
+            };
             let effective = effective(study, arm, path, study_dir, seed)
                 .with_context(|| format!("arm {:?} of {}", arm.name, path.display()))?;
             runs.push(PlannedRun {
@@ -196,6 +200,21 @@ mod tests {
             names,
             ["full seed 3", "reset seed 3", "full seed 4", "reset seed 4"]
         );
+    }
+
+    #[test]
+    fn an_arm_may_have_seeds_of_its_own() {
+        let (folder, _) = study("");
+        let path = folder.path().join("studies/some.toml");
+        let text = fs::read_to_string(&path).expect("a file");
+        let arm = "name = \"full\"";
+        assert!(text.contains(arm), "{text}");
+        fs::write(&path, text.replacen(arm, &format!("{arm}\nseeds = [8]"), 1)).expect("a file");
+        let file = StudyFile::read(&path).expect("a study");
+        let runs = runs(&file, &path, Path::new("out")).expect("a plan");
+        let names: Vec<_> = runs.iter().map(PlannedRun::name).collect();
+        assert_eq!(names, ["full seed 8", "reset seed 3", "reset seed 4"]);
+        assert_eq!(file.planned(), runs.len());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `report.md`: the numbers in tables. People add the interpretation elsewhere.
 
+use std::collections::BTreeSet;
+
 use super::rank_tests;
 use crate::{
     storage::records::WalkBy,
@@ -22,7 +24,7 @@ pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)
         format!(
             "Made by `hrm-learner study`; {} of {} runs are finished. This report holds no interpretation.",
             report.runs(),
-            study.arms.len() * study.seeds.len()
+            study.planned()
         ),
         reading_guide(report),
         "## Runs".to_owned(),
@@ -57,10 +59,19 @@ pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)
 }
 
 fn reading_guide(report: &StudyRuns<'_>) -> String {
-    let runs = report.study.seeds.len();
+    let study = report.study;
+    let numbers: BTreeSet<_> = study
+        .arms
+        .iter()
+        .map(|arm| study.seeds_of(arm).len())
+        .collect();
+    let probabilities: Vec<_> = numbers
+        .into_iter()
+        .map(|runs| format!("{:.0}% for {runs} runs", 100.0 * coverage(runs)))
+        .collect();
     format!(
         "The numbers of an arm are the median over its runs, with the smallest and the largest in brackets. With \
-         a probability of {:.0}% for {runs} runs, this range holds the true median of any distribution (order \
+         a probability of {}, this range holds the true median of any distribution (order \
          statistics). A run that never reached a success rate counts as later than all runs that did. If the \
          median or the largest is such a run, the table says \"never\". If not all runs reached the rate, the \
          brackets also give the number that did. *Sampled* figures cover the last 500 uniform training episodes \
@@ -68,7 +79,7 @@ fn reading_guide(report: &StudyRuns<'_>) -> String {
          runs. A success rate is reached with the first record at or above it. The path ratio is the sum of the \
          lengths walked, divided by the sum of the shortest paths, successes only. Minutes depend on the other \
          load of the machine.",
-        100.0 * coverage(runs)
+        probabilities.join(" and ")
     )
 }
 

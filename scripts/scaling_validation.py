@@ -40,7 +40,7 @@ TOLERANCE = 0.2
 # Longest time of a run, in seconds; the slowest needs about a quarter of it.
 PATIENCE = 3600.0
 POLL_SECONDS = 1.0
-FILES = ("config.toml", "metrics.jsonl", "summary.json", "episodes.csv")
+FILES = ("metrics.jsonl", "episodes.csv", "summary.json")
 STUDY = ROOT / "configs/studies/scaling.toml"
 SEEDS = (1, 2, 3)
 
@@ -61,7 +61,7 @@ class Arm:
         settings = {**flat(study["set"]), **flat(arm["set"])}
         pace = settings["virtual_time.actor_frames_per_second"]
         real = {key: value for key, value in settings.items() if not key.startswith("virtual_time.")}
-        return Arm(STUDY.parent / arm["config"], real, pace)
+        return Arm((STUDY.parent / arm["config"]).resolve(), real, pace)
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -132,8 +132,11 @@ def train(programs: Path, actors: int, seed: int, raw: Path) -> None:
         raw.mkdir(parents=True, exist_ok=True)
         about = {"machine": machine(), "actors": actors, "frames_per_second_per_actor": arm.pace}
         (raw / "machine.json").write_text(json.dumps(about, indent=2) + "\n")
+        # Without the folders of this machine.
+        config = (run / "config.toml").read_text()
+        (raw / "config.toml").write_text(config.replace(str(run), "runs/scaling").replace(f"{ROOT}/", ""))
         # The summary last: a folder that has it is whole.
-        for file in sorted(FILES, key="summary.json".__eq__):
+        for file in FILES:
             shutil.copy(run / file, raw / file)
 
 

@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
     let fingerprint = parameters.fingerprint();
     let mut rollout = Rollout::new(
         VecEnv::new(&spec.env, spec.rollout.envs, joined.seed)?,
-        Policy::new(Lanes::new(parameters, spec.rollout.envs)),
+        Policy::for_rollouts(Lanes::new(parameters, spec.rollout.envs)),
         action_rng(joined.seed),
         spec.unroll_shape(),
         spec.rollout.carry_dtype,

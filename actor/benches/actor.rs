@@ -14,7 +14,7 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::Config,
     env::{EnvConfig, VecEnv},
-    model::{Parameters, native::Lanes},
+    model::{Parameters, Segments, native::Lanes},
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
@@ -34,9 +34,13 @@ impl RecurrentNetwork for Timed {
         self.lanes.envs()
     }
 
-    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
+    fn segments(&self) -> Segments {
+        self.lanes.segments()
+    }
+
+    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
         let began = Instant::now();
-        self.lanes.decide(tokens, logits);
+        self.lanes.decide(tokens, segments, logits);
         self.spent.set(self.spent.get() + began.elapsed());
     }
 
@@ -65,7 +69,7 @@ fn rollout(config: &Config, spent: Rc<Cell<Duration>>) -> Rollout<VecEnv, Timed>
     let lanes = Lanes::new(parameters, envs);
     Rollout::new(
         VecEnv::new(&config.env, envs, seed).expect("a valid config"),
-        Policy::new(Timed { lanes, spent }),
+        Policy::for_rollouts(Timed { lanes, spent }),
         action_rng(seed),
         shape,
         config.rollout.carry_dtype,

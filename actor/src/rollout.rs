@@ -126,6 +126,7 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
         clock.enter(ActorStage::Encode);
         let carry = self.policy.network().carry_bytes(self.carry_dtype);
         let mut tokens = BytesMut::with_capacity((ticks + 1) * envs * size);
+        let mut segments = BytesMut::with_capacity(frames);
         let mut actions = BytesMut::with_capacity(frames);
         let mut rewards = BytesMut::with_capacity(frames * 4);
         let mut flags = BytesMut::with_capacity(frames);
@@ -142,6 +143,7 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
             let acted = self
                 .policy
                 .act(self.envs.observations(), Choice::Sampled, &mut self.rng);
+            segments.extend_from_slice(acted.segments);
             actions.extend_from_slice(acted.actions);
             acted
                 .logits
@@ -182,6 +184,7 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
             sequence,
             shape: self.shape.clone(),
             tokens: tokens.freeze(),
+            segments: segments.freeze(),
             actions: actions.freeze(),
             rewards: rewards.freeze(),
             flags: flags.freeze(),

@@ -164,7 +164,7 @@ pub(crate) fn rollout_thread<N: SharedNetwork>(
     let frames = shape.frames() as u64;
     let mut rollout = Rollout::new(
         mazes,
-        Policy::new(weights.network(envs)),
+        Policy::for_rollouts(weights.network(envs)),
         thread_action_rng(seed, thread),
         shape,
         carry_dtype,
@@ -377,8 +377,8 @@ mod tests {
         let tokens = vec![1; spec().env.grid().len()];
         let (mut found, mut wanted) = ([0.0; 4], [0.0; 4]);
         lanes[1].reset(0);
-        lanes[1].decide(&tokens, &mut found);
-        expected.decide(&tokens, &mut wanted);
+        lanes[1].decide(&tokens, &[1], &mut found);
+        expected.decide(&tokens, &[1], &mut wanted);
         assert_eq!(found, wanted, "the other thread keeps what it has");
     }
 

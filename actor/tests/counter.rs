@@ -10,7 +10,7 @@ use half::bf16;
 use hrm_actor::rollout::{Environments, Rollout};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, flag},
-    model::Dtype,
+    model::{Dtype, Segments},
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
@@ -159,7 +159,7 @@ impl Environments for CounterEnvs {
 
 /// Its carry `[2, N, WIDTH]`: how far it counted, and the environment and the episode that it saw last, all
 /// negated in zL. Its logits: how far it had counted before the decision, the age and the environment that
-/// it sees, and its weights.
+/// it sees, and its weights plus the segments of the decision divided by 100.
 #[derive(Debug)]
 struct CounterNetwork {
     /// By how much a decision counts on.
@@ -170,6 +170,9 @@ struct CounterNetwork {
     carry: Vec<[f32; WIDTH]>,
 }
 
+/// The segments of its decisions.
+const SEGMENTS: Segments = Segments { least: 2, most: 4 };
+
 /// The first carry: nothing counted, nothing seen.
 const INITIAL: [f32; WIDTH] = [0.0, -1.0, -1.0];
 
@@ -178,12 +181,17 @@ impl RecurrentNetwork for CounterNetwork {
         self.carry.len()
     }
 
-    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
-        let seen = tokens.chunks_exact(SIZE);
+    fn segments(&self) -> Segments {
+        SEGMENTS
+    }
+
+    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
+        let seen = tokens.chunks_exact(SIZE).zip(segments);
         let rows = logits.chunks_exact_mut(ACTIONS);
-        for ((carry, seen), row) in self.carry.iter_mut().zip(seen).zip(rows) {
+        for ((carry, (seen, &segments)), row) in self.carry.iter_mut().zip(seen).zip(rows) {
             let [age, env, episode] = [0, 1, 2].map(|i| f32::from(seen[i]));
-            row.copy_from_slice(&[carry[0], age, env, f32::from(self.weights)]);
+            let last = f32::from(self.weights) + f32::from(segments) / 100.0;
+            row.copy_from_slice(&[carry[0], age, env, last]);
             *carry = [carry[0] + self.stride, env, episode];
         }
     }
@@ -232,7 +240,7 @@ fn rollout(ticks: usize, envs: usize, dtype: Dtype, stride: f32) -> CounterRollo
     };
     Rollout::new(
         CounterEnvs::new(envs),
-        Policy::new(network),
+        Policy::for_rollouts(network),
         action_rng(5),
         shape,
         dtype,
@@ -292,10 +300,12 @@ fn check(unroll: &Unroll, places: &mut [Place], version: u64) {
             let tokens = &unroll.tokens[frame * SIZE..][..SIZE];
             assert_eq!(tokens, place.tokens(), "tick {tick} at {place:?}");
             let (age, env) = (place.age as f32, place.env as f32);
+            let segments = unroll.segments[frame];
+            assert!(SEGMENTS.contains(segments), "{segments} segments");
             assert_eq!(
                 logits[frame * ACTIONS..][..ACTIONS],
-                [age, age, env, version as f32],
-                "tick {tick} at {place:?}: carry, observation, environment, weights"
+                [age, age, env, version as f32 + f32::from(segments) / 100.0],
+                "tick {tick} at {place:?}: carry, observation, environment, weights and segments"
             );
             assert_eq!(rewards[frame], place.reward(unroll.actions[frame]));
             let (next, ended) = place.step();

@@ -22,6 +22,7 @@ const WARM_UP: usize = 200;
 fn expectation(config: &Config, carry_dtype: Dtype) -> Expectation {
     let model = Parameters::new(&config.model, config.env.grid(), 0).expect("the small preset");
     Expectation {
+        segments: config.model.segments,
         shape: UnrollShape {
             ticks: config.rollout.unroll_length,
             envs: config.rollout.envs,
@@ -77,6 +78,7 @@ fn unroll(env: &EnvConfig, expected: &Expectation) -> Unroll {
         sequence: 0,
         shape: expected.shape.clone(),
         tokens: tokens.into(),
+        segments: expected.segments.deepest(ticks * envs).into(),
         actions: actions.into(),
         rewards: float_bytes(rewards),
         flags: flags.into(),

@@ -5,7 +5,11 @@ use half::bf16;
 use rand::{Rng as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::{env::ACTIONS, model::Dtype, weights::WeightsError};
+use crate::{
+    env::ACTIONS,
+    model::{Dtype, Segments},
+    weights::WeightsError,
+};
 
 /// A recurrent network that acts in N environments, whose carry it holds. The model's
 /// [`Lanes`](crate::model::native::Lanes) implement it for mazes; a test implements it with counters.
@@ -13,8 +17,12 @@ pub trait RecurrentNetwork {
     /// Returns N.
     fn envs(&self) -> usize;
 
-    /// Makes one decision in each environment and advances the carry: tokens u8 `[N, S]` give logits f32 `[N, A]`.
-    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]);
+    /// Returns the segments that a decision can have.
+    fn segments(&self) -> Segments;
+
+    /// Makes one decision in each environment and advances the carry: tokens u8 `[N, S]` give logits f32 `[N, A]`. A
+    /// decision has as many segments as `segments`, u8 `[N]`, says.
+    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]);
 
     /// Resets the carry of an environment whose episode ended to the initial vectors.
     fn reset(&mut self, env: usize);
@@ -65,8 +73,12 @@ impl<N: RecurrentNetwork + ?Sized> RecurrentNetwork for Box<N> {
         (**self).envs()
     }
 
-    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
-        (**self).decide(tokens, logits);
+    fn segments(&self) -> Segments {
+        (**self).segments()
+    }
+
+    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
+        (**self).decide(tokens, segments, logits);
     }
 
     fn reset(&mut self, env: usize) {
@@ -143,6 +155,8 @@ impl Choice {
 pub struct Acted<'a> {
     /// The actions, `[N]`.
     pub actions: &'a [u8],
+    /// The segments of each decision, `[N]`.
+    pub segments: &'a [u8],
     /// The logits, `[N, A]`.
     pub logits: &'a [f32],
 }
@@ -151,17 +165,33 @@ pub struct Acted<'a> {
 #[derive(Debug)]
 pub struct Policy<N> {
     network: N,
+    /// The range from which every decision draws its number.
+    range: Segments,
     actions: Vec<u8>,
+    segments: Vec<u8>,
     logits: Vec<f32>,
 }
 
 impl<N: RecurrentNetwork> Policy<N> {
-    /// Returns a policy for the network's environments.
+    /// Returns a policy for the network's environments, whose decisions have the most segments.
     pub fn new(network: N) -> Self {
+        let most = Segments::new(network.segments().most);
+        Self::with_segments(network, most)
+    }
+
+    /// Returns a policy for rollouts, whose decisions draw the number of their segments.
+    pub fn for_rollouts(network: N) -> Self {
+        let segments = network.segments();
+        Self::with_segments(network, segments)
+    }
+
+    fn with_segments(network: N, segments: Segments) -> Self {
         let envs = network.envs();
         Self {
             network,
+            range: segments,
             actions: vec![0; envs],
+            segments: segments.deepest(envs),
             logits: vec![0.0; envs * ACTIONS],
         }
     }
@@ -179,14 +209,20 @@ impl<N: RecurrentNetwork> Policy<N> {
         choice: Choice,
         rngs: &mut [Xoshiro256PlusPlus],
     ) -> Acted<'_> {
-        self.network.decide(tokens, &mut self.logits);
         let shared = rngs.len() == 1;
+        let rng_of = |env| if shared { 0 } else { env };
+        for (env, segments) in self.segments.iter_mut().enumerate() {
+            *segments = self.range.draw(&mut rngs[rng_of(env)]);
+        }
+        self.network
+            .decide(tokens, &self.segments, &mut self.logits);
         let logits = self.logits.chunks_exact(ACTIONS);
         for (env, (action, logits)) in self.actions.iter_mut().zip(logits).enumerate() {
-            *action = choice.choose(logits, &mut rngs[if shared { 0 } else { env }]);
+            *action = choice.choose(logits, &mut rngs[rng_of(env)]);
         }
         Acted {
             actions: &self.actions,
+            segments: &self.segments,
             logits: &self.logits,
         }
     }
@@ -195,6 +231,7 @@ impl<N: RecurrentNetwork> Policy<N> {
     pub fn retain(&mut self, envs: &[usize]) {
         self.network.retain(envs);
         self.actions.truncate(envs.len());
+        self.segments.truncate(envs.len());
         self.logits.truncate(envs.len() * ACTIONS);
     }
 }

@@ -51,6 +51,8 @@ pub struct Unroll {
     pub shape: UnrollShape,
     /// u8 `[T + 1, N, S]`: the observation at every tick, and the observation after the last tick.
     pub tokens: Bytes,
+    /// u8 `[T, N]`: the segments of each decision.
+    pub segments: Bytes,
     /// u8 `[T, N]`.
     pub actions: Bytes,
     /// f32 `[T, N]`, little-endian.

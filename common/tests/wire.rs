@@ -3,7 +3,7 @@
 
 use hrm_common::{
     env::{ACTIONS, EpisodeSummary, flag, tile},
-    model::Dtype,
+    model::{Dtype, Segments},
     refusal::Refusal,
     trajectory::{Unroll, UnrollShape, float_bytes},
     wire::{self, Expectation, MAX_CARRY, MAX_LOGIT},
@@ -34,6 +34,7 @@ fn expectation(
             tokens,
             carry,
         },
+        segments: Segments { least: 1, most: 3 },
         carry_dtype,
         model_fingerprint: FINGERPRINT,
         max_steps,
@@ -105,6 +106,7 @@ fn valid(expected: &Expectation, newest: u64, rng: &mut Xoshiro256PlusPlus) -> U
         tokens: (0..frames + shape.envs)
             .flat_map(|_| observation(shape.tokens, rng))
             .collect(),
+        segments: (0..frames).map(|_| expected.segments.draw(rng)).collect(),
         actions: (0..frames)
             .map(|_| rng.random_range(0..ACTIONS as u8))
             .collect(),
@@ -283,6 +285,7 @@ fn sample(carry_dtype: Dtype) -> (Expectation, proto::UnrollBatch) {
         sequence: 0,
         shape: expected.shape.clone(),
         tokens: [3, 4, 0, 1].repeat(8).into(),
+        segments: vec![1, 2, 3, 1, 2, 3].into(),
         actions: vec![0, 1, 2, 3, 0, 1].into(),
         rewards: float_bytes([0.0, -0.01, 1.0, 0.0, 0.0, 0.0]),
         flags: vec![0, 0, flag::TERMINATED, 0, 0, flag::TRUNCATED].into(),
@@ -349,6 +352,10 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
     ("tokens", "observation 3 holds 2 agents and 1 goals", |m| m.tokens = with_byte(&m.tokens, 14, tile::AGENT)),
     ("tokens", "observation 2 holds 0 agents", |m| m.tokens = with_byte(&m.tokens, 8, tile::FLOOR)),
     ("tokens", "observation 0 holds 1 agents and 2 goals", |m| m.tokens = with_byte(&m.tokens, 3, tile::GOAL)),
+    ("segments", "5 bytes, expected 6", |m| m.segments.truncate(5)),
+    ("segments", "0 bytes, expected 6", |m| m.segments.clear()),
+    ("segments", "a decision has 0 segments, expected 1 to 3", |m| m.segments = with_byte(&m.segments, 5, 0)),
+    ("segments", "a decision has 4 segments, expected 1 to 3", |m| m.segments = with_byte(&m.segments, 0, 4)),
     ("actions", "5 bytes, expected 6", |m| m.actions.truncate(5)),
     ("actions", "0 bytes, expected 6", |m| m.actions.clear()),
     ("actions", "4 is not one of the 4 moves", |m| m.actions = with_byte(&m.actions, 5, 4)),
@@ -398,6 +405,7 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
         m.episodes[0].length = 1;
         m.episodes[0].shortest_path = 1;
     }),
+    ("checksum", "does not match", |m| m.segments = with_byte(&m.segments, 0, 2)),
     ("checksum", "does not match", |m| m.actions = with_byte(&m.actions, 0, 1)),
     ("checksum", "does not match", |m| m.rewards = with_float(&m.rewards, 0, 0.5)),
     ("checksum", "does not match", |m| m.policy_versions[0] = 5),

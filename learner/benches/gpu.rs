@@ -15,7 +15,7 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::{Config, Layers, LossConfig, OptimizerConfig},
     env::VecEnv,
-    model::{Dtype, Parameters, native::Lanes},
+    model::{Dtype, Parameters, Segments, native::Lanes},
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, LearnerStage, StageClock},
     telemetry::names,
@@ -153,7 +153,7 @@ fn play<N: RecurrentNetwork>(
             };
             let mut rollout = Rollout::new(
                 VecEnv::new(&config.env, shape.envs, seed)?,
-                Policy::new(network(shape.envs)),
+                Policy::for_rollouts(network(shape.envs)),
                 action_rng(seed),
                 shape.clone(),
                 config.rollout.carry_dtype,
@@ -184,10 +184,11 @@ fn acts<N: RecurrentNetwork>(
     let envs = network.envs();
     let mazes = VecEnv::new(&config.env, envs, 1)?;
     let mut logits = vec![0.0; envs * hrm_common::env::ACTIONS];
-    network.decide(mazes.observations(), &mut logits);
+    let segments = network.segments().deepest(envs);
+    network.decide(mazes.observations(), &segments, &mut logits);
     let (began, mut decisions) = (Instant::now(), 0);
     while decisions == 0 || began.elapsed() < time {
-        network.decide(mazes.observations(), &mut logits);
+        network.decide(mazes.observations(), &segments, &mut logits);
         decisions += envs;
     }
     Ok(decisions as f64 / began.elapsed().as_secs_f64())
@@ -250,7 +251,7 @@ fn issue(config: &Config, parameters: &Parameters, envs: usize, device: Device) 
         black_box(last.double_value(&[]));
         let began = Instant::now();
         for _ in 0..DECISIONS {
-            let decision = model.forward_prepared(&prepared, &tokens, &carry, Gradient::None);
+            let decision = model.forward_prepared(&prepared, &tokens, &carry, None, Gradient::None);
             carry = decision.carry;
             if let Some(heads) = decision.segments.last() {
                 last = heads.value.sum(Kind::Float);
@@ -268,7 +269,7 @@ fn measure(name: &str, config: &Config, options: &Options) -> anyhow::Result<Row
     let device = options.device;
     let parameters = Parameters::new(&config.model, config.env.grid(), 0)?;
     let mut one_segment = config.clone();
-    one_segment.model.segments = 1;
+    one_segment.model.segments = Segments::new(1);
     let shallow = Parameters::new(&one_segment.model, config.env.grid(), 0)?;
     let [(cpu, of_cpu), (gpu, of_gpu)] = both(&one_segment, &shallow, PARITY, device)?;
     let [_, log_prob] = differences(&cpu.log_probs, &gpu.log_probs);

@@ -39,7 +39,7 @@ fn batch(config: &Config) -> Batch {
             let (shape, fingerprint) = (config.spec().unroll_shape(), model.fingerprint());
             let mut rollout = Rollout::new(
                 VecEnv::new(&config.env, envs, seed).expect("a valid config"),
-                Policy::new(Lanes::new(model.to_parameters(), envs)),
+                Policy::for_rollouts(Lanes::new(model.to_parameters(), envs)),
                 action_rng(seed),
                 shape,
                 config.rollout.carry_dtype,

@@ -82,8 +82,9 @@ fn observations(batch: usize) -> Vec<u8> {
 fn compare_forward(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize) {
     let both = Both::new(preset, dtype, batch);
     let mut lanes = Lanes::new(both.parameters.clone(), batch);
+    let segments = lanes.segments().deepest(batch);
     let mut native = || {
-        lanes.decide_all(&both.codes, |_, _, heads| {
+        lanes.decide_all(&both.codes, &segments, |_, _, heads| {
             black_box(heads);
         });
     };
@@ -108,11 +109,12 @@ fn compare_gradients(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize
     };
     let both = Both::new(preset, dtype, batch);
     let carries = Lanes::new(both.parameters.clone(), 1).carry(0);
+    let segments = both.parameters.config().segments.most;
     let mut native = || {
         let mut gradient = OneStepGradient::new(&both.parameters);
         for codes in both.codes.chunks_exact(GRID.len()) {
             let carry = carries.split_at(carries.len() / 2).into();
-            gradient.add(codes, carry, |_, _| Some(LOSS));
+            gradient.add(codes, segments, carry, |_, _| Some(LOSS));
         }
         black_box(gradient.finish());
     };

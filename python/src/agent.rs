@@ -189,18 +189,15 @@ impl Acting {
                 tokens.envs
             )));
         }
-        let last = self.lanes.parameters().config().segments - 1;
+        let segments = self.lanes.segments().deepest(tokens.envs);
         let Self {
             lanes,
             rngs,
             outputs,
         } = self;
         outputs.resize(tokens.envs, HeadOutputs::default());
-        lanes.decide_all(&tokens.tokens, |env, segment, heads| {
-            if segment == last {
-                outputs[env] = heads;
-            }
-        });
+        // The last segment's stay.
+        lanes.decide_all(&tokens.tokens, &segments, |env, _, heads| outputs[env] = heads);
         let shared = rngs.len() == 1;
         let choose = |(env, heads): (usize, &HeadOutputs)| {
             choice.choose(&heads.logits, &mut rngs[if shared { 0 } else { env }])

@@ -264,7 +264,7 @@ impl Player {
         let lanes = Lanes::new(parameters, spec.rollout.envs);
         let rollout = Rollout::new(
             VecEnv::from_thread(&spec.env, spec.rollout.envs, joined.seed, thread).expect("mazes"),
-            Policy::new(lanes),
+            Policy::for_rollouts(lanes),
             thread_action_rng(joined.seed, thread),
             spec.unroll_shape(),
             spec.rollout.carry_dtype,

@@ -6,7 +6,7 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     env::{ACTIONS, EnvConfig, VecEnv, flag},
     model::{
-        CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout,
+        CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout, Segments,
         native::{HeadOutputs, Lanes},
         state,
     },
@@ -49,7 +49,7 @@ pub fn attention(carry: CarryMode) -> ModelConfig {
         h_layers: 1,
         l_layers: 1,
         h_cycles: 1,
-        segments: 2,
+        segments: Segments::new(2),
         inter_multiple: 8,
         position: PositionEncoding::Rotary,
         mixing: Mixing::Attention,
@@ -109,7 +109,7 @@ impl Actors {
         let rollout = |seed| {
             Rollout::new(
                 VecEnv::new(env, envs, seed).expect("a valid maze"),
-                Policy::new(Lanes::new(model.to_parameters(), envs)),
+                Policy::for_rollouts(Lanes::new(model.to_parameters(), envs)),
                 action_rng(seed),
                 shape.clone(),
                 carry_dtype,
@@ -123,6 +123,7 @@ impl Actors {
         Self {
             rollouts: (1..=actors).map(rollout).collect(),
             expectation: Expectation {
+                segments: model.config().segments,
                 carry_dtype,
                 model_fingerprint: model.fingerprint(),
                 max_steps: env.max_steps,
@@ -162,6 +163,8 @@ pub struct Frame {
     pub tokens: Tensor,
     /// Before the tick, of this environment alone.
     pub carry: Tensor,
+    /// The segments of the decision.
+    pub segments: u8,
     /// The action taken.
     pub action: i64,
     /// Its reward.
@@ -202,10 +205,11 @@ fn column(model: &Hrm, unroll: &Unroll, env: usize) -> Vec<Frame> {
     let mut lanes = Lanes::new(model.to_parameters(), 1);
     let fresh = lanes.carry(0);
     // The heads of the last segment, and the carry afterwards.
-    let mut say = |tokens: &[u8], carry: &[f32]| {
+    let most = model.config().segments.deepest(1)[0];
+    let mut say = |tokens: &[u8], carry: &[f32], segments: u8| {
         lanes.set_carries(&[carry.to_vec()]);
         let mut last = HeadOutputs::default();
-        lanes.decide_all(tokens, |_, _, heads| last = heads);
+        lanes.decide_all(tokens, &[segments], |_, _, heads| last = heads);
         (last, lanes.carry(0))
     };
     let tensor = |carry: &[f32]| {
@@ -224,16 +228,16 @@ fn column(model: &Hrm, unroll: &Unroll, env: usize) -> Vec<Frame> {
     for tick in 0..ticks {
         let frame = tick * envs + env;
         let action = usize::from(unroll.actions[frame]);
-        let (heads, after) = say(observation(tick), &carry);
+        let (heads, after) = say(observation(tick), &carry, unroll.segments[frame]);
         let flags = unroll.flags[frame];
-        let first = (flags != 0).then(|| say(observation(tick + 1), &fresh).0.value);
+        let first = (flags != 0).then(|| say(observation(tick + 1), &fresh, most).0.value);
         let next_value = match flags {
             flag::TERMINATED => 0.0,
             flag::TRUNCATED => {
                 let before = unroll.flags[..frame].iter();
                 let rank = before.filter(|&&f| f == flag::TRUNCATED).count();
                 let last = &unroll.final_tokens[rank * size..][..size];
-                say(last, &after).0.value.into()
+                say(last, &after, most).0.value.into()
             }
             // Known only when the next tick was walked, below.
             _ => f64::NAN,
@@ -241,6 +245,7 @@ fn column(model: &Hrm, unroll: &Unroll, env: usize) -> Vec<Frame> {
         frames.push(Frame {
             tokens: Tensor::from_slice(observation(tick)).view([1, size as i64]),
             carry: tensor(&carry),
+            segments: unroll.segments[frame],
             action: action as i64,
             reward: rewards[frame].into(),
             flags,
@@ -252,7 +257,7 @@ fn column(model: &Hrm, unroll: &Unroll, env: usize) -> Vec<Frame> {
         });
         carry = if flags == 0 { after } else { fresh.clone() };
     }
-    let mut following = f64::from(say(observation(ticks), &carry).0.value);
+    let mut following = f64::from(say(observation(ticks), &carry, most).0.value);
     for frame in frames.iter_mut().rev() {
         if frame.flags == 0 {
             frame.next_value = following;

@@ -85,7 +85,7 @@ fn play(joined: Joined, newest: &Weights) -> Result<RecordedUnrolls, SessionErro
     let envs = spec.rollout.envs;
     let mut rollout = Rollout::new(
         VecEnv::new(&spec.env, envs, seed).map_err(SessionError::Env)?,
-        Policy::new(Lanes::new(parameters, envs)),
+        Policy::for_rollouts(Lanes::new(parameters, envs)),
         action_rng(seed),
         spec.unroll_shape(),
         spec.rollout.carry_dtype,

@@ -9,6 +9,8 @@ use super::{Config, rules};
 pub(super) const AUTO: &str = "auto";
 /// The placeholder of `model.dtype` for the faster dtype on this processor.
 pub(super) const NATIVE: &str = "native";
+/// The key whose value can be a range.
+const SEGMENTS: &str = "model.segments";
 /// The key that only selects values for other keys.
 pub(super) const PRESET: &str = "model.preset";
 
@@ -77,24 +79,20 @@ fn words(key: &str) -> Vec<&'static str> {
     words
 }
 
-/// Returns every value with its dotted key, in order. An empty table counts as a value, so that unknown empty sections
-/// are found.
+/// Returns every value with its key, `section.key`, in order. The value of a key can be a table. An empty section counts
+/// as a value, so that unknown ones are found.
 pub(super) fn leaves(tree: &Table) -> Vec<(String, Value)> {
-    fn walk(prefix: &str, table: &Table, out: &mut Vec<(String, Value)>) {
-        for (name, value) in table {
-            let key = if prefix.is_empty() {
-                name.clone()
-            } else {
-                format!("{prefix}.{name}")
-            };
-            match value {
-                Value::Table(inner) if !inner.is_empty() => walk(&key, inner, out),
-                _ => out.push((key, value.clone())),
+    let mut out = Vec::new();
+    for (section, value) in tree {
+        match value {
+            Value::Table(keys) if !keys.is_empty() => {
+                let key =
+                    |(name, value): (&String, &Value)| (format!("{section}.{name}"), value.clone());
+                out.extend(keys.iter().map(key));
             }
+            _ => out.push((section.clone(), value.clone())),
         }
     }
-    let mut out = Vec::new();
-    walk("", tree, &mut out);
     out
 }
 
@@ -142,7 +140,8 @@ pub(super) fn fits(key: &str, value: &Value) -> Result<(), String> {
     let or: String = words.iter().map(|word| format!(", or {word:?}")).collect();
     let mut tree = tree(&Config::default()).map_err(|e| e.to_string())?;
     let whole = matches!(get(&tree, key), Some(Value::Integer(_)));
-    if whole && !value.as_integer().is_some_and(rules::is_whole) {
+    let range = key == SEGMENTS && value.is_table();
+    if whole && !range && !value.as_integer().is_some_and(rules::is_whole) {
         return Err(format!("it must be {}{or}", rules::whole_range()));
     }
     set(&mut tree, key, value.clone());

@@ -201,15 +201,25 @@ impl Merged {
             } else {
                 format!("{prefix}.{name}")
             };
-            let origin = value.origin().unwrap_or(DEFAULT).to_owned();
+            let origin = origin(&value).unwrap_or(DEFAULT).to_owned();
             let value = match value.kind {
-                ValueKind::Table(inner) => Value::Table(self.record(&key, inner)),
+                ValueKind::Table(keys) if prefix.is_empty() => {
+                    Value::Table(self.record(&key, keys))
+                }
                 kind => to_toml(kind),
             };
             self.origins.insert(key, origin);
             out.insert(name, value);
         }
         out
+    }
+}
+
+/// Returns the source of a value. The config crate merges tables, and knows only the sources of what they hold.
+fn origin(value: &config::Value) -> Option<&str> {
+    match &value.kind {
+        ValueKind::Table(table) => table.values().find_map(origin),
+        _ => value.origin(),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Checked};
+use crate::model::Segments;
 
 /// `[loss]`: V-trace (Espeholt et al. 2018), the clipped policy ratio over several passes, and the weights of the
 /// terms.
@@ -78,12 +79,22 @@ impl LossConfig {
         self.updates_per_batch / self.passes
     }
 
-    /// Returns the index of the first segment that is trained, of `segments` in a decision. All later ones are trained.
-    pub fn first_trained_segment(&self, segments: usize) -> usize {
+    /// Returns the index of the first segment that a decision can train.
+    pub fn first_trained_segment(&self, segments: Segments) -> usize {
         if self.deep_supervision {
             0
         } else {
-            segments - 1
+            segments.least - 1
+        }
+    }
+
+    /// Returns the share of a segment in the loss of a decision with so many segments: all have equal shares under deep
+    /// supervision, otherwise the last has all of it.
+    pub fn share_of_segment(&self, segment: usize, segments: usize) -> f64 {
+        match (self.deep_supervision, segment + 1) {
+            (true, number) if number <= segments => 1.0 / segments as f64,
+            (false, number) if number == segments => 1.0,
+            _ => 0.0,
         }
     }
 

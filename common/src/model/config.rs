@@ -1,6 +1,7 @@
 use hrm_kernels::Instructions;
 use serde::{Deserialize, Serialize};
 
+use super::segments::Segments;
 use crate::invalid_value::InvalidValue;
 
 /// The encoding of token positions.
@@ -95,8 +96,9 @@ pub struct ModelConfig {
     pub h_cycles: usize,
     /// Calls of L before each call of H.
     pub l_cycles: usize,
-    /// Segments per decision.
-    pub segments: usize,
+    /// Segments per decision. With a range such as `{ least = 1, most = 4 }`, every decision of an actor draws its number
+    /// from it, and evaluations run the most.
+    pub segments: Segments,
     /// Sets the inner width of SwiGLU: `expansion * hidden * 2 / 3`, rounded up to a multiple of `inter_multiple`.
     pub expansion: f64,
     /// The inner width of SwiGLU is rounded up to a multiple of this number.
@@ -126,7 +128,7 @@ impl ModelConfig {
             l_layers: 4,
             h_cycles: 2,
             l_cycles: 2,
-            segments: 8,
+            segments: Segments::new(8),
             expansion: 4.0,
             inter_multiple: 256,
             position: PositionEncoding::Rotary,
@@ -148,7 +150,7 @@ impl ModelConfig {
             l_layers: 1,
             h_cycles: 2,
             l_cycles: 2,
-            segments: 1,
+            segments: Segments::new(1),
             expansion: 3.0,
             inter_multiple: 32,
             position: PositionEncoding::Learned,
@@ -178,7 +180,7 @@ impl ModelConfig {
         within("l_layers", self.l_layers, 256)?;
         within("h_cycles", self.h_cycles, 256)?;
         within("l_cycles", self.l_cycles, 256)?;
-        within("segments", self.segments, 256)?;
+        self.segments.validate()?;
         if !(self.expansion > 0.0 && self.expansion <= 64.0) {
             return Err(InvalidValue::new(
                 "model.expansion",
@@ -257,7 +259,7 @@ mod tests {
             ("hidden", |c| c.hidden = 0),
             ("h_layers", |c| c.h_layers = 0),
             ("l_cycles", |c| c.l_cycles = 0),
-            ("segments", |c| c.segments = 1000),
+            ("segments", |c| c.segments = Segments::new(1000)),
             ("expansion", |c| c.expansion = f64::NAN),
             ("heads", |c| c.heads = 3),
             ("heads", |c| c.heads = 64),

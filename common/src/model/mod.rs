@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! config       settings of shape and arithmetic; the presets `paper` and `small`
+//! segments     the number of segments of a decision
 //! tensors      names and shapes of its tensors, and the part that each belongs to
 //! init         initial values from a seed, the same bits on every device
 //! parameters   configuration and values: a whole model
@@ -28,6 +29,7 @@ pub mod native;
 mod parameters;
 mod positions;
 pub mod published;
+mod segments;
 pub mod state;
 mod tensors;
 #[cfg(test)]
@@ -37,6 +39,7 @@ pub use config::{CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readou
 pub use error::LoadError;
 pub use parameters::{NamedTensor, Parameters};
 pub use positions::PositionTables;
+pub use segments::Segments;
 pub use tensors::{
     BlockTensors, DeclaredTensor, EmbeddingTensors, MixerTensors, ModelTensors, TensorIndex,
 };

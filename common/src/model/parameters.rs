@@ -8,6 +8,7 @@ use super::{
     config::ModelConfig,
     error::LoadError,
     init::Initialiser,
+    segments::Segments,
     tensors::{DeclaredTensor, ModelTensors, TensorIndex},
 };
 use crate::{env::Grid, invalid_value::InvalidValue};
@@ -80,6 +81,17 @@ impl Parameters {
             ranges,
             values,
         })
+    }
+
+    /// Returns the same values with so many segments per decision. They do not decide which tensors a model has.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a decision cannot have so many segments.
+    pub fn with_segments(mut self, segments: usize) -> Result<Self, InvalidValue> {
+        self.config.segments = Segments::new(segments);
+        self.config.validate()?;
+        Ok(self)
     }
 
     /// The configuration.

@@ -6,7 +6,7 @@ use hrm_proto::v1 as proto;
 use super::expectation::{Expectation, MAX_CARRY, MAX_LOGIT};
 use crate::{
     env::{ACTIONS, VOCABULARY, flag, tile},
-    model::Dtype,
+    model::{Dtype, Segments},
     refusal::Refusal,
 };
 
@@ -23,6 +23,12 @@ pub(super) fn check(
     let size = expected.shape.tokens;
     check_observations("tokens", &message.tokens, size)?;
     check_observations("final_tokens", &message.final_tokens, size)?;
+    let range = expected.segments;
+    if let Some(number) = message.segments.iter().find(|&&n| !range.contains(n)) {
+        let Segments { least, most } = range;
+        let detail = format!("a decision has {number} segments, expected {least} to {most}");
+        return Err(Refusal::field("segments", detail));
+    }
     if let Some(action) = message.actions.iter().find(|&&a| usize::from(a) >= ACTIONS) {
         let detail = format!("{action} is not one of the {ACTIONS} moves");
         return Err(Refusal::field("actions", detail));
@@ -60,6 +66,7 @@ fn check_lengths(message: &proto::UnrollBatch, expected: &Expectation) -> Result
     let frames = shape.frames();
     let observations = (frames + shape.envs) * shape.tokens;
     check_length("tokens", &message.tokens, observations)?;
+    check_length("segments", &message.segments, frames)?;
     check_length("actions", &message.actions, frames)?;
     check_length("rewards", &message.rewards, frames * 4)?;
     let logits = frames * ACTIONS * 4;

@@ -66,6 +66,7 @@ fn unroll_checksum(message: &proto::UnrollBatch) -> MessageChecksum {
         .fixed(message.carry_dtype.to_le_bytes());
     for array in [
         &message.tokens,
+        &message.segments,
         &message.actions,
         &message.rewards,
         &message.flags,

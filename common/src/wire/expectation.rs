@@ -1,6 +1,11 @@
 //! The properties that a valid unroll of a run must have.
 
-use crate::{config::Config, env::ACTIONS, model::Dtype, trajectory::UnrollShape};
+use crate::{
+    config::Config,
+    env::ACTIONS,
+    model::{Dtype, Segments},
+    trajectory::UnrollShape,
+};
 
 /// Largest valid magnitude of a behaviour logit. A policy with such logits no longer explores, and only a faulty or
 /// hostile peer sends larger ones.
@@ -16,6 +21,8 @@ pub const MAX_CARRY: f32 = 1.0e4;
 pub struct Expectation {
     /// The sizes from the run's configuration.
     pub shape: UnrollShape,
+    /// The segments of a decision from the run's configuration.
+    pub segments: Segments,
     /// The dtype of the carry from the run's configuration.
     pub carry_dtype: Dtype,
     /// The fingerprint of the run's model.
@@ -29,6 +36,7 @@ impl Expectation {
     pub fn new(config: &Config, model_fingerprint: u64) -> Self {
         Self {
             shape: config.spec().unroll_shape(),
+            segments: config.model.segments,
             carry_dtype: config.rollout.carry_dtype,
             model_fingerprint,
             max_steps: config.env.max_steps,
@@ -45,7 +53,7 @@ impl Expectation {
         } = self.shape;
         let frames = ticks * envs;
         let arrays = (frames + envs) * tokens // tokens
-            + frames * (1 + 4 + 1 + 4 * ACTIONS) // actions, rewards, flags, behaviour logits
+            + frames * (1 + 1 + 4 + 1 + 4 * ACTIONS) // segments, actions, rewards, flags, behaviour logits
             + envs * carry * self.carry_dtype.size()
             + frames * tokens // final tokens
             + ticks * 10 // versions as varints

@@ -42,8 +42,9 @@ pub(crate) fn operations(config: &ModelConfig, grid: Grid) -> f64 {
         Mixing::Conv => 9 * d * d * cells + d * d,
         Mixing::Attention => 4 * d * d * positions + 2 * positions * positions * d,
     };
-    let blocks =
-        config.segments * config.h_cycles * (config.h_layers + config.l_cycles * config.l_layers);
+    let blocks = config.segments.most
+        * config.h_cycles
+        * (config.h_layers + config.l_cycles * config.l_layers);
     2.0 * (blocks * (swiglu + mixing)) as f64
 }
 

@@ -170,6 +170,7 @@ mod tests {
                 carry: 0,
             },
             tokens: Bytes::new(),
+            segments: Bytes::new(),
             actions: Bytes::new(),
             rewards: Bytes::new(),
             flags: Bytes::new(),

@@ -66,11 +66,10 @@ impl Probe {
     /// Returns an error when a decision cannot have so many segments.
     pub fn new(parameters: &Parameters, segments: usize) -> Result<Self, InvalidValue> {
         let config = ModelConfig {
-            segments,
             carry: CarryMode::Full,
             ..parameters.config().clone()
         };
-        let mut probe = Parameters::new(&config, parameters.grid(), 0)?;
+        let mut probe = Parameters::new(&config, parameters.grid(), 0)?.with_segments(segments)?;
         // Neither segments nor the carry decide which tensors a model has.
         probe.values_mut().copy_from_slice(parameters.values());
         Ok(Self {
@@ -81,7 +80,7 @@ impl Probe {
 
     /// Returns the number of segments per decision.
     pub fn segments(&self) -> usize {
-        self.lanes.parameters().config().segments
+        self.lanes.parameters().config().segments.most
     }
 
     /// Returns `zH` and `zL` of every position, `[2, P, d]`, at the start of a decision that receives a carry. Returns
@@ -180,7 +179,10 @@ fn distances(states: &[&[f32]], d: usize) -> Vec<Distance> {
 
 #[cfg(test)]
 mod tests {
-    use hrm_common::env::{EnvConfig, Maze};
+    use hrm_common::{
+        env::{EnvConfig, Maze},
+        model::Segments,
+    };
 
     use super::*;
 
@@ -189,7 +191,7 @@ mod tests {
             hidden: 8,
             inter_multiple: 8,
             carry,
-            segments,
+            segments: Segments::new(segments),
             ..ModelConfig::small()
         };
         let grid = EnvConfig::four_rooms().grid();

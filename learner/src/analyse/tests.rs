@@ -2,7 +2,7 @@
 
 use hrm_common::{
     env::{ACTIONS, EnvConfig, tile},
-    model::{CarryMode, ModelConfig, Parameters, native::Lanes},
+    model::{CarryMode, ModelConfig, Parameters, Segments, native::Lanes},
     policy::RecurrentNetwork,
     weights::WeightsError,
 };
@@ -69,7 +69,11 @@ impl RecurrentNetwork for Planner {
         self.seen.len()
     }
 
-    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
+    fn segments(&self) -> Segments {
+        Segments::new(1)
+    }
+
+    fn decide(&mut self, tokens: &[u8], _: &[u8], logits: &mut [f32]) {
         let size = self.env.grid().len();
         for (env, now) in tokens.chunks_exact(size).enumerate() {
             let mut seen = self.seen[env].clone();

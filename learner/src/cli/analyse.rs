@@ -51,7 +51,7 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     let parameters = checkpoint.parameters()?;
     let segments = args
         .segments
-        .unwrap_or(SEGMENTS.max(parameters.config().segments));
+        .unwrap_or(SEGMENTS.max(parameters.config().segments.most));
     let probe = Probe::new(&parameters, segments).context("--segments")?;
     let settings = Settings {
         env: config.env,

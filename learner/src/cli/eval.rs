@@ -32,6 +32,9 @@ pub(crate) struct EvalArgs {
     /// Seed of the episodes [default: eval.seed].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
+    /// Segments per decision [default: as in training; the most of a range].
+    #[arg(long, value_name = "N", requires = "checkpoint")]
+    segments: Option<usize>,
     /// Policy that chooses the actions.
     #[arg(long, value_enum, default_value = "greedy")]
     policy: WalkBy,
@@ -62,7 +65,11 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         Some(checkpoint) => super::settings::load_for_walk(args.config, checkpoint, flags)?,
         None => args.config.load(flags)?.config,
     };
-    let parameters = checkpoint.as_ref().map(|c| c.parameters()).transpose()?;
+    let trained = checkpoint.as_ref().map(|c| c.parameters()).transpose()?;
+    let parameters = match (trained, args.segments) {
+        (Some(trained), Some(n)) => Some(trained.with_segments(n).context("--segments")?),
+        (trained, _) => trained,
+    };
     anyhow::ensure!(
         args.dump.is_none() || args.dump != args.episodes_out,
         "--dump and --episodes-out name the same file\n  remedy: name two files"

@@ -115,7 +115,7 @@ impl VirtualFleet {
             sessions.open_upload(&session)?;
             let rollout = Rollout::new(
                 VecEnv::new(&config.env, envs, seed)?,
-                Policy::new(model.clone()),
+                Policy::for_rollouts(model.clone()),
                 action_rng(seed),
                 config.spec().unroll_shape(),
                 config.rollout.carry_dtype,

@@ -130,7 +130,8 @@ fn invalid(path: &str, key: &str, value: &str, reason: &str) -> StudyFileError {
         .into()
 }
 
-/// Returns each value with its dotted key, in the command line's form.
+/// Returns each value with its dotted key, in the command line's form. The value of a key, `section.key`, may be a
+/// table.
 fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String)>) {
     for (name, value) in table {
         let key = match prefix {
@@ -138,7 +139,7 @@ fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, String)>) {
             _ => format!("{prefix}.{name}"),
         };
         match value {
-            Value::Table(inner) => flatten(&key, inner, out),
+            Value::Table(inner) if !key.contains('.') => flatten(&key, inner, out),
             Value::String(text) => out.push((key, text.clone())),
             other => out.push((key, other.to_string())),
         }
@@ -167,7 +168,7 @@ mod tests {
 
     use hrm_common::{
         config::{ConfigError, WebListen},
-        model::CarryMode,
+        model::{CarryMode, Segments},
     };
 
     use super::*;
@@ -236,6 +237,14 @@ mod tests {
         assert_eq!(reset.run.dir, Path::new("out/runs/reset/seed-4"));
         let base = folder.path().join("base.toml").display().to_string();
         assert_eq!(runs[0].effective.origin("loss.gamma"), base);
+    }
+
+    #[test]
+    fn a_range_of_segments_is_one_setting() {
+        let (_folder, runs) = study("model.segments = { least = 1, most = 4 }");
+        let runs = runs.expect("a plan");
+        let range = Segments { least: 1, most: 4 };
+        assert_eq!(runs[0].effective.config.model.segments, range);
     }
 
     #[test]

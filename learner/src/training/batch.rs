@@ -17,6 +17,8 @@ pub struct Batch {
     pub envs: usize,
     /// u8 `[T + 1, B, S]`.
     pub tokens: Tensor,
+    /// u8 `[T, B]`: the segments of each decision.
+    pub segments: Vec<u8>,
     /// i64 `[T, B]`.
     pub actions: Tensor,
     /// `[T, B]`.
@@ -56,6 +58,7 @@ impl Batch {
         );
         let (ticks, n, envs) = (shape.ticks, shape.envs, shape.envs * unrolls.len());
         let tokens = concatenate(unrolls, ticks + 1, n * shape.tokens, |u| &u.tokens);
+        let segments = concatenate(unrolls, ticks, n, |u| &u.segments);
         let actions = concatenate(unrolls, ticks, n, |u| &u.actions);
         let logits = concatenate(unrolls, ticks, n * ACTIONS * 4, |u| &u.behaviour_logits);
         let rewards = concatenate(unrolls, ticks, n * 4, |u| &u.rewards);
@@ -93,6 +96,7 @@ impl Batch {
                 Kind::Uint8,
             )
             .to_device(device),
+            segments,
             actions: Tensor::from_data_size(&actions, &[ticks as i64, envs as i64], Kind::Uint8)
                 .to_kind(Kind::Int64)
                 .to_device(device),
@@ -177,6 +181,7 @@ mod tests {
             tokens: places(ticks + 1)
                 .flat_map(|(t, n)| [code(t, n); TOKENS])
                 .collect(),
+            segments: places(ticks).map(|(t, n)| code(t, n)).collect(),
             actions: places(ticks)
                 .map(|(t, n)| code(t, n) % ACTIONS as u8)
                 .collect(),
@@ -243,6 +248,7 @@ mod tests {
                     continue;
                 }
                 prop_assert_eq!(actions[i], i64::from(code) % 4);
+                prop_assert_eq!(batch.segments[i], code);
                 prop_assert_eq!(batch.rewards[i], f32::from(code));
                 prop_assert_eq!(batch.flags[i], flags[u][tick * envs + env]);
                 let logits: Vec<f64> = (0..ACTIONS).map(|a| f64::from(code) * a as f64 / 90.0).collect();

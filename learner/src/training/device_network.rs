@@ -2,7 +2,7 @@
 
 use hrm_common::{
     env::ACTIONS,
-    model::Parameters,
+    model::{Parameters, Segments},
     policy::{RecurrentNetwork, SharedNetwork},
     weights::{self, WeightsError},
 };
@@ -46,14 +46,25 @@ impl RecurrentNetwork for DeviceNetwork {
         self.carry.size()[1] as usize
     }
 
-    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
+    fn segments(&self) -> Segments {
+        self.model.config().segments
+    }
+
+    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
         let shape = [self.envs() as i64, self.model.grid().len() as i64];
         let tokens = Tensor::from_slice(tokens)
             .view(shape)
             .to_device(self.device());
-        let decision =
-            self.model
-                .forward_prepared(&self.prepared, &tokens, &self.carry, Gradient::None);
+        let most = self.segments().most;
+        let differ = segments.iter().any(|&number| usize::from(number) != most);
+        let segments = differ.then(|| Tensor::from_slice(segments).to_device(self.device()));
+        let decision = self.model.forward_prepared(
+            &self.prepared,
+            &tokens,
+            &self.carry,
+            segments.as_ref(),
+            Gradient::None,
+        );
         self.carry = decision.carry;
         if let Some(last) = decision.segments.last() {
             logits.copy_from_slice(&host(&last.logits));
@@ -134,8 +145,9 @@ mod tests {
     fn assert_agree(what: &str, device: &mut DeviceNetwork, native: &mut Lanes, tokens: &[u8]) {
         assert_eq!(device.envs(), native.envs());
         let mut logits = [device.envs(); 2].map(|envs| vec![0.0; envs * ACTIONS]);
-        device.decide(tokens, &mut logits[0]);
-        native.decide(tokens, &mut logits[1]);
+        let segments: Vec<u8> = (0..).map(|env| 1 + env % 3).take(device.envs()).collect();
+        device.decide(tokens, &segments, &mut logits[0]);
+        native.decide(tokens, &segments, &mut logits[1]);
         let carries = |network: &dyn RecurrentNetwork| -> Vec<f32> {
             (0..network.envs())
                 .flat_map(|env| network.carry(env))
@@ -156,6 +168,7 @@ mod tests {
                 hidden: 16,
                 dtype: Dtype::F32,
                 carry,
+                segments: Segments { least: 1, most: 3 },
                 ..ModelConfig::small()
             };
             let cells = EnvConfig::four_rooms().grid().len();

@@ -1,6 +1,8 @@
 //! A batch flattened to frames with the targets of training: what minibatches are drawn from.
 
-use hrm_common::config::LossConfig;
+use std::ops::Range;
+
+use hrm_common::{config::LossConfig, model::Segments};
 use tch::Tensor;
 
 use crate::training::{
@@ -17,6 +19,8 @@ pub(crate) struct Frames {
     pub(crate) envs: usize,
     /// u8 `[T * B, S]`.
     pub(crate) tokens: Tensor,
+    /// `[T * B]`: the segments of each decision.
+    pub(crate) segments: Vec<u8>,
     /// bool `[T * B]`.
     pub(crate) ended: Tensor,
     pub(crate) targets: Targets,
@@ -57,25 +61,33 @@ impl LagZero {
 }
 
 impl Frames {
-    /// Computes V-trace's targets and flattens the batch with them. The tensors are on the batch's device.
-    pub(crate) fn new(batch: &Batch, recomputed: &Recomputed, config: &LossConfig) -> Self {
+    /// Computes V-trace's targets and flattens the batch with them. `range` are the segments that a decision can have.
+    /// The tensors are on the batch's device.
+    pub(crate) fn new(
+        batch: &Batch,
+        recomputed: &Recomputed,
+        range: Segments,
+        config: &LossConfig,
+    ) -> Self {
         let device = batch.tokens.device();
         let frames = batch.frames() as i64;
         let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
-        let segments = recomputed.log_probs.size()[2];
-        let log_rhos = (0..segments).map(|segment| {
-            let log_probs = host(&recomputed.log_probs.select(2, segment));
-            let both = log_probs.iter().zip(&batch.behaviour_log_probs);
-            both.map(|(pi, mu)| pi - mu).collect()
-        });
-        let log_rhos: Vec<Vec<f32>> = log_rhos.collect();
-        // The last segment chose the actions.
-        let log_rhos_of_last = &log_rhos[segments as usize - 1];
+        let first = config.first_trained_segment(range);
+        let log_rhos = log_rhos(batch, recomputed, first);
+        // A decision's last segment chose its action.
+        let last = batch
+            .segments
+            .iter()
+            .map(|&segments| usize::from(segments) - 1 - first);
+        let log_rhos_of_last: Vec<f32> = last
+            .enumerate()
+            .map(|(frame, segment)| log_rhos[segment][frame])
+            .collect();
         let (values, next_values) = (host(&recomputed.values), host(&recomputed.next_values));
         let traced = vtrace(
             VTraceInput {
                 batch: batch.envs,
-                log_rhos: log_rhos_of_last,
+                log_rhos: &log_rhos_of_last,
                 rewards: &batch.rewards,
                 values: &values,
                 next_values: &next_values,
@@ -88,28 +100,44 @@ impl Frames {
                 c_bar: config.c_bar as f32,
             },
         );
-        let advantages = log_rhos.iter().map(|log_rhos| {
+        let weighted = |log_rhos: &[f32]| {
             let rhos = importance_weights(log_rhos, config.rho_bar as f32);
             match config.normalize_advantages {
                 true => advantage::normalized(&traced.advantages, &rhos, device),
                 false => advantage::weighted(&traced.advantages, &rhos, device),
             }
-        });
-        let advantages: Vec<Tensor> = advantages.collect();
+        };
+        // Without deep supervision, the one trained segment of a frame is its last.
+        let advantages: Vec<Tensor> = match config.deep_supervision {
+            true => log_rhos.iter().map(|log_rhos| weighted(log_rhos)).collect(),
+            false => {
+                let weighted = weighted(&log_rhos_of_last);
+                log_rhos.iter().map(|_| weighted.shallow_clone()).collect()
+            }
+        };
         Self {
             envs: batch.envs,
             tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
+            segments: batch.segments.clone(),
             ended: Tensor::from_slice(&ended).to_device(device),
             targets: Targets {
                 actions: batch.actions.view(frames),
                 start_log_probs: recomputed.log_probs.flatten(0, 1),
                 advantages: Tensor::stack(&advantages, 1),
                 values: Tensor::from_slice(&traced.targets).to_device(device),
+                shares: range
+                    .is_range()
+                    .then(|| shares(&batch.segments, first..range.most, config).to_device(device)),
             },
             rho_clipped: traced.rho_clipped,
             c_clipped: traced.c_clipped,
-            lag_zero: LagZero::new(log_rhos_of_last, batch.envs, &batch.lags),
+            lag_zero: LagZero::new(&log_rhos_of_last, batch.envs, &batch.lags),
         }
+    }
+
+    /// Returns the number of segments that can be trained.
+    pub(crate) fn trained_segments(&self) -> usize {
+        self.targets.advantages.size()[1] as usize
     }
 
     /// Returns the tokens of the first tick.
@@ -121,16 +149,43 @@ impl Frames {
     pub(crate) fn share(&self) -> Self {
         Self {
             tokens: self.tokens.shallow_clone(),
+            segments: self.segments.clone(),
             ended: self.ended.shallow_clone(),
-            targets: Targets {
-                actions: self.targets.actions.shallow_clone(),
-                start_log_probs: self.targets.start_log_probs.shallow_clone(),
-                advantages: self.targets.advantages.shallow_clone(),
-                values: self.targets.values.shallow_clone(),
-            },
+            targets: self.targets.share(),
             ..*self
         }
     }
+}
+
+/// Returns log(pi/mu) of each segment from `first` on, `[segments][T * B]`. It is minus infinity, an importance weight
+/// of 0, where the decision did not run the segment.
+fn log_rhos(batch: &Batch, recomputed: &Recomputed, first: usize) -> Vec<Vec<f32>> {
+    let of_segment = |slot: i64| {
+        let log_probs = host(&recomputed.log_probs.select(2, slot));
+        let both = log_probs.iter().zip(&batch.behaviour_log_probs);
+        let number = first + slot as usize + 1;
+        let log_rhos = both.zip(&batch.segments).map(|((pi, mu), &segments)| {
+            match usize::from(segments) < number {
+                true => f32::NEG_INFINITY,
+                false => pi - mu,
+            }
+        });
+        log_rhos.collect()
+    };
+    (0..recomputed.log_probs.size()[2])
+        .map(of_segment)
+        .collect()
+}
+
+/// Returns the shares of `trained` segments in the loss of frames with so many segments, f32 `[m, segments]`.
+fn shares(segments: &[u8], trained: Range<usize>, config: &LossConfig) -> Tensor {
+    let width = trained.len() as i64;
+    let of_frame = |&segments: &u8| {
+        let share = move |segment| config.share_of_segment(segment, segments.into()) as f32;
+        trained.clone().map(share)
+    };
+    let shares: Vec<f32> = segments.iter().flat_map(of_frame).collect();
+    Tensor::from_slice(&shares).view([-1, width])
 }
 
 #[cfg(test)]
@@ -156,6 +211,7 @@ mod tests {
             ticks: 1,
             envs: ACTIONS,
             tokens: Tensor::zeros([2, envs, 1], (Kind::Uint8, Device::Cpu)),
+            segments: vec![2; ACTIONS],
             actions: Tensor::arange(envs, (Kind::Int64, Device::Cpu)).view([1, envs]),
             rewards: vec![0.5; ACTIONS],
             flags: vec![hrm_common::env::flag::TERMINATED; ACTIONS],
@@ -194,7 +250,7 @@ mod tests {
             ..LossConfig::default()
         };
         let (batch, recomputed) = every_action(last, earlier);
-        let frames = Frames::new(&batch, &recomputed, &config);
+        let frames = Frames::new(&batch, &recomputed, Segments::new(2), &config);
         let advantages = host(&frames.targets.advantages);
         let mu = log_softmax(&last).map(|log_prob| f64::from(log_prob).exp());
         let mut sum = [0.0; ACTIONS];

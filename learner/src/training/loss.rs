@@ -1,6 +1,6 @@
 //! The loss of one minibatch: policy gradient on V-trace advantages, value regression, entropy.
 
-use std::ops::{Add, AddAssign};
+use std::ops::{Add, AddAssign, Mul};
 
 use hrm_common::{
     config::LossConfig,
@@ -16,12 +16,15 @@ use crate::training::{log_softmax::log_softmax, model::Heads};
 pub(crate) struct Targets {
     /// i64 `[m]`: the actions taken.
     pub actions: Tensor,
-    /// f32 `[m, segments]`: log pi(a|x) of each trained segment, with the weights from before the batch's updates.
+    /// f32 `[m, segments]`: log pi(a|x) of each segment that can be trained, with the weights from before the batch's
+    /// updates.
     pub start_log_probs: Tensor,
     /// f32 `[m, segments]`: advantages, each with the importance weight of its segment.
     pub advantages: Tensor,
     /// f32 `[m]`: V-trace targets.
     pub values: Tensor,
+    /// f32 `[m, segments]`: the share of each segment in the frame's loss. `None` if all shares are equal.
+    pub shares: Option<Tensor>,
 }
 
 /// The parts of a loss. Each is a scalar tensor, summed over frames and averaged over segments.
@@ -53,6 +56,30 @@ impl Targets {
             start_log_probs: self.start_log_probs.index_select(0, frames),
             advantages: self.advantages.index_select(0, frames),
             values: self.values.index_select(0, frames),
+            shares: (self.shares.as_ref()).map(|shares| shares.index_select(0, frames)),
+        }
+    }
+
+    /// Returns `factor` times the sum of numbers, f32 `[m]` or `[m, A]`, each times the share of a segment in its frame.
+    fn sum(&self, segment: usize, numbers: Tensor, factor: f64) -> Tensor {
+        match &self.shares {
+            Some(shares) => {
+                let of_frames = &[-1, 1][..numbers.dim()];
+                let shares = shares.select(1, segment as i64).view(of_frames);
+                (numbers * shares).sum(Kind::Float) * factor
+            }
+            None => numbers.sum(Kind::Float) * (factor / self.advantages.size()[1] as f64),
+        }
+    }
+
+    /// Returns the same tensors for another thread, without a copy.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            actions: self.actions.shallow_clone(),
+            start_log_probs: self.start_log_probs.shallow_clone(),
+            advantages: self.advantages.shallow_clone(),
+            values: self.values.shallow_clone(),
+            shares: self.shares.as_ref().map(Tensor::shallow_clone),
         }
     }
 }
@@ -92,7 +119,6 @@ pub(crate) fn segment_loss(
     targets: &Targets,
     config: &LossConfig,
 ) -> Loss {
-    let share = 1.0 / targets.advantages.size()[1] as f64;
     let of_segment = |tensor: &Tensor| tensor.select(1, segment as i64);
     let log_probs = heads.logits.log_softmax(-1, Kind::Float);
     let taken = log_probs
@@ -102,10 +128,10 @@ pub(crate) fn segment_loss(
     let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
     let advantages = of_segment(&targets.advantages);
     let surrogate = (ratio * &advantages).minimum(&(clipped * &advantages));
-    let policy = -surrogate.sum(Kind::Float) * share;
+    let policy = targets.sum(segment, surrogate, -1.0);
     let errors = &heads.value - &targets.values;
-    let value = errors.square().sum(Kind::Float) * (0.5 * share);
-    let entropy = -(log_probs.exp() * &log_probs).sum(Kind::Float) * share;
+    let value = targets.sum(segment, errors.square(), 0.5);
+    let entropy = targets.sum(segment, log_probs.exp() * &log_probs, -1.0);
     let total = &policy + &value * config.value_cost - &entropy * config.entropy_cost;
     Loss {
         total,
@@ -130,6 +156,18 @@ pub(crate) struct FrameLoss {
     pub(crate) policy: f64,
     pub(crate) value: f64,
     pub(crate) entropy: f64,
+}
+
+impl Mul<f64> for FrameLoss {
+    type Output = Self;
+
+    fn mul(self, factor: f64) -> Self {
+        Self {
+            policy: self.policy * factor,
+            value: self.value * factor,
+            entropy: self.entropy * factor,
+        }
+    }
 }
 
 impl AddAssign for FrameLoss {
@@ -218,6 +256,7 @@ mod tests {
                     start_log_probs: Tensor::from_slice(&[targets.start_log_prob]).view([1, 1]),
                     advantages: Tensor::from_slice(&[advantage]).view([1, 1]),
                     values: Tensor::from_slice(&[target]),
+                    shares: None,
                 },
                 &config,
             );

@@ -82,8 +82,13 @@ fn acts_natively(model: &Hrm, tokens: &Tensor, carries: &[Vec<f32>]) -> bool {
     let mut lanes = Lanes::new(model.to_parameters(), carries.len());
     lanes.set_carries(carries);
     let mut valid = true;
-    lanes.decide_all(&bytes(tokens), |_, _, HeadOutputs { logits, value }| {
-        valid &= logits.iter().all(|logit| logit.abs() <= MAX_LOGIT) && value.is_finite();
-    });
+    let deepest = model.config().segments.deepest(carries.len());
+    lanes.decide_all(
+        &bytes(tokens),
+        &deepest,
+        |_, _, HeadOutputs { logits, value }| {
+            valid &= logits.iter().all(|logit| logit.abs() <= MAX_LOGIT) && value.is_finite();
+        },
+    );
     valid
 }

@@ -20,7 +20,7 @@ pub struct HostStates {
     /// "cached", only before the first tick of all, `[1, B]`.
     pub carries: Vec<Vec<f32>>,
     /// With `loss.prefix` = "cached", the states before the last call of L and of H, `[T, B]`. A vector has those of
-    /// all trained segments.
+    /// the decision's segments from the first that can be trained on.
     pub prefixes: Option<Vec<Vec<f32>>>,
 }
 
@@ -29,7 +29,7 @@ pub struct HostStates {
 pub struct TensorStates {
     /// `[2, T / bptt_ticks, B, ...]`, or `[2, 1, B, ...]`.
     pub carries: Tensor,
-    /// `[T, B, segments, 2, P, d]`.
+    /// `[T, B, segments, 2, P, d]`; without a meaning for segments that the decision did not run.
     pub prefixes: Option<Tensor>,
 }
 
@@ -63,8 +63,8 @@ impl States {
         }
     }
 
-    /// Returns the states of `envs` environments in tensors for this model.
-    pub fn into_tensors(self, model: &Hrm, envs: usize) -> TensorStates {
+    /// Returns the states of `envs` environments in tensors for this model, of whose segments so many can be trained.
+    pub fn into_tensors(self, model: &Hrm, envs: usize, segments: usize) -> TensorStates {
         let HostStates { carries, prefixes } = match self {
             Self::Host(states) => states,
             Self::Tensors(states) => return states,
@@ -77,8 +77,14 @@ impl States {
             prefixes: prefixes.map(|prefixes| {
                 let (positions, d) = (model.grid().len() as i64 + 1, model.config().hidden as i64);
                 let ticks = prefixes.len() as i64 / envs;
-                Tensor::from_slice(&prefixes.concat())
-                    .view([ticks, envs, -1, 2, positions, d])
+                let elements = segments * (2 * positions * d) as usize;
+                let mut all = Vec::with_capacity(prefixes.len() * elements);
+                for (frame, prefix) in (1..).zip(prefixes) {
+                    all.extend(prefix);
+                    all.resize(frame * elements, 0.0);
+                }
+                Tensor::from_slice(&all)
+                    .view([ticks, envs, segments as i64, 2, positions, d])
                     .to_device(device)
             }),
         }

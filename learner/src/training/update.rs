@@ -160,7 +160,7 @@ impl Updater {
         clock.enter(LearnerStage::Recompute);
         let recomputed = self.recompute(batch);
         clock.enter(LearnerStage::Vtrace);
-        let frames = Frames::new(batch, &recomputed, &self.loss);
+        let frames = Frames::new(batch, &recomputed, self.model.config().segments, &self.loss);
         let states = recomputed.states;
         let first_tick = (frames.first_tick(), states.first_tick(batch.envs));
         let mut report = UpdateReport {

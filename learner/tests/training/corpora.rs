@@ -85,7 +85,7 @@ fn seed() {
     let spec = config.spec();
     let mut rollout = Rollout::new(
         VecEnv::new(&spec.env, spec.rollout.envs, 1).expect("mazes"),
-        Policy::new(Lanes::new(model.clone(), spec.rollout.envs)),
+        Policy::for_rollouts(Lanes::new(model.clone(), spec.rollout.envs)),
         action_rng(1),
         spec.unroll_shape(),
         spec.rollout.carry_dtype,

@@ -72,7 +72,8 @@ fn check_natively(maze: &str, grid: Grid, instructions: Instructions) {
     for decision in 0..2 {
         let tokens = codes(&expected("tokens").get(decision));
         let tokens = Vec::<u8>::try_from(tokens.reshape(-1)).expect("codes");
-        lanes.decide_all(&tokens, |env, segment, heads| {
+        let segments = lanes.segments().deepest(2);
+        lanes.decide_all(&tokens, &segments, |env, segment, heads| {
             let of = |name| {
                 expected(name)
                     .get(decision)

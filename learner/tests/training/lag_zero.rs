@@ -5,12 +5,12 @@
 use hrm_common::{
     config::{LossConfig, OptimizerConfig, Prefix},
     env::{EnvConfig, flag},
-    model::{CarryMode, Dtype, ModelConfig},
+    model::{CarryMode, Dtype, ModelConfig, Segments},
 };
 use hrm_learner::training::{
     backend::Backend, batch::Batch, model::Hrm, recompute::Recomputed, update::Updater,
 };
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use test_support::mazes::{
     Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
 };
@@ -43,14 +43,20 @@ impl Seen {
         self.worst = self.worst.max(error);
     }
 
-    fn compare(&mut self, recomputed: &Recomputed, batch: &Batch, columns: &[Vec<Frame>]) {
+    /// A decision has at most so many segments.
+    fn compare(
+        &mut self,
+        most: i64,
+        recomputed: &Recomputed,
+        batch: &Batch,
+        columns: &[Vec<Frame>],
+    ) {
         let segments = recomputed.log_probs.size()[2];
         for (b, column) in columns.iter().enumerate() {
             for (t, frame) in column.iter().enumerate() {
                 let at = [t as i64, b as i64];
-                let log_pi = recomputed
-                    .log_probs
-                    .double_value(&[at[0], at[1], segments - 1]);
+                let segment = segments - 1 - most + i64::from(frame.segments);
+                let log_pi = recomputed.log_probs.double_value(&[at[0], at[1], segment]);
                 let log_mu = f64::from(batch.behaviour_log_probs[t * columns.len() + b]);
                 self.close("actor's log-probability", log_mu, frame.log_mu);
                 self.close("learner's log-probability", log_pi, frame.log_mu);
@@ -104,7 +110,8 @@ fn agree(maze: EnvConfig, form: fn(CarryMode) -> ModelConfig) {
                 for threads in [1, 3] {
                     let deep_supervision = threads == 3;
                     let recomputed = updater(&model, threads, deep_supervision).recompute(&batch);
-                    seen.compare(&recomputed, &batch, &columns);
+                    let most = model.config().segments.most as i64;
+                    seen.compare(most, &recomputed, &batch, &columns);
                 }
             }
             println!(
@@ -140,12 +147,38 @@ fn random_maze_with_attention() {
     agree(EnvConfig::random_maze(), attention);
 }
 
+/// [`conv`] with a range of segments.
+fn drawn(carry: CarryMode) -> ModelConfig {
+    ModelConfig {
+        segments: Segments { least: 1, most: 3 },
+        ..conv(carry)
+    }
+}
+
+/// [`attention`] with a range of segments, none of them deeper: each multiplies a difference further.
+fn drawn_with_attention(carry: CarryMode) -> ModelConfig {
+    ModelConfig {
+        segments: Segments { least: 1, most: 2 },
+        ..attention(carry)
+    }
+}
+
+#[test]
+fn four_rooms_with_a_range_of_segments() {
+    agree(EnvConfig::four_rooms(), drawn);
+}
+
+#[test]
+fn random_maze_with_a_range_of_segments_and_attention() {
+    agree(EnvConfig::random_maze(), drawn_with_attention);
+}
+
 /// The learner recomputes with the kernels that acted, so nothing is rounded otherwise.
 #[test]
 fn at_lag_0_every_importance_weight_is_exactly_1() {
     tch::set_num_threads(1);
     let env = short_episodes(EnvConfig::four_rooms());
-    for form in [conv, attention] {
+    for form in [conv, attention, drawn, drawn_with_attention] {
         for dtype in [Dtype::F32, Dtype::Bf16] {
             let config = ModelConfig {
                 dtype,
@@ -157,7 +190,14 @@ fn at_lag_0_every_importance_weight_is_exactly_1() {
                 let batch = Batch::stack(&actors.play(0), 0, Device::Cpu);
                 let mut updater = updater(&model, threads, false);
                 let recomputed = updater.recompute(&batch);
-                let log_pi = Vec::<f32>::try_from(recomputed.log_probs.view(-1)).expect("floats");
+                let segments = config.segments;
+                let of_last =
+                    (batch.segments.iter()).map(|&n| i64::from(n) - segments.least as i64);
+                let of_last = Tensor::from_slice(&of_last.collect::<Vec<_>>());
+                let log_pi = (recomputed.log_probs.flatten(0, 1))
+                    .gather(1, &of_last.unsqueeze(1), false)
+                    .view(-1);
+                let log_pi = Vec::<f32>::try_from(log_pi).expect("floats");
                 assert_eq!(log_pi, batch.behaviour_log_probs, "{dtype:?}");
                 let report = updater.update(&batch, 0.0, &mut learner_clock());
                 assert_eq!((report.rho_clip, report.c_clip), (0.0, 0.0));
@@ -175,11 +215,22 @@ fn both_backends_recompute_the_same() {
     for (form, bound) in [
         (conv as fn(CarryMode) -> ModelConfig, 1e-5),
         (attention, 3e-4),
+        (drawn, 1e-5),
+        (drawn_with_attention, 3e-4),
     ] {
         for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Reset] {
             let model = opinionated(&form(carry), &env, 3);
             let mut actors = Actors::new(ACTORS, &model, &env, [TICKS, ENVS], Dtype::F32);
             let batch = Batch::stack(&actors.play(0), 0, Device::Cpu);
+            // f32 [T, B, segments]: 1 for the segments that a decision ran.
+            let numbers = Tensor::arange(
+                model.config().segments.most as i64,
+                (Kind::Float, Device::Cpu),
+            );
+            let run = Tensor::from_slice(&batch.segments)
+                .view([batch.ticks as i64, batch.envs as i64, 1])
+                .gt_tensor(&numbers)
+                .to_kind(Kind::Float);
             for (prefix, bptt_ticks) in
                 [(Prefix::Fresh, 1), (Prefix::Fresh, 2), (Prefix::Cached, 1)]
             {
@@ -193,12 +244,23 @@ fn both_backends_recompute_the_same() {
                     // The environments are not divisible by the threads.
                     let updater = with_loss(&model, loss.clone(), 3).with_backend(backend);
                     let recomputed = updater.recompute(&batch);
-                    let states = recomputed.states.into_tensors(&model, batch.envs);
+                    let segments = recomputed.log_probs.size()[2];
+                    let states =
+                        recomputed
+                            .states
+                            .into_tensors(&model, batch.envs, segments as usize);
                     let empty = || Tensor::from_slice::<f32>(&[]);
                     [
                         ("carries", states.carries),
-                        ("prefixes", states.prefixes.unwrap_or_else(empty)),
-                        ("log-probabilities", recomputed.log_probs),
+                        (
+                            "prefixes",
+                            states.prefixes.map_or_else(empty, |prefixes| {
+                                let of_frames =
+                                    [batch.ticks as i64, batch.envs as i64, segments, 1, 1, 1];
+                                prefixes * run.view(of_frames)
+                            }),
+                        ),
+                        ("log-probabilities", recomputed.log_probs * &run),
                         ("values", recomputed.values),
                         ("next values", recomputed.next_values),
                     ]

@@ -4,7 +4,7 @@
 use hrm_common::{
     config::{LossConfig, OptimizerConfig, Prefix},
     env::EnvConfig,
-    model::{CarryMode, Dtype, ModelConfig},
+    model::{CarryMode, Dtype, ModelConfig, Segments},
     trajectory::Unroll,
 };
 use hrm_learner::training::{
@@ -140,14 +140,17 @@ fn by_hand(model: &Hrm, columns: &[Vec<Frame>], config: &LossConfig) -> Tensor {
             if t % config.bptt_ticks == 0 {
                 carry = frame.carry.detach();
             }
-            let decision = model.forward(&frame.tokens, &carry, flow);
-            let count = decision.segments.len();
+            let prepared = model.prepare(flow);
+            let segments = Tensor::from_slice(&[frame.segments]);
+            let decision =
+                model.forward_prepared(&prepared, &frame.tokens, &carry, Some(&segments), flow);
+            let count = usize::from(frame.segments);
             let skip = if config.deep_supervision {
                 0
             } else {
                 count - 1
             };
-            for (segment, heads) in decision.segments.iter().enumerate().skip(skip) {
+            for (segment, heads) in decision.segments[..count].iter().enumerate().skip(skip) {
                 let log_pi = heads.logits.log_softmax(-1, Kind::Float).view(-1);
                 // Each segment has its own importance weight: the last one's is in the advantage.
                 let rho = |log_pi: f64| (log_pi - frame.log_mu).exp().min(config.rho_bar);
@@ -185,16 +188,27 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
     assert!(error < 1e-4, "{what}: off by {error:e} of the largest");
 }
 
-fn forms() -> [ModelConfig; 3] {
+fn forms() -> [ModelConfig; 5] {
+    let drawn = Segments { least: 1, most: 3 };
     let three_segments = ModelConfig {
-        segments: 3,
+        segments: Segments::new(3),
         h_cycles: 2,
         ..conv(CarryMode::Full)
+    };
+    let drawn_segments = ModelConfig {
+        segments: drawn,
+        ..three_segments.clone()
+    };
+    let drawn_with_attention = ModelConfig {
+        segments: drawn,
+        ..attention(CarryMode::Last)
     };
     [
         conv(CarryMode::Full),
         attention(CarryMode::Last),
         three_segments,
+        drawn_segments,
+        drawn_with_attention,
     ]
 }
 
@@ -370,7 +384,7 @@ fn by_hand_of_half(
 
 #[test]
 fn deep_supervision_trains_every_segment() {
-    let [_, _, form] = forms();
+    let [_, _, form, ..] = forms();
     let model = model(&form);
     let unrolls = unrolls(&model);
     let with = |deep_supervision| {

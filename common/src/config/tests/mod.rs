@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::*;
-use crate::{env::MazeKind, model::Dtype};
+use crate::{
+    env::MazeKind,
+    model::{Dtype, Segments},
+};
 
 /// A folder with one file, and the layers that read it.
 struct Bench {

@@ -20,13 +20,7 @@ fn unknown_keys_are_rejected_in_every_source() {
     let (key, _, origin, _) = blamed(&flags(&["gamma=0.9"]));
     assert_eq!((key.as_str(), origin.as_str()), ("gamma", "--set"));
 
-    for text in [
-        "x = 1",
-        "[empty]",
-        "loss = 1",
-        "[loss.gamma]\nx = 1",
-        "[[loss]]\ngamma = 1",
-    ] {
+    for text in ["x = 1", "[empty]", "loss = 1", "[[loss]]\ngamma = 1"] {
         assert!(
             matches!(refused(&file(text).layers), ConfigError::UnknownKey(_)),
             "{text}"
@@ -48,6 +42,15 @@ fn wrong_types_are_refused_with_all_four_facts() {
     let (key, value, origin, _) = blamed(&variables(&[("HRM__LOSS__PASSES", "2.5")]));
     assert_eq!((key.as_str(), value.as_str()), ("loss.passes", "2.5"));
     assert_eq!(origin, "HRM__LOSS__PASSES");
+
+    let bench = file("[loss.gamma]\nx = 1");
+    let (key, value, _, message) = blamed(&bench.layers);
+    assert_eq!((key.as_str(), value.as_str()), ("loss.gamma", "{ x = 1 }"));
+    assert!(message.contains("the default is 0.95"), "{message}");
+
+    let (key, _, _, message) = blamed(&flags(&["model.segments={least=2}"]));
+    assert_eq!(key, "model.segments");
+    assert!(message.contains("{ least = 1, most = 4 }"), "{message}");
 
     let (key, _, _, message) = blamed(&flags(&["env.maze=five-rooms"]));
     assert_eq!(key, "env.maze");

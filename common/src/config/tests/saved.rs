@@ -53,7 +53,7 @@ fn a_checkpoint_lies_between_the_defaults_and_the_file() {
     assert_eq!((run.name.as_str(), run.seed), ("mine", 5));
     assert_eq!(effective.config.preset, Preset::Paper);
     let expected = ModelConfig {
-        segments: 2,
+        segments: Segments::new(2),
         ..ModelConfig::paper()
     };
     assert_eq!(effective.config.model, expected);

@@ -39,7 +39,13 @@ pub struct OneStepGradient(Box<dyn AnyGradient>);
 
 /// [`OneStepGradient`] of any kernel.
 trait AnyGradient: Debug + Send {
-    fn add(&mut self, tokens: &[u8], carry: [&[f32]; 2], loss: &mut SegmentLoss<'_>);
+    fn add(
+        &mut self,
+        tokens: &[u8],
+        segments: usize,
+        carry: [&[f32]; 2],
+        loss: &mut SegmentLoss<'_>,
+    );
     fn add_from_prefix(
         &mut self,
         tokens: &[u8],
@@ -76,7 +82,8 @@ impl OneStepGradient {
         Self(dispatch(instructions, precision, new))
     }
 
-    /// Makes a decision on an observation, u8 `[S]`, from a carry (`zH` and `zL`), and adds the gradient of the loss.
+    /// Makes a decision of so many segments on an observation, u8 `[S]`, from a carry (`zH` and `zL`), and adds the
+    /// gradient of the loss.
     ///
     /// # Panics
     ///
@@ -85,10 +92,11 @@ impl OneStepGradient {
     pub fn add(
         &mut self,
         tokens: &[u8],
+        segments: usize,
         carry: [&[f32]; 2],
         mut loss: impl FnMut(usize, HeadOutputs) -> Option<HeadGradients>,
     ) {
-        self.0.add(tokens, carry, &mut loss);
+        self.0.add(tokens, segments, carry, &mut loss);
     }
 
     /// Adds the gradient of the loss of one segment, from the state before its last call of L and of H: `zH` and `zL`,
@@ -278,11 +286,17 @@ impl<K: Kernel> KernelGradient<K> {
 }
 
 impl<K: Kernel> AnyGradient for KernelGradient<K> {
-    fn add(&mut self, tokens: &[u8], carry: [&[f32]; 2], loss: &mut SegmentLoss<'_>) {
+    fn add(
+        &mut self,
+        tokens: &[u8],
+        segments: usize,
+        carry: [&[f32]; 2],
+        loss: &mut SegmentLoss<'_>,
+    ) {
         self.network.set_carry(&mut self.state, carry);
         self.network.open(&mut self.state, &mut self.work);
         self.network.embed(tokens, &mut self.work);
-        for segment in 0..self.network.config().segments {
+        for segment in 0..segments {
             self.network.run_prefix(&mut self.state, &mut self.work);
             self.last_calls(tokens, segment, loss);
         }

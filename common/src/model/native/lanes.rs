@@ -10,7 +10,7 @@ use super::{
     precision,
 };
 use crate::{
-    model::parameters::Parameters,
+    model::{parameters::Parameters, segments::Segments},
     policy::{RecurrentNetwork, SharedNetwork},
     weights::{self, WeightsError},
 };
@@ -47,6 +47,7 @@ trait AnyLanes: Debug + Send {
     fn decide(
         &mut self,
         tokens: &[u8],
+        segments: &[u8],
         prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     );
@@ -93,23 +94,24 @@ impl Lanes {
         &self.parameters
     }
 
-    /// Makes one decision in each environment, with tokens u8 `[N, S]`, and advances the carry. Calls `outputs` with
-    /// the environment, the segment and its heads.
+    /// Makes one decision in each environment, with tokens u8 `[N, S]` and the number of segments of each, u8 `[N]`.
+    /// Advances the carry. Calls `outputs` with the environment, the segment and its heads.
     ///
     /// # Panics
     ///
-    /// Panics when `tokens` are of another size, or a code is not a token. The caller checks input from outside first.
+    /// Panics when an array is of another size, or a code is not a token. The caller checks input from outside first.
     pub fn decide_all(
         &mut self,
         tokens: &[u8],
+        segments: &[u8],
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
-        self.lanes.decide(tokens, None, &mut outputs);
+        self.lanes.decide(tokens, segments, None, &mut outputs);
     }
 
     /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` one vector for each environment, with
-    /// the state before the last call of L and of H in each segment from `first` on: `zH` and `zL`, `[segments - first,
-    /// 2, P, d]`.
+    /// the state before the last call of L and of H in each of its segments from `first` on: `zH` and `zL`, `[segments -
+    /// first, 2, P, d]`.
     ///
     /// # Panics
     ///
@@ -117,16 +119,17 @@ impl Lanes {
     pub fn decide_with_prefixes(
         &mut self,
         tokens: &[u8],
+        segments: &[u8],
         first: usize,
         prefixes: &mut Vec<Vec<f32>>,
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
         let prefixes = Some((first, prefixes));
-        self.lanes.decide(tokens, prefixes, &mut outputs);
+        self.lanes.decide(tokens, segments, prefixes, &mut outputs);
     }
 
-    /// Makes one decision as [`Lanes::decide_all`] does, and returns the state at its start and after each segment, for
-    /// each environment.
+    /// Makes one decision of the most segments in each environment, and advances the carry. Returns the state at its
+    /// start and after each segment.
     ///
     /// # Panics
     ///
@@ -150,14 +153,14 @@ impl RecurrentNetwork for Lanes {
         self.lanes.len()
     }
 
-    fn decide(&mut self, tokens: &[u8], logits: &mut [f32]) {
-        let last = self.parameters.config().segments - 1;
+    fn segments(&self) -> Segments {
+        self.parameters.config().segments
+    }
+
+    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
         let (rows, _) = logits.as_chunks_mut();
-        self.decide_all(tokens, |env, segment, heads| {
-            if segment == last {
-                rows[env] = heads.logits;
-            }
-        });
+        // The last segment's stay.
+        self.decide_all(tokens, segments, |env, _, heads| rows[env] = heads.logits);
     }
 
     fn reset(&mut self, env: usize) {
@@ -266,9 +269,11 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
     fn decide(
         &mut self,
         tokens: &[u8],
+        segments: &[u8],
         mut prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     ) {
+        assert_eq!(segments.len(), self.states.len(), "segments are [N]");
         self.each(tokens, |network, work, env, tokens, state| {
             let mut prefix = Vec::new();
             let first = prefixes.as_ref().map(|(first, _)| *first);
@@ -278,7 +283,8 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
                 }
             };
             let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
-            network.decide(tokens, state, work, keep, outputs);
+            let segments = usize::from(segments[env]);
+            network.decide((tokens, segments), state, work, keep, outputs);
             if let Some((_, prefixes)) = &mut prefixes {
                 prefixes.push(prefix);
             }
@@ -296,14 +302,15 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
             // The decision opens the state again, which changes nothing.
             network.open(state, work);
             let start = numbers(state);
-            let mut segments = Vec::with_capacity(network.config().segments);
+            let most = network.config().segments.most;
+            let mut segments = Vec::with_capacity(most);
             let keep = |_, state: &State<K>, heads| {
                 segments.push(StateAfterSegment {
                     state: numbers(state),
                     heads,
                 });
             };
-            network.decide(tokens, state, work, |_, _| {}, keep);
+            network.decide((tokens, most), state, work, |_, _| {}, keep);
             traces.push(DecisionTrace { start, segments });
         });
         traces

@@ -125,12 +125,12 @@ impl<K: Kernel> Network<K> {
         }
     }
 
-    /// Makes one decision on an observation, u8 `[S]`, and advances the state. Calls `before_last_calls` with the index
-    /// of each segment and the state before its last call of L and of H, and `after_segment` with the index, the state
-    /// and the heads after it.
+    /// Makes one decision of so many segments on an observation, u8 `[S]`, and advances the state. Calls
+    /// `before_last_calls` with the index of each segment and the state before its last call of L and of H, and
+    /// `after_segment` with the index, the state and the heads after it.
     pub(super) fn decide(
         &self,
-        tokens: &[u8],
+        (tokens, segments): (&[u8], usize),
         state: &mut State<K>,
         work: &mut Workspace<K>,
         mut before_last_calls: impl FnMut(usize, &State<K>),
@@ -138,7 +138,7 @@ impl<K: Kernel> Network<K> {
     ) {
         self.open(state, work);
         self.embed(tokens, work);
-        for segment in 0..self.config.segments {
+        for segment in 0..segments {
             self.run_prefix(state, work);
             before_last_calls(segment, state);
             self.inject(state, work);

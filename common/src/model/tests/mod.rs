@@ -31,7 +31,7 @@ fn paper() -> ModelConfig {
         hidden: 8,
         h_layers: 1,
         l_layers: 2,
-        segments: 3,
+        segments: Segments::new(3),
         inter_multiple: 8,
         dtype: Dtype::F32,
         ..ModelConfig::paper()

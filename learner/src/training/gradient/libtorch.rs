@@ -17,6 +17,8 @@ use crate::training::{
 /// A share of a batch's frames in tensors.
 pub(crate) struct TensorFrames {
     frames: Frames,
+    /// u8 `[T * B]`: the segments of each decision, if they differ.
+    segments: Option<Tensor>,
     /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks; with prefixes, only before the first tick.
     carries: Tensor,
     /// `[T * B, segments, 2, P, d]`: `zH` and `zL` before the last call of L and of H in each trained segment.
@@ -38,6 +40,8 @@ impl TensorFrames {
         let device = frames.tokens.device();
         Self {
             frames: frames.share(),
+            segments: (frames.targets.shares.is_some())
+                .then(|| Tensor::from_slice(&frames.segments).to_device(device)),
             carries: states.carries.flatten(1, 2),
             prefixes: states.prefixes.as_ref().map(|kept| kept.flatten(0, 1)),
             units: Tensor::from_slice(order).to_device(device),
@@ -49,6 +53,7 @@ impl TensorFrames {
     pub(super) fn share(&self) -> Self {
         Self {
             frames: self.frames.share(),
+            segments: self.segments.as_ref().map(Tensor::shallow_clone),
             carries: self.carries.shallow_clone(),
             prefixes: self.prefixes.as_ref().map(Tensor::shallow_clone),
             units: self.units.shallow_clone(),
@@ -94,6 +99,7 @@ fn shard_gradient(
 ) -> Part {
     let TensorFrames {
         frames,
+        segments,
         carries,
         prefixes,
         units: order,
@@ -133,7 +139,14 @@ fn shard_gradient(
             let rows = rows(tick);
             let tokens = frames.tokens.index_select(0, &rows);
             let prepared = model.prepare(Gradient::Full);
-            let decision = model.forward_prepared(&prepared, &tokens, &carry, Gradient::Full);
+            let segments = segments.as_ref().map(|s| s.index_select(0, &rows));
+            let decision = model.forward_prepared(
+                &prepared,
+                &tokens,
+                &carry,
+                segments.as_ref(),
+                Gradient::Full,
+            );
             let ended = frames.ended.index_select(0, &rows);
             carry = model.reset_carry(&prepared, &decision.carry, &ended);
             let targets = frames.targets.select(&rows);

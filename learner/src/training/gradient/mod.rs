@@ -44,7 +44,7 @@ impl TrainedFrames {
                 Self::Native(HostFrames::new(frames, states, order))
             }
             (_, states) => {
-                let states = states.into_tensors(model, frames.envs);
+                let states = states.into_tensors(model, frames.envs, frames.trained_segments());
                 let frames = TensorFrames::new(frames, &states, &order, config.bptt_ticks);
                 Self::Libtorch((0..threads).map(|_| frames.share()).collect())
             }

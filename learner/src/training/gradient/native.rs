@@ -26,6 +26,8 @@ pub(crate) struct HostFrames {
     /// `[frames, S]`.
     tokens: Vec<u8>,
     states: HostStates,
+    /// The segments of each frame's decision.
+    segments: Vec<u8>,
     actions: Vec<f32>,
     /// `[frames, segments]`.
     start_log_probs: Vec<f32>,
@@ -42,6 +44,7 @@ impl HostFrames {
         Self {
             tokens: bytes(&frames.tokens),
             states,
+            segments: frames.segments.clone(),
             actions: host(&targets.actions),
             start_log_probs: host(&targets.start_log_probs),
             advantages: host(&targets.advantages),
@@ -59,38 +62,36 @@ impl HostFrames {
         &self.tokens[frame * observed..][..observed]
     }
 
-    /// The number of trained segments.
-    fn segments(&self) -> usize {
-        self.start_log_probs.len() / self.frames()
-    }
-
-    /// Makes a frame's decision and adds the gradient of its `loss`. The first trained segment has the index `first`.
+    /// Makes a frame's decision and adds the gradient of its `loss`. `trained` are the indices of the segments with a
+    /// loss. `first` is the first that a decision can train.
     fn add_to(
         &self,
         gradient: &mut OneStepGradient,
         frame: usize,
-        first: usize,
+        (first, trained): (usize, &[usize]),
         mut loss: impl FnMut(usize, HeadOutputs) -> Option<HeadGradients>,
     ) {
         let tokens = self.tokens(frame);
         match &self.states.prefixes {
             None => {
                 let carry = &self.states.carries[frame];
-                gradient.add(tokens, carry.split_at(carry.len() / 2).into(), loss);
+                let carry = carry.split_at(carry.len() / 2).into();
+                gradient.add(tokens, self.segments[frame].into(), carry, loss);
             }
             Some(prefixes) => {
-                let prefixes = &prefixes[frame];
-                let prefixes = prefixes.chunks_exact(prefixes.len() / self.segments());
-                for (segment, prefix) in prefixes.enumerate() {
-                    gradient.add_from_prefix(tokens, first + segment, prefix, &mut loss);
+                let kept = &prefixes[frame];
+                let elements = kept.len() / (usize::from(self.segments[frame]) - first);
+                for &segment in trained {
+                    let prefix = &kept[(segment - first) * elements..][..elements];
+                    gradient.add_from_prefix(tokens, segment, prefix, &mut loss);
                 }
             }
         }
     }
 
-    /// The targets of a frame's trained segment.
+    /// The targets of a frame's segment, counted from the first that can be trained.
     fn targets(&self, frame: usize, segment: usize) -> FrameTargets {
-        let segments = self.segments();
+        let segments = self.start_log_probs.len() / self.frames();
         FrameTargets {
             action: self.actions[frame] as usize,
             start_log_prob: self.start_log_probs[frame * segments + segment],
@@ -128,15 +129,21 @@ fn shard_gradients(
     scale: f64,
 ) -> Part {
     let first = config.first_trained_segment(parameters.config().segments);
-    let scale = scale / frames.segments() as f64;
     let mut gradient = OneStepGradient::new(parameters);
     let mut sums = FrameLoss::default();
     for &unit in units {
         let frame = unit as usize;
-        frames.add_to(&mut gradient, frame, first, |segment, heads| {
-            let targets = frames.targets(frame, segment.checked_sub(first)?);
-            let (loss, gradients) = frame_loss(&heads, &targets, config, scale);
-            sums += loss;
+        let segments = usize::from(frames.segments[frame]);
+        let share = |segment: usize| config.share_of_segment(segment, segments);
+        let trained: Vec<usize> = (0..segments).filter(|&s| share(s) > 0.0).collect();
+        frames.add_to(&mut gradient, frame, (first, &trained), |segment, heads| {
+            let share = share(segment);
+            if share == 0.0 {
+                return None;
+            }
+            let targets = frames.targets(frame, segment - first);
+            let (loss, gradients) = frame_loss(&heads, &targets, config, scale * share);
+            sums += loss * share;
             Some(gradients)
         });
     }

@@ -52,6 +52,17 @@ pub struct Prepared {
     pub(super) bias: Option<Tensor>,
 }
 
+/// The input of a batch of decisions.
+#[derive(Debug, Clone, Copy)]
+struct Input<'a> {
+    /// u8 `[B, S]`.
+    tokens: &'a Tensor,
+    /// In the shape of [`Hrm::carry_shape`].
+    carry: &'a Tensor,
+    /// u8 `[B]`: the segments of each decision, unless all have the most.
+    segments: Option<&'a Tensor>,
+}
+
 /// A batch of observations.
 #[derive(Debug)]
 pub(super) struct Observed {
@@ -261,10 +272,12 @@ impl Hrm {
     /// Panics when a shape or kind differs, or a token code is not below [`VOCABULARY`](hrm_common::env::VOCABULARY).
     /// The caller checks input from outside first.
     pub fn forward(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Decision {
-        self.forward_prepared(&self.prepare(gradient), tokens, carry, gradient)
+        self.forward_prepared(&self.prepare(gradient), tokens, carry, None, gradient)
     }
 
-    /// Makes one decision as [`Hrm::forward`] does, with parameters prepared for several.
+    /// Makes one decision as [`Hrm::forward`] does, with parameters prepared for several. `segments` are those of each
+    /// decision, u8 `[B]` on the model's device; all have the most without it. A state stays as it is after its last
+    /// segment, and so do its heads.
     ///
     /// # Panics
     ///
@@ -274,18 +287,24 @@ impl Hrm {
         prepared: &Prepared,
         tokens: &Tensor,
         carry: &Tensor,
+        segments: Option<&Tensor>,
         gradient: Gradient,
     ) -> Decision {
-        let mut segments = Vec::with_capacity(self.config().segments);
+        let input = Input {
+            tokens,
+            carry,
+            segments,
+        };
+        let mut segments = Vec::with_capacity(self.config().segments.most);
         let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
         let ignore = |_: usize, _: &Rows, _: [&Tensor; 2]| {};
-        let carry = self.decide(prepared, (tokens, carry), gradient, ignore, push);
+        let carry = self.decide(prepared, input, gradient, ignore, push);
         Decision { segments, carry }
     }
 
-    /// Makes one decision as [`Hrm::forward`] does, without a gradient. Also returns the state before the last call of
-    /// L and of H in each segment from `first` on: `zH` and `zL`, `[B, segments - first, 2, P, d]` in the activations'
-    /// kind.
+    /// Makes one decision as [`Hrm::forward_prepared`] does, without a gradient. Also returns the state before the last
+    /// call of L and of H in each segment from `first` on: `zH` and `zL`, `[B, segments - first, 2, P, d]` in the
+    /// activations' kind.
     ///
     /// # Panics
     ///
@@ -295,8 +314,14 @@ impl Hrm {
         prepared: &Prepared,
         tokens: &Tensor,
         carry: &Tensor,
+        segments: Option<&Tensor>,
         first: usize,
     ) -> (Decision, Tensor) {
+        let input = Input {
+            tokens,
+            carry,
+            segments,
+        };
         let (mut segments, mut prefixes) = (vec![], vec![]);
         let keep = |segment, rows: &Rows, z: [&Tensor; 2]| {
             if segment >= first {
@@ -304,7 +329,7 @@ impl Hrm {
             }
         };
         let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
-        let carry = self.decide(prepared, (tokens, carry), Gradient::None, keep, push);
+        let carry = self.decide(prepared, input, Gradient::None, keep, push);
         (Decision { segments, carry }, Tensor::stack(&prefixes, 1))
     }
 
@@ -314,7 +339,7 @@ impl Hrm {
     ///
     /// Panics as [`Hrm::forward`] does.
     pub fn trace(&self, tokens: &Tensor, carry: &Tensor, gradient: Gradient) -> Trace {
-        let mut segments = Vec::with_capacity(self.config().segments);
+        let mut segments = Vec::with_capacity(self.config().segments.most);
         let push = |rows: &Rows, [z_h, z_l]: [&Tensor; 2], heads| {
             segments.push(Segment {
                 z_h: rows.unpack(z_h),
@@ -324,7 +349,12 @@ impl Hrm {
         };
         let prepared = self.prepare(gradient);
         let ignore = |_: usize, _: &Rows, _: [&Tensor; 2]| {};
-        let carry = self.decide(&prepared, (tokens, carry), gradient, ignore, push);
+        let input = Input {
+            tokens,
+            carry,
+            segments: None,
+        };
+        let carry = self.decide(&prepared, input, gradient, ignore, push);
         Trace { segments, carry }
     }
 
@@ -333,7 +363,11 @@ impl Hrm {
     fn decide(
         &self,
         prepared: &Prepared,
-        (tokens, carry): (&Tensor, &Tensor),
+        Input {
+            tokens,
+            carry,
+            segments,
+        }: Input<'_>,
         gradient: Gradient,
         mut before_last_calls: impl FnMut(usize, &Rows, [&Tensor; 2]),
         mut after_segment: impl FnMut(&Rows, [&Tensor; 2], Heads),
@@ -351,7 +385,8 @@ impl Hrm {
             .carry
             .open(rows, &carry.to_kind(self.kind()), &prepared.initial);
         let one_step = gradient == Gradient::OneStep;
-        for segment in 0..self.config().segments {
+        for segment in 0..self.config().segments.most {
+            let before = z.each_ref().map(Tensor::shallow_clone);
             z = if one_step {
                 no_grad(|| self.prefix(prepared, &observed, z.map(|z| z.detach())))
             } else {
@@ -359,6 +394,10 @@ impl Hrm {
             };
             before_last_calls(segment, rows, z.each_ref());
             z = self.last_calls(prepared, &observed, z);
+            if let Some(segments) = segments {
+                let ended = rows.ended(segments, segment);
+                z = [0, 1].map(|part| before[part].where_self(&ended, &z[part]));
+            }
             let heads = self.read(&observed, &z[0]);
             after_segment(rows, z.each_ref(), heads);
         }

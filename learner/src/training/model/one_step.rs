@@ -64,7 +64,7 @@ impl Hrm {
             }
             Start::Prefixes(prefixes) => kept(prefixes, first),
         };
-        for segment in first..self.config().segments {
+        for segment in first..self.config().segments.most {
             let before = match start {
                 Start::Carry(_) => no_grad(|| self.prefix(&prepared, &observed, z)),
                 Start::Prefixes(prefixes) => kept(prefixes, segment),

@@ -57,6 +57,13 @@ impl Rows {
         }
     }
 
+    /// Returns which rows belong to a decision, of so many segments (u8 `[B]`), that has ended before a segment: bool
+    /// `[B * P, 1]`.
+    pub(super) fn ended(&self, segments: &Tensor, segment: usize) -> Tensor {
+        let ended = segments.le(segment as i64).view([self.batch, 1, 1]);
+        self.pack(&ended.expand([self.batch, self.positions(), 1], false))
+    }
+
     /// Returns rows from sequences `[B, P, d]`, prefix first.
     pub(super) fn pack(&self, sequences: &Tensor) -> Tensor {
         match self.order {

@@ -10,6 +10,8 @@ use crate::training::{batch::Batch, model::Hrm, states::States};
 pub(super) struct Episodes {
     /// u8 `[T + 1, B, S]`.
     pub(super) tokens: Tensor,
+    /// u8 `[T, B]`: the segments of each decision.
+    pub(super) segments: Vec<u8>,
     /// i64 `[T, B]`.
     pub(super) actions: Tensor,
     /// The model's carry before the first tick; axis 1 is B.
@@ -27,9 +29,10 @@ pub(super) struct Episodes {
 pub struct Recomputed {
     /// The states from which the passes start.
     pub states: States,
-    /// f32 `[T, B, segments]`: log pi(a|x) of each trained segment.
+    /// f32 `[T, B, segments]`: log pi(a|x) of each segment that can be trained; without a meaning for those that the
+    /// decision did not run.
     pub log_probs: Tensor,
-    /// f32 `[T, B]`: V of each tick's observation, from the last segment.
+    /// f32 `[T, B]`: V of each tick's observation, from the decision's last segment.
     pub values: Tensor,
     /// f32 `[T, B]`: V of the next observation in the same episode; 0 if the episode terminated.
     pub next_values: Tensor,
@@ -52,15 +55,18 @@ impl Episodes {
                     .collect();
                 let rows: Vec<i64> = mine.iter().map(|&k| k as i64).collect();
                 let rows = Tensor::from_slice(&rows).to_device(model.device());
+                let narrow = |bytes: &[u8]| {
+                    let ticks = bytes.chunks_exact(batch.envs);
+                    ticks
+                        .flat_map(|tick| tick[from..to].iter().copied())
+                        .collect()
+                };
                 Self {
                     tokens: batch.tokens.narrow(1, start, width),
                     actions: batch.actions.narrow(1, start, width),
                     carry: carry.narrow(1, start, width).contiguous(),
-                    flags: batch
-                        .flags
-                        .chunks_exact(batch.envs)
-                        .flat_map(|tick| tick[from..to].iter().copied())
-                        .collect(),
+                    segments: narrow(&batch.segments),
+                    flags: narrow(&batch.flags),
                     final_tokens: batch.final_tokens.index_select(0, &rows),
                     truncated: mine
                         .iter()

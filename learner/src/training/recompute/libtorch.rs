@@ -19,11 +19,18 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
     let ticks = episodes.flags.len() / envs;
     let device = model.device();
     let prepared = model.prepare(Gradient::None);
-    let forward = |tokens: &Tensor, carry: &Tensor| {
-        model.forward_prepared(&prepared, tokens, carry, Gradient::None)
+    let forward = |tokens: &Tensor, carry: &Tensor, segments: Option<&Tensor>| {
+        model.forward_prepared(&prepared, tokens, carry, segments, Gradient::None)
     };
+    let range = model.config().segments;
+    let segments = range.is_range().then(|| {
+        let shape = [ticks as i64, envs as i64];
+        Tensor::from_slice(&episodes.segments)
+            .view(shape)
+            .to_device(device)
+    });
     let mut carry = episodes.carry.shallow_clone();
-    let first = config.first_trained_segment(model.config().segments);
+    let first = config.first_trained_segment(range);
     let (mut carries, mut prefixes) = (vec![], vec![]);
     let (mut log_probs, mut values) = (vec![], vec![]);
     // The carries from which the final observations of truncated episodes are valued.
@@ -35,11 +42,13 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
         }
         let tokens = episodes.tokens.get(t as i64);
         let actions = episodes.actions.get(t as i64).unsqueeze(1);
+        let segments = segments.as_ref().map(|segments| segments.get(t as i64));
+        let segments = segments.as_ref();
         let decision = match config.prefix {
-            Prefix::Fresh => forward(&tokens, &carry),
+            Prefix::Fresh => forward(&tokens, &carry, segments),
             Prefix::Cached => {
                 let (decision, kept) =
-                    model.forward_with_prefixes(&prepared, &tokens, &carry, first);
+                    model.forward_with_prefixes(&prepared, &tokens, &carry, segments, first);
                 prefixes.push(kept);
                 decision
             }
@@ -80,32 +89,16 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
             );
         }
     }
-    let after = forward(&episodes.tokens.get(ticks as i64), &carry);
+    // The actor had not yet drawn the segments of its next decision. The most give the best value.
+    let after = forward(&episodes.tokens.get(ticks as i64), &carry, None);
     let after = last_value(&after.segments);
 
     let values = Tensor::stack(&values, 0);
-    let terminated: Vec<bool> = episodes
-        .flags
-        .iter()
-        .map(|&f| f == flag::TERMINATED)
-        .collect();
-    let terminated = Tensor::from_slice(&terminated)
-        .to_device(device)
-        .view_as(&values);
-    let following = Tensor::cat(
-        &[values.narrow(0, 1, ticks as i64 - 1), after.unsqueeze(0)],
-        0,
-    );
-    let mut next_values = following.masked_fill(&terminated, 0.0);
-    if !cut.is_empty() {
-        let decision = forward(&episodes.final_tokens, &Tensor::cat(&cut, 1));
-        let indices: Vec<i64> = episodes.truncated.iter().map(|&i| i as i64).collect();
-        let indices = Tensor::from_slice(&indices).to_device(device);
-        next_values = next_values
-            .view(-1)
-            .index_copy(0, &indices, last_value(&decision.segments))
-            .view_as(&values);
-    }
+    let final_values = (!cut.is_empty()).then(|| {
+        let decision = forward(&episodes.final_tokens, &Tensor::cat(&cut, 1), None);
+        last_value(&decision.segments).shallow_clone()
+    });
+    let next_values = next_values(&values, after, final_values, episodes);
     Recomputed {
         states: States::Tensors(TensorStates {
             carries: Tensor::stack(&carries, 1),
@@ -115,6 +108,42 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
         values,
         next_values,
     }
+}
+
+/// Returns the value of what follows each frame in its episode, `[T, B]`. `after` is that of the observations after the
+/// last tick, `[B]`, and `of_finals` that of the final observations of truncated episodes.
+fn next_values(
+    values: &Tensor,
+    after: &Tensor,
+    of_finals: Option<Tensor>,
+    episodes: &Episodes,
+) -> Tensor {
+    let device = values.device();
+    let terminated: Vec<bool> = episodes
+        .flags
+        .iter()
+        .map(|&f| f == flag::TERMINATED)
+        .collect();
+    let terminated = Tensor::from_slice(&terminated)
+        .to_device(device)
+        .view_as(values);
+    let following = Tensor::cat(
+        &[
+            values.narrow(0, 1, values.size()[0] - 1),
+            after.unsqueeze(0),
+        ],
+        0,
+    );
+    let next_values = following.masked_fill(&terminated, 0.0);
+    let Some(of_finals) = of_finals else {
+        return next_values;
+    };
+    let indices: Vec<i64> = episodes.truncated.iter().map(|&i| i as i64).collect();
+    let indices = Tensor::from_slice(&indices).to_device(device);
+    next_values
+        .view(-1)
+        .index_copy(0, &indices, &of_finals)
+        .view_as(values)
 }
 
 fn last_value(segments: &[Heads]) -> &Tensor {

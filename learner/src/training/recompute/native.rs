@@ -29,7 +29,7 @@ pub(super) fn recompute(
     let ticks = episodes.flags.len() / envs;
     let segments = parameters.config().segments;
     let first = config.first_trained_segment(segments);
-    let trained = segments - first;
+    let trained = segments.most - first;
     let tokens = bytes(&episodes.tokens);
     let actions = host(&episodes.actions);
     let observed = envs * parameters.grid().len();
@@ -54,9 +54,12 @@ pub(super) fn recompute(
             values[frame] = heads.value;
         };
         let tokens = &tokens[tick * observed..][..observed];
+        let segments = &episodes.segments[frames..][..envs];
         match config.prefix {
-            Prefix::Fresh => lanes.decide_all(tokens, outputs),
-            Prefix::Cached => lanes.decide_with_prefixes(tokens, first, &mut prefixes, outputs),
+            Prefix::Fresh => lanes.decide_all(tokens, segments, outputs),
+            Prefix::Cached => {
+                lanes.decide_with_prefixes(tokens, segments, first, &mut prefixes, outputs);
+            }
         }
         for (env, &flags) in episodes.flags[frames..][..envs].iter().enumerate() {
             if flags == flag::TRUNCATED {
@@ -67,7 +70,9 @@ pub(super) fn recompute(
             }
         }
     }
-    lanes.decide_all(&tokens[ticks * observed..], |env, _, heads| {
+    // The actor had not yet drawn the segments of its next decision. The most give the best value.
+    let after = &tokens[ticks * observed..];
+    lanes.decide_all(after, &segments.deepest(envs), |env, _, heads| {
         values[ticks * envs + env] = heads.value;
     });
 
@@ -80,7 +85,8 @@ pub(super) fn recompute(
     }
     if !cut.is_empty() {
         lanes.set_carries(&cut);
-        lanes.decide_all(&bytes(&episodes.final_tokens), |row, _, heads| {
+        let deepest = segments.deepest(cut.len());
+        lanes.decide_all(&bytes(&episodes.final_tokens), &deepest, |row, _, heads| {
             next_values[episodes.truncated[row]] = heads.value;
         });
     }

@@ -486,7 +486,7 @@ mod tests {
         let mut lanes = Lanes::new(model.parameters, 1);
         for step in &recorded.episodes[0].walks[0].steps {
             let before = lanes.carry(0);
-            lanes.decide(maze.observation(), &mut [0.0; ACTIONS]);
+            lanes.decide(maze.observation(), &[1], &mut [0.0; ACTIONS]);
             let [z_h, z_l] = changes(&before, &lanes.carry(0), 8);
             let scale = recorded.scale.expect("a model");
             let thought = step.thought.as_ref().expect("a model's");

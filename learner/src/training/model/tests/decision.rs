@@ -75,7 +75,7 @@ fn bf16_is_close_to_f32() {
         let with = |dtype| {
             model(&ModelConfig {
                 dtype,
-                segments: 1,
+                segments: Segments::new(1),
                 ..config.clone()
             })
         };

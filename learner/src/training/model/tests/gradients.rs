@@ -29,7 +29,7 @@ fn one_step_gradient_is_that_of_the_last_l_and_h_call() {
             model(&ModelConfig {
                 h_cycles,
                 l_cycles,
-                segments,
+                segments: Segments::new(segments),
                 ..config.clone()
             })
         };
@@ -77,7 +77,7 @@ fn the_gradient_segment_by_segment_is_that_of_the_whole_graph() {
         (paper(), Dtype::Bf16, 0.02),
     ] {
         let model = model(&ModelConfig {
-            segments: 3,
+            segments: Segments::new(3),
             h_cycles: 2,
             dtype,
             ..config
@@ -93,7 +93,8 @@ fn the_gradient_segment_by_segment_is_that_of_the_whole_graph() {
             let whole = trained.map(|(index, heads)| weighted(index, heads)).sum();
             let expected = model.gradient(&whole);
             let prepared = model.prepare(Gradient::None);
-            let (_, prefixes) = model.forward_with_prefixes(&prepared, &tokens(), &carry, first);
+            let (_, prefixes) =
+                model.forward_with_prefixes(&prepared, &tokens(), &carry, None, first);
             let size = expected.abs().max().double_value(&[]);
             assert!(size > 1e-2);
             for start in [Start::Carry(&carry), Start::Prefixes(&prefixes)] {
@@ -113,7 +114,7 @@ fn the_gradient_segment_by_segment_is_that_of_the_whole_graph() {
 fn untrained_segments_have_no_graph() {
     for config in [small(), paper()] {
         let model = model(&ModelConfig {
-            segments: 3,
+            segments: Segments::new(3),
             ..config
         });
         let carry = some_carry(&model);

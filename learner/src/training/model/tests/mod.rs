@@ -11,7 +11,7 @@ mod sharing;
 
 use hrm_common::{
     env::{Grid, tile},
-    model::{CarryMode, Dtype, Mixing, ModelConfig, Readout},
+    model::{CarryMode, Dtype, Mixing, ModelConfig, Readout, Segments},
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -39,7 +39,7 @@ fn paper() -> ModelConfig {
         hidden: 8,
         h_layers: 1,
         l_layers: 2,
-        segments: 3,
+        segments: Segments::new(3),
         inter_multiple: 8,
         dtype: Dtype::F32,
         ..ModelConfig::paper()

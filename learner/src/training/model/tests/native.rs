@@ -58,7 +58,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                     l_layers,
                     h_cycles,
                     l_cycles,
-                    segments,
+                    segments: Segments::new(segments),
                     expansion: 2.0,
                     inter_multiple: 1,
                     position,
@@ -152,7 +152,8 @@ fn difference(
         if resumes {
             lanes.set_carries(&tick.carries);
         }
-        lanes.decide_all(&tick.codes, |env, segment, heads| {
+        let segments = lanes.segments().deepest(ENVS);
+        lanes.decide_all(&tick.codes, &segments, |env, segment, heads| {
             let (logits, values) = &tick.heads[segment];
             let logits = logits[4 * env..].iter().zip(&heads.logits);
             for (a, b) in logits.chain([(&values[env], &heads.value)]) {
@@ -241,13 +242,17 @@ fn outputs(model: &Hrm, tick: &Tick) -> Vec<f32> {
 /// Decides with the native model in bfloat16.
 fn rounded_natively(lanes: &mut Lanes, tick: &Tick) -> Vec<f32> {
     lanes.set_carries(&tick.carries);
-    let segments = lanes.parameters().config().segments;
-    let mut outputs = vec![0.0; segments * ENVS * 5];
-    lanes.decide_all(&tick.codes, |env, segment, heads| {
-        let to = &mut outputs[(segment * ENVS + env) * 5..][..5];
-        to[..4].copy_from_slice(&heads.logits);
-        to[4] = heads.value;
-    });
+    let segments = lanes.segments();
+    let mut outputs = vec![0.0; segments.most * ENVS * 5];
+    lanes.decide_all(
+        &tick.codes,
+        &segments.deepest(ENVS),
+        |env, segment, heads| {
+            let to = &mut outputs[(segment * ENVS + env) * 5..][..5];
+            to[..4].copy_from_slice(&heads.logits);
+            to[4] = heads.value;
+        },
+    );
     outputs
 }
 

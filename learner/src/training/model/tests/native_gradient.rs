@@ -2,7 +2,10 @@
 
 use hrm_common::{
     config::Prefix,
-    model::native::{HeadGradients, Lanes, OneStepGradient},
+    model::{
+        Segments,
+        native::{HeadGradients, Lanes, OneStepGradient},
+    },
     policy::RecurrentNetwork as _,
 };
 use hrm_kernels::Instructions;
@@ -34,7 +37,7 @@ fn both(
 ) -> Vec<OfParameter> {
     let (parameters, ticks) = walk(case, 2, 10.0);
     let tick = &ticks[1];
-    let segments = case.config.segments;
+    let segments = case.config.segments.most;
     let first = if deep_supervision { 0 } else { segments - 1 };
     let model = Hrm::from_parameters(parameters.clone(), Device::Cpu);
     let cells = case.grid.len();
@@ -51,7 +54,8 @@ fn both(
         }
         Prefix::Cached => {
             let prepared = model.prepare(Gradient::None);
-            let (_, prefixes) = model.forward_with_prefixes(&prepared, &tokens, &carry, first);
+            let (_, prefixes) =
+                model.forward_with_prefixes(&prepared, &tokens, &carry, None, first);
             let start = Start::Prefixes(&prefixes);
             model.one_step_gradient(&tokens, start, first, |_, heads| loss(heads))
         }
@@ -68,14 +72,20 @@ fn both(
     match prefix {
         Prefix::Fresh => {
             for (codes, carry) in codes.zip(&tick.carries) {
-                native.add(codes, carry.split_at(carry.len() / 2).into(), loss);
+                native.add(
+                    codes,
+                    segments,
+                    carry.split_at(carry.len() / 2).into(),
+                    loss,
+                );
             }
         }
         Prefix::Cached => {
             let mut lanes = Lanes::with_instructions(parameters.clone(), ENVS, instructions);
             lanes.set_carries(&tick.carries);
             let mut prefixes = vec![];
-            lanes.decide_with_prefixes(&tick.codes, first, &mut prefixes, |_, _, _| {});
+            let deepest = lanes.segments().deepest(ENVS);
+            lanes.decide_with_prefixes(&tick.codes, &deepest, first, &mut prefixes, |_, _, _| {});
             assert_eq!(prefixes.len(), ENVS);
             let state = 2 * (cells + 1) * case.config.hidden;
             for (codes, prefixes) in codes.zip(&prefixes) {
@@ -150,7 +160,7 @@ fn the_native_gradient_of_the_small_preset_is_autograds() {
     for (dtype, most) in [(Dtype::F32, 1e-5), (Dtype::Bf16, 0.03)] {
         let case = Case {
             config: ModelConfig {
-                segments: 2,
+                segments: Segments::new(2),
                 dtype,
                 ..ModelConfig::small()
             },

@@ -7,7 +7,7 @@ fn shapes_kinds_and_names_are_as_documented() {
     for config in [ModelConfig::paper(), ModelConfig::small()] {
         let model = model(&config);
         let decision = model.forward(&tokens(), &model.initial_carry(3), Gradient::OneStep);
-        assert_eq!(decision.segments.len(), config.segments);
+        assert_eq!(decision.segments.len(), config.segments.most);
         for heads in &decision.segments {
             assert_eq!(heads.logits.size(), [BATCH, 4]);
             assert_eq!(heads.value.size(), [BATCH]);

@@ -64,7 +64,7 @@ endif
 .DEFAULT_GOAL := help
 # The steps of `verify` run in order; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help libtorch build actor arm-check arm-learner train study test verify cluster-check panels page-test cuda-check cuda-image-check gpu-check images publish publish-verify publish-check cluster-test chaos soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
+.PHONY: help libtorch build actor arm-check arm-learner train study test verify cluster-check panels page-test cuda-check cuda-image-check gpu-check images publish publish-verify publish-check cluster-test chaos churn soak fleet fuzz python python-test generated check-format lint doc fix bench audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -198,6 +198,10 @@ gpu-check: libtorch ## Compare a GPU with the CPU and measure it, for ten minute
 chaos: libtorch ## Kill, freeze and disconnect processes, then check frame accounting (minutes; needs root and Debian's faketime)
 	cargo build --workspace --bins --locked
 	cargo test --package hrm-learner --locked --test program chaos:: -- --ignored --nocapture --test-threads 1 $(ARGS)
+
+churn: libtorch $(DEPLOY_STAMP) ## Kill six of eight actors every 20 s for ten minutes, and check training and the autoscaler's rule (needs Debian's prometheus)
+	cargo build --workspace --bins --locked
+	$(DEPLOY_PYTHON) -m deploy.tests.observability.churn --bin-dir target/debug $(ARGS)
 
 soak: libtorch ## Inject faults for half an hour; memory, threads and files must stay level (SOAK_MINUTES=; target/soak/)
 	cargo build --workspace --bins --locked

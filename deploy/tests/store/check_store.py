@@ -66,8 +66,10 @@ class CopiedRun:
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     def versions(self) -> list[int]:
-        """The versions of the weights in the run's records."""
+        """The versions of the weights in the run's records, which come once a second."""
         log = self.folder / "metrics.jsonl"
+        if not log.exists():
+            return []
         records = [json.loads(line) for line in log.read_text(encoding="utf-8").split("\n")[:-1]]
         return [record["version"] for record in records if record["kind"] == "train"]
 
@@ -115,12 +117,28 @@ def kill_after_a_copy(run: CopiedRun) -> None:
 
     def copied() -> bool:
         frames = run.copied_frames()
-        return frames > 0 and int((run.folder / "trained-frames").read_text() or 0) > frames
+        newer = frames > 0 and int((run.folder / "trained-frames").read_text() or 0) > frames
+        return newer and bool(run.versions())
 
     try:
         waiting.until("the copy has a checkpoint", copied, PATIENCE, TEST, PAUSE, process.check)
     finally:
         process.kill()
+
+
+def restore(run: CopiedRun) -> list[int]:
+    """Restores the run, stops it once its records have a version of this start, and returns those versions."""
+    process = run.start("restored", "--resume")
+
+    def after() -> list[int]:
+        return [version for version in run.versions() if version >= VERSIONS_PER_START]
+
+    try:
+        waiting.until("the restored run has published weights", after, PATIENCE, TEST, PAUSE, process.check)
+    finally:
+        process.stop()
+    expect(process.child.returncode == 0, f"the restored run failed:\n{process.tail()}")
+    return after()
 
 
 def check_ledger(folder: Path) -> int:
@@ -152,13 +170,11 @@ def check(program: Path, name: str, folder: Path) -> None:
         expect("--resume" in refused.stderr, f"the error names no remedy: {refused.stderr}")
 
         frames = run.copied_frames()
-        resumed = run.run("--resume", frames=frames + 1024)
-        expect(resumed.returncode == 0, f"the restored run failed: {resumed.stderr}")
+        after = restore(run)
         expect(run.identity() == identity | {"restarts": 1}, f"{run.identity()} is not the second start of {identity}")
-        after = [version for version in run.versions() if version >= VERSIONS_PER_START]
-        expect(after and max(before) < min(after), f"versions repeat: {before[-3:]}, {after[:3]}")
-        trained = check_ledger(run.folder)
-        expect(trained == 1024, f"the sessions of the restored run trained {trained} frames")
+        expect(max(before) < min(after), f"versions repeat: {before[-3:]}, {after[:3]}")
+        trained, added = check_ledger(run.folder), run.copied_frames() - frames
+        expect(trained == added, f"the sessions of the restored run trained {trained} frames, the copy has {added} more")
 
         copied, names = run.copied(), servers.remaining(run.folder)
         expect(copied <= names, f"only the copy has {sorted(copied - names)}")

@@ -197,7 +197,9 @@ impl Acting {
         } = self;
         outputs.resize(tokens.envs, HeadOutputs::default());
         // The last segment's stay.
-        lanes.decide_all(&tokens.tokens, &segments, |env, _, heads| outputs[env] = heads);
+        lanes.decide_all(&tokens.tokens, &segments, |env, _, heads| {
+            outputs[env] = heads
+        });
         let shared = rngs.len() == 1;
         let choose = |(env, heads): (usize, &HeadOutputs)| {
             choice.choose(&heads.logits, &mut rngs[if shared { 0 } else { env }])

@@ -62,13 +62,14 @@ impl HostFrames {
         &self.tokens[frame * observed..][..observed]
     }
 
-    /// Makes a frame's decision and adds the gradient of its `loss`. `trained` are the indices of the segments with a
-    /// loss. `first` is the first that a decision can train.
+    /// Makes a frame's decision and adds the gradient of its `loss`. `is_trained` is true for the segments with a loss,
+    /// and `first` is the first that a decision can train.
     fn add_to(
         &self,
         gradient: &mut OneStepGradient,
         frame: usize,
-        (first, trained): (usize, &[usize]),
+        first: usize,
+        is_trained: impl Fn(usize) -> bool,
         mut loss: impl FnMut(usize, HeadOutputs) -> Option<HeadGradients>,
     ) {
         let tokens = self.tokens(frame);
@@ -80,9 +81,9 @@ impl HostFrames {
             }
             Some(prefixes) => {
                 let kept = &prefixes[frame];
-                let elements = kept.len() / (usize::from(self.segments[frame]) - first);
-                for &segment in trained {
-                    let prefix = &kept[(segment - first) * elements..][..elements];
+                let segments = first..usize::from(self.segments[frame]);
+                let prefixes = kept.chunks_exact(kept.len() / segments.len());
+                for (segment, prefix) in segments.zip(prefixes).filter(|(s, _)| is_trained(*s)) {
                     gradient.add_from_prefix(tokens, segment, prefix, &mut loss);
                 }
             }
@@ -135,12 +136,12 @@ fn shard_gradients(
         let frame = unit as usize;
         let segments = usize::from(frames.segments[frame]);
         let share = |segment: usize| config.share_of_segment(segment, segments);
-        let trained: Vec<usize> = (0..segments).filter(|&s| share(s) > 0.0).collect();
-        frames.add_to(&mut gradient, frame, (first, &trained), |segment, heads| {
-            let share = share(segment);
-            if share == 0.0 {
+        let is_trained = |segment: usize| share(segment) > 0.0;
+        frames.add_to(&mut gradient, frame, first, is_trained, |segment, heads| {
+            if !is_trained(segment) {
                 return None;
             }
+            let share = share(segment);
             let targets = frames.targets(frame, segment - first);
             let (loss, gradients) = frame_loss(&heads, &targets, config, scale * share);
             sums += loss * share;

@@ -25,12 +25,13 @@ import yaml
 
 from .. import command_line
 from ..paths import REPOSITORY, RULES
-from ..waiting import Failure
+from ..waiting import Failure, until
 from .api import Prometheus
 from .live import SMALL, find
-from .processes import Process, free_ports, program, until
+from .processes import Process, free_ports, program
 
 CONFIG = REPOSITORY / "configs/four-rooms.toml"
+TEST = "churn"
 ACTORS = 8
 # Actors killed at a time, and the seconds between.
 KILLED = 6
@@ -127,8 +128,8 @@ class Fleet:
 
 def churn(fleet: Fleet, minutes: int) -> list[str]:
     """Kills and replaces actors for so many minutes. Returns the faults that were seen."""
-    until("Prometheus is ready", fleet.prometheus.ready, PATIENCE, [fleet.watcher])
-    until("it trains", lambda: (fleet.trained() or 0.0) > 0.0, PATIENCE, [fleet.learner])
+    until("Prometheus is ready", fleet.prometheus.ready, PATIENCE, TEST, meanwhile=fleet.check)
+    until("it trains", lambda: (fleet.trained() or 0.0) > 0.0, PATIENCE, TEST, meanwhile=fleet.check)
     faults = []
     began = time.monotonic()
     next_kill, next_minute = began + PAUSE, began + 60.0

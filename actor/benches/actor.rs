@@ -38,7 +38,7 @@ impl RecurrentNetwork for Timed {
         self.lanes.segments()
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
         let began = Instant::now();
         self.lanes.decide(tokens, segments, logits);
         self.spent.set(self.spent.get() + began.elapsed());

@@ -171,7 +171,12 @@ struct CounterNetwork {
 }
 
 /// The segments of its decisions.
-const SEGMENTS: Segments = Segments { least: 2, most: 4 };
+const SEGMENTS: Segments = Segments {
+    least: 2,
+    most: 4,
+    halt: None,
+    explore: 0.0,
+};
 
 /// The first carry: nothing counted, nothing seen.
 const INITIAL: [f32; WIDTH] = [0.0, -1.0, -1.0];
@@ -185,8 +190,8 @@ impl RecurrentNetwork for CounterNetwork {
         SEGMENTS
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
-        let seen = tokens.chunks_exact(SIZE).zip(segments);
+    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
+        let seen = tokens.chunks_exact(SIZE).zip(&*segments);
         let rows = logits.chunks_exact_mut(ACTIONS);
         for ((carry, (seen, &segments)), row) in self.carry.iter_mut().zip(seen).zip(rows) {
             let [age, env, episode] = [0, 1, 2].map(|i| f32::from(seen[i]));

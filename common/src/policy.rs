@@ -20,9 +20,11 @@ pub trait RecurrentNetwork {
     /// Returns the segments that a decision can have.
     fn segments(&self) -> Segments;
 
-    /// Makes one decision in each environment and advances the carry: tokens u8 `[N, S]` give logits f32 `[N, A]`. A
-    /// decision has as many segments as `segments`, u8 `[N]`, says.
-    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]);
+    /// Makes one decision in each environment and advances the carry: tokens u8 `[N, S]` give logits f32 `[N, A]`.
+    ///
+    /// A decision has as many segments as `segments`, u8 `[N]`, says. If [`RecurrentNetwork::segments`] have a rule, it
+    /// has at least as many, and ends as soon as the rule is met. `segments` becomes their numbers.
+    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]);
 
     /// Resets the carry of an environment whose episode ended to the initial vectors.
     fn reset(&mut self, env: usize);
@@ -77,7 +79,7 @@ impl<N: RecurrentNetwork + ?Sized> RecurrentNetwork for Box<N> {
         (**self).segments()
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
         (**self).decide(tokens, segments, logits);
     }
 
@@ -165,7 +167,7 @@ pub struct Acted<'a> {
 #[derive(Debug)]
 pub struct Policy<N> {
     network: N,
-    /// The range from which every decision draws its number.
+    /// What every decision draws its fewest segments from.
     range: Segments,
     actions: Vec<u8>,
     segments: Vec<u8>,
@@ -173,13 +175,14 @@ pub struct Policy<N> {
 }
 
 impl<N: RecurrentNetwork> Policy<N> {
-    /// Returns a policy for the network's environments, whose decisions have the most segments.
+    /// Returns a policy for the network's environments. Its decisions have the most segments, or follow the rule that
+    /// ends them.
     pub fn new(network: N) -> Self {
-        let most = Segments::new(network.segments().most);
-        Self::with_segments(network, most)
+        let segments = network.segments().without_draws();
+        Self::with_segments(network, segments)
     }
 
-    /// Returns a policy for rollouts, whose decisions draw the number of their segments.
+    /// Returns a policy for rollouts, whose decisions also draw the number of their segments.
     pub fn for_rollouts(network: N) -> Self {
         let segments = network.segments();
         Self::with_segments(network, segments)
@@ -215,7 +218,7 @@ impl<N: RecurrentNetwork> Policy<N> {
             *segments = self.range.draw(&mut rngs[rng_of(env)]);
         }
         self.network
-            .decide(tokens, &self.segments, &mut self.logits);
+            .decide(tokens, &mut self.segments, &mut self.logits);
         let logits = self.logits.chunks_exact(ACTIONS);
         for (env, (action, logits)) in self.actions.iter_mut().zip(logits).enumerate() {
             *action = choice.choose(logits, &mut rngs[rng_of(env)]);
@@ -268,6 +271,17 @@ pub fn probabilities(logits: &[f32]) -> Vec<f32> {
     weights.map(|weight| weight / total).collect()
 }
 
+/// Returns the entropy of softmax(logits) in nats.
+pub fn entropy(logits: &[f32]) -> f32 {
+    let weights = relative_probabilities(logits);
+    let total = weights.clone().sum::<f32>();
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // -sum p ln p, where ln p is the distance to the highest logit less the logarithm of the sum.
+    let distances = logits.iter().map(|logit| highest - logit);
+    let mean: f32 = weights.zip(distances).map(|(w, below)| w * below).sum();
+    mean / total + total.ln()
+}
+
 /// The probabilities over that of the most probable action.
 fn relative_probabilities(logits: &[f32]) -> impl Iterator<Item = f32> + Clone {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -310,6 +324,17 @@ mod tests {
             let off = (f64::from(*count) - f64::from(draws) * p).abs();
             assert!(off < 5.0 * sigma, "{count} draws of an action with p = {p}");
         }
+    }
+
+    #[test]
+    fn entropy_is_that_of_the_probabilities() {
+        for logits in [[0.0; 4], [0.0, 1.0, -1.0, 0.5], [30.0, 2.0, 1.0, 29.0]] {
+            let terms = probabilities(&logits).into_iter().map(|p| -p * p.ln());
+            let expected: f32 = terms.sum();
+            let found = entropy(&logits);
+            assert!((found - expected).abs() < 1e-5, "{found} is not {expected}");
+        }
+        assert_eq!(entropy(&[0.0, 200.0, -200.0, -200.0]), 0.0);
     }
 
     #[test]

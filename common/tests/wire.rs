@@ -34,7 +34,7 @@ fn expectation(
             tokens,
             carry,
         },
-        segments: Segments { least: 1, most: 3 },
+        segments: Segments::range(1, 3),
         carry_dtype,
         model_fingerprint: FINGERPRINT,
         max_steps,

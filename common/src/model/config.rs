@@ -97,7 +97,8 @@ pub struct ModelConfig {
     /// Calls of L before each call of H.
     pub l_cycles: usize,
     /// Segments per decision. With a range such as `{ least = 1, most = 4 }`, every decision of an actor draws its number
-    /// from it, and evaluations run the most.
+    /// from it, and evaluations run the most. With a rule such as `{ least = 1, most = 4, halt = { entropy = 0.1 } }`,
+    /// decisions end when it is met.
     pub segments: Segments,
     /// Sets the inner width of SwiGLU: `expansion * hidden * 2 / 3`, rounded up to a multiple of `inter_multiple`.
     pub expansion: f64,

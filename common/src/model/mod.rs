@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! config       settings of shape and arithmetic; the presets `paper` and `small`
-//! segments     the number of segments of a decision
+//! segments     the number of segments of a decision; halt has the rules that end it early
 //! tensors      names and shapes of its tensors, and the part that each belongs to
 //! init         initial values from a seed, the same bits on every device
 //! parameters   configuration and values: a whole model
@@ -24,6 +24,7 @@
 mod carry;
 mod config;
 mod error;
+mod halt;
 mod init;
 pub mod native;
 mod parameters;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use config::{CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout};
 pub use error::LoadError;
+pub use halt::Halt;
 pub use parameters::{NamedTensor, Parameters};
 pub use positions::PositionTables;
 pub use segments::Segments;

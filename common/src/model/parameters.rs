@@ -83,13 +83,13 @@ impl Parameters {
         })
     }
 
-    /// Returns the same values with so many segments per decision. They do not decide which tensors a model has.
+    /// Returns the same values with other segments. They do not decide which tensors a model has.
     ///
     /// # Errors
     ///
-    /// Fails when a decision cannot have so many segments.
-    pub fn with_segments(mut self, segments: usize) -> Result<Self, InvalidValue> {
-        self.config.segments = Segments::new(segments);
+    /// Fails when decisions cannot have these segments.
+    pub fn with_segments(mut self, segments: Segments) -> Result<Self, InvalidValue> {
+        self.config.segments = segments;
         self.config.validate()?;
         Ok(self)
     }

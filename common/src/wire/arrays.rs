@@ -25,7 +25,7 @@ pub(super) fn check(
     check_observations("final_tokens", &message.final_tokens, size)?;
     let range = expected.segments;
     if let Some(number) = message.segments.iter().find(|&&n| !range.contains(n)) {
-        let Segments { least, most } = range;
+        let Segments { least, most, .. } = range;
         let detail = format!("a decision has {number} segments, expected {least} to {most}");
         return Err(Refusal::field("segments", detail));
     }

@@ -2,7 +2,7 @@
 
 use hrm_common::{
     invalid_value::InvalidValue,
-    model::{CarryMode, ModelConfig, Parameters, native::Lanes},
+    model::{CarryMode, ModelConfig, Parameters, Segments, native::Lanes},
     policy::RecurrentNetwork as _,
 };
 use serde::Serialize;
@@ -69,7 +69,8 @@ impl Probe {
             carry: CarryMode::Full,
             ..parameters.config().clone()
         };
-        let mut probe = Parameters::new(&config, parameters.grid(), 0)?.with_segments(segments)?;
+        let mut probe = Parameters::new(&config, parameters.grid(), 0)?
+            .with_segments(Segments::new(segments))?;
         // Neither segments nor the carry decide which tensors a model has.
         probe.values_mut().copy_from_slice(parameters.values());
         Ok(Self {

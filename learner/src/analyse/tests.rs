@@ -73,7 +73,7 @@ impl RecurrentNetwork for Planner {
         Segments::new(1)
     }
 
-    fn decide(&mut self, tokens: &[u8], _: &[u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], _: &mut [u8], logits: &mut [f32]) {
         let size = self.env.grid().len();
         for (env, now) in tokens.chunks_exact(size).enumerate() {
             let mut seen = self.seen[env].clone();
@@ -306,6 +306,7 @@ fn the_analysed_walk_is_the_evaluated_walk() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let walked = held_out.walk(WalkBy::Greedy, network, &stop, None);
     let walked = walked.expect("possible mazes").expect("nobody stops it");
+    let walked = walked.episodes;
     let solved = walked.iter().filter(|episode| episode.success).count();
     let success = solved as f64 / walked.len() as f64;
     assert_eq!(found.success.share, Some(success));

@@ -243,7 +243,7 @@ mod tests {
     fn a_range_of_segments_is_one_setting() {
         let (_folder, runs) = study("model.segments = { least = 1, most = 4 }");
         let runs = runs.expect("a plan");
-        let range = Segments { least: 1, most: 4 };
+        let range = Segments::range(1, 4);
         assert_eq!(runs[0].effective.config.model.segments, range);
     }
 

@@ -1,7 +1,6 @@
 //! The model on the learner's device, as a network that acts.
 
 use hrm_common::{
-    env::ACTIONS,
     model::{Parameters, Segments},
     policy::{RecurrentNetwork, SharedNetwork},
     weights::{self, WeightsError},
@@ -50,26 +49,16 @@ impl RecurrentNetwork for DeviceNetwork {
         self.model.config().segments
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
         let shape = [self.envs() as i64, self.model.grid().len() as i64];
         let tokens = Tensor::from_slice(tokens)
             .view(shape)
             .to_device(self.device());
-        let most = self.segments().most;
-        let differ = segments.iter().any(|&number| usize::from(number) != most);
-        let segments = differ.then(|| Tensor::from_slice(segments).to_device(self.device()));
-        let decision = self.model.forward_prepared(
-            &self.prepared,
-            &tokens,
-            &self.carry,
-            segments.as_ref(),
-            Gradient::None,
-        );
-        self.carry = decision.carry;
-        if let Some(last) = decision.segments.last() {
-            logits.copy_from_slice(&host(&last.logits));
-        }
-        debug_assert_eq!(logits.len(), self.envs() * ACTIONS);
+        let acted = self
+            .model
+            .act(&self.prepared, &tokens, &self.carry, segments);
+        self.carry = acted.carry;
+        logits.copy_from_slice(&host(&acted.logits));
     }
 
     fn reset(&mut self, env: usize) {
@@ -128,8 +117,8 @@ impl SharedNetwork for DeviceNetwork {
 #[cfg(test)]
 mod tests {
     use hrm_common::{
-        env::{EnvConfig, VecEnv},
-        model::{CarryMode, Dtype, ModelConfig, native::Lanes, state},
+        env::{ACTIONS, EnvConfig, VecEnv},
+        model::{CarryMode, Dtype, Halt, ModelConfig, native::Lanes, state},
     };
 
     use super::*;
@@ -145,9 +134,11 @@ mod tests {
     fn assert_agree(what: &str, device: &mut DeviceNetwork, native: &mut Lanes, tokens: &[u8]) {
         assert_eq!(device.envs(), native.envs());
         let mut logits = [device.envs(); 2].map(|envs| vec![0.0; envs * ACTIONS]);
-        let segments: Vec<u8> = (0..).map(|env| 1 + env % 3).take(device.envs()).collect();
-        device.decide(tokens, &segments, &mut logits[0]);
-        native.decide(tokens, &segments, &mut logits[1]);
+        let fewest: Vec<u8> = (0..).map(|env| 1 + env % 3).take(device.envs()).collect();
+        let mut numbers = [fewest.clone(), fewest];
+        device.decide(tokens, &mut numbers[0], &mut logits[0]);
+        native.decide(tokens, &mut numbers[1], &mut logits[1]);
+        assert_eq!(numbers[0], numbers[1], "{what}");
         let carries = |network: &dyn RecurrentNetwork| -> Vec<f32> {
             (0..network.envs())
                 .flat_map(|env| network.carry(env))
@@ -163,12 +154,20 @@ mod tests {
 
     #[test]
     fn the_device_network_acts_as_the_kernels_do() {
-        for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Reset] {
+        let carries = [CarryMode::Full, CarryMode::Last, CarryMode::Reset];
+        let rules = [None, Some(Halt::Change(0.4)), Some(Halt::Entropy(1.383))];
+        for (carry, halt) in carries
+            .into_iter()
+            .flat_map(|carry| rules.map(|halt| (carry, halt)))
+        {
             let config = ModelConfig {
                 hidden: 16,
                 dtype: Dtype::F32,
                 carry,
-                segments: Segments { least: 1, most: 3 },
+                segments: Segments {
+                    halt,
+                    ..Segments::range(1, 3)
+                },
                 ..ModelConfig::small()
             };
             let cells = EnvConfig::four_rooms().grid().len();

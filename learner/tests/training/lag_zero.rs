@@ -150,7 +150,7 @@ fn random_maze_with_attention() {
 /// [`conv`] with a range of segments.
 fn drawn(carry: CarryMode) -> ModelConfig {
     ModelConfig {
-        segments: Segments { least: 1, most: 3 },
+        segments: Segments::range(1, 3),
         ..conv(carry)
     }
 }
@@ -158,7 +158,7 @@ fn drawn(carry: CarryMode) -> ModelConfig {
 /// [`attention`] with a range of segments, none of them deeper: each multiplies a difference further.
 fn drawn_with_attention(carry: CarryMode) -> ModelConfig {
     ModelConfig {
-        segments: Segments { least: 1, most: 2 },
+        segments: Segments::range(1, 2),
         ..attention(carry)
     }
 }

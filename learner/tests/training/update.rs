@@ -189,7 +189,7 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
 }
 
 fn forms() -> [ModelConfig; 5] {
-    let drawn = Segments { least: 1, most: 3 };
+    let drawn = Segments::range(1, 3);
     let three_segments = ModelConfig {
         segments: Segments::new(3),
         h_cycles: 2,

@@ -151,15 +151,12 @@ fn an_explicit_auto_equals_the_default() {
 fn a_range_is_one_value() {
     let bench = file("[model]\nsegments = { least = 2, most = 3 }");
     let effective = Config::load(&bench.layers).unwrap();
-    let range = Segments { least: 2, most: 3 };
+    let range = Segments::range(2, 3);
     assert_eq!(effective.config.model.segments, range);
     assert!(effective.origin("model.segments").ends_with("x.toml"));
     let again = flags(&["model.segments={ least = 1, most = 8 }"]);
     let effective = Config::load(&again).unwrap();
-    assert_eq!(
-        effective.config.model.segments,
-        Segments { least: 1, most: 8 }
-    );
+    assert_eq!(effective.config.model.segments, Segments::range(1, 8));
     let printed = effective.to_toml();
     let read = file(&printed);
     assert_eq!(Config::load(&read.layers).unwrap().config, effective.config);

@@ -6,7 +6,7 @@ use hrm_kernels::{Instructions, Kernel, Visitor, dispatch};
 
 use super::{
     heads::HeadOutputs,
-    network::{Network, State, Workspace},
+    network::{Depth, Network, State, Workspace},
     precision,
 };
 use crate::{
@@ -40,6 +40,14 @@ pub struct DecisionTrace {
     pub segments: Vec<StateAfterSegment>,
 }
 
+/// The numbers of segments of one decision in each environment, `[N]`.
+enum Numbers<'a> {
+    /// Exactly these.
+    Exact(&'a [u8]),
+    /// At least these. The model's rule, if it has one, decides them.
+    ByRule(&'a mut [u8]),
+}
+
 /// [`Lanes`] of any kernel.
 trait AnyLanes: Debug + Send {
     fn len(&self) -> usize;
@@ -47,7 +55,7 @@ trait AnyLanes: Debug + Send {
     fn decide(
         &mut self,
         tokens: &[u8],
-        segments: &[u8],
+        segments: Numbers<'_>,
         prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     );
@@ -106,6 +114,23 @@ impl Lanes {
         segments: &[u8],
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
+        let segments = Numbers::Exact(segments);
+        self.lanes.decide(tokens, segments, None, &mut outputs);
+    }
+
+    /// Makes one decision as [`Lanes::decide_all`] does. If [`ModelConfig::segments`](crate::model::ModelConfig) have a
+    /// rule, `segments` are the fewest, and become the numbers with which the rule was met.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`Lanes::decide_all`] does.
+    pub fn decide_by_rule(
+        &mut self,
+        tokens: &[u8],
+        segments: &mut [u8],
+        mut outputs: impl FnMut(usize, usize, HeadOutputs),
+    ) {
+        let segments = Numbers::ByRule(segments);
         self.lanes.decide(tokens, segments, None, &mut outputs);
     }
 
@@ -124,12 +149,12 @@ impl Lanes {
         prefixes: &mut Vec<Vec<f32>>,
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
-        let prefixes = Some((first, prefixes));
+        let (segments, prefixes) = (Numbers::Exact(segments), Some((first, prefixes)));
         self.lanes.decide(tokens, segments, prefixes, &mut outputs);
     }
 
-    /// Makes one decision of the most segments in each environment, and advances the carry. Returns the state at its
-    /// start and after each segment.
+    /// Makes one decision in each environment as in an evaluation, and advances the carry: of the most segments, or of
+    /// those that the model's rule decides. Returns the state at its start and after each segment.
     ///
     /// # Panics
     ///
@@ -157,10 +182,10 @@ impl RecurrentNetwork for Lanes {
         self.parameters.config().segments
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &[u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
         let (rows, _) = logits.as_chunks_mut();
         // The last segment's stay.
-        self.decide_all(tokens, segments, |env, _, heads| rows[env] = heads.logits);
+        self.decide_by_rule(tokens, segments, |env, _, heads| rows[env] = heads.logits);
     }
 
     fn reset(&mut self, env: usize) {
@@ -269,11 +294,15 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
     fn decide(
         &mut self,
         tokens: &[u8],
-        segments: &[u8],
+        mut segments: Numbers<'_>,
         mut prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     ) {
-        assert_eq!(segments.len(), self.states.len(), "segments are [N]");
+        let numbers = match &segments {
+            Numbers::Exact(numbers) => numbers,
+            Numbers::ByRule(numbers) => &**numbers,
+        };
+        assert_eq!(numbers.len(), self.states.len(), "segments are [N]");
         self.each(tokens, |network, work, env, tokens, state| {
             let mut prefix = Vec::new();
             let first = prefixes.as_ref().map(|(first, _)| *first);
@@ -283,8 +312,15 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
                 }
             };
             let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
-            let segments = usize::from(segments[env]);
-            network.decide((tokens, segments), state, work, keep, outputs);
+            let depth = match &segments {
+                Numbers::Exact(numbers) => Depth::exactly(numbers[env].into()),
+                Numbers::ByRule(numbers) => network.depth().at_least(numbers[env].into()),
+            };
+            let number = network.decide((tokens, depth), state, work, keep, outputs);
+            if let Numbers::ByRule(numbers) = &mut segments {
+                // A validated number fits.
+                numbers[env] = number as u8;
+            }
             if let Some((_, prefixes)) = &mut prefixes {
                 prefixes.push(prefix);
             }
@@ -302,15 +338,15 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
             // The decision opens the state again, which changes nothing.
             network.open(state, work);
             let start = numbers(state);
-            let most = network.config().segments.most;
-            let mut segments = Vec::with_capacity(most);
+            let depth = network.depth();
+            let mut segments = Vec::with_capacity(depth.most);
             let keep = |_, state: &State<K>, heads| {
                 segments.push(StateAfterSegment {
                     state: numbers(state),
                     heads,
                 });
             };
-            network.decide((tokens, most), state, work, |_, _| {}, keep);
+            network.decide((tokens, depth), state, work, |_, _| {}, keep);
             traces.push(DecisionTrace { start, segments });
         });
         traces

@@ -11,8 +11,10 @@ use super::{
 };
 use crate::model::{
     config::{CarryMode, Mixing, ModelConfig},
+    halt::Halt,
     parameters::Parameters,
     positions::PositionTables,
+    segments::Segments,
     tensors::{BlockTensors, MixerTensors},
 };
 
@@ -62,6 +64,35 @@ pub(super) struct Workspace<K: Kernel> {
     pub(super) y: Rows<K>,
     scratch: Scratch<K>,
     vector: Vec<f32>,
+    /// `zH` before a segment, for a rule that compares it with that after.
+    before: Rows<K>,
+}
+
+/// The number of segments of a decision: any from the fewest to the most, as the rule decides. Without a rule it is the
+/// fewest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Depth {
+    pub(super) fewest: usize,
+    pub(super) most: usize,
+    pub(super) halt: Option<Halt>,
+}
+
+impl Depth {
+    pub(super) fn exactly(number: usize) -> Self {
+        Self {
+            fewest: number,
+            most: number,
+            halt: None,
+        }
+    }
+
+    /// Returns the same with other fewest segments.
+    pub(super) fn at_least(self, fewest: usize) -> Self {
+        match self.halt {
+            None => Self::exactly(fewest),
+            Some(_) => Self { fewest, ..self },
+        }
+    }
 }
 
 impl<K: Kernel> Network<K> {
@@ -104,6 +135,20 @@ impl<K: Kernel> Network<K> {
         &self.config
     }
 
+    /// Returns the depth of a decision that is not an actor's: the most segments, or as the model's rule decides.
+    pub(super) fn depth(&self) -> Depth {
+        let Segments {
+            least: fewest,
+            most,
+            halt,
+            ..
+        } = self.config.segments;
+        match halt {
+            None => Depth::exactly(most),
+            Some(_) => Depth { fewest, most, halt },
+        }
+    }
+
     pub(super) fn layout(&self) -> Layout {
         self.layout
     }
@@ -118,27 +163,31 @@ impl<K: Kernel> Network<K> {
         Workspace {
             e: rows.clone(),
             x: rows.clone(),
-            y: rows,
+            y: rows.clone(),
+            before: rows,
             // A validated model has a block in each module, and all of them have the same shapes.
             scratch: self.h[0].scratch(),
             vector: vec![0.0; self.config.hidden],
         }
     }
 
-    /// Makes one decision of so many segments on an observation, u8 `[S]`, and advances the state. Calls
+    /// Makes one decision on an observation, u8 `[S]`, and advances the state. Returns the number of its segments. Calls
     /// `before_last_calls` with the index of each segment and the state before its last call of L and of H, and
     /// `after_segment` with the index, the state and the heads after it.
     pub(super) fn decide(
         &self,
-        (tokens, segments): (&[u8], usize),
+        (tokens, depth): (&[u8], Depth),
         state: &mut State<K>,
         work: &mut Workspace<K>,
         mut before_last_calls: impl FnMut(usize, &State<K>),
         mut after_segment: impl FnMut(usize, &State<K>, HeadOutputs),
-    ) {
+    ) -> usize {
         self.open(state, work);
         self.embed(tokens, work);
-        for segment in 0..segments {
+        for segment in 0..depth.most {
+            if matches!(depth.halt, Some(Halt::Change(_))) {
+                work.before.copy_from(&state.z_h);
+            }
             self.run_prefix(state, work);
             before_last_calls(segment, state);
             self.inject(state, work);
@@ -147,7 +196,12 @@ impl<K: Kernel> Network<K> {
             self.run(&self.h, &mut state.z_h, work);
             let heads = self.read(tokens, state, work);
             after_segment(segment, state, heads);
+            let ends = |halt: Halt| halt.ends(&heads.logits, || change(&work.before, &state.z_h));
+            if segment + 1 >= depth.fewest && depth.halt.is_none_or(ends) {
+                return segment + 1;
+            }
         }
+        depth.most
     }
 
     /// Runs the calls of a segment before the last one of L and of H.
@@ -264,6 +318,19 @@ impl<K: Kernel> Network<K> {
         }
         last.forward(self.kernel, &work.x, z, &mut work.scratch);
     }
+}
+
+/// Returns the root of the mean square of the changes of all elements.
+fn change<K: Kernel>(before: &Rows<K>, after: &Rows<K>) -> f64 {
+    let layout = after.layout();
+    let mut sum = 0.0;
+    for position in 0..=layout.cells() {
+        let index = layout.position(position);
+        let pairs = before.vector(index).zip(after.vector(index));
+        let squares: f32 = pairs.map(|(b, a)| (a - b) * (a - b)).sum();
+        sum += f64::from(squares);
+    }
+    (sum / ((layout.cells() + 1) * after.width()) as f64).sqrt()
 }
 
 /// Sets the vectors of all positions.

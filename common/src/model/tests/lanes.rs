@@ -144,3 +144,78 @@ fn carry_bytes_are_zh_then_zl_and_rounded_where_they_travel_as_bf16() {
 fn an_observation_with_an_unknown_code_panics() {
     Lanes::new(model(&small()), 1).trace(&[9; CELLS]);
 }
+
+/// Returns the changes of `zH` and the entropies of one environment's segments.
+fn judged(trace: &DecisionTrace) -> [Vec<f64>; 2] {
+    let mut before = &trace.start;
+    let (mut changes, mut entropies) = (vec![], vec![]);
+    for StateAfterSegment { state, heads } in &trace.segments {
+        let half = state.len() / 2;
+        let squares = state[..half].iter().zip(&before[..half]).map(|(a, b)| {
+            let change = f64::from(a - b);
+            change * change
+        });
+        changes.push((squares.sum::<f64>() / half as f64).sqrt());
+        entropies.push(entropy(&heads.logits).into());
+        before = state;
+    }
+    [changes, entropies]
+}
+
+/// Returns a threshold between two of these numbers.
+fn between(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    f64::midpoint(sorted[1], sorted[2])
+}
+
+#[test]
+fn a_decision_ends_with_the_first_segment_that_meets_the_rule() {
+    const ENVS: usize = 4;
+    let mut numbers_seen = std::collections::BTreeSet::new();
+    for form in forms() {
+        let range = Segments::range(1, 4);
+        let form = ModelConfig {
+            segments: range,
+            ..form
+        };
+        let traces = Lanes::new(model(&form), ENVS).trace(&tokens(ENVS));
+        let judged: Vec<_> = traces.iter().map(judged).collect();
+        for (rule, halt) in [Halt::Change, Halt::Entropy].into_iter().enumerate() {
+            let threshold = between(&judged[0][rule]);
+            let config = ModelConfig {
+                segments: Segments {
+                    halt: Some(halt(threshold)),
+                    ..range
+                },
+                ..form.clone()
+            };
+            let fewest = [1, 2, 1, 4];
+            let expected: Vec<u8> = judged
+                .iter()
+                .zip(fewest)
+                .map(|(judged, fewest)| {
+                    let met = |number: &u8| judged[rule][usize::from(number - 1)] <= threshold;
+                    (fewest..4).find(met).unwrap_or(4)
+                })
+                .collect();
+            let mut lanes = Lanes::new(model(&config), ENVS);
+            let mut numbers = fewest;
+            let mut logits = [0.0; ENVS * ACTIONS];
+            lanes.decide(&tokens(ENVS), &mut numbers, &mut logits);
+            assert_eq!(numbers[..], expected, "{config:?}");
+            numbers_seen.extend(numbers);
+
+            // The learner runs these numbers again, without the rule.
+            let mut again = Lanes::new(model(&config), ENVS);
+            let (rows, _) = logits.as_chunks::<ACTIONS>();
+            let mut last = [[0.0; ACTIONS]; ENVS];
+            again.decide_all(&tokens(ENVS), &numbers, |env, _, heads| {
+                last[env] = heads.logits;
+            });
+            assert_eq!(last, rows);
+            assert_eq!(carries(&again), carries(&lanes));
+        }
+    }
+    assert!(numbers_seen.len() > 2, "{numbers_seen:?}");
+}

@@ -6,10 +6,13 @@ mod parameters;
 
 use proptest::prelude::*;
 
-use super::{native::Lanes, *};
+use super::{
+    native::{DecisionTrace, Lanes, StateAfterSegment},
+    *,
+};
 use crate::{
-    env::{Grid, tile},
-    policy::RecurrentNetwork as _,
+    env::{ACTIONS, Grid, tile},
+    policy::{RecurrentNetwork as _, entropy},
 };
 
 const GRID: Grid = Grid {

@@ -14,11 +14,13 @@
 //! heads       zH at the read-out          -> logits [B, 4], value [B]
 //! hrm         the whole model: segments and cycles
 //! decision    the result
+//! acting      decisions of different lengths, without a gradient
 //! one_step    the one-step gradient, segment by segment
 //! ```
 //!
 //! `hrm_common::model` says what the model is, and what the letters in shapes mean.
 
+mod acting;
 mod attention;
 mod block;
 mod carry;

@@ -25,6 +25,9 @@ const LAG_BUCKETS: [f64; 12] = [
     0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0,
 ];
 
+/// Upper bounds in segments. Decisions have at most 255, and most models few.
+const SEGMENT_BUCKETS: [f64; 10] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 16.0, 32.0, 64.0];
+
 /// Time between two drains of the histograms, which keep every sample until then.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -171,6 +174,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(stage(names::ACTOR_STAGE_SECONDS.name()), &STAGE_BUCKETS)?
         .set_buckets_for_metric(stage(names::LEARNER_STAGE_SECONDS.name()), &STAGE_BUCKETS)?
+        .set_buckets_for_metric(stage(names::LEARNER_SEGMENTS.name()), &SEGMENT_BUCKETS)?
         .set_buckets_for_metric(stage(names::LEARNER_POLICY_LAG.name()), &LAG_BUCKETS)
 }
 

@@ -108,6 +108,8 @@ metrics! {
     LEARNER_ROLLBACKS: Counter<Unlabelled> = "hrm_learner_rollbacks_total", Count;
     /// Policy lag of batched frames, in versions; each batch makes one.
     LEARNER_POLICY_LAG: Histogram<Unlabelled> = "hrm_learner_policy_lag_versions", Count;
+    /// Segments of the decisions in batched frames.
+    LEARNER_SEGMENTS: Histogram<Unlabelled> = "hrm_learner_decision_segments", Count;
     /// Policy lag above which an unroll is dropped, in versions.
     LEARNER_MAX_POLICY_LAG: Gauge<Unlabelled> = "hrm_learner_max_policy_lag_versions", Count;
     /// Unrolls per batch.

@@ -8,7 +8,12 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, builder::RangedU64ValueParser};
-use hrm_common::{config::Override, env::EpisodeSummary, model::native::Lanes, output};
+use hrm_common::{
+    config::Override,
+    env::EpisodeSummary,
+    model::{Segments, native::Lanes},
+    output,
+};
 use hrm_kernels::Instructions;
 
 use super::{draft::draft, settings::ConfigArgs};
@@ -32,9 +37,10 @@ pub(crate) struct EvalArgs {
     /// Seed of the episodes [default: eval.seed].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
-    /// Segments per decision [default: as in training; the most of a range].
-    #[arg(long, value_name = "N", requires = "checkpoint")]
-    segments: Option<usize>,
+    /// Segments per decision: a number, or a range with a rule such as '{ least = 1, most = 4, halt = { entropy = 0.1 }
+    /// }' [default: model.segments; the most of a range without a rule].
+    #[arg(long, value_name = "N_OR_RANGE", requires = "checkpoint", value_parser = segments)]
+    segments: Option<Segments>,
     /// Policy that chooses the actions.
     #[arg(long, value_enum, default_value = "greedy")]
     policy: WalkBy,
@@ -48,6 +54,12 @@ pub(crate) struct EvalArgs {
     /// of the oracle.
     #[arg(long, value_name = "FILE")]
     episodes_out: Option<PathBuf>,
+}
+
+/// Reads `--segments`.
+fn segments(text: &str) -> Result<Segments, String> {
+    text.parse()
+        .map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
 /// Evaluates and prints the result.
@@ -106,8 +118,11 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let (walked, oracle) = walks.context("the evaluation was stopped")?;
     if let Some(mut out) = episodes_out {
         let walks: &[(WalkBy, &[EpisodeSummary])] = match args.policy {
-            WalkBy::Oracle => &[(WalkBy::Oracle, &oracle)],
-            policy => &[(policy, &walked), (WalkBy::Oracle, &oracle)],
+            WalkBy::Oracle => &[(WalkBy::Oracle, &oracle.episodes)],
+            policy => &[
+                (policy, &walked.episodes),
+                (WalkBy::Oracle, &oracle.episodes),
+            ],
         };
         out.write_all(episodes::csv(walks).as_bytes())
             .and_then(|()| out.commit())

@@ -33,6 +33,9 @@ pub(crate) struct DumpedStep {
     pub(crate) tokens: Vec<String>,
     pub(crate) action: u8,
     pub(crate) reward: f32,
+    /// The segments of the decision; absent without a model, and in dumps that lack this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) segments: Option<u8>,
 }
 
 /// Returns the observation of a maze as rows of text.

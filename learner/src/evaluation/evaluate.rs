@@ -41,6 +41,10 @@ struct WalkedEpisode {
     seed: u64,
     rng: Xoshiro256PlusPlus,
     steps: Vec<DumpedStep>,
+    /// The segments of the present decision, if a model makes it.
+    thinks: Option<u8>,
+    /// The segments of all decisions.
+    segments: u64,
 }
 
 /// Follows a walk of episodes, and may end it early.
@@ -58,6 +62,15 @@ impl WalkObserver for AtomicBool {
     }
 }
 
+/// The result of a walk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Walked {
+    /// One record per episode, in order.
+    pub episodes: Vec<EpisodeSummary>,
+    /// The segments of all decisions; 0 without a model.
+    pub segments: u64,
+}
+
 /// Held-out episodes, the same for all policies.
 #[derive(Debug, Clone, Copy)]
 pub struct HeldOut<'a> {
@@ -70,7 +83,7 @@ pub struct HeldOut<'a> {
 }
 
 impl HeldOut<'_> {
-    /// Walks the episodes and returns one record per episode, in order. `network` is called once per group, with the
+    /// Walks the episodes. `network` is called once per group, with the
     /// number of its episodes, and may return `None` for policies without a model. Returns `None` when `observer` ends
     /// the walk. `dump` receives one JSON object per line and episode, in order.
     ///
@@ -83,22 +96,28 @@ impl HeldOut<'_> {
         network: impl Fn(usize) -> Option<N>,
         observer: &impl WalkObserver,
         mut dump: Option<&mut dyn Write>,
-    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
-        let mut summaries = Vec::new();
+    ) -> Result<Option<Walked>, EvaluateError> {
+        let mut walked = Walked {
+            episodes: Vec::new(),
+            segments: 0,
+        };
         for first in (0..self.episodes).step_by(LANES) {
             let lanes = self.lanes(first)?;
             let walker = Mover::new(by, network(lanes.len()))?;
             let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), observer) else {
                 return Ok(None);
             };
-            summaries.extend(ended.iter().map(|lane| lane.maze.summary()));
+            for lane in &ended {
+                walked.episodes.push(lane.maze.summary());
+                walked.segments += lane.segments;
+            }
             if let Some(out) = dump.as_deref_mut() {
                 for lane in &ended {
                     dump::write(out, &lane.maze, lane.seed, &lane.steps)?;
                 }
             }
         }
-        Ok(Some(summaries))
+        Ok(Some(walked))
     }
 
     /// Walks the episodes with the oracle. Returns `None` when `observer` ends the walk.
@@ -106,10 +125,7 @@ impl HeldOut<'_> {
     /// # Errors
     ///
     /// Returns an error when the mazes are impossible.
-    pub fn oracle(
-        &self,
-        observer: &impl WalkObserver,
-    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+    pub fn oracle(&self, observer: &impl WalkObserver) -> Result<Option<Walked>, EvaluateError> {
         self.walk(WalkBy::Oracle, |_| None::<Lanes>, observer, None)
     }
 
@@ -124,6 +140,8 @@ impl HeldOut<'_> {
                     seed,
                     rng: action_rng(seed),
                     steps: Vec::new(),
+                    thinks: None,
+                    segments: 0,
                 })
             })
             .collect()
@@ -147,6 +165,7 @@ fn walk_to_the_end<N: RecurrentNetwork>(
                 tokens,
                 action,
                 reward: step.reward,
+                segments: episode.thinks,
             });
         }
         if step.flags == 0 {
@@ -216,8 +235,11 @@ impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
                     .collect();
                 let mut rngs: Vec<_> = lanes.iter().map(|lane| lane.rng.clone()).collect();
                 let acted = policy.act(&tokens, *choice, &mut rngs);
-                for (lane, rng) in lanes.iter_mut().zip(rngs) {
+                let segments = acted.segments.iter();
+                for ((lane, rng), &segments) in lanes.iter_mut().zip(rngs).zip(segments) {
                     lane.rng = rng;
+                    lane.thinks = Some(segments);
+                    lane.segments += u64::from(segments);
                 }
                 acted.actions.to_vec()
             }
@@ -235,7 +257,7 @@ impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
 mod tests {
     use std::cell::Cell;
 
-    use hrm_common::model::{Dtype, ModelConfig, Parameters};
+    use hrm_common::model::{Dtype, Halt, ModelConfig, Parameters, Segments};
     use serde_json::Value;
 
     use super::*;
@@ -245,7 +267,7 @@ mod tests {
         by: WalkBy,
         episodes: usize,
         dump: Option<&mut dyn Write>,
-    ) -> Result<Option<Vec<EpisodeSummary>>, EvaluateError> {
+    ) -> Result<Option<Walked>, EvaluateError> {
         let stop = AtomicBool::new(false);
         let env = EnvConfig::four_rooms();
         let config = ModelConfig {
@@ -323,6 +345,47 @@ mod tests {
     }
 
     #[test]
+    fn a_models_segments_are_counted_and_dumped() {
+        let env = EnvConfig::four_rooms();
+        let config = ModelConfig {
+            hidden: 8,
+            inter_multiple: 8,
+            segments: Segments {
+                halt: Some(Halt::Entropy(1.383)),
+                ..Segments::range(1, 3)
+            },
+            ..ModelConfig::small()
+        };
+        let parameters = Parameters::new(&config, env.grid(), 1).expect("a model");
+        let stop = AtomicBool::new(false);
+        let held_out = held_out_episodes(&env, 30);
+        let mut text = Vec::new();
+        let lanes = |envs| Some(Lanes::new(parameters.clone(), envs));
+        let walked = held_out.walk(WalkBy::Sampled, lanes, &stop, Some(&mut text));
+        let walked = walked.expect("possible mazes").expect("nobody stops it");
+        let dumped = dump::read(&text[..]).flat_map(|line| {
+            let episode = line.expect("whole").expect("an episode");
+            let segments = episode.steps.iter().map(|step| step.segments);
+            segments.collect::<Option<Vec<u8>>>().expect("of a model")
+        });
+        let dumped: Vec<u8> = dumped.collect();
+        for number in 1..=3 {
+            assert!(dumped.contains(&number), "no decision has {number}");
+        }
+        let sum: u64 = dumped.iter().copied().map(u64::from).sum();
+        assert_eq!(sum, walked.segments);
+        let oracle = held_out.oracle(&stop).expect("possible mazes");
+        let oracle = oracle.expect("nobody stops it");
+        let found = evaluation(&held_out, WalkBy::Sampled, &walked, &oracle);
+        assert_eq!(found.segments, Some(sum as f64 / dumped.len() as f64));
+        let shown = format!(
+            "{:.2} segments per decision",
+            sum as f64 / dumped.len() as f64
+        );
+        assert!(found.to_string().contains(&shown), "{found}");
+    }
+
+    #[test]
     fn a_dump_that_cannot_be_written_is_an_error() {
         let mut full: &mut [u8] = &mut [0; 100];
         let result = walk(WalkBy::Oracle, 1, Some(&mut full));
@@ -354,6 +417,8 @@ mod tests {
         // failures have the length limit.
         let random = of(WalkBy::Random, &walked_random);
         let versus = random.versus_oracle.expect("both walked");
+        assert_eq!((random.segments, oracle.segments), (None, None));
+        let (walked_random, walked_oracle) = (walked_random.episodes, walked_oracle.episodes);
         let solved = walked_random.iter().filter(|e| e.success).count();
         assert!((1..50).contains(&solved), "{solved}");
         assert_eq!(versus.both_solve, solved);
@@ -418,7 +483,7 @@ mod tests {
             // More episodes than one group.
             let walked = held_out_episodes(&env, LANES + 2).oracle(&few);
             let walked = walked.expect("possible mazes");
-            (walked.map(|walked| walked.len()), few.ended.get())
+            (walked.map(|walked| walked.episodes.len()), few.ended.get())
         };
         assert_eq!(walk(usize::MAX), (Some(LANES + 2), LANES + 2));
         let (walked, ended) = walk(3);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use hrm_common::{
     config::{Config, EvalConfig},
-    env::{EnvConfig, EpisodeSummary},
+    env::EnvConfig,
     invalid_value::InvalidValue,
     model::Parameters,
     policy::RecurrentNetwork,
@@ -23,7 +23,7 @@ use hrm_common::{
 
 use crate::{
     evaluation::{
-        evaluate::{EvaluateError, HeldOut},
+        evaluate::{EvaluateError, HeldOut, Walked},
         figures,
     },
     storage::records::{EvalRecord, WalkBy},
@@ -188,7 +188,7 @@ pub(crate) struct GreedyEvaluation {
     parameters: Parameters,
     network: NewNetwork,
     /// The oracle's walk, made once because it is the same for all weights.
-    oracle: Option<Vec<EpisodeSummary>>,
+    oracle: Option<Walked>,
 }
 
 /// Errors of a periodic evaluation.

@@ -3,7 +3,7 @@
 use hrm_common::env::EpisodeSummary;
 
 use crate::{
-    evaluation::evaluate::HeldOut,
+    evaluation::evaluate::{HeldOut, Walked},
     storage::records::{Evaluation, VersusOracle, WalkBy},
 };
 
@@ -11,10 +11,14 @@ use crate::{
 pub fn evaluation(
     held_out: &HeldOut<'_>,
     by: WalkBy,
-    walked: &[EpisodeSummary],
-    oracle: &[EpisodeSummary],
+    Walked {
+        episodes: walked,
+        segments,
+    }: &Walked,
+    oracle: &Walked,
 ) -> Evaluation {
     let n = walked.len();
+    let decisions: u64 = walked.iter().map(|e| u64::from(e.length)).sum();
     let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
         walked.iter().map(value).sum::<f64>() / n.max(1) as f64
     };
@@ -30,8 +34,9 @@ pub fn evaluation(
         mean_return: mean(&|e| e.episode_return.into()),
         versus_oracle: match by {
             WalkBy::Oracle => None,
-            _ => VersusOracle::new(walked, oracle, held_out.env.max_steps),
+            _ => VersusOracle::new(walked, &oracle.episodes, held_out.env.max_steps),
         },
+        segments: (*segments > 0).then(|| *segments as f64 / decisions as f64),
     }
 }
 

@@ -15,10 +15,7 @@ use std::sync::{
 };
 
 use anyhow::Context as _;
-use hrm_common::{
-    config::Config, env::EpisodeSummary, model::Parameters, policy::Choice,
-    telemetry::names::RunFile,
-};
+use hrm_common::{config::Config, model::Parameters, policy::Choice, telemetry::names::RunFile};
 use tch::Device;
 
 use crate::{
@@ -307,7 +304,7 @@ impl Finals {
         ) else {
             return Ok(None);
         };
-        let walks: [(WalkBy, &[EpisodeSummary]); 3] = [
+        let walks = [
             (WalkBy::Greedy, &greedy),
             (WalkBy::Sampled, &sampled),
             (WalkBy::Oracle, &oracle),
@@ -315,7 +312,7 @@ impl Finals {
         Ok(Some(Self {
             evaluations: walks
                 .map(|(by, walked)| figures::evaluation(&held_out, by, walked, &oracle)),
-            episodes: episodes::csv(&walks),
+            episodes: episodes::csv(&walks.map(|(by, walked)| (by, &walked.episodes[..]))),
         }))
     }
 }

@@ -60,8 +60,37 @@ struct Interval {
     updates_tried: u64,
     lags: u64,
     unrolls: u64,
+    segments: SegmentTally,
     /// Time that the process's trainers had spent in each stage at the beginning.
     stages: Vec<(LearnerStage, Duration)>,
+}
+
+/// Counts the segments of decisions.
+#[derive(Debug, Default)]
+struct SegmentTally {
+    decisions: u64,
+    segments: u64,
+    /// The fewest and the most segments of a decision so far.
+    range: Option<(u8, u8)>,
+}
+
+impl SegmentTally {
+    fn add(&mut self, number: u8) {
+        self.decisions += 1;
+        self.segments += u64::from(number);
+        let (least, most) = self.range.unwrap_or((number, number));
+        self.range = Some((least.min(number), most.max(number)));
+    }
+
+    /// Returns the mean segments per decision.
+    fn mean(&self) -> Option<f64> {
+        (self.decisions > 0).then(|| self.segments as f64 / self.decisions as f64)
+    }
+
+    /// True if decisions had different numbers of segments.
+    fn differ(&self) -> bool {
+        self.range.is_some_and(|(least, most)| least < most)
+    }
 }
 
 impl Interval {
@@ -73,6 +102,7 @@ impl Interval {
             updates_tried: run.updates_tried,
             lags: 0,
             unrolls: 0,
+            segments: SegmentTally::default(),
             stages: LearnerStage::known()
                 .into_iter()
                 .map(|stage| (stage, stage.spent()))
@@ -126,12 +156,16 @@ impl Reporter {
         self.set_metrics(run, batch, update);
         self.interval.lags += batch.lags.iter().sum::<u64>();
         self.interval.unrolls += batch.lags.len() as u64;
+        batch
+            .segments
+            .iter()
+            .for_each(|&number| self.interval.segments.add(number));
         let due = self.interval.began.elapsed() >= self.every;
         let snapshot = snapshot(run, &self.interval, window, update);
         self.progress.update(&snapshot);
         if due {
-            let stages = self.interval.stage_shares();
-            let record = Record::Train(record(run, &snapshot, window, update, stages));
+            let record = record(run, &self.interval, &snapshot, window, update);
+            let record = Record::Train(record);
             metrics.append(&record).tolerate(RunFile::Metrics);
             self.interval = Interval::new(run);
         }
@@ -142,6 +176,10 @@ impl Reporter {
         set_position(run);
         for &lag in &batch.lags {
             names::LEARNER_POLICY_LAG.get().record(lag as f64);
+        }
+        let segments = names::LEARNER_SEGMENTS.get();
+        for &number in &batch.segments {
+            segments.record(f64::from(number));
         }
         let total = update.loss_policy + self.value_cost * update.loss_value
             - self.entropy_cost * update.entropy;
@@ -200,6 +238,7 @@ fn snapshot(
         length: gauge(names::LEARNER_EPISODE_LENGTH, window.length()),
         path_ratio: gauge(names::LEARNER_PATH_RATIO, window.path_ratio()),
         policy_lag: (interval.unrolls > 0).then(|| interval.lags as f64 / interval.unrolls as f64),
+        segments: (interval.segments.mean()).filter(|_| interval.segments.differ()),
         curriculum_distance: run.curriculum_distance,
         entropy: update.entropy,
     }
@@ -207,10 +246,10 @@ fn snapshot(
 
 fn record(
     run: RunPosition,
+    interval: &Interval,
     snapshot: &ProgressSnapshot,
     window: &EpisodeWindow,
     update: &UpdateReport,
-    stages: BTreeMap<String, f64>,
 ) -> TrainRecord {
     TrainRecord {
         frames: run.frames,
@@ -223,6 +262,7 @@ fn record(
         length: snapshot.length,
         path_ratio: snapshot.path_ratio,
         policy_lag_mean: snapshot.policy_lag,
+        segments: interval.segments.mean(),
         frames_per_second: snapshot.frames_per_second,
         updates_per_second: snapshot.updates_per_second,
         loss_policy: update.loss_policy,
@@ -234,6 +274,6 @@ fn record(
         c_clip: update.c_clip,
         learning_rate: update.learning_rate,
         curriculum_distance: run.curriculum_distance,
-        stages,
+        stages: interval.stage_shares(),
     }
 }

@@ -17,6 +17,7 @@ pub(crate) fn train_record(frames: u64) -> TrainRecord {
         length: None,
         path_ratio: None,
         policy_lag_mean: None,
+        segments: None,
         frames_per_second: 1000.0,
         updates_per_second: 31.0,
         loss_policy: 0.0,

@@ -141,6 +141,7 @@ mod tests {
             success: Some(0.1 + 0.2),
             episode_return: Some(0.5),
             policy_lag_mean: Some(1.5),
+            segments: Some(1.25),
             updates_per_second: 7.8,
             loss_policy: -0.01,
             loss_value: 0.02,
@@ -169,6 +170,7 @@ mod tests {
                 mean_length: 14.5,
                 mean_return: 0.93,
                 versus_oracle: None,
+                segments: Some(2.5),
             },
         })
     }

@@ -107,6 +107,9 @@ pub struct TrainRecord {
     pub path_ratio: Option<f64>,
     /// Mean policy lag of the trained frames, in versions.
     pub policy_lag_mean: Option<f64>,
+    /// Mean segments per decision of the trained frames; absent in logs that lack this field.
+    #[serde(default)]
+    pub segments: Option<f64>,
     /// Training speed, in frames per second.
     pub frames_per_second: f64,
     /// Updates per second.
@@ -210,6 +213,9 @@ pub struct Evaluation {
     /// this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_oracle: Option<VersusOracle>,
+    /// Mean segments per decision. `None` without a model, and in files that lack this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<f64>,
 }
 
 impl fmt::Display for Evaluation {
@@ -229,6 +235,9 @@ impl fmt::Display for Evaluation {
             None => write!(f, "no path ratio, ")?,
         }
         write!(f, "mean length {:.1}", self.mean_length)?;
+        if let Some(segments) = self.segments {
+            write!(f, ", {segments:.2} segments per decision")?;
+        }
         let Some(versus) = &self.versus_oracle else {
             return Ok(());
         };
@@ -288,7 +297,10 @@ mod tests {
         let old = r#"{"policy":"greedy","episodes":2,"success":1.0,"success_ci95":[0.3,1.0],
             "path_ratio":1.5,"mean_length":9.0,"mean_return":1.0}"#;
         let read: Evaluation = serde_json::from_str(old).expect("an evaluation");
-        assert_eq!((read.seed, read.versus_oracle), (None, None));
+        assert_eq!(
+            (read.seed, read.versus_oracle, read.segments),
+            (None, None, None)
+        );
         let again = serde_json::to_value(&read).expect("JSON");
         let old: Value = serde_json::from_str(old).expect("JSON");
         assert_eq!(again, old, "it does not claim what was not recorded");

@@ -24,6 +24,7 @@ pub(crate) fn train(frames: u64, episodes: usize, success: f64) -> Record {
         length: Some(20.0),
         path_ratio: Some(1.5),
         policy_lag_mean: Some(0.0),
+        segments: Some(1.0),
         ..train_record(frames)
     })
 }
@@ -40,6 +41,7 @@ pub(crate) fn evaluation(policy: WalkBy, success: f64, path_ratio: f64) -> Evalu
         mean_length: 15.0,
         mean_return: success,
         versus_oracle: (policy != WalkBy::Oracle).then(|| versus_oracle(path_ratio)),
+        segments: None,
     }
 }
 

@@ -177,6 +177,10 @@ fn details(snapshot: &ProgressSnapshot) -> String {
         number(snapshot.policy_lag, 1),
         snapshot.updates_per_second,
     );
+    if let Some(segments) = snapshot.segments {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "  {segments:.2} segments");
+    }
     if snapshot.curriculum_distance > 0 {
         // Writing to a String cannot fail.
         let _ = write!(text, "  curriculum {} steps", snapshot.curriculum_distance);
@@ -199,6 +203,7 @@ fn log_line(snapshot: &ProgressSnapshot, learner: &LearnerConfig, place: Option<
         length = snapshot.length.map(thousandth),
         path_ratio = snapshot.path_ratio.map(thousandth),
         policy_lag = snapshot.policy_lag.map(thousandth),
+        segments = snapshot.segments.map(thousandth),
         entropy = thousandth(snapshot.entropy),
         curriculum_distance = snapshot.curriculum_distance,
         seconds = snapshot.seconds.round(),
@@ -236,6 +241,7 @@ mod tests {
             length: Some(14.2),
             path_ratio: Some(1.423),
             policy_lag: Some(1.26),
+            segments: Some(1.736),
             curriculum_distance: 7,
             entropy: 0.81,
         }
@@ -252,6 +258,7 @@ mod tests {
             length: None,
             path_ratio: None,
             policy_lag: None,
+            segments: None,
             curriculum_distance: 0,
             ..snapshot()
         }
@@ -265,7 +272,7 @@ mod tests {
         );
         assert_eq!(
             details(&snapshot()),
-            "success 93.4%  return 0.91  path ratio 1.42  lag 1.3  9.6 updates/s  curriculum 7 steps"
+            "success 93.4%  return 0.91  path ratio 1.42  lag 1.3  9.6 updates/s  1.74 segments  curriculum 7 steps"
         );
     }
 

@@ -30,6 +30,8 @@ pub struct ProgressSnapshot {
     pub path_ratio: Option<f64>,
     /// Mean policy lag in versions.
     pub policy_lag: Option<f64>,
+    /// Mean segments per decision; `None` if all decisions had the same number.
+    pub segments: Option<f64>,
     /// The curriculum's largest start-goal distance; 0 when every episode is uniform.
     pub curriculum_distance: u32,
     /// Entropy of the policy in nats.

@@ -59,6 +59,13 @@
       title: "Policy lag in versions", format: decimal(1),
       lines: [{ label: "mean", colour: "blue", value: ofTrain("policy_lag_mean") }],
     }),
+    hrmChart(element("charts"), {
+      title: "Segments per decision", format: decimal(2),
+      lines: [
+        { label: "greedy", colour: "blue", dots: true, value: ofEvaluation("segments") },
+        { label: "training", colour: "orange", value: ofTrain("segments") },
+      ],
+    }),
     hrmChart(element("charts"), { title: "Time of the learner", top: 1, format: percent, stack: (record) => Object.entries(record.stages || {}) }),
     hrmChart(element("charts"), {
       title: "Time of the local actors", top: 1, format: percent, stack: (record) => record.actor_stages || [],

@@ -243,6 +243,7 @@ fn eval(frames: u64) -> Record {
             mean_length: 1.0,
             mean_return: 0.5,
             versus_oracle: None,
+            segments: None,
         },
     })
 }

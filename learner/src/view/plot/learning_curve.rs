@@ -268,6 +268,7 @@ mod tests {
                     mean_length: 20.0,
                     mean_return: 0.9,
                     versus_oracle: None,
+                    segments: None,
                 },
             })
         });

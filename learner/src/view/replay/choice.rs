@@ -114,6 +114,7 @@ mod tests {
             cells: cells(step),
             action: 0,
             reward: 0.0,
+            segments: None,
             thought: None,
         });
         RecordedEpisode {

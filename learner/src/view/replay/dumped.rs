@@ -153,6 +153,7 @@ fn recorded(step: &DumpedStep, grid: Grid) -> Result<RecordedStep, &'static str>
         cells: Cells(text),
         action: step.action,
         reward: step.reward,
+        segments: step.segments,
         thought: None,
     })
 }
@@ -270,6 +271,7 @@ mod tests {
                 cells: Cells(".A.G".to_owned()),
                 action,
                 reward,
+                segments: None,
                 thought: None,
             };
             let grid = Grid {

@@ -178,7 +178,11 @@ window.hrmReplay = (() => {
       const thought = thoughtAt(walk, step);
       const left = Math.min(step, walk.steps.length);
       const state = step >= walk.steps.length ? (reached ? "at the goal" : "out of steps") : `step ${left + 1}`;
-      value.textContent = thought ? `${state} · value ${thought.value.toFixed(3)}` : state;
+      const { segments } = walk.steps[step] || {};
+      const figures = [state];
+      if (thought) figures.push(`value ${thought.value.toFixed(3)}`);
+      if (segments) figures.push(segments === 1 ? "1 segment" : `${segments} segments`);
+      value.textContent = figures.join(" · ");
     };
     return { element, draw };
   };

@@ -251,6 +251,7 @@ struct WalkingLane {
 struct RawThought {
     probabilities: [f32; ACTIONS],
     value: f32,
+    segments: u8,
     /// The change of each cell's `zH`, and of its `zL`.
     changes: [Vec<f32>; 2],
 }
@@ -264,6 +265,7 @@ impl WalkingLane {
             cells,
             action,
             reward: step.reward,
+            segments: self.thought.as_ref().map(|thought| thought.segments),
             thought: self.thought.take(),
         });
         step.flags == 0
@@ -301,6 +303,7 @@ impl Walker<WalkingLane> for ModelWalker {
             lane.thought = Some(RawThought {
                 probabilities: policy::probabilities(logits).try_into().ok()?,
                 value: end.heads.value,
+                segments: trace.segments.len().try_into().ok()?,
                 changes: changes(&trace.start, &end.state, hidden),
             });
             Some(self.choice.choose(logits, &mut lane.rng))
@@ -407,6 +410,7 @@ mod tests {
                 .expect("possible")
                 .expect("whole");
             let oracle = held_out.oracle(&stop).expect("possible").expect("whole");
+            let (walked, oracle) = (walked.episodes, oracle.episodes);
             for (at, episode) in recorded.episodes.iter().enumerate() {
                 assert_eq!(episode.index, at);
                 assert_eq!(episode.shortest_path, walked[at].shortest_path);
@@ -453,6 +457,7 @@ mod tests {
                 let total: f32 = thought.probabilities.iter().sum();
                 assert!((total - 1.0).abs() < 1e-5, "{total}");
                 assert!(thought.value.is_finite());
+                assert_eq!(step.segments, Some(1));
                 assert_eq!(thought.z_h.len(), recording.grid.len());
                 assert_eq!(thought.z_l.len(), recording.grid.len());
                 most_h = most_h.max(*thought.z_h.iter().max().expect("cells"));
@@ -486,7 +491,7 @@ mod tests {
         let mut lanes = Lanes::new(model.parameters, 1);
         for step in &recorded.episodes[0].walks[0].steps {
             let before = lanes.carry(0);
-            lanes.decide(maze.observation(), &[1], &mut [0.0; ACTIONS]);
+            lanes.decide(maze.observation(), &mut [1], &mut [0.0; ACTIONS]);
             let [z_h, z_l] = changes(&before, &lanes.carry(0), 8);
             let scale = recorded.scale.expect("a model");
             let thought = step.thought.as_ref().expect("a model's");

@@ -115,6 +115,9 @@ pub(crate) struct RecordedStep<T = Thought> {
     pub action: u8,
     /// The reward of the action.
     pub reward: f32,
+    /// The segments of the decision; `None` for the oracle, and where a dump lacks them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u8>,
     /// The model's decision; `None` for the oracle and in a recording of a dump.
     #[serde(flatten)]
     pub thought: Option<T>,
@@ -215,6 +218,11 @@ impl<T> RecordedWalk<T> {
         self.steps.get(step)?.thought.as_ref()
     }
 
+    /// Returns the segments of the decision of step `step`; `None` after the last step.
+    pub(crate) fn segments(&self, step: usize) -> Option<u8> {
+        self.steps.get(step)?.segments
+    }
+
     /// Returns the agent's cell before step `step`, for each step up to this one. The way begins at the start.
     pub(crate) fn path(&self, step: usize) -> &[usize] {
         let end = step.saturating_add(1).min(self.way.len());
@@ -239,6 +247,7 @@ impl<T> RecordedWalk<T> {
             cells: step.cells,
             action: step.action,
             reward: step.reward,
+            segments: step.segments,
             thought: step.thought.map(&mut convert),
         });
         RecordedWalk {

@@ -86,7 +86,11 @@ fn column(
     lines.push(padded(&walk.state(episode.oracle.as_ref(), step)));
     if recording.scale.is_some() {
         let thought = walk.thought(step);
-        lines.extend(figures(thought).iter().map(|line| padded(line)));
+        lines.extend(
+            figures(thought, walk.segments(step))
+                .iter()
+                .map(|line| padded(line)),
+        );
     }
     lines
 }
@@ -119,7 +123,7 @@ fn drawn(walk: &RecordedWalk, oracle: Option<&RecordedWalk>, step: usize) -> Vec
 }
 
 /// Returns lines about a decision; empty ones after the last step.
-fn figures(thought: Option<&Thought>) -> [String; 3] {
+fn figures(thought: Option<&Thought>, segments: Option<u8>) -> [String; 3] {
     let Some(thought) = thought else {
         return Default::default();
     };
@@ -132,7 +136,10 @@ fn figures(thought: Option<&Thought>) -> [String; 3] {
     let [z_h, z_l] = [&thought.z_h, &thought.z_l].map(|changes| mean(changes));
     [
         chances.collect::<Vec<_>>().join(" "),
-        format!("value {:.3}", thought.value),
+        match segments {
+            Some(number) => format!("value {:.3} segments {number}", thought.value),
+            None => format!("value {:.3}", thought.value),
+        },
         format!("change zH {z_h:.2} zL {z_l:.2}"),
     ]
 }

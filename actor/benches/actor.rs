@@ -14,7 +14,7 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     config::Config,
     env::{EnvConfig, VecEnv},
-    model::{Parameters, Segments, native::Lanes},
+    model::{Depth, Parameters, Segments, native::Lanes},
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
@@ -38,9 +38,9 @@ impl RecurrentNetwork for Timed {
         self.lanes.segments()
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], depths: &mut [Depth], logits: &mut [f32]) {
         let began = Instant::now();
-        self.lanes.decide(tokens, segments, logits);
+        self.lanes.decide(tokens, depths, logits);
         self.spent.set(self.spent.get() + began.elapsed());
     }
 

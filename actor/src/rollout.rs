@@ -9,7 +9,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
-    model::Dtype,
+    model::{Dtype, Halt},
     policy::{Choice, Policy, RecurrentNetwork},
     stage::{ActorStage, StageClock},
     trajectory::{RolloutId, Unroll, UnrollShape},
@@ -127,6 +127,8 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
         let carry = self.policy.network().carry_bytes(self.carry_dtype);
         let mut tokens = BytesMut::with_capacity((ticks + 1) * envs * size);
         let mut segments = BytesMut::with_capacity(frames);
+        let by_chance = self.policy.network().segments().halt == Some(Halt::Policy);
+        let mut halt_log_probs = BytesMut::with_capacity(if by_chance { frames * 4 } else { 0 });
         let mut actions = BytesMut::with_capacity(frames);
         let mut rewards = BytesMut::with_capacity(frames * 4);
         let mut flags = BytesMut::with_capacity(frames);
@@ -143,7 +145,11 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
             let acted = self
                 .policy
                 .act(self.envs.observations(), Choice::Sampled, &mut self.rng);
-            segments.extend_from_slice(acted.segments);
+            segments.extend(acted.depths.iter().map(|depth| depth.segments));
+            if by_chance {
+                let log_probs = acted.depths.iter().map(|depth| depth.log_prob);
+                log_probs.for_each(|log_prob| halt_log_probs.put_f32_le(log_prob));
+            }
             actions.extend_from_slice(acted.actions);
             acted
                 .logits
@@ -185,6 +191,7 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
             shape: self.shape.clone(),
             tokens: tokens.freeze(),
             segments: segments.freeze(),
+            halt_log_probs: halt_log_probs.freeze(),
             actions: actions.freeze(),
             rewards: rewards.freeze(),
             flags: flags.freeze(),

@@ -240,7 +240,7 @@ mod tests {
 
     use hrm_common::{
         env::{CurriculumConfig, EnvConfig},
-        model::{ModelConfig, Parameters, native::Lanes, state},
+        model::{Depth, ModelConfig, Parameters, native::Lanes, state},
         policy::RecurrentNetwork as _,
         weights::Weights,
     };
@@ -377,8 +377,8 @@ mod tests {
         let tokens = vec![1; spec().env.grid().len()];
         let (mut found, mut wanted) = ([0.0; 4], [0.0; 4]);
         lanes[1].reset(0);
-        lanes[1].decide(&tokens, &mut [1], &mut found);
-        expected.decide(&tokens, &mut [1], &mut wanted);
+        lanes[1].decide(&tokens, &mut [Depth::at_least(1)], &mut found);
+        expected.decide(&tokens, &mut [Depth::at_least(1)], &mut wanted);
         assert_eq!(found, wanted, "the other thread keeps what it has");
     }
 

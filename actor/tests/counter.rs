@@ -10,7 +10,7 @@ use half::bf16;
 use hrm_actor::rollout::{Environments, Rollout};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, flag},
-    model::{Dtype, Segments},
+    model::{Depth, Dtype, Segments},
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
@@ -190,12 +190,12 @@ impl RecurrentNetwork for CounterNetwork {
         SEGMENTS
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
-        let seen = tokens.chunks_exact(SIZE).zip(&*segments);
+    fn decide(&mut self, tokens: &[u8], depths: &mut [Depth], logits: &mut [f32]) {
+        let seen = tokens.chunks_exact(SIZE).zip(depths);
         let rows = logits.chunks_exact_mut(ACTIONS);
-        for ((carry, (seen, &segments)), row) in self.carry.iter_mut().zip(seen).zip(rows) {
+        for ((carry, (seen, depth)), row) in self.carry.iter_mut().zip(seen).zip(rows) {
             let [age, env, episode] = [0, 1, 2].map(|i| f32::from(seen[i]));
-            let last = f32::from(self.weights) + f32::from(segments) / 100.0;
+            let last = f32::from(self.weights) + f32::from(depth.segments) / 100.0;
             row.copy_from_slice(&[carry[0], age, env, last]);
             *carry = [carry[0] + self.stride, env, episode];
         }

@@ -79,6 +79,7 @@ fn unroll(env: &EnvConfig, expected: &Expectation) -> Unroll {
         shape: expected.shape.clone(),
         tokens: tokens.into(),
         segments: expected.segments.deepest(ticks * envs).into(),
+        halt_log_probs: Bytes::new(),
         actions: actions.into(),
         rewards: float_bytes(rewards),
         flags: flags.into(),

@@ -7,7 +7,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::{
     env::ACTIONS,
-    model::{Dtype, Segments},
+    model::{Depth, Dtype, Segments},
     weights::WeightsError,
 };
 
@@ -22,9 +22,9 @@ pub trait RecurrentNetwork {
 
     /// Makes one decision in each environment and advances the carry: tokens u8 `[N, S]` give logits f32 `[N, A]`.
     ///
-    /// A decision has as many segments as `segments`, u8 `[N]`, says. If [`RecurrentNetwork::segments`] have a rule, it
-    /// has at least as many, and ends as soon as the rule is met. `segments` becomes their numbers.
-    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]);
+    /// A decision has as many segments as its depth says. If [`RecurrentNetwork::segments`] have a rule, it has at least
+    /// as many, and ends as soon as the rule is met. `depths`, `[N]`, then says what the decisions were.
+    fn decide(&mut self, tokens: &[u8], depths: &mut [Depth], logits: &mut [f32]);
 
     /// Resets the carry of an environment whose episode ended to the initial vectors.
     fn reset(&mut self, env: usize);
@@ -79,8 +79,8 @@ impl<N: RecurrentNetwork + ?Sized> RecurrentNetwork for Box<N> {
         (**self).segments()
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
-        (**self).decide(tokens, segments, logits);
+    fn decide(&mut self, tokens: &[u8], depths: &mut [Depth], logits: &mut [f32]) {
+        (**self).decide(tokens, depths, logits);
     }
 
     fn reset(&mut self, env: usize) {
@@ -157,8 +157,8 @@ impl Choice {
 pub struct Acted<'a> {
     /// The actions, `[N]`.
     pub actions: &'a [u8],
-    /// The segments of each decision, `[N]`.
-    pub segments: &'a [u8],
+    /// The depth of each decision, `[N]`.
+    pub depths: &'a [Depth],
     /// The logits, `[N, A]`.
     pub logits: &'a [f32],
 }
@@ -167,10 +167,10 @@ pub struct Acted<'a> {
 #[derive(Debug)]
 pub struct Policy<N> {
     network: N,
-    /// What every decision draws its fewest segments from.
-    range: Segments,
+    /// What every decision draws its depth from.
+    segments: Segments,
     actions: Vec<u8>,
-    segments: Vec<u8>,
+    depths: Vec<Depth>,
     logits: Vec<f32>,
 }
 
@@ -192,9 +192,9 @@ impl<N: RecurrentNetwork> Policy<N> {
         let envs = network.envs();
         Self {
             network,
-            range: segments,
+            segments,
             actions: vec![0; envs],
-            segments: segments.deepest(envs),
+            depths: segments.depths(envs),
             logits: vec![0.0; envs * ACTIONS],
         }
     }
@@ -214,18 +214,18 @@ impl<N: RecurrentNetwork> Policy<N> {
     ) -> Acted<'_> {
         let shared = rngs.len() == 1;
         let rng_of = |env| if shared { 0 } else { env };
-        for (env, segments) in self.segments.iter_mut().enumerate() {
-            *segments = self.range.draw(&mut rngs[rng_of(env)]);
+        for (env, depth) in self.depths.iter_mut().enumerate() {
+            *depth = self.segments.depth(choice, &mut rngs[rng_of(env)]);
         }
         self.network
-            .decide(tokens, &mut self.segments, &mut self.logits);
+            .decide(tokens, &mut self.depths, &mut self.logits);
         let logits = self.logits.chunks_exact(ACTIONS);
         for (env, (action, logits)) in self.actions.iter_mut().zip(logits).enumerate() {
             *action = choice.choose(logits, &mut rngs[rng_of(env)]);
         }
         Acted {
             actions: &self.actions,
-            segments: &self.segments,
+            depths: &self.depths,
             logits: &self.logits,
         }
     }
@@ -234,7 +234,7 @@ impl<N: RecurrentNetwork> Policy<N> {
     pub fn retain(&mut self, envs: &[usize]) {
         self.network.retain(envs);
         self.actions.truncate(envs.len());
-        self.segments.truncate(envs.len());
+        self.depths.truncate(envs.len());
         self.logits.truncate(envs.len() * ACTIONS);
     }
 }

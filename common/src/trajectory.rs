@@ -53,6 +53,9 @@ pub struct Unroll {
     pub tokens: Bytes,
     /// u8 `[T, N]`: the segments of each decision.
     pub segments: Bytes,
+    /// f32 `[T, N]`, little-endian: the log-probability of each decision's number of segments. Empty unless decisions
+    /// halt by chance.
+    pub halt_log_probs: Bytes,
     /// u8 `[T, N]`.
     pub actions: Bytes,
     /// f32 `[T, N]`, little-endian.

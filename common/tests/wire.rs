@@ -3,7 +3,7 @@
 
 use hrm_common::{
     env::{ACTIONS, EpisodeSummary, flag, tile},
-    model::{Dtype, Segments},
+    model::{Dtype, Halt, Segments},
     refusal::Refusal,
     trajectory::{Unroll, UnrollShape, float_bytes},
     wire::{self, Expectation, MAX_CARRY, MAX_LOGIT},
@@ -34,7 +34,10 @@ fn expectation(
             tokens,
             carry,
         },
-        segments: Segments::range(1, 3),
+        segments: Segments {
+            halt: Some(Halt::Policy),
+            ..Segments::range(1, 3)
+        },
         carry_dtype,
         model_fingerprint: FINGERPRINT,
         max_steps,
@@ -106,7 +109,8 @@ fn valid(expected: &Expectation, newest: u64, rng: &mut Xoshiro256PlusPlus) -> U
         tokens: (0..frames + shape.envs)
             .flat_map(|_| observation(shape.tokens, rng))
             .collect(),
-        segments: (0..frames).map(|_| expected.segments.draw(rng)).collect(),
+        segments: (0..frames).map(|_| rng.random_range(1..=3)).collect(),
+        halt_log_probs: float_bytes((0..frames).map(|_| -rng.random::<f32>())),
         actions: (0..frames)
             .map(|_| rng.random_range(0..ACTIONS as u8))
             .collect(),
@@ -170,7 +174,7 @@ fn number() -> impl Strategy<Value = u64> {
 /// One way to damage a message: which part of it, where, and with what.
 fn damage() -> impl Strategy<Value = (u8, prop::sample::Index, u64, Vec<u8>)> {
     let bytes = vec(any::<u8>(), SizeRange::from(0..40));
-    (0_u8..42, any::<prop::sample::Index>(), number(), bytes)
+    (0_u8..46, any::<prop::sample::Index>(), number(), bytes)
 }
 
 fn spoil(
@@ -179,6 +183,7 @@ fn spoil(
 ) {
     let arrays = [
         &mut message.tokens,
+        &mut message.halt_log_probs,
         &mut message.actions,
         &mut message.rewards,
         &mut message.flags,
@@ -188,7 +193,7 @@ fn spoil(
     ];
     // Every array in four ways, then every other field.
     match (part, usize::from(part) / 4) {
-        (0..28, array) => {
+        (0..32, array) => {
             let mut content = arrays[array].to_vec();
             match part % 4 {
                 0 => content = bytes,
@@ -202,20 +207,20 @@ fn spoil(
             }
             *arrays[array] = content.into();
         }
-        (28, _) => message.ticks = number as u32,
-        (29, _) => message.envs = number as u32,
-        (30, _) => message.carry_dtype = number as i32,
-        (31, _) => message.policy_versions.push(number),
-        (32, _) => drop(message.policy_versions.pop()),
-        (33, _) => {
+        (32, _) => message.ticks = number as u32,
+        (33, _) => message.envs = number as u32,
+        (34, _) => message.carry_dtype = number as i32,
+        (35, _) => message.policy_versions.push(number),
+        (36, _) => drop(message.policy_versions.pop()),
+        (37, _) => {
             if let Some(version) = message.policy_versions.first_mut() {
                 *version = number;
             }
         }
-        (34, _) => message.episodes.push(proto::EpisodeSummary::default()),
-        (35, _) => drop(message.episodes.pop()),
-        (40, _) => message.running_distances.push(number as u32),
-        (41, _) => drop(message.running_distances.pop()),
+        (38, _) => message.episodes.push(proto::EpisodeSummary::default()),
+        (39, _) => drop(message.episodes.pop()),
+        (44, _) => message.running_distances.push(number as u32),
+        (45, _) => drop(message.running_distances.pop()),
         (part, _) => {
             let count = message.episodes.len();
             if count == 0 {
@@ -223,9 +228,9 @@ fn spoil(
             }
             let episode = &mut message.episodes[at.index(count)];
             match part {
-                36 => episode.episode_return = f32::from_bits(number as u32),
-                37 => episode.length = number as u32,
-                38 => episode.shortest_path = number as u32,
+                40 => episode.episode_return = f32::from_bits(number as u32),
+                41 => episode.length = number as u32,
+                42 => episode.shortest_path = number as u32,
                 _ => episode.success = !episode.success,
             }
         }
@@ -286,6 +291,7 @@ fn sample(carry_dtype: Dtype) -> (Expectation, proto::UnrollBatch) {
         shape: expected.shape.clone(),
         tokens: [3, 4, 0, 1].repeat(8).into(),
         segments: vec![1, 2, 3, 1, 2, 3].into(),
+        halt_log_probs: float_bytes([-0.5, -1.0, 0.0, -0.25, -0.75, -9.0]),
         actions: vec![0, 1, 2, 3, 0, 1].into(),
         rewards: float_bytes([0.0, -0.01, 1.0, 0.0, 0.0, 0.0]),
         flags: vec![0, 0, flag::TERMINATED, 0, 0, flag::TRUNCATED].into(),
@@ -354,6 +360,11 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
     ("tokens", "observation 0 holds 1 agents and 2 goals", |m| m.tokens = with_byte(&m.tokens, 3, tile::GOAL)),
     ("segments", "5 bytes, expected 6", |m| m.segments.truncate(5)),
     ("segments", "0 bytes, expected 6", |m| m.segments.clear()),
+    ("halt_log_probs", "20 bytes, expected 24", |m| m.halt_log_probs.truncate(20)),
+    ("halt_log_probs", "0 bytes, expected 24", |m| m.halt_log_probs.clear()),
+    ("halt_log_probs", "0.5 is not the logarithm of a probability", |m| m.halt_log_probs = with_float(&m.halt_log_probs, 5, 0.5)),
+    ("halt_log_probs", "NaN is not the logarithm", |m| m.halt_log_probs = with_float(&m.halt_log_probs, 0, f32::NAN)),
+    ("halt_log_probs", "-inf is not the logarithm", |m| m.halt_log_probs = with_float(&m.halt_log_probs, 1, f32::NEG_INFINITY)),
     ("segments", "a decision has 0 segments, expected 1 to 3", |m| m.segments = with_byte(&m.segments, 5, 0)),
     ("segments", "a decision has 4 segments, expected 1 to 3", |m| m.segments = with_byte(&m.segments, 0, 4)),
     ("actions", "5 bytes, expected 6", |m| m.actions.truncate(5)),
@@ -405,6 +416,7 @@ const DAMAGES: &[(&str, &str, Damage)] = &[
         m.episodes[0].length = 1;
         m.episodes[0].shortest_path = 1;
     }),
+    ("checksum", "does not match", |m| m.halt_log_probs = with_float(&m.halt_log_probs, 0, -0.25)),
     ("checksum", "does not match", |m| m.segments = with_byte(&m.segments, 0, 2)),
     ("checksum", "does not match", |m| m.actions = with_byte(&m.actions, 0, 1)),
     ("checksum", "does not match", |m| m.rewards = with_float(&m.rewards, 0, 0.5)),
@@ -574,4 +586,16 @@ fn the_answer_to_a_handshake_is_taken_whole_or_not_at_all() {
         j.wire_minor = 0;
         j.checksum.clear();
     }));
+}
+
+#[test]
+fn only_decisions_that_halt_by_chance_have_log_probabilities() {
+    let (expected, message) = sample(Dtype::F32);
+    let other = Expectation {
+        segments: Segments::range(1, 3),
+        ..expected
+    };
+    let refused = wire::decode(message, &other, NEWEST);
+    let expected = Refusal::field("halt_log_probs", "24 bytes, expected 0".to_owned());
+    assert_eq!(refused, Err(expected));
 }

@@ -184,11 +184,11 @@ fn acts<N: RecurrentNetwork>(
     let envs = network.envs();
     let mazes = VecEnv::new(&config.env, envs, 1)?;
     let mut logits = vec![0.0; envs * hrm_common::env::ACTIONS];
-    let mut segments = network.segments().fewest(envs);
-    network.decide(mazes.observations(), &mut segments, &mut logits);
+    let mut depths = network.segments().depths(envs);
+    network.decide(mazes.observations(), &mut depths, &mut logits);
     let (began, mut decisions) = (Instant::now(), 0);
     while decisions == 0 || began.elapsed() < time {
-        network.decide(mazes.observations(), &mut segments, &mut logits);
+        network.decide(mazes.observations(), &mut depths, &mut logits);
         decisions += envs;
     }
     Ok(decisions as f64 / began.elapsed().as_secs_f64())

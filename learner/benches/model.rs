@@ -106,6 +106,7 @@ fn compare_gradients(name: &str, preset: ModelConfig, dtype: Dtype, batch: usize
     const LOSS: HeadGradients = HeadGradients {
         logits: [0.1, -0.2, 0.3, -0.2],
         value: 0.1,
+        halt: [0.0; 2],
     };
     let both = Both::new(preset, dtype, batch);
     let carries = Lanes::new(both.parameters.clone(), 1).carry(0);

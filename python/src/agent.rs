@@ -12,7 +12,7 @@ use hrm_common::{
     config::Config,
     env::ACTIONS,
     model::{
-        Parameters,
+        Depth, Parameters,
         native::{HeadOutputs, Lanes},
     },
     policy::{Choice, RecurrentNetwork as _, SharedNetwork as _, action_rng},
@@ -46,6 +46,8 @@ struct Acting {
     /// One generator per environment, or one for all.
     rngs: Vec<Xoshiro256PlusPlus>,
     outputs: Vec<HeadOutputs>,
+    /// The depth of each environment's last decision.
+    depths: Vec<Depth>,
 }
 
 #[pymethods]
@@ -64,6 +66,7 @@ impl Agent {
                 lanes: Lanes::new(parameters, 0),
                 rngs: vec![action_rng(0)],
                 outputs: Vec::new(),
+                depths: Vec::new(),
             }),
         })
     }
@@ -154,6 +157,14 @@ impl Agent {
     fn values<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
         vector(py, self.acting().outputs.iter().map(|heads| heads.value))
     }
+
+    /// The segments of the last decision, i64 `[N]`.
+    #[getter]
+    fn segments<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
+        let acting = self.acting();
+        let numbers = acting.depths.iter().map(|depth| depth.segments.into());
+        vector(py, numbers)
+    }
 }
 
 impl Agent {
@@ -189,20 +200,22 @@ impl Acting {
                 tokens.envs
             )));
         }
-        let segments = self.lanes.segments().deepest(tokens.envs);
         let Self {
             lanes,
             rngs,
             outputs,
+            depths,
         } = self;
         outputs.resize(tokens.envs, HeadOutputs::default());
-        // The last segment's stay.
-        lanes.decide_all(&tokens.tokens, &segments, |env, _, heads| {
-            outputs[env] = heads
-        });
         let shared = rngs.len() == 1;
+        let rng_of = |env: usize| if shared { 0 } else { env };
+        let segments = lanes.segments().without_draws();
+        let depth = |env| segments.depth(choice, &mut rngs[rng_of(env)]);
+        *depths = (0..tokens.envs).map(depth).collect();
+        // The last segment's stay.
+        lanes.decide_by_rule(&tokens.tokens, depths, |env, _, heads| outputs[env] = heads);
         let choose = |(env, heads): (usize, &HeadOutputs)| {
-            choice.choose(&heads.logits, &mut rngs[if shared { 0 } else { env }])
+            choice.choose(&heads.logits, &mut rngs[rng_of(env)])
         };
         Ok(outputs
             .iter()
@@ -249,6 +262,7 @@ impl Acting {
     fn forget(&mut self) {
         self.lanes = self.lanes.with_envs(0);
         self.outputs.clear();
+        self.depths.clear();
     }
 }
 

@@ -34,6 +34,7 @@ def test_it_decides_as_hrm_learner_forward_does(checkpoint: Path) -> None:
         np.testing.assert_allclose(agent.logits, [last["logits"]], rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(agent.values, [last["value"]], rtol=1e-4, atol=1e-4)
         assert action == np.argmax(last["logits"])
+        assert agent.segments.tolist() == [len(forward["segments"])]
 
 
 def evaluate(learner: Path, checkpoint: Path, policy: str, out: Path) -> tuple[int, list[tuple[bool, int]]]:

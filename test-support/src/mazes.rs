@@ -6,7 +6,7 @@ use hrm_actor::rollout::Rollout;
 use hrm_common::{
     env::{ACTIONS, EnvConfig, VecEnv, flag},
     model::{
-        CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout, Segments,
+        CarryMode, Dtype, Halt, Mixing, ModelConfig, PositionEncoding, Readout, Segments,
         native::{HeadOutputs, Lanes},
         state,
     },
@@ -42,6 +42,18 @@ pub fn conv(carry: CarryMode) -> ModelConfig {
     }
 }
 
+/// [`conv`], whose decisions end by a rule.
+pub fn halting(halt: Halt, carry: CarryMode) -> ModelConfig {
+    ModelConfig {
+        segments: Segments {
+            halt: Some(halt),
+            ..Segments::range(1, 3)
+        },
+        halt_head: true,
+        ..conv(carry)
+    }
+}
+
 /// The published form in 32 bits with less of everything.
 pub fn attention(carry: CarryMode) -> ModelConfig {
     ModelConfig {
@@ -61,14 +73,18 @@ pub fn attention(carry: CarryMode) -> ModelConfig {
     }
 }
 
-/// A model that already prefers some moves and values: fresh heads are so small that most mistakes would
-/// hide in the tolerance.
+/// A model that already prefers some moves, values and numbers of segments: fresh heads are so small that most mistakes
+/// would hide in the tolerance.
 pub fn opinionated(config: &ModelConfig, env: &EnvConfig, seed: u64) -> Hrm {
     let model = Hrm::new(config, env.grid(), seed, Device::Cpu).expect("a valid model");
     no_grad(|| {
         for (name, mut tensor) in model.named_tensors() {
             if name == "policy" || name == "value" {
                 let _ = tensor.g_mul_scalar_(25.0);
+            }
+            if name == "halt.weight" {
+                let wave = Tensor::arange(tensor.numel() as i64, (Kind::Float, Device::Cpu)) * 0.9;
+                tensor.copy_(&(wave.sin() * 0.5).view_as(&tensor));
             }
         }
     });

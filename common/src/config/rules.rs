@@ -74,6 +74,11 @@ pub(super) fn between<T: PartialOrd + Display>(key: &str, value: T, least: T, mo
     require(value >= least && value <= most, key, value, &range)
 }
 
+/// Checks for a finite number.
+pub(super) fn finite(key: &str, value: f64) -> Checked {
+    require(value.is_finite(), key, value, "a finite number")
+}
+
 /// Checks for a finite number above 0.
 pub(super) fn positive(key: &str, value: f64) -> Checked {
     require(
@@ -176,6 +181,7 @@ mod tests {
     #[test]
     fn a_number_that_is_not_finite_is_outside_every_range() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(finite("k", value).is_err());
             assert!(positive("k", value).is_err());
             assert!(not_negative("k", value).is_err());
             assert!(share("k", value).is_err());

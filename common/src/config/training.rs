@@ -34,6 +34,14 @@ pub struct LossConfig {
     pub normalize_advantages: bool,
     /// Applies the loss to every segment of a decision, rather than to the last only.
     pub deep_supervision: bool,
+    /// Weight of the halt head's loss, with the rules value and agreement of `model.segments`.
+    pub halt_cost: f64,
+    /// What a segment costs, in units of the return, with the rules value and policy.
+    pub segment_cost: f64,
+    /// The return that the rule value holds for the lowest: its estimate is 0.
+    pub halt_least_return: f64,
+    /// The return that the rule value holds for the highest: its estimate is 1.
+    pub halt_most_return: f64,
     /// Ticks of backpropagation through time; 1 gives the one-step gradient.
     pub bptt_ticks: usize,
     /// The state before the last call of L and of H, with a one-step gradient: "fresh" computes it in every pass with
@@ -67,6 +75,11 @@ impl Default for LossConfig {
             entropy_cost: 0.01,
             normalize_advantages: true,
             deep_supervision: false,
+            halt_cost: 0.5,
+            segment_cost: 0.005,
+            // A move in vain at every step, for ever, and the goal at once.
+            halt_least_return: -0.2,
+            halt_most_return: 1.0,
             bptt_ticks: 1,
             prefix: Prefix::Fresh,
         }
@@ -109,6 +122,25 @@ impl LossConfig {
         rules::not_negative("loss.value_cost", self.value_cost)?;
         rules::not_negative("loss.entropy_cost", self.entropy_cost)?;
         rules::at_least("loss.bptt_ticks", self.bptt_ticks, 1)?;
+        rules::not_negative("loss.halt_cost", self.halt_cost)?;
+        rules::not_negative("loss.segment_cost", self.segment_cost)?;
+        for (key, value) in [
+            ("loss.halt_least_return", self.halt_least_return),
+            ("loss.halt_most_return", self.halt_most_return),
+        ] {
+            rules::finite(key, value)?;
+        }
+        if self.halt_least_return >= self.halt_most_return {
+            return rules::conflict(
+                "loss.halt_least_return",
+                self.halt_least_return,
+                format!(
+                    "it is not below loss.halt_most_return = {}",
+                    self.halt_most_return
+                ),
+                "set it to a smaller number",
+            );
+        }
         if !self.updates_per_batch.is_multiple_of(self.passes) {
             return rules::conflict(
                 "loss.updates_per_batch",

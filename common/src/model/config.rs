@@ -1,7 +1,7 @@
 use hrm_kernels::Instructions;
 use serde::{Deserialize, Serialize};
 
-use super::segments::Segments;
+use super::{halt::Halt, segments::Segments};
 use crate::invalid_value::InvalidValue;
 
 /// The encoding of token positions.
@@ -114,8 +114,8 @@ pub struct ModelConfig {
     pub carry: CarryMode,
     /// Precision of the activations.
     pub dtype: Dtype,
-    /// Gives the model the published halt head. Its two tensors exist for import and export only, because a decision
-    /// always runs all its segments (no adaptive computation time).
+    /// Gives the model the published halt head, which some rules of `model.segments` read. It is trained if one of them
+    /// does; otherwise its two tensors exist for import and export only.
     pub halt_head: bool,
 }
 
@@ -182,6 +182,14 @@ impl ModelConfig {
         within("h_cycles", self.h_cycles, 256)?;
         within("l_cycles", self.l_cycles, 256)?;
         self.segments.validate()?;
+        if self.segments.halt.is_some_and(Halt::reads_head) && !self.halt_head {
+            return Err(InvalidValue::new(
+                "model.halt_head",
+                self.halt_head,
+                "the rule of model.segments reads the halt head",
+                "set it to true, or choose the rule change or entropy",
+            ));
+        }
         if !(self.expansion > 0.0 && self.expansion <= 64.0) {
             return Err(InvalidValue::new(
                 "model.expansion",

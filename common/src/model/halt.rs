@@ -1,13 +1,18 @@
-//! Rules that end a decision early.
+//! Rules that end a decision early, and a decision that follows one.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{invalid_value::InvalidValue, policy::entropy};
+use super::native::HeadOutputs;
+use crate::{
+    invalid_value::InvalidValue,
+    policy::{Choice, entropy},
+};
 
-/// `halt` of `model.segments`: the rule that ends a decision before its most segments. A decision follows it after each
+/// `halt` of `model.segments`: the rule that ends a decision before its most segments. A decision asks it after each
 /// segment from the least number on.
 ///
-/// These rules read what a segment computes anyway, so that no part of the model is trained for them.
+/// The first two read what a segment computes anyway, so nothing is trained for them. The others read the halt head:
+/// two numbers from `zH` of the prefix token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Halt {
@@ -15,14 +20,48 @@ pub enum Halt {
     Change(f64),
     /// Halts when the entropy of the policy is at most so many nats.
     Entropy(f64),
+    /// Halts when the first number is the larger one, as published (arXiv 2506.21734). Q-learning makes them the
+    /// logits of the return after halting, and after another segment.
+    Value,
+    /// Halts by chance: the difference of the two numbers is the logit of halting. The policy gradient trains it.
+    Policy,
+    /// Halts when the action agrees with that of the most segments with at least this probability. The first number is
+    /// its logit.
+    Agreement(f64),
+}
+
+/// The depth of one decision: what it is asked, and what it was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Depth {
+    /// Before the decision, its fewest segments; afterwards, their number.
+    pub segments: u8,
+    /// From 0 to below 1: a rule that halts by chance halts with the first segment after which it would have halted
+    /// with a probability above this.
+    pub draw: f32,
+    /// After the decision, the log-probability of its number; 0 unless the rule halts by chance.
+    pub log_prob: f32,
+}
+
+impl Depth {
+    /// The draw of a greedy decision, which halts at the median.
+    pub const MEDIAN: f32 = 0.5;
+
+    /// Returns a decision of at least so many segments that draws nothing.
+    pub fn at_least(segments: u8) -> Self {
+        Self {
+            segments,
+            draw: Self::MEDIAN,
+            log_prob: 0.0,
+        }
+    }
 }
 
 impl Halt {
-    /// True when a decision ends after a segment with these logits, which made this `change` of `zH`.
-    pub fn ends(self, logits: &[f32], change: impl FnOnce() -> f64) -> bool {
+    /// True for the rules that read the halt head.
+    pub fn reads_head(self) -> bool {
         match self {
-            Self::Change(most) => change() <= most,
-            Self::Entropy(most) => f64::from(entropy(logits)) <= most,
+            Self::Change(_) | Self::Entropy(_) => false,
+            Self::Value | Self::Policy | Self::Agreement(_) => true,
         }
     }
 
@@ -30,38 +69,246 @@ impl Halt {
     ///
     /// # Errors
     ///
-    /// A threshold that is negative or not finite.
+    /// A threshold that is negative or not finite, or a probability that is not one.
     pub(super) fn validate(self) -> Result<(), InvalidValue> {
-        let (name, threshold) = match self {
-            Self::Change(threshold) => ("change", threshold),
-            Self::Entropy(threshold) => ("entropy", threshold),
+        let (name, threshold, most) = match self {
+            Self::Change(threshold) => ("change", threshold, f64::MAX),
+            Self::Entropy(threshold) => ("entropy", threshold, f64::MAX),
+            Self::Agreement(threshold) => ("agreement", threshold, 1.0),
+            Self::Value | Self::Policy => return Ok(()),
         };
-        if threshold.is_finite() && threshold >= 0.0 {
+        if (0.0..=most).contains(&threshold) {
             return Ok(());
         }
+        let range = match self {
+            Self::Agreement(_) => "a number from 0 to 1",
+            _ => "a number, 0 or above",
+        };
         Err(InvalidValue::new(
             "model.segments",
             format!("{{ halt = {{ {name} = {threshold} }} }}"),
-            "a threshold must be a number, 0 or above",
-            "set it to a number, 0 or above",
+            format!("a threshold must be {range}"),
+            format!("set it to {range}"),
         ))
+    }
+}
+
+/// A decision in progress, which ends after a number of segments, or by a rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Halting {
+    fewest: usize,
+    most: usize,
+    halt: Option<Halt>,
+    draw: f32,
+    /// The probability that a rule which halts by chance has not halted.
+    goes_on: f32,
+    log_prob: f32,
+}
+
+impl Halting {
+    /// Returns a decision of so many segments.
+    pub fn after(number: usize) -> Self {
+        Self {
+            fewest: number,
+            most: number,
+            halt: None,
+            draw: 0.0,
+            goes_on: 1.0,
+            log_prob: 0.0,
+        }
+    }
+
+    /// Returns a decision that follows a rule from its fewest segments on, up to `most`; without a rule, one of its
+    /// fewest segments.
+    pub fn by(halt: Option<Halt>, most: usize, depth: Depth) -> Self {
+        let fewest = depth.segments.into();
+        Self {
+            most: if halt.is_some() { most } else { fewest },
+            halt,
+            draw: depth.draw,
+            ..Self::after(fewest)
+        }
+    }
+
+    /// The most segments that the decision can have.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// True when the rule compares `zH` before and after a segment.
+    pub fn needs_change(&self) -> bool {
+        matches!(self.halt, Some(Halt::Change(_)))
+    }
+
+    /// True when the decision ends after this number of segments, the last of which had these outputs and made this
+    /// `change` of `zH`. Must be asked after every segment, in order.
+    pub fn ends(
+        &mut self,
+        number: usize,
+        heads: &HeadOutputs,
+        change: impl FnOnce() -> f64,
+    ) -> bool {
+        if number >= self.most {
+            return true;
+        }
+        if number < self.fewest {
+            return false;
+        }
+        match self.halt {
+            None => true,
+            Some(Halt::Change(most)) => change() <= most,
+            Some(Halt::Entropy(most)) => f64::from(entropy(&heads.logits)) <= most,
+            Some(Halt::Value) => heads.halt[0] > heads.halt[1],
+            Some(Halt::Agreement(least)) => f64::from(log_sigmoid(heads.halt[0]).exp()) >= least,
+            Some(Halt::Policy) => {
+                let [halts, continues] = halt_log_probs(heads.halt);
+                self.goes_on *= continues.exp();
+                let ends = 1.0 - self.goes_on > self.draw;
+                self.log_prob += if ends { halts } else { continues };
+                ends
+            }
+        }
+    }
+
+    /// Returns the depth of the decision, which ended after this number of segments.
+    pub fn ended(&self, number: usize) -> Depth {
+        Depth {
+            // Validated segments fit.
+            segments: number as u8,
+            draw: self.draw,
+            log_prob: self.log_prob,
+        }
+    }
+}
+
+/// Returns the log-probabilities of halting and of going on, by [`Halt::Policy`].
+pub fn halt_log_probs([halts, continues]: [f32; 2]) -> [f32; 2] {
+    [halts - continues, continues - halts].map(log_sigmoid)
+}
+
+/// Returns ln(1 / (1 + exp(-x))).
+pub fn log_sigmoid(x: f32) -> f32 {
+    x.min(0.0) - (-x.abs()).exp().ln_1p()
+}
+
+/// Returns the draw of a decision with this rule. Only a sampled one that halts by chance draws from the generator.
+pub(super) fn draw(halt: Option<Halt>, choice: Choice, rng: &mut impl rand::Rng) -> f32 {
+    match (halt, choice) {
+        (Some(Halt::Policy), Choice::Sampled) => rng.random(),
+        _ => Depth::MEDIAN,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng as _;
+
     use super::*;
+    use crate::policy::action_rng;
+
+    /// Two equal actions: ln 2 nats.
+    const EVEN: HeadOutputs = HeadOutputs {
+        logits: [9.0, 9.0, -200.0, -200.0],
+        value: 0.0,
+        halt: [0.0; 2],
+    };
+
+    fn heads(halt: [f32; 2]) -> HeadOutputs {
+        HeadOutputs { halt, ..EVEN }
+    }
+
+    fn asked(halt: Halt, heads: &HeadOutputs, change: f64) -> bool {
+        Halting::by(Some(halt), 4, Depth::at_least(1)).ends(1, heads, || change)
+    }
 
     #[test]
     fn a_decision_ends_at_its_threshold() {
-        let unasked = || -> f64 { unreachable!("only one rule needs the change") };
-        // Two equal actions: ln 2 nats.
-        let two = [9.0, 9.0, -200.0, -200.0];
-        assert!(Halt::Entropy(0.694).ends(&two, unasked));
-        assert!(!Halt::Entropy(0.693).ends(&two, unasked));
-        assert!(Halt::Change(0.5).ends(&two, || 0.5));
-        assert!(!Halt::Change(0.5).ends(&two, || 0.501));
-        assert!(!Halt::Change(0.5).ends(&two, || f64::NAN));
+        assert!(asked(Halt::Entropy(0.694), &EVEN, f64::NAN));
+        assert!(!asked(Halt::Entropy(0.693), &EVEN, f64::NAN));
+        assert!(asked(Halt::Change(0.5), &EVEN, 0.5));
+        assert!(!asked(Halt::Change(0.5), &EVEN, 0.501));
+        assert!(!asked(Halt::Change(0.5), &EVEN, f64::NAN));
+        assert!(asked(Halt::Value, &heads([0.2, 0.1]), f64::NAN));
+        assert!(!asked(Halt::Value, &heads([0.1, 0.1]), f64::NAN));
+        // ln 3 has a probability of 3/4.
+        assert!(asked(
+            Halt::Agreement(0.749),
+            &heads([1.0986, 9.0]),
+            f64::NAN
+        ));
+        assert!(!asked(
+            Halt::Agreement(0.751),
+            &heads([1.0986, -9.0]),
+            f64::NAN
+        ));
+    }
+
+    #[test]
+    fn a_rule_is_asked_between_the_fewest_and_the_most_segments() {
+        let always = Some(Halt::Change(1.0));
+        for fewest in 1..=4 {
+            let mut halting = Halting::by(always, 4, Depth::at_least(fewest));
+            let number = (1..=4).find(|&number| halting.ends(number, &EVEN, || 0.0));
+            assert_eq!(number, Some(fewest.into()));
+            let mut never = Halting::by(Some(Halt::Value), 4, Depth::at_least(fewest));
+            let number = (1..=4).find(|&number| never.ends(number, &EVEN, || 0.0));
+            assert_eq!(number, Some(4));
+            let mut without = Halting::by(None, 4, Depth::at_least(fewest));
+            let number = (1..=4).find(|&number| without.ends(number, &EVEN, || 0.0));
+            assert_eq!(number, Some(fewest.into()));
+        }
+    }
+
+    /// The numbers of many decisions, and the log-probability of each, are those of the chances.
+    #[test]
+    fn a_decision_halts_by_chance_with_the_probability_that_it_reports() {
+        let chances = [[0.0, 1.0], [0.5, 0.0], [-1.0, -1.0]];
+        let halts = chances.map(|halt| halt_log_probs(halt)[0].exp());
+        let expected = [
+            halts[0],
+            (1.0 - halts[0]) * halts[1],
+            (1.0 - halts[0]) * (1.0 - halts[1]) * halts[2],
+            (1.0 - halts[0]) * (1.0 - halts[1]) * (1.0 - halts[2]),
+        ];
+        let mut rng = action_rng(3);
+        let mut counts = [0_u32; 4];
+        let draws = 40_000;
+        for _ in 0..draws {
+            let depth = Depth {
+                draw: rng.random(),
+                ..Depth::at_least(1)
+            };
+            let mut halting = Halting::by(Some(Halt::Policy), 4, depth);
+            let ends = |number: &usize| {
+                let halt = chances.get(number - 1).copied().unwrap_or_default();
+                halting.ends(*number, &heads(halt), || 0.0)
+            };
+            let number = (1..=4).find(ends).expect("it ends");
+            counts[number - 1] += 1;
+            let found = halting.ended(number);
+            assert_eq!(usize::from(found.segments), number);
+            let log_prob = expected[number - 1].ln();
+            assert!((found.log_prob - log_prob).abs() < 1e-5, "{found:?}");
+        }
+        for (count, p) in counts.into_iter().zip(expected.map(f64::from)) {
+            let sigma = (f64::from(draws) * p * (1.0 - p)).sqrt();
+            let off = (f64::from(count) - f64::from(draws) * p).abs();
+            assert!(off < 5.0 * sigma, "{count} of {draws} with p = {p}");
+        }
+    }
+
+    #[test]
+    fn logarithms_of_chances_are_finite() {
+        for (x, expected) in [
+            (0.0, -std::f32::consts::LN_2),
+            (80.0, 0.0),
+            (-80.0, -80.0),
+            (2.0, -0.126_928),
+        ] {
+            let found = log_sigmoid(x);
+            assert!((found - expected).abs() < 1e-5, "{x}: {found}");
+        }
+        assert_eq!(halt_log_probs([2.0e4, -2.0e4]), [0.0, -4.0e4]);
     }
 
     #[test]
@@ -69,6 +316,9 @@ mod tests {
         for (halt, text) in [
             (Halt::Change(0.5), r#"{"change":0.5}"#),
             (Halt::Entropy(0.0), r#"{"entropy":0.0}"#),
+            (Halt::Agreement(0.9), r#"{"agreement":0.9}"#),
+            (Halt::Value, r#""value""#),
+            (Halt::Policy, r#""policy""#),
         ] {
             assert_eq!(serde_json::to_string(&halt).expect("JSON"), text);
             assert_eq!(serde_json::from_str::<Halt>(text).expect("a rule"), halt);
@@ -77,11 +327,14 @@ mod tests {
 
     #[test]
     fn impossible_thresholds_are_named() {
-        assert_eq!(Halt::Change(0.0).validate(), Ok(()));
+        for halt in [Halt::Change(0.0), Halt::Agreement(1.0), Halt::Policy] {
+            assert_eq!(halt.validate(), Ok(()));
+        }
         for (halt, name) in [
             (Halt::Change(-0.1), "change = -0.1"),
             (Halt::Entropy(f64::NAN), "entropy = NaN"),
             (Halt::Entropy(f64::INFINITY), "entropy = inf"),
+            (Halt::Agreement(1.1), "agreement = 1.1"),
         ] {
             let error = halt.validate().expect_err(name).to_string();
             assert!(error.contains(name), "{error}");

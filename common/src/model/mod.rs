@@ -12,7 +12,7 @@
 //! native       the forward pass, with the kernels of `hrm-kernels`
 //!   embedding    tokens u8 [S]           -> e [P, d]
 //!   network      zL = L(zL, zH + e), zH = H(zH, zL), each a stack of blocks
-//!   heads        zH at the read-out      -> logits [4], value
+//!   heads        zH at the read-out      -> logits [4], value; at the prefix token, for some rules -> halt [2]
 //!   lanes        N environments with their carry
 //! state        weights as safetensors bytes, and back; error has what can be wrong with them
 //! published    weights under the names of the authors' checkpoints
@@ -38,10 +38,11 @@ mod tests;
 
 pub use config::{CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout};
 pub use error::LoadError;
-pub use halt::Halt;
+pub use halt::{Depth, Halt, Halting, halt_log_probs, log_sigmoid};
 pub use parameters::{NamedTensor, Parameters};
 pub use positions::PositionTables;
 pub use segments::Segments;
 pub use tensors::{
-    BlockTensors, DeclaredTensor, EmbeddingTensors, MixerTensors, ModelTensors, TensorIndex,
+    BlockTensors, DeclaredTensor, EmbeddingTensors, HaltTensors, MixerTensors, ModelTensors,
+    TensorIndex,
 };

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::halt::Halt;
-use crate::invalid_value::InvalidValue;
+use super::halt::{self, Depth, Halt};
+use crate::{invalid_value::InvalidValue, policy::Choice};
 
 /// Most segments of a decision. An unroll has the number of each decision as a byte.
 const LIMIT: usize = 255;
@@ -154,13 +154,23 @@ impl Segments {
         })
     }
 
-    /// Returns the fewest segments for each of `envs` decisions that are not an actor's, u8 `[N]`.
-    pub fn fewest(self, envs: usize) -> Vec<u8> {
-        let number = match self.halt {
+    /// Returns what a decision is asked, whose fewest segments are [`Segments::draw`]n. Draws from the generator only
+    /// where decisions can differ.
+    pub fn depth(self, choice: Choice, rng: &mut impl Rng) -> Depth {
+        Depth {
+            segments: self.draw(rng),
+            draw: halt::draw(self.halt, choice, rng),
+            log_prob: 0.0,
+        }
+    }
+
+    /// Returns what each of `envs` decisions is asked that are not an actor's and draw nothing, `[N]`.
+    pub fn depths(self, envs: usize) -> Vec<Depth> {
+        let fewest = match self.halt {
             None => self.most,
             Some(_) => self.least,
         };
-        vec![byte(number); envs]
+        vec![Depth::at_least(byte(fewest)); envs]
     }
 
     /// Returns the most segments for each of `envs` decisions, u8 `[N]`.
@@ -208,6 +218,11 @@ impl Segments {
             let value = format!("{{ explore = {} }}", self.explore);
             let reason = "it is a share of the decisions".to_owned();
             return fault(value, reason, "set it to a number from 0 to 1");
+        }
+        if halt == Halt::Policy && self.explore > 0.0 {
+            let value = format!("{{ explore = {} }}", self.explore);
+            let reason = "a rule that halts by chance explores by itself".to_owned();
+            return fault(value, reason, "leave explore out");
         }
         halt.validate()
     }
@@ -300,6 +315,13 @@ mod tests {
                     ..explore(0.5)
                 },
                 "without a rule",
+            ),
+            (
+                Segments {
+                    halt: Some(Halt::Policy),
+                    ..explore(0.5)
+                },
+                "by chance",
             ),
             (explore(1.5), "from 0 to 1"),
             (explore(f64::NAN), "from 0 to 1"),

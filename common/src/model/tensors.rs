@@ -2,6 +2,7 @@
 
 use super::{
     config::{Mixing, ModelConfig, PositionEncoding},
+    halt::Halt,
     init::Init,
 };
 use crate::env::{ACTIONS, Grid, VOCABULARY};
@@ -14,7 +15,7 @@ use crate::env::{ACTIONS, Grid, VOCABULARY};
 /// reinforcement learning", section 3.2).
 const HEAD_SCALE: f64 = 0.1;
 
-/// Initial bias of the published halt head, with which it never halts.
+/// Initial bias of the published halt head. With equal numbers it never halts by value, and half of the time by chance.
 const HALT_BIAS: f32 = -5.0;
 
 /// The index of a tensor in the order of declaration.
@@ -62,6 +63,8 @@ pub struct ModelTensors {
     pub policy: TensorIndex,
     /// `[1, d]`: the value head.
     pub value: TensorIndex,
+    /// The halt head, if the model has one. It is trained if `model.segments` has a rule that reads it.
+    pub halt: Option<HaltTensors>,
     /// `[d]`, fixed: the initial vector of `zH`.
     pub h_init: TensorIndex,
     /// `[d]`, fixed: the initial vector of `zL`.
@@ -77,6 +80,15 @@ pub struct EmbeddingTensors {
     pub prefix: TensorIndex,
     /// `[P, d]`: added to the token's vector; none with rotary positions.
     pub position: Option<TensorIndex>,
+}
+
+/// The tensors of the halt head.
+#[derive(Debug, Clone, Copy)]
+pub struct HaltTensors {
+    /// `[2, d]`.
+    pub weight: TensorIndex,
+    /// `[2]`.
+    pub bias: TensorIndex,
 }
 
 /// The tensors of a block.
@@ -128,6 +140,14 @@ impl Declaration {
         self.tensor(name, &[outputs, inputs], Init::lecun(inputs))
     }
 
+    /// Declares the published halt head.
+    fn halt_head(&mut self, d: usize) -> HaltTensors {
+        HaltTensors {
+            weight: self.tensor("halt.weight", &[2, d], Init::Constant(0.0)),
+            bias: self.tensor("halt.bias", &[2], Init::Constant(HALT_BIAS)),
+        }
+    }
+
     fn blocks(&mut self, module: &str, layers: usize, config: &ModelConfig) -> Vec<BlockTensors> {
         (0..layers)
             .map(|layer| self.block(&format!("{module}.{layer}"), config))
@@ -175,13 +195,13 @@ impl ModelTensors {
         let head = Init::TruncatedNormal(HEAD_SCALE / (d as f64).sqrt());
         let policy = declaration.tensor("policy", &[ACTIONS, d], head);
         let value = declaration.tensor("value", &[1, d], head);
+        let trains_halt = config.segments.halt.is_some_and(Halt::reads_head);
+        let trained_halt = (config.halt_head && trains_halt).then(|| declaration.halt_head(d));
         let trained = declaration.0.len();
         let mut initial = |name| declaration.tensor(name, &[d], Init::TruncatedNormal(1.0));
         let (h_init, l_init) = (initial("h_init"), initial("l_init"));
-        if config.halt_head {
-            declaration.tensor("halt.weight", &[2, d], Init::Constant(0.0));
-            declaration.tensor("halt.bias", &[2], Init::Constant(HALT_BIAS));
-        }
+        let fixed_halt = || config.halt_head.then(|| declaration.halt_head(d));
+        let halt = trained_halt.or_else(fixed_halt);
         Self {
             declared: declaration.0,
             trained,
@@ -190,6 +210,7 @@ impl ModelTensors {
             l,
             policy,
             value,
+            halt,
             h_init,
             l_init,
         }

@@ -147,6 +147,8 @@ label! {
         Value = "value",
         /// The policy's entropy, before it is multiplied by its cost.
         Entropy = "entropy",
+        /// The halt head's loss, with its cost; only if it is trained.
+        Halt = "halt",
         /// The weighted sum of the other terms.
         Total = "total",
     }

@@ -6,8 +6,9 @@ use hrm_proto::v1 as proto;
 use super::expectation::{Expectation, MAX_CARRY, MAX_LOGIT};
 use crate::{
     env::{ACTIONS, VOCABULARY, flag, tile},
-    model::{Dtype, Segments},
+    model::{Dtype, Halt, Segments},
     refusal::Refusal,
+    trajectory::floats,
 };
 
 /// Checks all arrays of bytes. Returns the dtype of the carry.
@@ -28,6 +29,10 @@ pub(super) fn check(
         let Segments { least, most, .. } = range;
         let detail = format!("a decision has {number} segments, expected {least} to {most}");
         return Err(Refusal::field("segments", detail));
+    }
+    if let Some(found) = floats(&message.halt_log_probs).find(|x| !(x.is_finite() && *x <= 0.0)) {
+        let detail = format!("{found} is not the logarithm of a probability");
+        return Err(Refusal::field("halt_log_probs", detail));
     }
     if let Some(action) = message.actions.iter().find(|&&a| usize::from(a) >= ACTIONS) {
         let detail = format!("{action} is not one of the {ACTIONS} moves");
@@ -67,6 +72,11 @@ fn check_lengths(message: &proto::UnrollBatch, expected: &Expectation) -> Result
     let observations = (frames + shape.envs) * shape.tokens;
     check_length("tokens", &message.tokens, observations)?;
     check_length("segments", &message.segments, frames)?;
+    let chances = match expected.segments.halt {
+        Some(Halt::Policy) => frames * 4,
+        _ => 0,
+    };
+    check_length("halt_log_probs", &message.halt_log_probs, chances)?;
     check_length("actions", &message.actions, frames)?;
     check_length("rewards", &message.rewards, frames * 4)?;
     let logits = frames * ACTIONS * 4;

@@ -67,6 +67,7 @@ fn unroll_checksum(message: &proto::UnrollBatch) -> MessageChecksum {
     for array in [
         &message.tokens,
         &message.segments,
+        &message.halt_log_probs,
         &message.actions,
         &message.rewards,
         &message.flags,

@@ -53,7 +53,8 @@ impl Expectation {
         } = self.shape;
         let frames = ticks * envs;
         let arrays = (frames + envs) * tokens // tokens
-            + frames * (1 + 1 + 4 + 1 + 4 * ACTIONS) // segments, actions, rewards, flags, behaviour logits
+            // segments and their log-probabilities, actions, rewards, flags, behaviour logits
+            + frames * (1 + 4 + 1 + 4 + 1 + 4 * ACTIONS)
             + envs * carry * self.carry_dtype.size()
             + frames * tokens // final tokens
             + ticks * 10 // versions as varints

@@ -171,6 +171,7 @@ mod tests {
             },
             tokens: Bytes::new(),
             segments: Bytes::new(),
+            halt_log_probs: Bytes::new(),
             actions: Bytes::new(),
             rewards: Bytes::new(),
             flags: Bytes::new(),

@@ -2,7 +2,7 @@
 
 use hrm_common::{
     env::{ACTIONS, EnvConfig, tile},
-    model::{CarryMode, ModelConfig, Parameters, Segments, native::Lanes},
+    model::{CarryMode, Depth, ModelConfig, Parameters, Segments, native::Lanes},
     policy::RecurrentNetwork,
     weights::WeightsError,
 };
@@ -73,7 +73,7 @@ impl RecurrentNetwork for Planner {
         Segments::new(1)
     }
 
-    fn decide(&mut self, tokens: &[u8], _: &mut [u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], _: &mut [Depth], logits: &mut [f32]) {
         let size = self.env.grid().len();
         for (env, now) in tokens.chunks_exact(size).enumerate() {
             let mut seen = self.seen[env].clone();

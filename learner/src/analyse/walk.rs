@@ -81,8 +81,8 @@ impl<E: AsRef<Maze>, N: RecurrentNetwork, T: FnMut(&[E], &[u8], &N)> Walker<E>
         let tokens = observe(episodes.iter().map(AsRef::as_ref));
         (self.at_tick)(episodes, &tokens, &self.network);
         let mut logits = vec![0.0; episodes.len() * ACTIONS];
-        let mut segments = self.network.segments().fewest(episodes.len());
-        self.network.decide(&tokens, &mut segments, &mut logits);
+        let mut depths = self.network.segments().depths(episodes.len());
+        self.network.decide(&tokens, &mut depths, &mut logits);
         logits.chunks_exact(ACTIONS).map(greedy).collect()
     }
 

@@ -235,11 +235,10 @@ impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
                     .collect();
                 let mut rngs: Vec<_> = lanes.iter().map(|lane| lane.rng.clone()).collect();
                 let acted = policy.act(&tokens, *choice, &mut rngs);
-                let segments = acted.segments.iter();
-                for ((lane, rng), &segments) in lanes.iter_mut().zip(rngs).zip(segments) {
+                for ((lane, rng), depth) in lanes.iter_mut().zip(rngs).zip(acted.depths) {
                     lane.rng = rng;
-                    lane.thinks = Some(segments);
-                    lane.segments += u64::from(segments);
+                    lane.thinks = Some(depth.segments);
+                    lane.segments += u64::from(depth.segments);
                 }
                 acted.actions.to_vec()
             }

@@ -182,7 +182,11 @@ impl Reporter {
             segments.record(f64::from(number));
         }
         let total = update.loss_policy + self.value_cost * update.loss_value
-            - self.entropy_cost * update.entropy;
+            - self.entropy_cost * update.entropy
+            + update.loss_halt.unwrap_or_default();
+        if let Some(halt) = update.loss_halt {
+            names::LEARNER_LOSS.with(LossTerm::Halt).set(halt);
+        }
         for (term, value) in [
             (LossTerm::Policy, update.loss_policy),
             (LossTerm::Value, update.loss_value),
@@ -268,6 +272,7 @@ fn record(
         loss_policy: update.loss_policy,
         loss_value: update.loss_value,
         entropy: update.entropy,
+        loss_halt: update.loss_halt,
         grad_norm: update.grad_norm,
         noise_scale: update.noise_scale,
         rho_clip: update.rho_clip,

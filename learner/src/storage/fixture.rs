@@ -18,6 +18,7 @@ pub(crate) fn train_record(frames: u64) -> TrainRecord {
         path_ratio: None,
         policy_lag_mean: None,
         segments: None,
+        loss_halt: None,
         frames_per_second: 1000.0,
         updates_per_second: 31.0,
         loss_policy: 0.0,

@@ -123,6 +123,9 @@ pub struct TrainRecord {
     /// Entropy of the policy in nats.
     #[serde(deserialize_with = "null_as_nan")]
     pub entropy: f64,
+    /// Loss of the halt head, with its cost; absent unless it is trained, and in logs that lack this field.
+    #[serde(default)]
+    pub loss_halt: Option<f64>,
     /// Gradient norm before clipping.
     #[serde(deserialize_with = "null_as_nan")]
     pub grad_norm: f64,

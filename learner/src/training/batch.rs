@@ -19,6 +19,8 @@ pub struct Batch {
     pub tokens: Tensor,
     /// u8 `[T, B]`: the segments of each decision.
     pub segments: Vec<u8>,
+    /// `[T, B]`: log mu of each decision's number of segments; empty unless decisions halt by chance.
+    pub halt_log_probs: Vec<f32>,
     /// i64 `[T, B]`.
     pub actions: Tensor,
     /// `[T, B]`.
@@ -59,6 +61,12 @@ impl Batch {
         let (ticks, n, envs) = (shape.ticks, shape.envs, shape.envs * unrolls.len());
         let tokens = concatenate(unrolls, ticks + 1, n * shape.tokens, |u| &u.tokens);
         let segments = concatenate(unrolls, ticks, n, |u| &u.segments);
+        let chances = if unrolls[0].halt_log_probs.is_empty() {
+            0
+        } else {
+            n * 4
+        };
+        let halt_log_probs = concatenate(unrolls, ticks, chances, |u| &u.halt_log_probs);
         let actions = concatenate(unrolls, ticks, n, |u| &u.actions);
         let logits = concatenate(unrolls, ticks, n * ACTIONS * 4, |u| &u.behaviour_logits);
         let rewards = concatenate(unrolls, ticks, n * 4, |u| &u.rewards);
@@ -97,6 +105,7 @@ impl Batch {
             )
             .to_device(device),
             segments,
+            halt_log_probs: floats(&halt_log_probs).collect(),
             actions: Tensor::from_data_size(&actions, &[ticks as i64, envs as i64], Kind::Uint8)
                 .to_kind(Kind::Int64)
                 .to_device(device),
@@ -182,6 +191,7 @@ mod tests {
                 .flat_map(|(t, n)| [code(t, n); TOKENS])
                 .collect(),
             segments: places(ticks).map(|(t, n)| code(t, n)).collect(),
+            halt_log_probs: float_bytes(places(ticks).map(|(t, n)| -f32::from(code(t, n)))),
             actions: places(ticks)
                 .map(|(t, n)| code(t, n) % ACTIONS as u8)
                 .collect(),
@@ -249,6 +259,7 @@ mod tests {
                 }
                 prop_assert_eq!(actions[i], i64::from(code) % 4);
                 prop_assert_eq!(batch.segments[i], code);
+                prop_assert_eq!(batch.halt_log_probs[i], -f32::from(code));
                 prop_assert_eq!(batch.rewards[i], f32::from(code));
                 prop_assert_eq!(batch.flags[i], flags[u][tick * envs + env]);
                 let logits: Vec<f64> = (0..ACTIONS).map(|a| f64::from(code) * a as f64 / 90.0).collect();

@@ -1,7 +1,7 @@
 //! The model on the learner's device, as a network that acts.
 
 use hrm_common::{
-    model::{Parameters, Segments},
+    model::{Depth, Parameters, Segments},
     policy::{RecurrentNetwork, SharedNetwork},
     weights::{self, WeightsError},
 };
@@ -49,14 +49,12 @@ impl RecurrentNetwork for DeviceNetwork {
         self.model.config().segments
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], depths: &mut [Depth], logits: &mut [f32]) {
         let shape = [self.envs() as i64, self.model.grid().len() as i64];
         let tokens = Tensor::from_slice(tokens)
             .view(shape)
             .to_device(self.device());
-        let acted = self
-            .model
-            .act(&self.prepared, &tokens, &self.carry, segments);
+        let acted = self.model.act(&self.prepared, &tokens, &self.carry, depths);
         self.carry = acted.carry;
         logits.copy_from_slice(&host(&acted.logits));
     }
@@ -127,18 +125,34 @@ mod tests {
 
     fn parameters(config: &ModelConfig, seed: u64) -> Parameters {
         let grid = EnvConfig::four_rooms().grid();
-        Parameters::new(config, grid, seed).expect("a valid model")
+        let mut parameters = Parameters::new(config, grid, seed).expect("a valid model");
+        // An initial halt head treats all states alike.
+        if let Some(halt) = parameters.tensors().halt {
+            let weights = parameters.get_mut(halt.weight).iter_mut();
+            weights
+                .zip(0_u8..)
+                .for_each(|(weight, at)| *weight = f32::from(at % 7) - 3.0);
+            parameters.get_mut(halt.bias).fill(0.1);
+        }
+        parameters
     }
 
     /// The two networks must take the same steps; `what` says after which.
     fn assert_agree(what: &str, device: &mut DeviceNetwork, native: &mut Lanes, tokens: &[u8]) {
         assert_eq!(device.envs(), native.envs());
         let mut logits = [device.envs(); 2].map(|envs| vec![0.0; envs * ACTIONS]);
-        let fewest: Vec<u8> = (0..).map(|env| 1 + env % 3).take(device.envs()).collect();
-        let mut numbers = [fewest.clone(), fewest];
-        device.decide(tokens, &mut numbers[0], &mut logits[0]);
-        native.decide(tokens, &mut numbers[1], &mut logits[1]);
-        assert_eq!(numbers[0], numbers[1], "{what}");
+        let asked = |env: u8| Depth {
+            draw: [0.2, 0.6, 0.9, 0.45][usize::from(env % 4)],
+            ..Depth::at_least(1 + env % 3)
+        };
+        let asked: Vec<Depth> = (0..).map(asked).take(device.envs()).collect();
+        let mut depths = [asked.clone(), asked];
+        device.decide(tokens, &mut depths[0], &mut logits[0]);
+        native.decide(tokens, &mut depths[1], &mut logits[1]);
+        for (found, expected) in depths[0].iter().zip(&depths[1]) {
+            assert_eq!(found.segments, expected.segments, "{what}");
+            assert!((found.log_prob - expected.log_prob).abs() < 1e-4, "{what}");
+        }
         let carries = |network: &dyn RecurrentNetwork| -> Vec<f32> {
             (0..network.envs())
                 .flat_map(|env| network.carry(env))
@@ -155,7 +169,14 @@ mod tests {
     #[test]
     fn the_device_network_acts_as_the_kernels_do() {
         let carries = [CarryMode::Full, CarryMode::Last, CarryMode::Reset];
-        let rules = [None, Some(Halt::Change(0.4)), Some(Halt::Entropy(1.383))];
+        let rules = [
+            None,
+            Some(Halt::Change(0.4)),
+            Some(Halt::Entropy(1.383)),
+            Some(Halt::Value),
+            Some(Halt::Policy),
+            Some(Halt::Agreement(0.5)),
+        ];
         for (carry, halt) in carries
             .into_iter()
             .flat_map(|carry| rules.map(|halt| (carry, halt)))
@@ -168,6 +189,7 @@ mod tests {
                     halt,
                     ..Segments::range(1, 3)
                 },
+                halt_head: true,
                 ..ModelConfig::small()
             };
             let cells = EnvConfig::four_rooms().grid().len();

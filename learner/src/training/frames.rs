@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 
-use hrm_common::{config::LossConfig, model::Segments};
+use hrm_common::{
+    config::LossConfig,
+    model::{Halt, Segments},
+};
 use tch::Tensor;
 
 use crate::training::{
     advantage,
     batch::Batch,
+    halting::{HaltTargets, Traced, log_probs_of_numbers},
     host::host,
     loss::Targets,
     recompute::Recomputed,
@@ -73,15 +77,25 @@ impl Frames {
         let frames = batch.frames() as i64;
         let ended: Vec<bool> = batch.flags.iter().map(|&f| f != 0).collect();
         let first = config.first_trained_segment(range);
-        let log_rhos = log_rhos(batch, recomputed, first);
+        let mut log_rhos = log_rhos(batch, recomputed, first);
         // A decision's last segment chose its action.
         let last = batch
             .segments
             .iter()
             .map(|&segments| usize::from(segments) - 1 - first);
-        let log_rhos_of_last: Vec<f32> = last
-            .enumerate()
-            .map(|(frame, segment)| log_rhos[segment][frame])
+        let last: Vec<usize> = last.collect();
+        let thoughts = recomputed.thoughts.as_deref().unwrap_or_default();
+        if range.halt == Some(Halt::Policy) {
+            // The number of segments was chosen too.
+            let numbers = log_probs_of_numbers(range, thoughts).into_iter();
+            let log_rhos_of_numbers = numbers.zip(&batch.halt_log_probs).map(|(pi, mu)| pi - mu);
+            for (frame, (&segment, log_rho)) in last.iter().zip(log_rhos_of_numbers).enumerate() {
+                log_rhos[segment][frame] += log_rho;
+            }
+        }
+        let of_last = last.iter().enumerate();
+        let log_rhos_of_last: Vec<f32> = of_last
+            .map(|(frame, &segment)| log_rhos[segment][frame])
             .collect();
         let (values, next_values) = (host(&recomputed.values), host(&recomputed.next_values));
         let traced = vtrace(
@@ -115,6 +129,15 @@ impl Frames {
                 log_rhos.iter().map(|_| weighted.shallow_clone()).collect()
             }
         };
+        let returns = traced.advantages.iter().zip(&values);
+        let returns: Vec<f32> = returns
+            .map(|(advantage, value)| advantage + value)
+            .collect();
+        let of_trace = Traced {
+            returns: &returns,
+            log_rhos: &log_rhos,
+            log_rhos_of_all: &log_rhos_of_last,
+        };
         Self {
             envs: batch.envs,
             tokens: batch.tokens.narrow(0, 0, batch.ticks as i64).flatten(0, 1),
@@ -125,6 +148,7 @@ impl Frames {
                 start_log_probs: recomputed.log_probs.flatten(0, 1),
                 advantages: Tensor::stack(&advantages, 1),
                 values: Tensor::from_slice(&traced.targets).to_device(device),
+                halt: HaltTargets::new(range, thoughts, of_trace, config, device),
                 shares: range
                     .is_range()
                     .then(|| shares(&batch.segments, first..range.most, config).to_device(device)),
@@ -212,6 +236,7 @@ mod tests {
             envs: ACTIONS,
             tokens: Tensor::zeros([2, envs, 1], (Kind::Uint8, Device::Cpu)),
             segments: vec![2; ACTIONS],
+            halt_log_probs: vec![],
             actions: Tensor::arange(envs, (Kind::Int64, Device::Cpu)).view([1, envs]),
             rewards: vec![0.5; ACTIONS],
             flags: vec![hrm_common::env::flag::TERMINATED; ACTIONS],
@@ -229,6 +254,7 @@ mod tests {
                 prefixes: None,
             }),
             log_probs: Tensor::from_slice(&log_probs).view([1, envs, 2]),
+            thoughts: None,
             values: zeros(),
             next_values: zeros(),
         };
@@ -257,7 +283,7 @@ mod tests {
         for action in 0..ACTIONS {
             let heads = HeadOutputs {
                 logits: earlier,
-                value: 0.0,
+                ..HeadOutputs::default()
             };
             let targets = FrameTargets {
                 action,

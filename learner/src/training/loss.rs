@@ -9,7 +9,11 @@ use hrm_common::{
 };
 use tch::{Kind, Tensor};
 
-use crate::training::{log_softmax::log_softmax, model::Heads};
+use crate::training::{
+    halting::{self, HaltTargets},
+    log_softmax::log_softmax,
+    model::Heads,
+};
 
 /// Training targets of a part of a minibatch; axis 0 of each tensor has its m frames.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Targets {
     pub values: Tensor,
     /// f32 `[m, segments]`: the share of each segment in the frame's loss. `None` if all shares are equal.
     pub shares: Option<Tensor>,
+    /// What is trained of the halt head, if it is.
+    pub halt: Option<HaltTargets>,
 }
 
 /// The parts of a loss. Each is a scalar tensor, summed over frames and averaged over segments.
@@ -38,13 +44,18 @@ pub(crate) struct Loss {
     pub value: Tensor,
     /// Entropy of the policy in nats, before its cost.
     pub entropy: Tensor,
+    /// The halt head's, with its cost.
+    pub halt: Option<Tensor>,
 }
 
 impl Loss {
-    /// Returns the policy loss, the value loss and the entropy, f64 `[3]` without a graph.
+    /// Returns the policy loss, the value loss, the entropy and, if the halt head is trained, its loss, f64 `[3]` or
+    /// `[4]` without a graph.
     pub(crate) fn numbers(&self) -> Tensor {
         let parts = [&self.policy, &self.value, &self.entropy];
-        Tensor::stack(&parts.map(Tensor::detach), 0).to_kind(Kind::Double)
+        let parts = parts.into_iter().chain(&self.halt);
+        let parts: Vec<Tensor> = parts.map(Tensor::detach).collect();
+        Tensor::stack(&parts, 0).to_kind(Kind::Double)
     }
 }
 
@@ -57,6 +68,7 @@ impl Targets {
             advantages: self.advantages.index_select(0, frames),
             values: self.values.index_select(0, frames),
             shares: (self.shares.as_ref()).map(|shares| shares.index_select(0, frames)),
+            halt: (self.halt.as_ref()).map(|halt| halt.select(frames)),
         }
     }
 
@@ -80,6 +92,7 @@ impl Targets {
             advantages: self.advantages.shallow_clone(),
             values: self.values.shallow_clone(),
             shares: self.shares.as_ref().map(Tensor::shallow_clone),
+            halt: self.halt.as_ref().map(HaltTargets::share),
         }
     }
 }
@@ -93,6 +106,7 @@ impl Add for Loss {
             policy: self.policy + other.policy,
             value: self.value + other.value,
             entropy: self.entropy + other.entropy,
+            halt: (self.halt.zip(other.halt)).map(|(a, b)| a + b),
         }
     }
 }
@@ -132,12 +146,19 @@ pub(crate) fn segment_loss(
     let errors = &heads.value - &targets.values;
     let value = targets.sum(segment, errors.square(), 0.5);
     let entropy = targets.sum(segment, log_probs.exp() * &log_probs, -1.0);
-    let total = &policy + &value * config.value_cost - &entropy * config.entropy_cost;
+    let mut total = &policy + &value * config.value_cost - &entropy * config.entropy_cost;
+    let halt = (targets.halt.as_ref().zip(heads.halt.as_ref())).map(|(targets, halt)| {
+        halting::segment_loss(halt, targets.loss, &of_segment(&targets.numbers), config)
+    });
+    if let Some(halt) = &halt {
+        total += halt;
+    }
     Loss {
         total,
         policy,
         value,
         entropy,
+        halt,
     }
 }
 
@@ -156,6 +177,7 @@ pub(crate) struct FrameLoss {
     pub(crate) policy: f64,
     pub(crate) value: f64,
     pub(crate) entropy: f64,
+    pub(crate) halt: f64,
 }
 
 impl Mul<f64> for FrameLoss {
@@ -166,6 +188,7 @@ impl Mul<f64> for FrameLoss {
             policy: self.policy * factor,
             value: self.value * factor,
             entropy: self.entropy * factor,
+            halt: self.halt * factor,
         }
     }
 }
@@ -175,10 +198,11 @@ impl AddAssign for FrameLoss {
         self.policy += other.policy;
         self.value += other.value;
         self.entropy += other.entropy;
+        self.halt += other.halt;
     }
 }
 
-/// Computes [`loss`] of one segment of a frame, and the gradient of `scale` times its total by the heads.
+/// Computes [`loss`] of one segment of a frame without that of the halt head, and the gradient of `scale` times its total by the heads.
 ///
 /// With log-probabilities `l`, probabilities `p`, entropy `H`, ratio `r` and action `a`:
 /// `d r / d logit_i = r (1[i = a] - p_i)`, where the clip does not bind, and `d H / d logit_i = -p_i (l_i + H)`.
@@ -209,11 +233,13 @@ pub(crate) fn frame_loss(
             (scale * (policy - config.entropy_cost * entropy)) as f32
         }),
         value: (scale * config.value_cost * error) as f32,
+        halt: [0.0; 2],
     };
     let loss = FrameLoss {
         policy: -surrogate,
         value: 0.5 * error * error,
         entropy,
+        halt: 0.0,
     };
     (loss, gradients)
 }
@@ -233,7 +259,7 @@ mod tests {
             (action, shift, advantage) in (0..ACTIONS, -0.6_f32..0.6, -3.0_f32..3.0),
         ) {
             let config = LossConfig { entropy_cost: 0.03, value_cost: 0.7, ..LossConfig::default() };
-            let heads = HeadOutputs { logits, value };
+            let heads = HeadOutputs { logits, value, halt: [0.0; 2] };
             let leaves = [
                 Tensor::from_slice(&logits).view([1, 4]).set_requires_grad(true),
                 Tensor::from_slice(&[value]).set_requires_grad(true),
@@ -250,6 +276,7 @@ mod tests {
                 &[Heads {
                     logits: leaf_logits.shallow_clone(),
                     value: leaf_value.shallow_clone(),
+                    halt: None,
                 }],
                 &Targets {
                     actions: Tensor::from_slice(&[action as i64]),
@@ -257,6 +284,7 @@ mod tests {
                     advantages: Tensor::from_slice(&[advantage]).view([1, 1]),
                     values: Tensor::from_slice(&[target]),
                     shares: None,
+                    halt: None,
                 },
                 &config,
             );

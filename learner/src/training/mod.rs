@@ -9,6 +9,7 @@
 //!   frames      flattens the batch and adds its targets
 //!     vtrace      computes targets and advantages
 //!     advantage   normalises advantages and applies the importance weights
+//!     halting     targets and loss of the halt head
 //!   update      runs passes of minibatches over worker threads
 //!     gradient    one shard: forward pass, loss, backward pass, by the kernels or by libtorch
 //!     model       the model with gradients
@@ -30,6 +31,7 @@ pub mod device_network;
 pub(crate) mod episode_window;
 pub(crate) mod frames;
 mod gradient;
+mod halting;
 pub mod host;
 mod log_softmax;
 pub(crate) mod loss;

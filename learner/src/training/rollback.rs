@@ -74,7 +74,12 @@ fn acts(model: &Hrm, tokens: &Tensor, carry: &Tensor) -> bool {
     let decision = model.forward(tokens, carry, Gradient::None);
     let valid = |tensor: &Tensor, most: f32| host(tensor).iter().all(|x| x.abs() <= most);
     let mut segments = decision.segments.iter();
-    segments.all(|heads| valid(&heads.logits, MAX_LOGIT) && valid(&heads.value, f32::MAX))
+    segments.all(|heads| {
+        let halt = heads.halt.as_ref();
+        valid(&heads.logits, MAX_LOGIT)
+            && valid(&heads.value, f32::MAX)
+            && halt.is_none_or(|halt| valid(halt, MAX_LOGIT))
+    })
 }
 
 /// Returns true when the outputs of the kernels that act are valid.
@@ -86,8 +91,15 @@ fn acts_natively(model: &Hrm, tokens: &Tensor, carries: &[Vec<f32>]) -> bool {
     lanes.decide_all(
         &bytes(tokens),
         &deepest,
-        |_, _, HeadOutputs { logits, value }| {
-            valid &= logits.iter().all(|logit| logit.abs() <= MAX_LOGIT) && value.is_finite();
+        |_,
+         _,
+         HeadOutputs {
+             logits,
+             value,
+             halt,
+         }| {
+            let mut numbers = logits.iter().chain(&halt);
+            valid &= numbers.all(|logit| logit.abs() <= MAX_LOGIT) && value.is_finite();
         },
     );
     valid

@@ -119,8 +119,8 @@ impl TensorStates {
     }
 }
 
-/// Returns the vectors `[T, B]` from those of groups of environments, `[T, envs]` each.
-fn interleaved(groups: Vec<(Vec<Vec<f32>>, usize)>) -> Vec<Vec<f32>> {
+/// Returns the elements `[T, B]` from those of groups of environments, `[T, envs]` each.
+pub(crate) fn interleaved<T>(groups: Vec<(Vec<T>, usize)>) -> Vec<T> {
     let total = groups.iter().map(|(group, _)| group.len()).sum();
     let mut all = Vec::with_capacity(total);
     let mut groups: Vec<_> = groups

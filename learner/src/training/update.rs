@@ -59,6 +59,8 @@ pub struct UpdateReport {
     pub loss_value: f64,
     /// Entropy of the policy in nats.
     pub entropy: f64,
+    /// Loss of the halt head, if it is trained.
+    pub loss_halt: Option<f64>,
     /// Gradient norm before clipping, the mean over the updates, weighted by their frames.
     pub grad_norm: f64,
     /// Share of frames whose importance weight exceeds rho-bar by more than rounding.
@@ -221,6 +223,9 @@ impl Updater {
             report.loss_policy += weight * numbers.policy;
             report.loss_value += weight * numbers.value;
             report.entropy += weight * numbers.entropy;
+            if let Some(halt) = numbers.halt {
+                *report.loss_halt.get_or_insert_default() += weight * halt;
+            }
         }
         self.optimizer.end(made);
         self.updates_tried += made + report.updates_skipped;
@@ -240,6 +245,7 @@ impl Updater {
         mean(&mut report.loss_policy);
         mean(&mut report.loss_value);
         mean(&mut report.entropy);
+        report.loss_halt.iter_mut().for_each(mean);
         report
     }
 

@@ -48,8 +48,8 @@ fn compare(env: EnvConfig) {
             let tokens: Vec<u8> = mazes.iter().flat_map(Maze::observation).copied().collect();
             let expected = in_libtorch(&model, &tokens, &lanes);
             let mut logits = vec![0.0; mazes.len() * 4];
-            let mut segments = lanes.segments().deepest(mazes.len());
-            lanes.decide(&tokens, &mut segments, &mut logits);
+            let mut depths = lanes.segments().depths(mazes.len());
+            lanes.decide(&tokens, &mut depths, &mut logits);
             let (mut walking, mut rows) = (Vec::new(), Vec::new());
             for (row, mut maze) in mazes.into_iter().enumerate() {
                 let (native, other) = (&logits[4 * row..][..4], &expected[4 * row..][..4]);

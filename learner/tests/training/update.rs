@@ -4,7 +4,7 @@
 use hrm_common::{
     config::{LossConfig, OptimizerConfig, Prefix},
     env::EnvConfig,
-    model::{CarryMode, Dtype, ModelConfig, Segments},
+    model::{CarryMode, Dtype, Halt, ModelConfig, Segments},
     trajectory::Unroll,
 };
 use hrm_learner::training::{
@@ -14,9 +14,10 @@ use hrm_learner::training::{
     optimizer::Adam,
     update::{UpdateReport, Updater},
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 use test_support::mazes::{
-    Actors, Frame, attention, conv, learner_clock, nudge, opinionated, short_episodes, walk,
+    Actors, Frame, attention, conv, halting, learner_clock, nudge, opinionated, short_episodes,
+    walk,
 };
 
 const TICKS: usize = 8;
@@ -39,6 +40,7 @@ fn one_step() -> LossConfig {
         deep_supervision: false,
         bptt_ticks: 1,
         prefix: Prefix::Fresh,
+        ..LossConfig::default()
     }
 }
 
@@ -188,7 +190,7 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
     assert!(error < 1e-4, "{what}: off by {error:e} of the largest");
 }
 
-fn forms() -> [ModelConfig; 5] {
+fn forms() -> [ModelConfig; 6] {
     let drawn = Segments::range(1, 3);
     let three_segments = ModelConfig {
         segments: Segments::new(3),
@@ -209,6 +211,7 @@ fn forms() -> [ModelConfig; 5] {
         three_segments,
         drawn_segments,
         drawn_with_attention,
+        halting(Halt::Entropy(0.7), CarryMode::Full),
     ]
 }
 
@@ -228,6 +231,48 @@ fn on_policy_the_gradient_is_that_of_the_plain_loss() {
                 let found = gradient(&model, &unrolls, &loss, threads);
                 assert_close("on policy", &found, &expected);
             }
+        }
+    }
+}
+
+/// The gradient of the halt head's loss, by the kernels and by autograd, with importance weights of all sizes.
+#[test]
+fn both_backends_train_the_halt_head_alike() {
+    for halt in [Halt::Value, Halt::Policy, Halt::Agreement(0.5)] {
+        let model = model(&halting(halt, CarryMode::Full));
+        let unrolls = unrolls(&model);
+        nudge(&model, 0.0, 0.03);
+        let start = model.flat_parameters().copy();
+        for (prefix, deep_supervision) in [
+            (Prefix::Fresh, false),
+            (Prefix::Fresh, true),
+            (Prefix::Cached, false),
+        ] {
+            let loss = LossConfig {
+                prefix,
+                deep_supervision,
+                segment_cost: 0.05,
+                ..one_step()
+            };
+            let [native, libtorch] = [Backend::Native, Backend::Libtorch].map(|backend| {
+                let mut updater = updater(model.share(), loss.clone(), 2).with_backend(backend);
+                let report = updater.update(&stack(&unrolls), 0.0, &mut learner_clock());
+                no_grad(|| model.flat_parameters().shallow_clone().copy_(&start));
+                let (_, moments) = updater.optimizer.state();
+                (moments.mean.copy(), report)
+            });
+            let what = format!("{halt:?}, {prefix:?}, {deep_supervision}");
+            assert_close(&what, &native.0, &libtorch.0);
+            let of_head = |gradient: &Tensor| {
+                let elements = 2 * model.config().hidden as i64 + 2;
+                gradient.narrow(0, gradient.numel() as i64 - elements, elements)
+            };
+            assert_close(&what, &of_head(&native.0), &of_head(&libtorch.0));
+            let [native, libtorch] = [native.1, libtorch.1].map(|r| r.loss_halt.expect("trained"));
+            assert!(
+                (native - libtorch).abs() < 1e-5,
+                "{what}: {native} {libtorch}"
+            );
         }
     }
 }

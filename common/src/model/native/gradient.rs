@@ -27,7 +27,7 @@ use crate::model::{
     config::Mixing,
     parameters::Parameters,
     positions::PositionTables,
-    tensors::{BlockTensors, MixerTensors},
+    tensors::{BlockTensors, HaltTensors, MixerTensors},
 };
 
 /// The loss of a segment: its index and its heads to their gradients, or `None` where the segment is not trained.
@@ -254,6 +254,7 @@ impl<K: Kernel> KernelGradient<K> {
             add_scaled(sums, gradient, &z);
         }
         add_scaled(self.sums.get_mut(value), heads.value, &z);
+        self.halt_backward(heads.halt, cells * stride, hidden);
 
         // The gradient by H's input is also that by zL, its one part with a gradient, and that by L's input is also
         // that by the embedded observation.
@@ -281,6 +282,29 @@ impl<K: Kernel> KernelGradient<K> {
                 let sums = &mut self.sums.get_mut(tensor)[position * hidden..][..hidden];
                 add_scaled(sums, scale, row);
             }
+        }
+    }
+}
+
+impl<K: Kernel> KernelGradient<K> {
+    /// Adds the gradient of the halt head, which reads the prefix token, whose gradient is at `at`.
+    fn halt_backward(&mut self, gradients: [f32; 2], at: usize, hidden: usize) {
+        let Some(HaltTensors { weight, bias }) = self.sums.tensors().halt else {
+            return;
+        };
+        if gradients == [0.0; 2] {
+            return;
+        }
+        let read = &mut self.vectors[at..][..hidden];
+        self.network.heads().halt_backward(gradients, read);
+        let prefix = self.network.layout().position(0);
+        let z: Vec<f32> = self.state.z_h.vector(prefix).collect();
+        let rows = self.sums.get_mut(weight).chunks_exact_mut(hidden);
+        for (sums, gradient) in rows.zip(gradients) {
+            add_scaled(sums, gradient, &z);
+        }
+        for (sum, gradient) in self.sums.get_mut(bias).iter_mut().zip(gradients) {
+            *sum += gradient;
         }
     }
 }

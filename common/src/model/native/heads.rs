@@ -4,7 +4,7 @@ use hrm_kernels::{Kernel, Rows};
 
 use crate::{
     env::{ACTIONS, tile},
-    model::{config::Readout, parameters::Parameters},
+    model::{config::Readout, halt::Halt, parameters::Parameters, tensors::HaltTensors},
 };
 
 /// The outputs of the heads for one environment after one segment.
@@ -14,6 +14,8 @@ pub struct HeadOutputs {
     pub logits: [f32; ACTIONS],
     /// Expected discounted return.
     pub value: f32,
+    /// The halt head's numbers; 0 unless the model's rule reads it. See [`Halt`](crate::model::Halt).
+    pub halt: [f32; 2],
 }
 
 /// The gradient of a loss by the outputs of the heads.
@@ -23,9 +25,11 @@ pub struct HeadGradients {
     pub logits: [f32; ACTIONS],
     /// By the value.
     pub value: f32,
+    /// By the halt head's numbers.
+    pub halt: [f32; 2],
 }
 
-/// Policy and value head on one token's `zH`, without biases, in f32.
+/// Policy and value head on one token's `zH`, without biases, and the halt head on the prefix token's, all in f32.
 #[derive(Debug, Clone)]
 pub(super) struct Heads {
     readout: Readout,
@@ -33,15 +37,24 @@ pub(super) struct Heads {
     policy: Vec<f32>,
     /// `[d]`.
     value: Vec<f32>,
+    /// `[2, d]` and `[2]`, if the model's rule reads the head.
+    halt: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 impl Heads {
     pub(super) fn new(parameters: &Parameters) -> Self {
         let tensors = parameters.tensors();
+        let halt = parameters.config().segments.halt;
+        let read = halt.is_some_and(Halt::reads_head);
         Self {
             readout: parameters.config().readout,
             policy: parameters.get(tensors.policy).to_vec(),
             value: parameters.get(tensors.value).to_vec(),
+            halt: (tensors.halt.filter(|_| read)).map(|HaltTensors { weight, bias }| {
+                [weight, bias]
+                    .map(|tensor| parameters.get(tensor).to_vec())
+                    .into()
+            }),
         }
     }
 
@@ -68,6 +81,18 @@ impl Heads {
         }
     }
 
+    /// Adds to `vector` the gradient by the vector that the halt head reads, the prefix token's.
+    pub(super) fn halt_backward(&self, gradients: [f32; 2], vector: &mut [f32]) {
+        let Some((weights, _)) = &self.halt else {
+            return;
+        };
+        for (weights, gradient) in weights.chunks_exact(vector.len()).zip(gradients) {
+            for (sum, weight) in vector.iter_mut().zip(weights) {
+                *sum += gradient * weight;
+            }
+        }
+    }
+
     /// Computes the heads for an observation. `vector` is memory for `d` numbers.
     pub(super) fn forward<K: Kernel>(
         &self,
@@ -75,21 +100,36 @@ impl Heads {
         z_h: &Rows<K>,
         vector: &mut [f32],
     ) -> HeadOutputs {
-        let index = z_h.layout().position(self.position(tokens));
-        for (number, element) in vector.iter_mut().zip(z_h.vector(index)) {
-            *number = element;
+        let read = |position, vector: &mut [f32]| {
+            let index = z_h.layout().position(position);
+            for (number, element) in vector.iter_mut().zip(z_h.vector(index)) {
+                *number = element;
+            }
+        };
+        let mut halt = [0.0; 2];
+        if let Some((weights, bias)) = &self.halt {
+            read(0, vector);
+            let rows = weights.chunks_exact(weights.len() / 2).zip(bias);
+            for (number, (weights, bias)) in halt.iter_mut().zip(rows) {
+                *number = dot(weights, vector) + bias;
+            }
         }
-        let dot = |weights: &[f32]| weights.iter().zip(&*vector).map(|(w, x)| w * x).sum();
+        read(self.position(tokens), vector);
         let mut logits = [0.0; ACTIONS];
         for (logit, weights) in logits
             .iter_mut()
             .zip(self.policy.chunks_exact(vector.len()))
         {
-            *logit = dot(weights);
+            *logit = dot(weights, vector);
         }
         HeadOutputs {
             logits,
-            value: dot(&self.value),
+            value: dot(&self.value, vector),
+            halt,
         }
     }
+}
+
+fn dot(weights: &[f32], vector: &[f32]) -> f32 {
+    weights.iter().zip(vector).map(|(w, x)| w * x).sum()
 }

@@ -6,11 +6,15 @@ use hrm_kernels::{Instructions, Kernel, Visitor, dispatch};
 
 use super::{
     heads::HeadOutputs,
-    network::{Depth, Network, State, Workspace},
+    network::{Network, State, Workspace},
     precision,
 };
 use crate::{
-    model::{parameters::Parameters, segments::Segments},
+    model::{
+        halt::{Depth, Halting},
+        parameters::Parameters,
+        segments::Segments,
+    },
     policy::{RecurrentNetwork, SharedNetwork},
     weights::{self, WeightsError},
 };
@@ -44,8 +48,8 @@ pub struct DecisionTrace {
 enum Numbers<'a> {
     /// Exactly these.
     Exact(&'a [u8]),
-    /// At least these. The model's rule, if it has one, decides them.
-    ByRule(&'a mut [u8]),
+    /// Those that the model's rule decides, if it has one.
+    ByRule(&'a mut [Depth]),
 }
 
 /// [`Lanes`] of any kernel.
@@ -118,8 +122,9 @@ impl Lanes {
         self.lanes.decide(tokens, segments, None, &mut outputs);
     }
 
-    /// Makes one decision as [`Lanes::decide_all`] does. If [`ModelConfig::segments`](crate::model::ModelConfig) have a
-    /// rule, `segments` are the fewest, and become the numbers with which the rule was met.
+    /// Makes one decision as [`Lanes::decide_all`] does, of the depths `[N]`. If
+    /// [`ModelConfig::segments`](crate::model::ModelConfig) have a rule, those are the fewest segments, and become the
+    /// numbers with which the rule was met.
     ///
     /// # Panics
     ///
@@ -127,11 +132,11 @@ impl Lanes {
     pub fn decide_by_rule(
         &mut self,
         tokens: &[u8],
-        segments: &mut [u8],
+        depths: &mut [Depth],
         mut outputs: impl FnMut(usize, usize, HeadOutputs),
     ) {
-        let segments = Numbers::ByRule(segments);
-        self.lanes.decide(tokens, segments, None, &mut outputs);
+        let depths = Numbers::ByRule(depths);
+        self.lanes.decide(tokens, depths, None, &mut outputs);
     }
 
     /// Makes one decision as [`Lanes::decide_all`] does. Appends to `prefixes` one vector for each environment, with
@@ -182,10 +187,10 @@ impl RecurrentNetwork for Lanes {
         self.parameters.config().segments
     }
 
-    fn decide(&mut self, tokens: &[u8], segments: &mut [u8], logits: &mut [f32]) {
+    fn decide(&mut self, tokens: &[u8], depths: &mut [Depth], logits: &mut [f32]) {
         let (rows, _) = logits.as_chunks_mut();
         // The last segment's stay.
-        self.decide_by_rule(tokens, segments, |env, _, heads| rows[env] = heads.logits);
+        self.decide_by_rule(tokens, depths, |env, _, heads| rows[env] = heads.logits);
     }
 
     fn reset(&mut self, env: usize) {
@@ -298,11 +303,11 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
         mut prefixes: Option<(usize, &mut Vec<Vec<f32>>)>,
         outputs: &mut dyn FnMut(usize, usize, HeadOutputs),
     ) {
-        let numbers = match &segments {
-            Numbers::Exact(numbers) => numbers,
-            Numbers::ByRule(numbers) => &**numbers,
+        let decisions = match &segments {
+            Numbers::Exact(numbers) => numbers.len(),
+            Numbers::ByRule(depths) => depths.len(),
         };
-        assert_eq!(numbers.len(), self.states.len(), "segments are [N]");
+        assert_eq!(decisions, self.states.len(), "segments are [N]");
         self.each(tokens, |network, work, env, tokens, state| {
             let mut prefix = Vec::new();
             let first = prefixes.as_ref().map(|(first, _)| *first);
@@ -312,14 +317,13 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
                 }
             };
             let outputs = |segment, _: &State<K>, heads| outputs(env, segment, heads);
-            let depth = match &segments {
-                Numbers::Exact(numbers) => Depth::exactly(numbers[env].into()),
-                Numbers::ByRule(numbers) => network.depth().at_least(numbers[env].into()),
+            let halting = match &segments {
+                Numbers::Exact(numbers) => Halting::after(numbers[env].into()),
+                Numbers::ByRule(depths) => network.halting(depths[env]),
             };
-            let number = network.decide((tokens, depth), state, work, keep, outputs);
-            if let Numbers::ByRule(numbers) = &mut segments {
-                // A validated number fits.
-                numbers[env] = number as u8;
+            let depth = network.decide((tokens, halting), state, work, keep, outputs);
+            if let Numbers::ByRule(depths) = &mut segments {
+                depths[env] = depth;
             }
             if let Some((_, prefixes)) = &mut prefixes {
                 prefixes.push(prefix);
@@ -334,19 +338,20 @@ impl<K: Kernel> AnyLanes for KernelLanes<K> {
             numbers
         };
         let mut traces = Vec::with_capacity(self.states.len());
-        self.each(tokens, |network, work, _, tokens, state| {
+        let depths = self.network.config().segments.depths(self.states.len());
+        self.each(tokens, |network, work, env, tokens, state| {
             // The decision opens the state again, which changes nothing.
             network.open(state, work);
             let start = numbers(state);
-            let depth = network.depth();
-            let mut segments = Vec::with_capacity(depth.most);
+            let halting = network.halting(depths[env]);
+            let mut segments = Vec::with_capacity(halting.most());
             let keep = |_, state: &State<K>, heads| {
                 segments.push(StateAfterSegment {
                     state: numbers(state),
                     heads,
                 });
             };
-            network.decide((tokens, depth), state, work, |_, _| {}, keep);
+            network.decide((tokens, halting), state, work, |_, _| {}, keep);
             traces.push(DecisionTrace { start, segments });
         });
         traces

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     config::{CarryMode, Mixing, ModelConfig},
-    halt::Halt,
+    halt::{Depth, Halting},
     parameters::Parameters,
     positions::PositionTables,
     segments::Segments,
@@ -68,33 +68,6 @@ pub(super) struct Workspace<K: Kernel> {
     before: Rows<K>,
 }
 
-/// The number of segments of a decision: any from the fewest to the most, as the rule decides. Without a rule it is the
-/// fewest.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Depth {
-    pub(super) fewest: usize,
-    pub(super) most: usize,
-    pub(super) halt: Option<Halt>,
-}
-
-impl Depth {
-    pub(super) fn exactly(number: usize) -> Self {
-        Self {
-            fewest: number,
-            most: number,
-            halt: None,
-        }
-    }
-
-    /// Returns the same with other fewest segments.
-    pub(super) fn at_least(self, fewest: usize) -> Self {
-        match self.halt {
-            None => Self::exactly(fewest),
-            Some(_) => Self { fewest, ..self },
-        }
-    }
-}
-
 impl<K: Kernel> Network<K> {
     /// Packs the parameters.
     pub(super) fn new(kernel: K, parameters: &Parameters) -> Self {
@@ -135,18 +108,10 @@ impl<K: Kernel> Network<K> {
         &self.config
     }
 
-    /// Returns the depth of a decision that is not an actor's: the most segments, or as the model's rule decides.
-    pub(super) fn depth(&self) -> Depth {
-        let Segments {
-            least: fewest,
-            most,
-            halt,
-            ..
-        } = self.config.segments;
-        match halt {
-            None => Depth::exactly(most),
-            Some(_) => Depth { fewest, most, halt },
-        }
+    /// Returns the decision that is asked for, with the model's rule.
+    pub(super) fn halting(&self, depth: Depth) -> Halting {
+        let Segments { most, halt, .. } = self.config.segments;
+        Halting::by(halt, most, depth)
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -171,37 +136,37 @@ impl<K: Kernel> Network<K> {
         }
     }
 
-    /// Makes one decision on an observation, u8 `[S]`, and advances the state. Returns the number of its segments. Calls
+    /// Makes one decision on an observation, u8 `[S]`, and advances the state. Returns what its depth was. Calls
     /// `before_last_calls` with the index of each segment and the state before its last call of L and of H, and
     /// `after_segment` with the index, the state and the heads after it.
     pub(super) fn decide(
         &self,
-        (tokens, depth): (&[u8], Depth),
+        (tokens, mut halting): (&[u8], Halting),
         state: &mut State<K>,
         work: &mut Workspace<K>,
         mut before_last_calls: impl FnMut(usize, &State<K>),
         mut after_segment: impl FnMut(usize, &State<K>, HeadOutputs),
-    ) -> usize {
+    ) -> Depth {
         self.open(state, work);
         self.embed(tokens, work);
-        for segment in 0..depth.most {
-            if matches!(depth.halt, Some(Halt::Change(_))) {
+        let mut number = 0;
+        loop {
+            if halting.needs_change() {
                 work.before.copy_from(&state.z_h);
             }
             self.run_prefix(state, work);
-            before_last_calls(segment, state);
+            before_last_calls(number, state);
             self.inject(state, work);
             self.run(&self.l, &mut state.z_l, work);
             self.consolidate(state, work);
             self.run(&self.h, &mut state.z_h, work);
             let heads = self.read(tokens, state, work);
-            after_segment(segment, state, heads);
-            let ends = |halt: Halt| halt.ends(&heads.logits, || change(&work.before, &state.z_h));
-            if segment + 1 >= depth.fewest && depth.halt.is_none_or(ends) {
-                return segment + 1;
+            after_segment(number, state, heads);
+            number += 1;
+            if halting.ends(number, &heads, || change(&work.before, &state.z_h)) {
+                return halting.ended(number);
             }
         }
-        depth.most
     }
 
     /// Runs the calls of a segment before the last one of L and of H.

@@ -200,9 +200,10 @@ fn a_decision_ends_with_the_first_segment_that_meets_the_rule() {
                 })
                 .collect();
             let mut lanes = Lanes::new(model(&config), ENVS);
-            let mut numbers = fewest;
+            let mut depths = fewest.map(Depth::at_least);
             let mut logits = [0.0; ENVS * ACTIONS];
-            lanes.decide(&tokens(ENVS), &mut numbers, &mut logits);
+            lanes.decide(&tokens(ENVS), &mut depths, &mut logits);
+            let numbers = depths.map(|depth| depth.segments);
             assert_eq!(numbers[..], expected, "{config:?}");
             numbers_seen.extend(numbers);
 

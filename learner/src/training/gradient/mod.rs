@@ -22,7 +22,7 @@ pub(crate) use self::parts::Kept;
 /// The frames of a batch, where the gradient of its minibatches is computed.
 pub(crate) enum TrainedFrames {
     /// In the form of the kernels.
-    Native(HostFrames),
+    Native(Box<HostFrames>),
     /// One share for each thread.
     Libtorch(Vec<TensorFrames>),
 }
@@ -41,7 +41,7 @@ impl TrainedFrames {
     ) -> Self {
         match (backend, states) {
             (Backend::Native, States::Host(states)) => {
-                Self::Native(HostFrames::new(frames, states, order))
+                Self::Native(Box::new(HostFrames::new(frames, states, order)))
             }
             (_, states) => {
                 let states = states.into_tensors(model, frames.envs, frames.trained_segments());

@@ -15,6 +15,7 @@ use tch::Tensor;
 use super::parts::Part;
 use crate::training::{
     frames::Frames,
+    halting::{self, HaltLoss},
     host::{bytes, host},
     loss::{FrameLoss, FrameTargets, frame_loss},
     model::Hrm,
@@ -34,6 +35,8 @@ pub(crate) struct HostFrames {
     /// `[frames, segments]`.
     advantages: Vec<f32>,
     values: Vec<f32>,
+    /// What is trained of the halt head, if it is, and its numbers `[frames, segments, 4]`.
+    halt: Option<(HaltLoss, Vec<f32>)>,
     /// The frames of all passes, one after the other.
     order: Vec<i64>,
 }
@@ -49,6 +52,7 @@ impl HostFrames {
             start_log_probs: host(&targets.start_log_probs),
             advantages: host(&targets.advantages),
             values: host(&targets.values),
+            halt: (targets.halt.as_ref()).map(|halt| (halt.loss, host(&halt.numbers))),
             order,
         }
     }
@@ -100,6 +104,24 @@ impl HostFrames {
             value: self.values[frame],
         }
     }
+
+    /// The loss of the halt head in a frame's segment, counted from the first that can be trained, and the gradient of
+    /// `scale` times it by the head's numbers.
+    fn halt_loss(
+        &self,
+        (frame, segment): (usize, usize),
+        halt: [f32; 2],
+        config: &LossConfig,
+        scale: f64,
+    ) -> (f64, [f32; 2]) {
+        let Some((loss, numbers)) = &self.halt else {
+            return Default::default();
+        };
+        let segments = self.start_log_probs.len() / self.frames();
+        let (targets, _) = numbers.as_chunks();
+        let target = targets[frame * segments + segment];
+        halting::frame_loss(halt, *loss, target, config, scale)
+    }
 }
 
 /// Returns the parts of the gradient of a minibatch's mean loss, one per shard.
@@ -136,22 +158,27 @@ fn shard_gradients(
         let frame = unit as usize;
         let segments = usize::from(frames.segments[frame]);
         let share = |segment: usize| config.share_of_segment(segment, segments);
-        let is_trained = |segment: usize| share(segment) > 0.0;
+        let is_trained = |segment: usize| share(segment) > 0.0 || frames.halt.is_some();
         frames.add_to(&mut gradient, frame, first, is_trained, |segment, heads| {
             if !is_trained(segment) {
                 return None;
             }
             let share = share(segment);
             let targets = frames.targets(frame, segment - first);
-            let (loss, gradients) = frame_loss(&heads, &targets, config, scale * share);
+            let (loss, mut gradients) = frame_loss(&heads, &targets, config, scale * share);
             sums += loss * share;
+            let at = (frame, segment - first);
+            let (halt_loss, of_halt) = frames.halt_loss(at, heads.halt, config, scale);
+            sums.halt += halt_loss;
+            gradients.halt = of_halt;
             Some(gradients)
         });
     }
-    let losses = [sums.policy, sums.value, sums.entropy].map(|sum| sum * scale);
+    let losses = [sums.policy, sums.value, sums.entropy, sums.halt].map(|sum| sum * scale);
+    let losses = &losses[..if frames.halt.is_some() { 4 } else { 3 }];
     Part::new(
         units.len(),
         Tensor::from_slice(&gradient.finish()),
-        Tensor::from_slice(&losses),
+        Tensor::from_slice(losses),
     )
 }

@@ -10,12 +10,13 @@ pub(super) struct Part {
     frames: usize,
     /// f32 `[n]`, in the order of the flat parameters.
     flat: Queued,
-    /// f64 `[3]`: policy loss, value loss and entropy.
+    /// f64 `[3]` or `[4]`: policy loss, value loss, entropy and, if the halt head is trained, its loss.
     losses: Queued,
 }
 
 impl Part {
-    /// Creates the part of so many frames; `losses` are the policy's, the value's and the entropy.
+    /// Creates the part of so many frames; `losses` are the policy's, the value's, the entropy and, if the halt head is
+    /// trained, its loss.
     pub(super) fn new(frames: usize, flat: Tensor, losses: Tensor) -> Self {
         Self {
             frames,
@@ -37,7 +38,9 @@ pub(crate) struct MinibatchGradient {
 pub(crate) struct Kept {
     /// The frames of each part.
     frames: Vec<usize>,
-    /// f64: the three losses, then the squared norm of the whole gradient and of each part, if there are several.
+    /// The number of losses.
+    losses: usize,
+    /// f64: the losses, then the squared norm of the whole gradient and of each part, if there are several.
     numbers: Queued,
 }
 
@@ -47,6 +50,8 @@ pub(crate) struct MinibatchNumbers {
     pub(crate) policy: f64,
     pub(crate) value: f64,
     pub(crate) entropy: f64,
+    /// `None` if the halt head is not trained.
+    pub(crate) halt: Option<f64>,
     /// Norm of the gradient before clipping.
     pub(crate) norm: f64,
     /// `None` for a single part.
@@ -68,6 +73,7 @@ impl MinibatchGradient {
             flat,
             kept: Kept {
                 frames: parts.iter().map(|part| part.frames).collect(),
+                losses: parts.first().map_or(0, |part| part.losses.elements()),
                 numbers: Queued::cat(&numbers),
             },
         }
@@ -78,22 +84,26 @@ impl Kept {
     /// Reads what was kept of several minibatches, each with the norm of its gradient, in one transfer.
     pub(crate) fn read(minibatches: Vec<(Self, Queued)>) -> Vec<MinibatchNumbers> {
         let mut queued = Vec::new();
-        let frames: Vec<Vec<usize>> = minibatches
+        let frames: Vec<(Vec<usize>, usize)> = minibatches
             .into_iter()
             .map(|(kept, norm)| {
                 queued.extend([kept.numbers, norm]);
-                kept.frames
+                (kept.frames, kept.losses)
             })
             .collect();
         let numbers = read(&queued);
         let minibatches = numbers.chunks_exact(2).zip(frames);
         minibatches
-            .map(|(numbers, frames)| MinibatchNumbers {
-                policy: numbers[0][0],
-                value: numbers[0][1],
-                entropy: numbers[0][2],
-                norm: numbers[1][0],
-                squared_norms: squared_norms(&numbers[0][3..], &frames),
+            .map(|(numbers, (frames, losses))| {
+                let (losses, squares) = numbers[0].split_at(losses);
+                MinibatchNumbers {
+                    policy: losses[0],
+                    value: losses[1],
+                    entropy: losses[2],
+                    halt: losses.get(3).copied(),
+                    norm: numbers[1][0],
+                    squared_norms: squared_norms(squares, &frames),
+                }
             })
             .collect()
     }
@@ -142,6 +152,7 @@ mod tests {
             policy: 0.75,
             value: 2.0,
             entropy: 1.0,
+            halt: None,
             norm: 1.8,
             squared_norms: Some(SquaredNorms {
                 whole: 1.5 * 1.5 + 1.0,
@@ -154,6 +165,7 @@ mod tests {
             policy: 0.5,
             value: 1.0,
             entropy: 1.5,
+            halt: None,
             norm: 1.8,
             squared_norms: None,
         };

@@ -2,7 +2,7 @@
 
 use hrm_common::{
     env::tile,
-    model::{Readout, TensorIndex},
+    model::{HaltTensors, Readout, TensorIndex},
 };
 use tch::{Kind, Tensor};
 
@@ -15,17 +15,21 @@ pub struct Heads {
     pub logits: Tensor,
     /// Expected discounted return, f32 `[B]`.
     pub value: Tensor,
+    /// The halt head's numbers, f32 `[B, 2]`, if the model's rule reads them.
+    pub halt: Option<Tensor>,
 }
 
-/// Policy and value head on one token's `zH`, without biases.
+/// Policy and value head on one token's `zH`, without biases, and the halt head on the prefix token's.
 #[derive(Debug, Clone)]
-pub(super) struct HeadPair {
+pub(super) struct ModelHeads {
     pub(super) readout: Readout,
     pub(super) policy: TensorIndex,
     pub(super) value: TensorIndex,
+    /// If the model's rule reads the halt head.
+    pub(super) halt: Option<HaltTensors>,
 }
 
-impl HeadPair {
+impl ModelHeads {
     /// Returns the rows to read for these observations (u8 `[B, S]`). They are the same in every segment of a decision.
     pub(super) fn aim(&self, tokens: &Tensor) -> Aim {
         match self.readout {
@@ -39,10 +43,10 @@ impl HeadPair {
         }
     }
 
-    /// Computes the heads of `z_h`, rows `[B * P, d]`. `parameters` must be in 32 bits, as are the heads.
+    /// Computes the heads of `z_h`, rows `[B * P, d]`. `tensors` are all of the model's, in 32 bits, as are the heads.
     pub(super) fn forward(
         &self,
-        parameters: &[Tensor],
+        tensors: &[&Tensor],
         rows: &Rows,
         aim: &Aim,
         z_h: &Tensor,
@@ -53,11 +57,14 @@ impl HeadPair {
             Aim::Cells { cells, present } => rows.pick(z_h, cells, present),
         }
         .to_kind(Kind::Float);
+        let of = |index: TensorIndex| *index.of(tensors);
         Heads {
-            logits: read.linear(self.policy.of(parameters), None::<Tensor>),
-            value: read
-                .linear(self.value.of(parameters), None::<Tensor>)
-                .squeeze_dim(1),
+            logits: read.linear(of(self.policy), None::<Tensor>),
+            value: read.linear(of(self.value), None::<Tensor>).squeeze_dim(1),
+            halt: self.halt.map(|HaltTensors { weight, bias }| {
+                let prefixes = rows.prefixes(z_h).to_kind(Kind::Float);
+                prefixes.linear(of(weight), Some(of(bias)))
+            }),
         }
     }
 }

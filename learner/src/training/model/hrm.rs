@@ -3,7 +3,7 @@ use std::sync::Arc;
 use hrm_common::{
     env::Grid,
     invalid_value::InvalidValue,
-    model::{LoadError, ModelConfig, NamedTensor, Parameters, TensorIndex},
+    model::{Halt, LoadError, ModelConfig, NamedTensor, Parameters, TensorIndex},
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -12,7 +12,7 @@ use super::{
     context::Context,
     decision::{Decision, Gradient, Segment, Trace},
     embed::Embedding,
-    heads::{Aim, HeadPair, Heads},
+    heads::{Aim, Heads, ModelHeads},
     module::Module,
     parameters::TensorStorage,
     places::Places,
@@ -35,7 +35,7 @@ pub struct Hrm {
     embedding: Embedding,
     h: Module,
     l: Module,
-    heads: HeadPair,
+    heads: ModelHeads,
     places: Places,
 }
 
@@ -93,16 +93,18 @@ impl Hrm {
     /// Returns a model with these parameters.
     pub fn from_parameters(parameters: Parameters, device: Device) -> Self {
         let (config, tensors) = (parameters.config(), parameters.tensors());
+        let reads_halt = config.segments.halt.is_some_and(Halt::reads_head);
         Self {
             device,
             storage: TensorStorage::new(&parameters, device),
             embedding: Embedding::new(tensors.embedding, config),
             h: Module::new(&tensors.h, config),
             l: Module::new(&tensors.l, config),
-            heads: HeadPair {
+            heads: ModelHeads {
                 readout: config.readout,
                 policy: tensors.policy,
                 value: tensors.value,
+                halt: tensors.halt.filter(|_| reads_halt),
             },
             places: Places::new(config, parameters.grid(), device),
             declared: Arc::new(parameters),
@@ -477,9 +479,10 @@ impl Hrm {
 
     /// Computes the heads.
     pub(super) fn read(&self, observed: &Observed, z_h: &Tensor) -> Heads {
-        let parameters = self.storage.leaves();
+        // The halt head is fixed in a model that was trained without a rule.
+        let tensors: Vec<&Tensor> = self.storage.all().collect();
         self.heads
-            .forward(parameters, &observed.rows, &observed.aim, z_h)
+            .forward(&tensors, &observed.rows, &observed.aim, z_h)
     }
 
     /// Returns the initial vectors of `zH` and `zL`, `[2, d]` in the activations' kind.

@@ -1,9 +1,16 @@
 //! The input of the recomputation, and its result.
 
-use hrm_common::config::{LossConfig, Prefix};
+use hrm_common::{
+    config::{LossConfig, Prefix},
+    model::{Halt, Segments, native::HeadOutputs},
+};
 use tch::Tensor;
 
-use crate::training::{batch::Batch, model::Hrm, states::States};
+use crate::training::{
+    batch::Batch,
+    model::Hrm,
+    states::{States, interleaved},
+};
 
 /// Input of the recomputation: a batch, or some of its environments.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub struct Recomputed {
     /// f32 `[T, B, segments]`: log pi(a|x) of each segment that can be trained; without a meaning for those that the
     /// decision did not run.
     pub log_probs: Tensor,
+    /// `[T, B]`: the outputs after each segment of each decision, if the halt head is trained.
+    pub thoughts: Option<Vec<Vec<HeadOutputs>>>,
     /// f32 `[T, B]`: V of each tick's observation, from the decision's last segment.
     pub values: Tensor,
     /// f32 `[T, B]`: V of the next observation in the same episode; 0 if the episode terminated.
@@ -81,7 +90,12 @@ impl Episodes {
 
 impl Recomputed {
     /// Joins the pieces of [`Episodes::split`] again.
-    pub(super) fn join(pieces: Vec<Self>) -> Self {
+    pub(super) fn join(mut pieces: Vec<Self>) -> Self {
+        let thoughts = pieces.iter_mut().filter_map(|piece| {
+            let envs = piece.values.size()[1] as usize;
+            Some((piece.thoughts.take()?, envs))
+        });
+        let thoughts: Vec<_> = thoughts.collect();
         let cat = |field: fn(&Self) -> &Tensor, axis: i64| {
             Tensor::cat(
                 &pieces
@@ -93,6 +107,7 @@ impl Recomputed {
         };
         Self {
             log_probs: cat(|p| &p.log_probs, 1),
+            thoughts: (!thoughts.is_empty()).then(|| interleaved(thoughts)),
             values: cat(|p| &p.values, 1),
             next_values: cat(|p| &p.next_values, 1),
             states: States::join(pieces.into_iter().map(|p| {
@@ -101,6 +116,11 @@ impl Recomputed {
             })),
         }
     }
+}
+
+/// True for a model whose halt head is trained.
+pub(super) fn keeps_thoughts(segments: Segments) -> bool {
+    segments.halt.is_some_and(Halt::reads_head)
 }
 
 /// True where the carry before a tick is kept: the passes start from it, and the first one also serves to test weights.

@@ -2,12 +2,14 @@
 
 use hrm_common::{
     config::{LossConfig, Prefix},
-    env::flag,
+    env::{ACTIONS, flag},
+    model::native::HeadOutputs,
 };
 use tch::{Kind, Tensor};
 
-use super::episodes::{Episodes, Recomputed, keeps_carry};
+use super::episodes::{Episodes, Recomputed, keeps_carry, keeps_thoughts};
 use crate::training::{
+    host::host,
     model::{Gradient, Heads, Hrm},
     states::{States, TensorStates},
 };
@@ -33,6 +35,7 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
     let first = config.first_trained_segment(range);
     let (mut carries, mut prefixes) = (vec![], vec![]);
     let (mut log_probs, mut values) = (vec![], vec![]);
+    let mut thoughts = vec![];
     // The carries from which the final observations of truncated episodes are valued.
     let mut cut = vec![];
     let mut next_truncated = 0;
@@ -69,6 +72,9 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
                 .shallow_clone(),
         );
 
+        if keeps_thoughts(range) {
+            thoughts.push(thoughts_of(&decision.segments));
+        }
         carry = decision.carry;
         let flags = &episodes.flags[t * envs..(t + 1) * envs];
         let rows: Vec<i64> = episodes.truncated[next_truncated..]
@@ -105,6 +111,7 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
             prefixes: (config.prefix == Prefix::Cached).then(|| Tensor::stack(&prefixes, 0)),
         }),
         log_probs: Tensor::stack(&log_probs, 0),
+        thoughts: read_thoughts(&thoughts, &episodes.segments),
         values,
         next_values,
     }
@@ -144,6 +151,39 @@ fn next_values(
         .view(-1)
         .index_copy(0, &indices, &of_finals)
         .view_as(values)
+}
+
+/// The numbers of [`HeadOutputs`].
+const OUTPUTS: usize = ACTIONS + 3;
+
+/// Returns the outputs after each segment, f32 `[B, segments, OUTPUTS]`.
+fn thoughts_of(segments: &[Heads]) -> Tensor {
+    let of_segment = |heads: &Heads| {
+        let value = heads.value.unsqueeze(1);
+        let parts = [Some(&heads.logits), Some(&value), heads.halt.as_ref()];
+        Tensor::cat(&parts.into_iter().flatten().collect::<Vec<_>>(), 1)
+    };
+    let parts: Vec<Tensor> = segments.iter().map(of_segment).collect();
+    Tensor::stack(&parts, 1)
+}
+
+/// Reads the outputs after each segment of decisions, of so many segments `[T * B]`, from those of each tick. Returns
+/// `None` if none were kept.
+fn read_thoughts(ticks: &[Tensor], segments: &[u8]) -> Option<Vec<Vec<HeadOutputs>>> {
+    let most = ticks.first()?.size()[1] as usize;
+    let numbers = host(&Tensor::stack(ticks, 0));
+    let (outputs, _) = numbers.as_chunks::<OUTPUTS>();
+    let of_segment = |&[a, b, c, d, value, halts, continues]: &[f32; OUTPUTS]| HeadOutputs {
+        logits: [a, b, c, d],
+        value,
+        halt: [halts, continues],
+    };
+    let decisions = outputs.chunks_exact(most).zip(segments);
+    let of_decision = |(outputs, &number): (&[[f32; OUTPUTS]], &u8)| {
+        let ran = outputs.iter().take(number.into());
+        ran.map(of_segment).collect()
+    };
+    Some(decisions.map(of_decision).collect())
 }
 
 fn last_value(segments: &[Heads]) -> &Tensor {

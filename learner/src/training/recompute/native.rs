@@ -11,7 +11,7 @@ use hrm_common::{
 };
 use tch::Tensor;
 
-use super::episodes::{Episodes, Recomputed, keeps_carry};
+use super::episodes::{Episodes, Recomputed, keeps_carry, keeps_thoughts};
 use crate::training::{
     host::{bytes, host},
     log_softmax::log_softmax,
@@ -39,19 +39,23 @@ pub(super) fn recompute(
     let (mut carries, mut prefixes) = (Vec::new(), Vec::new());
     let mut log_probs = vec![0.0; ticks * envs * trained];
     let mut values = vec![0.0; (ticks + 1) * envs];
+    let mut thoughts = keeps_thoughts(segments).then(|| vec![vec![]; ticks * envs]);
     let mut cut = Vec::new();
     for tick in 0..ticks {
         if keeps_carry(config, tick) {
             carries.extend((0..envs).map(|env| lanes.carry(env)));
         }
         let frames = tick * envs;
-        let outputs = |env, segment, heads: HeadOutputs| {
+        let outputs = |env: usize, segment, heads: HeadOutputs| {
             let frame = frames + env;
             if segment >= first {
                 let log_prob = log_softmax(&heads.logits)[actions[frame] as usize];
                 log_probs[frame * trained + segment - first] = log_prob;
             }
             values[frame] = heads.value;
+            if let Some(thoughts) = &mut thoughts {
+                thoughts[frame].push(heads);
+            }
         };
         let tokens = &tokens[tick * observed..][..observed];
         let segments = &episodes.segments[frames..][..envs];
@@ -98,6 +102,7 @@ pub(super) fn recompute(
             prefixes: (config.prefix == Prefix::Cached).then_some(prefixes),
         }),
         log_probs: Tensor::from_slice(&log_probs).view([shape[0], shape[1], trained as i64]),
+        thoughts,
         values: matrix(&values),
         next_values: matrix(&next_values),
     }

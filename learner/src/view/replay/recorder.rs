@@ -379,7 +379,10 @@ fn scaled(changes: &[f32], largest: f32) -> Vec<u8> {
 mod tests {
     use std::{cell::Cell, sync::atomic::AtomicBool};
 
-    use hrm_common::{model::CarryMode, policy::RecurrentNetwork as _};
+    use hrm_common::{
+        model::{CarryMode, Depth},
+        policy::RecurrentNetwork as _,
+    };
 
     use super::{
         super::fixture::{env, model, record, recording},
@@ -491,7 +494,11 @@ mod tests {
         let mut lanes = Lanes::new(model.parameters, 1);
         for step in &recorded.episodes[0].walks[0].steps {
             let before = lanes.carry(0);
-            lanes.decide(maze.observation(), &mut [1], &mut [0.0; ACTIONS]);
+            lanes.decide(
+                maze.observation(),
+                &mut [Depth::at_least(1)],
+                &mut [0.0; ACTIONS],
+            );
             let [z_h, z_l] = changes(&before, &lanes.carry(0), 8);
             let scale = recorded.scale.expect("a model");
             let thought = step.thought.as_ref().expect("a model's");

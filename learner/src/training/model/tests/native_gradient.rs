@@ -66,6 +66,7 @@ fn both(
         (segment >= first).then_some(HeadGradients {
             logits: [WEIGHTS[0], WEIGHTS[1], WEIGHTS[2], WEIGHTS[3]],
             value: WEIGHTS[4],
+            halt: [0.0; 2],
         })
     };
     let codes = tick.codes.chunks_exact(cells);

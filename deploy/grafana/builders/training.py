@@ -234,6 +234,11 @@ def loss(term: str) -> str:
     return learner("hrm_learner_loss", f'term="{term}"')
 
 
+def segments(part: str) -> str:
+    """The rate of the decisions' segments, or of the decisions."""
+    return f"sum by (run) ({learner(f'hrm_learner_decision_segments_{part}', function=rate)})"
+
+
 def learning():
     """Losses, gradients and updates."""
     lag = learner("hrm_learner_policy_lag_versions_bucket", function=rate)
@@ -314,13 +319,20 @@ def learning():
         stacked=True,
     )
     yield curve(
+        "Segments per decision",
+        "Mean segments of the decisions that were trained. It falls as decisions end earlier by a rule of "
+        "model.segments, and acting speeds up with it. Without a rule it stays.",
+        Query("{{run}}", f"{segments('sum')} / {segments('count')}"),
+        unit="short",
+        low=0,
+    )
+    yield curve(
         "Updates",
         "Optimiser updates per second, and those skipped because their gradient, or the weights after them, were not "
         "finite. Skipped updates raise an alert. Few updates per second with busy actors mean a saturated learner.",
         Query("made", f"sum({learner('hrm_learner_updates_total', function=rate)})"),
         Query("skipped", f"sum({learner('hrm_learner_updates_skipped_total', function=rate)})"),
         unit=PER_SECOND,
-        span=12,
         low=0,
     )
     yield curve(
@@ -331,6 +343,5 @@ def learning():
         Query("saved {{run}}", learner("hrm_learner_checkpoint_frames")),
         Query("evaluated {{run}}", learner("hrm_learner_eval_frames")),
         unit="short",
-        span=12,
         low=0,
     )

@@ -332,6 +332,9 @@ class Deployment:
         for bound in ("1", "2", "4", "8", "+Inf"):
             rate = 0.0 if bound == "1" else frames
             self.put("hrm_learner_policy_lag_versions_bucket", self.rising(rate), le=bound)
+        # Half of the decisions have one segment, and half have two.
+        self.put("hrm_learner_decision_segments_sum", self.rising(1.5 * frames))
+        self.put("hrm_learner_decision_segments_count", self.rising(frames))
         for stage, share in state.learner_stages.items():
             self.put("hrm_learner_stage_seconds_sum", self.rising(share), stage=stage)
             for bound in ("1", "+Inf"):

@@ -147,6 +147,7 @@ CURVES: dict[str, dict[str, dict[str, Row]]] = {
         "Learning rate": {"carry": constant(0.0003)},
         # 20,000 frames per second in episodes of 20 steps.
         "Episodes": {"success": (950, 19, None, 0), "truncated": (50, 1, None, 0)},
+        "Segments per decision": {"carry": (1.5, 1.5, None, None)},
         "Updates": {"made": (2, 0.4, None, 0), "skipped": ZERO},
         "Frames": {
             "trained carry": (5e6, 7.5e6, None, 1e7),

@@ -7,7 +7,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::{
     env::ACTIONS,
-    model::{Depth, Dtype, Segments},
+    model::{Depth, Dtype, Halt, Segments},
     weights::WeightsError,
 };
 
@@ -143,6 +143,18 @@ pub enum Choice {
 }
 
 impl Choice {
+    /// Returns what a decision with these segments is asked. Draws from the generator only where decisions can differ.
+    pub fn depth(self, segments: Segments, rng: &mut Xoshiro256PlusPlus) -> Depth {
+        let asked = Depth::at_least(segments.draw(rng));
+        match (self, segments.halt) {
+            (Self::Sampled, Some(Halt::Policy)) => Depth {
+                draw: rng.random(),
+                ..asked
+            },
+            _ => asked,
+        }
+    }
+
     /// Returns an action for the logits. Only a sampled one draws from the generator.
     pub fn choose(self, logits: &[f32], rng: &mut Xoshiro256PlusPlus) -> u8 {
         match self {
@@ -167,7 +179,7 @@ pub struct Acted<'a> {
 #[derive(Debug)]
 pub struct Policy<N> {
     network: N,
-    /// What every decision draws its depth from.
+    /// The segments from which every decision draws its depth.
     segments: Segments,
     actions: Vec<u8>,
     depths: Vec<Depth>,
@@ -215,7 +227,7 @@ impl<N: RecurrentNetwork> Policy<N> {
         let shared = rngs.len() == 1;
         let rng_of = |env| if shared { 0 } else { env };
         for (env, depth) in self.depths.iter_mut().enumerate() {
-            *depth = self.segments.depth(choice, &mut rngs[rng_of(env)]);
+            *depth = choice.depth(self.segments, &mut rngs[rng_of(env)]);
         }
         self.network
             .decide(tokens, &mut self.depths, &mut self.logits);

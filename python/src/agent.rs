@@ -210,7 +210,7 @@ impl Acting {
         let shared = rngs.len() == 1;
         let rng_of = |env: usize| if shared { 0 } else { env };
         let segments = lanes.segments().without_draws();
-        let depth = |env| segments.depth(choice, &mut rngs[rng_of(env)]);
+        let depth = |env| choice.depth(segments, &mut rngs[rng_of(env)]);
         *depths = (0..tokens.envs).map(depth).collect();
         // The last segment's stay.
         lanes.decide_by_rule(&tokens.tokens, depths, |env, _, heads| outputs[env] = heads);

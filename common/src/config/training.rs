@@ -36,7 +36,7 @@ pub struct LossConfig {
     pub deep_supervision: bool,
     /// Weight of the halt head's loss, with the rules value and agreement of `model.segments`.
     pub halt_cost: f64,
-    /// What a segment costs, in units of the return, with the rules value and policy.
+    /// Cost of a segment, in units of the return, with the rules value and policy.
     pub segment_cost: f64,
     /// The return that the rule value holds for the lowest: its estimate is 0.
     pub halt_least_return: f64,
@@ -77,7 +77,7 @@ impl Default for LossConfig {
             deep_supervision: false,
             halt_cost: 0.5,
             segment_cost: 0.005,
-            // A move in vain at every step, for ever, and the goal at once.
+            // A move without effect at every step, for ever, and the goal at once.
             halt_least_return: -0.2,
             halt_most_return: 1.0,
             bptt_ticks: 1,

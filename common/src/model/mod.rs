@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! config       settings of shape and arithmetic; the presets `paper` and `small`
-//! segments     the number of segments of a decision; halt has the rules that end it early
+//! segments     the number of segments of a decision; halt has the rules that end it early, and halting a decision that
+//!              follows one
 //! tensors      names and shapes of its tensors, and the part that each belongs to
 //! init         initial values from a seed, the same bits on every device
 //! parameters   configuration and values: a whole model
@@ -25,6 +26,7 @@ mod carry;
 mod config;
 mod error;
 mod halt;
+mod halting;
 mod init;
 pub mod native;
 mod parameters;
@@ -38,7 +40,8 @@ mod tests;
 
 pub use config::{CarryMode, Dtype, Mixing, ModelConfig, PositionEncoding, Readout};
 pub use error::LoadError;
-pub use halt::{Depth, Halt, Halting, halt_log_probs, log_sigmoid};
+pub use halt::{Depth, Halt};
+pub use halting::{Halting, halt_log_probs, log_sigmoid};
 pub use parameters::{NamedTensor, Parameters};
 pub use positions::PositionTables;
 pub use segments::Segments;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::halt::{self, Depth, Halt};
-use crate::{invalid_value::InvalidValue, policy::Choice};
+use super::halt::{Depth, Halt};
+use crate::invalid_value::InvalidValue;
 
 /// Most segments of a decision. An unroll has the number of each decision as a byte.
 const LIMIT: usize = 255;
@@ -152,16 +152,6 @@ impl Segments {
             false if self.halt.is_some() => self.least,
             false => self.most,
         })
-    }
-
-    /// Returns what a decision is asked, whose fewest segments are [`Segments::draw`]n. Draws from the generator only
-    /// where decisions can differ.
-    pub fn depth(self, choice: Choice, rng: &mut impl Rng) -> Depth {
-        Depth {
-            segments: self.draw(rng),
-            draw: halt::draw(self.halt, choice, rng),
-            log_prob: 0.0,
-        }
     }
 
     /// Returns what each of `envs` decisions is asked that are not an actor's and draw nothing, `[N]`.

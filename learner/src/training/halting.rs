@@ -27,7 +27,7 @@ use crate::training::{advantage, host::host, vtrace::importance_weights};
 /// The numbers of a segment's target.
 const NUMBERS: usize = 4;
 
-/// What is trained of the halt head.
+/// The kind of the halt head's loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HaltLoss {
     /// Two estimates. A target has that of each, then the weight of each.
@@ -146,7 +146,7 @@ fn scaled(returned: f32, config: &LossConfig) -> f32 {
     ((f64::from(returned) - least) / (most - least)).clamp(0.0, 1.0) as f32
 }
 
-/// Returns the target of going on, from the outputs after the next segment. After the last one a decision only halts.
+/// Returns the target of another segment, from the outputs after the next segment. After the last one a decision only halts.
 fn continued(next: &HeadOutputs, is_last: bool, config: &LossConfig) -> f32 {
     let [halted, continued] = next.halt.map(|logit| log_sigmoid(logit).exp());
     let best = if is_last {

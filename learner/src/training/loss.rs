@@ -29,7 +29,7 @@ pub(crate) struct Targets {
     pub values: Tensor,
     /// f32 `[m, segments]`: the share of each segment in the frame's loss. `None` if all shares are equal.
     pub shares: Option<Tensor>,
-    /// What is trained of the halt head, if it is.
+    /// The targets of the halt head, if it is trained.
     pub halt: Option<HaltTargets>,
 }
 

@@ -10,11 +10,7 @@ use super::{
     precision,
 };
 use crate::{
-    model::{
-        halt::{Depth, Halting},
-        parameters::Parameters,
-        segments::Segments,
-    },
+    model::{halt::Depth, halting::Halting, parameters::Parameters, segments::Segments},
     policy::{RecurrentNetwork, SharedNetwork},
     weights::{self, WeightsError},
 };
@@ -48,7 +44,7 @@ pub struct DecisionTrace {
 enum Numbers<'a> {
     /// Exactly these.
     Exact(&'a [u8]),
-    /// Those that the model's rule decides, if it has one.
+    /// The numbers that the model's rule decides, if it has one.
     ByRule(&'a mut [Depth]),
 }
 

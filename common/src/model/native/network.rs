@@ -11,7 +11,8 @@ use super::{
 };
 use crate::model::{
     config::{CarryMode, Mixing, ModelConfig},
-    halt::{Depth, Halting},
+    halt::Depth,
+    halting::Halting,
     parameters::Parameters,
     positions::PositionTables,
     segments::Segments,

@@ -35,7 +35,7 @@ pub(crate) struct HostFrames {
     /// `[frames, segments]`.
     advantages: Vec<f32>,
     values: Vec<f32>,
-    /// What is trained of the halt head, if it is, and its numbers `[frames, segments, 4]`.
+    /// The kind of the halt head's loss, if it is trained, and its numbers `[frames, segments, 4]`.
     halt: Option<(HaltLoss, Vec<f32>)>,
     /// The frames of all passes, one after the other.
     order: Vec<i64>,

@@ -1,4 +1,4 @@
-//! Decisions of different lengths. Each ends by itself, and the others go on without its rows.
+//! Decisions of different lengths. Each ends by itself, and the others continue without its rows.
 
 use hrm_common::{
     env::ACTIONS,
@@ -52,7 +52,7 @@ impl Hrm {
             carry: Tensor::zeros_like(&opened),
         };
         let halting = depths.iter().map(|&depth| Halting::by(halt, most, depth));
-        // The decisions that go on, each with its place.
+        // The decisions that continue, each with its place.
         let mut going: Vec<(usize, Halting)> = halting.enumerate().collect();
         for number in 1..=most {
             let before = z[0].shallow_clone();
@@ -102,7 +102,7 @@ impl Hrm {
     }
 }
 
-/// What a rule reads of a segment: the outputs of the heads, and the change of `zH`.
+/// The results of a segment that a rule reads: the outputs of the heads, and the change of `zH`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Judged(HeadOutputs, f32);
 

@@ -25,7 +25,7 @@ use crate::training::{
     backend::Backend,
     batch::Batch,
     frames::{Frames, LagZero},
-    gradient::{Kept, TrainedFrames},
+    gradient::{Kept, Passes, TrainedFrames},
     model::Hrm,
     noise_scale::NoiseScale,
     optimizer::Adam,
@@ -173,29 +173,18 @@ impl Updater {
         };
 
         clock.enter(LearnerStage::Passes);
-        let units = batch.frames() / self.loss.bptt_ticks;
-        let mut order: Vec<i64> = (0..units as i64).collect();
-        let mut orders = Vec::with_capacity(units * self.loss.passes);
-        for _ in 0..self.loss.passes {
-            order.shuffle(&mut self.rng);
-            orders.extend(&order);
-        }
+        let passes = self.passes(batch.frames() / self.loss.bptt_ticks);
+        let minibatches = passes.minibatches.clone();
         let threads = self.pool.current_num_threads();
         let mut trained = TrainedFrames::new(
             self.backend,
             &self.model,
             &frames,
             states,
-            orders,
+            passes,
             &self.loss,
             threads,
         );
-        let minibatches: Vec<Range<usize>> = (0..self.loss.passes)
-            .flat_map(|pass| {
-                let parts = parts(units, self.loss.minibatches());
-                parts.map(move |part| pass * units + part.start..pass * units + part.end)
-            })
-            .collect();
         let mut steps = self.optimizer.begin(minibatches.len(), done);
         let mut kept = Vec::with_capacity(minibatches.len());
         for minibatch in &minibatches {
@@ -247,6 +236,24 @@ impl Updater {
         mean(&mut report.entropy);
         report.loss_halt.iter_mut().for_each(mean);
         report
+    }
+
+    /// Shuffles so many units for each pass, and splits them into minibatches.
+    fn passes(&mut self, units: usize) -> Passes {
+        let mut order: Vec<i64> = (0..units as i64).collect();
+        let mut orders = Vec::with_capacity(units * self.loss.passes);
+        for _ in 0..self.loss.passes {
+            order.shuffle(&mut self.rng);
+            orders.extend(&order);
+        }
+        let of_pass = |pass: usize| {
+            let parts = parts(units, self.loss.minibatches());
+            parts.map(move |part| pass * units + part.start..pass * units + part.end)
+        };
+        Passes {
+            order: orders,
+            minibatches: (0..self.loss.passes).flat_map(of_pass).collect(),
+        }
     }
 
     /// Computes the outputs of the current weights on a batch.

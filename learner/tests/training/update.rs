@@ -10,7 +10,7 @@ use hrm_common::{
 use hrm_learner::training::{
     backend::Backend,
     batch::Batch,
-    model::{Gradient, Hrm},
+    model::{ActiveRows, Gradient, Hrm},
     optimizer::Adam,
     update::{UpdateReport, Updater},
 };
@@ -143,9 +143,10 @@ fn by_hand(model: &Hrm, columns: &[Vec<Frame>], config: &LossConfig) -> Tensor {
                 carry = frame.carry.detach();
             }
             let prepared = model.prepare(flow);
-            let segments = Tensor::from_slice(&[frame.segments]);
-            let decision =
-                model.forward_prepared(&prepared, &frame.tokens, &carry, Some(&segments), flow);
+            let most = model.config().segments.most;
+            let active = ActiveRows::new([&[frame.segments][..]], most, Device::Cpu);
+            let active = Some(active.batch(0));
+            let decision = model.forward_prepared(&prepared, &frame.tokens, &carry, active, flow);
             let count = usize::from(frame.segments);
             let skip = if config.deep_supervision {
                 0

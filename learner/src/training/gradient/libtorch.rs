@@ -1,24 +1,25 @@
 //! The gradient by libtorch's autograd: for GPUs, attention, and chunks of several ticks.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use hrm_common::config::LossConfig;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use tch::Tensor;
 
-use super::parts::Part;
+use super::{parts::Part, passes::Passes};
 use crate::training::{
     frames::Frames,
     loss::{Loss, loss, segment_loss},
-    model::{Gradient, Hrm, Start},
+    model::{ActiveRows, Gradient, Hrm, Start},
     states::TensorStates,
 };
 
 /// A share of a batch's frames in tensors.
 pub(crate) struct TensorFrames {
     frames: Frames,
-    /// u8 `[T * B]`: the segments of each decision, if they differ.
-    segments: Option<Tensor>,
+    /// The rows that run each segment, in each tick of each shard, if decisions differ in their segments. A shard's first
+    /// tick is found by the place of the shard's first unit.
+    active: Option<(BTreeMap<usize, usize>, ActiveRows)>,
     /// `[2, T / k * B, ...]`: the carry before each chunk of k ticks; with prefixes, only before the first tick.
     carries: Tensor,
     /// `[T * B, segments, 2, P, d]`: `zH` and `zL` before the last call of L and of H in each trained segment.
@@ -30,18 +31,43 @@ pub(crate) struct TensorFrames {
 }
 
 impl TensorFrames {
-    /// Prepares the frames for chunks of `ticks` ticks in this order.
-    pub(super) fn new(frames: &Frames, states: &TensorStates, order: &[i64], ticks: usize) -> Self {
+    /// Prepares the frames for passes over chunks of `ticks` ticks, on `threads` threads, with a model of at most
+    /// `segments` segments.
+    pub(super) fn new(
+        frames: &Frames,
+        states: &TensorStates,
+        passes: &Passes,
+        ticks: usize,
+        threads: usize,
+        segments: usize,
+    ) -> Self {
+        let order = &passes.order;
+        let device = frames.tokens.device();
+        let active = frames.targets.shares.is_some().then(|| {
+            let (mut firsts, mut batches) = (BTreeMap::new(), Vec::new());
+            let minibatches = passes.minibatches.iter().cloned();
+            for shard in minibatches.flat_map(|units| shards(units, threads)) {
+                firsts.insert(shard.start, batches.len());
+                batches.extend((0..ticks).map(|tick| {
+                    let number = |&unit: &i64| {
+                        let (chunk, env) =
+                            (unit as usize / frames.envs, unit as usize % frames.envs);
+                        frames.segments[(chunk * ticks + tick) * frames.envs + env]
+                    };
+                    order[shard.clone()].iter().map(number).collect::<Vec<u8>>()
+                }));
+            }
+            let batches = batches.iter().map(Vec::as_slice);
+            (firsts, ActiveRows::new(batches, segments, device))
+        });
         let (envs, ticks) = (frames.envs as i64, ticks as i64);
         // Unit u is chunk u / B of environment u % B.
         let first: Vec<i64> = (order.iter())
             .map(|unit| unit / envs * ticks * envs + unit % envs)
             .collect();
-        let device = frames.tokens.device();
         Self {
             frames: frames.share(),
-            segments: (frames.targets.shares.is_some())
-                .then(|| Tensor::from_slice(&frames.segments).to_device(device)),
+            active,
             carries: states.carries.flatten(1, 2),
             prefixes: states.prefixes.as_ref().map(|kept| kept.flatten(0, 1)),
             units: Tensor::from_slice(order).to_device(device),
@@ -53,7 +79,7 @@ impl TensorFrames {
     pub(super) fn share(&self) -> Self {
         Self {
             frames: self.frames.share(),
-            segments: self.segments.as_ref().map(Tensor::shallow_clone),
+            active: (self.active.as_ref()).map(|(firsts, rows)| (firsts.clone(), rows.share())),
             carries: self.carries.shallow_clone(),
             prefixes: self.prefixes.as_ref().map(Tensor::shallow_clone),
             units: self.units.shallow_clone(),
@@ -72,14 +98,11 @@ pub(super) fn minibatch(
     pool: &rayon::ThreadPool,
 ) -> Vec<Part> {
     let scale = 1.0 / (units.len() * config.bptt_ticks) as f64;
-    let shard = units.len().div_ceil(shares.len());
+    let threads = shares.len();
     let shards: Vec<(Hrm, &mut TensorFrames, Range<usize>)> = shares
         .iter_mut()
-        .zip(units.clone().step_by(shard))
-        .map(|(frames, first)| {
-            let units = first..(first + shard).min(units.end);
-            (model.share(), frames, units)
-        })
+        .zip(shards(units, threads))
+        .map(|(frames, units)| (model.share(), frames, units))
         .collect();
     pool.install(|| {
         shards
@@ -87,6 +110,15 @@ pub(super) fn minibatch(
             .map(|(model, frames, units)| shard_gradient(&model, frames, units, config, scale))
             .collect()
     })
+}
+
+/// Splits the units of a minibatch into a shard for each thread.
+fn shards(units: Range<usize>, threads: usize) -> impl Iterator<Item = Range<usize>> {
+    let shard = units.len().div_ceil(threads);
+    let end = units.end;
+    units
+        .step_by(shard)
+        .map(move |first| first..(first + shard).min(end))
 }
 
 /// Computes loss and gradient over units of a minibatch. Reads nothing from the device.
@@ -99,7 +131,7 @@ fn shard_gradient(
 ) -> Part {
     let TensorFrames {
         frames,
-        segments,
+        active,
         carries,
         prefixes,
         units: order,
@@ -112,6 +144,10 @@ fn shard_gradient(
     // The carry of the first tick is what the recomputation kept, and every tick makes that of the next one.
     let first_carry = || carries.index_select(1, &part(order));
     let first = config.first_trained_segment(model.config().segments);
+    let active = |tick: usize| {
+        let (firsts, rows) = active.as_ref()?;
+        Some(rows.batch(firsts.get(&units.start)? + tick))
+    };
     let mut losses = Vec::new();
     let mut summand = |loss: Loss| {
         losses.push(loss.numbers() * scale);
@@ -129,8 +165,10 @@ fn shard_gradient(
             Some(_) => Start::Prefixes(&state),
             None => Start::Carry(&state),
         };
-        model.one_step_gradient(&tokens, start, first, |segment, heads| {
-            summand(segment_loss(segment, heads, &targets, config))
+        model.one_step_gradient(&tokens, start, (first, active(0)), |segment, heads, of| {
+            let of_some = of.map(|of| targets.select(of));
+            let targets = of_some.as_ref().unwrap_or(&targets);
+            summand(segment_loss(segment, heads, targets, config))
         })
     } else {
         let mut carry = first_carry();
@@ -139,14 +177,8 @@ fn shard_gradient(
             let rows = rows(tick);
             let tokens = frames.tokens.index_select(0, &rows);
             let prepared = model.prepare(Gradient::Full);
-            let segments = segments.as_ref().map(|s| s.index_select(0, &rows));
-            let decision = model.forward_prepared(
-                &prepared,
-                &tokens,
-                &carry,
-                segments.as_ref(),
-                Gradient::Full,
-            );
+            let decision =
+                model.forward_prepared(&prepared, &tokens, &carry, active(tick), Gradient::Full);
             let ended = frames.ended.index_select(0, &rows);
             carry = model.reset_carry(&prepared, &decision.carry, &ended);
             let targets = frames.targets.select(&rows);

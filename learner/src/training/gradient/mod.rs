@@ -5,10 +5,13 @@
 //!          -> libtorch   everything else
 //!             `-> parts  summed over the shards
 //! ```
+//!
+//! `passes` has the order of the frames and their minibatches.
 
 mod libtorch;
 mod native;
 mod parts;
+mod passes;
 
 use std::ops::Range;
 
@@ -17,7 +20,7 @@ use hrm_common::config::LossConfig;
 use self::{libtorch::TensorFrames, native::HostFrames, parts::MinibatchGradient};
 use crate::training::{backend::Backend, frames::Frames, model::Hrm, states::States};
 
-pub(crate) use self::parts::Kept;
+pub(crate) use self::{parts::Kept, passes::Passes};
 
 /// The frames of a batch, where the gradient of its minibatches is computed.
 pub(crate) enum TrainedFrames {
@@ -28,24 +31,31 @@ pub(crate) enum TrainedFrames {
 }
 
 impl TrainedFrames {
-    /// Prepares frames for minibatches on `threads` threads. `order` has the units of all passes one after the other. A
-    /// unit is a chunk of `bptt_ticks` ticks of one environment.
+    /// Prepares frames for passes on `threads` threads.
     pub(crate) fn new(
         backend: Backend,
         model: &Hrm,
         frames: &Frames,
         states: States,
-        order: Vec<i64>,
+        passes: Passes,
         config: &LossConfig,
         threads: usize,
     ) -> Self {
         match (backend, states) {
             (Backend::Native, States::Host(states)) => {
-                Self::Native(Box::new(HostFrames::new(frames, states, order)))
+                Self::Native(Box::new(HostFrames::new(frames, states, passes.order)))
             }
             (_, states) => {
                 let states = states.into_tensors(model, frames.envs, frames.trained_segments());
-                let frames = TensorFrames::new(frames, &states, &order, config.bptt_ticks);
+                let segments = model.config().segments.most;
+                let frames = TensorFrames::new(
+                    frames,
+                    &states,
+                    &passes,
+                    config.bptt_ticks,
+                    threads,
+                    segments,
+                );
                 Self::Libtorch((0..threads).map(|_| frames.share()).collect())
             }
         }

@@ -87,10 +87,8 @@ impl Hrm {
             }
             let rows = self.index(left.iter().copied());
             going = left.iter().map(|&row| going[row]).collect();
-            let places = self.index(going.iter().map(|&(place, _)| place));
-            let states = z.map(|z| observed.rows.unpack(&z).index_select(0, &rows));
-            observed = self.observe(prepared, &tokens.index_select(0, &places));
-            z = states.map(|states| observed.rows.pack(&states));
+            z = z.map(|z| observed.rows.select(&z, &rows));
+            observed = observed.select(&rows);
         }
         acted
     }

@@ -69,6 +69,41 @@ impl ModelHeads {
     }
 }
 
+impl Heads {
+    /// Returns the outputs with those of some observations, i64 `[n]`, replaced.
+    pub(super) fn replace(&self, observations: &Tensor, by: &Self) -> Self {
+        let replace = |all: &Tensor, by: &Tensor| all.index_copy(0, observations, by);
+        Self {
+            logits: replace(&self.logits, &by.logits),
+            value: replace(&self.value, &by.value),
+            halt: (self.halt.as_ref().zip(by.halt.as_ref())).map(|(all, by)| replace(all, by)),
+        }
+    }
+
+    /// Returns the same outputs, without a copy.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            logits: self.logits.shallow_clone(),
+            value: self.value.shallow_clone(),
+            halt: self.halt.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+}
+
+impl Aim {
+    /// Returns the rows to read for some of the observations, i64 `[n]`.
+    pub(super) fn select(&self, observations: &Tensor) -> Self {
+        match self {
+            Self::Last => Self::Last,
+            Self::Prefix => Self::Prefix,
+            Self::Cells { cells, present } => Self::Cells {
+                cells: cells.index_select(0, observations),
+                present: present.index_select(0, observations),
+            },
+        }
+    }
+}
+
 /// The row of each sequence that the heads read.
 #[derive(Debug)]
 pub(super) enum Aim {

@@ -8,6 +8,7 @@ use hrm_common::{
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
+    active::{Active, ActiveBatch},
     carry::CarryTensors as _,
     context::Context,
     decision::{Decision, Gradient, Segment, Trace},
@@ -59,9 +60,12 @@ struct Input<'a> {
     tokens: &'a Tensor,
     /// In the shape of [`Hrm::carry_shape`].
     carry: &'a Tensor,
-    /// u8 `[B]`: the segments of each decision, unless all have the most.
-    segments: Option<&'a Tensor>,
+    /// The rows that run each segment, unless all run the most.
+    active: Option<ActiveBatch<'a>>,
 }
+
+/// Receives the index of a segment and a state, `zH` and `zL`.
+type SeesState<'a> = dyn FnMut(usize, &Rows, [&Tensor; 2]) + 'a;
 
 /// A batch of observations.
 #[derive(Debug)]
@@ -70,6 +74,17 @@ pub(super) struct Observed {
     /// The embedded observations.
     pub(super) embedded: Tensor,
     pub(super) aim: Aim,
+}
+
+impl Observed {
+    /// Returns some of the observations, i64 `[n]`.
+    pub(super) fn select(&self, sequences: &Tensor) -> Self {
+        Self {
+            rows: self.rows.with_batch(sequences.size()[0]),
+            embedded: self.rows.select(&self.embedded, sequences),
+            aim: self.aim.select(sequences),
+        }
+    }
 }
 
 impl Hrm {
@@ -277,9 +292,8 @@ impl Hrm {
         self.forward_prepared(&self.prepare(gradient), tokens, carry, None, gradient)
     }
 
-    /// Makes one decision as [`Hrm::forward`] does, with parameters prepared for several. `segments` are those of each
-    /// decision, u8 `[B]` on the model's device; all have the most without it. A state stays as it is after its last
-    /// segment, and so do its heads.
+    /// Makes one decision as [`Hrm::forward`] does, with parameters prepared for several. `active` are the rows that run
+    /// each segment; without it, all run the most. A state stays as it is after its last segment, and so do its heads.
     ///
     /// # Panics
     ///
@@ -289,18 +303,17 @@ impl Hrm {
         prepared: &Prepared,
         tokens: &Tensor,
         carry: &Tensor,
-        segments: Option<&Tensor>,
+        active: Option<ActiveBatch<'_>>,
         gradient: Gradient,
     ) -> Decision {
         let input = Input {
             tokens,
             carry,
-            segments,
+            active,
         };
         let mut segments = Vec::with_capacity(self.config().segments.most);
         let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
-        let ignore = |_: usize, _: &Rows, _: [&Tensor; 2]| {};
-        let carry = self.decide(prepared, input, gradient, ignore, push);
+        let carry = self.decide(prepared, input, gradient, None, push);
         Decision { segments, carry }
     }
 
@@ -316,22 +329,22 @@ impl Hrm {
         prepared: &Prepared,
         tokens: &Tensor,
         carry: &Tensor,
-        segments: Option<&Tensor>,
+        active: Option<ActiveBatch<'_>>,
         first: usize,
     ) -> (Decision, Tensor) {
         let input = Input {
             tokens,
             carry,
-            segments,
+            active,
         };
         let (mut segments, mut prefixes) = (vec![], vec![]);
-        let keep = |segment, rows: &Rows, z: [&Tensor; 2]| {
+        let mut keep = |segment, rows: &Rows, z: [&Tensor; 2]| {
             if segment >= first {
                 prefixes.push(Tensor::stack(&z.map(|z| rows.unpack(z)), 1));
             }
         };
         let push = |_: &Rows, _: [&Tensor; 2], heads| segments.push(heads);
-        let carry = self.decide(prepared, input, Gradient::None, keep, push);
+        let carry = self.decide(prepared, input, Gradient::None, Some(&mut keep), push);
         (Decision { segments, carry }, Tensor::stack(&prefixes, 1))
     }
 
@@ -350,13 +363,12 @@ impl Hrm {
             });
         };
         let prepared = self.prepare(gradient);
-        let ignore = |_: usize, _: &Rows, _: [&Tensor; 2]| {};
         let input = Input {
             tokens,
             carry,
-            segments: None,
+            active: None,
         };
-        let carry = self.decide(&prepared, input, gradient, ignore, push);
+        let carry = self.decide(&prepared, input, gradient, None, push);
         Trace { segments, carry }
     }
 
@@ -368,10 +380,10 @@ impl Hrm {
         Input {
             tokens,
             carry,
-            segments,
+            active,
         }: Input<'_>,
         gradient: Gradient,
-        mut before_last_calls: impl FnMut(usize, &Rows, [&Tensor; 2]),
+        mut before_last_calls: Option<&mut SeesState<'_>>,
         mut after_segment: impl FnMut(&Rows, [&Tensor; 2], Heads),
     ) -> Tensor {
         assert_eq!(
@@ -387,21 +399,46 @@ impl Hrm {
             .carry
             .open(rows, &carry.to_kind(self.kind()), &prepared.initial);
         let one_step = gradient == Gradient::OneStep;
+        let prefix = |observed: &Observed, z: [Tensor; 2]| match one_step {
+            true => no_grad(|| self.prefix(prepared, observed, z.map(|z| z.detach()))),
+            false => self.prefix(prepared, observed, z),
+        };
+        let mut heads: Option<Heads> = None;
         for segment in 0..self.config().segments.most {
-            let before = z.each_ref().map(Tensor::shallow_clone);
-            z = if one_step {
-                no_grad(|| self.prefix(prepared, &observed, z.map(|z| z.detach())))
-            } else {
-                self.prefix(prepared, &observed, z)
+            let run = active.map_or(Active::All, |active| active.of_segment(segment));
+            let after = match (run, heads.take()) {
+                (Active::Some(sequences), Some(earlier)) => {
+                    let some = observed.select(&sequences);
+                    let replace = |all: &Tensor, by: &Tensor| rows.replace(all, &sequences, by);
+                    let before = z.each_ref().map(|z| rows.select(z, &sequences));
+                    let before = prefix(&some, before);
+                    if let Some(keep) = &mut before_last_calls {
+                        let all = [0, 1].map(|part| replace(&z[part], &before[part]));
+                        keep(segment, rows, all.each_ref());
+                    }
+                    let last = self.last_calls(prepared, &some, before);
+                    let of_some = self.read(&some, &last[0]);
+                    z = [0, 1].map(|part| replace(&z[part], &last[part]));
+                    earlier.replace(&sequences, &of_some)
+                }
+                (Active::Nobody, Some(earlier)) => {
+                    if let Some(keep) = &mut before_last_calls {
+                        keep(segment, rows, z.each_ref());
+                    }
+                    earlier
+                }
+                // All run the first.
+                (Active::All, _) | (_, None) => {
+                    let before = prefix(&observed, z);
+                    if let Some(keep) = &mut before_last_calls {
+                        keep(segment, rows, before.each_ref());
+                    }
+                    z = self.last_calls(prepared, &observed, before);
+                    self.read(&observed, &z[0])
+                }
             };
-            before_last_calls(segment, rows, z.each_ref());
-            z = self.last_calls(prepared, &observed, z);
-            if let Some(segments) = segments {
-                let ended = rows.ended(segments, segment);
-                z = [0, 1].map(|part| before[part].where_self(&ended, &z[part]));
-            }
-            let heads = self.read(&observed, &z[0]);
-            after_segment(rows, z.each_ref(), heads);
+            after_segment(rows, z.each_ref(), after.share());
+            heads = Some(after);
         }
         if one_step {
             z = z.map(|z| z.detach());

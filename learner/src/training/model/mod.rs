@@ -14,13 +14,15 @@
 //! heads       zH at the read-out          -> logits [B, 4], value [B]
 //! hrm         the whole model: segments and cycles
 //! decision    the result
-//! acting      decisions of different lengths, without a gradient
+//! active      the rows that run each segment, where decisions have different numbers
+//! acting      decisions that end by a rule
 //! one_step    the one-step gradient, segment by segment
 //! ```
 //!
 //! `hrm_common::model` says what the model is, and what the letters in shapes mean.
 
 mod acting;
+mod active;
 mod attention;
 mod block;
 mod carry;
@@ -40,6 +42,7 @@ mod swiglu;
 #[cfg(test)]
 mod tests;
 
+pub use active::{ActiveBatch, ActiveRows};
 pub(crate) use carry::{carries_of, carry_tensor};
 pub(crate) use decision::Start;
 pub use decision::{Decision, Gradient, Segment, Trace};

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor, no_grad};
 
 use super::{
+    active::{Active, ActiveBatch},
     carry::CarryTensors as _,
     decision::{Gradient, Start},
     heads::Heads,
@@ -11,8 +12,9 @@ use super::{
 
 impl Hrm {
     /// Returns the one-step gradient of a loss that is a sum over the segments from `first` on, f32 in the order of
-    /// [`Hrm::flat_parameters`]. `loss` computes the summand of a segment from its index, counted from `first`, and its
-    /// heads.
+    /// [`Hrm::flat_parameters`]. `active` are the rows that run each segment; without it, all run the most. `loss`
+    /// computes the summand of a segment from its index, counted from `first`, its heads, and the rows that they are of,
+    /// i64 `[n]`, unless they are of all.
     ///
     /// Each segment's backward pass follows its forward pass, so the graph of one segment is in memory at a time. The
     /// segments share only the parameters and the embedding.
@@ -24,8 +26,8 @@ impl Hrm {
         &self,
         tokens: &Tensor,
         start: Start<'_>,
-        first: usize,
-        mut loss: impl FnMut(usize, &Heads) -> Tensor,
+        (first, active): (usize, Option<ActiveBatch<'_>>),
+        mut loss: impl FnMut(usize, &Heads, Option<&Tensor>) -> Tensor,
     ) -> Tensor {
         let whole = self.prepare(Gradient::OneStep);
         let Observed {
@@ -52,27 +54,51 @@ impl Hrm {
         let mut sums = GradientSums::new(inputs.len());
 
         let kind = self.kind();
-        let kept = |prefixes: &Tensor, segment: usize| {
-            let states = prefixes.select(1, (segment - first) as i64).to_kind(kind);
+        let rows = &observed.rows;
+        let kept = |prefixes: &Tensor, segment: usize, of: Option<&Tensor>| {
+            let states = prefixes.select(1, (segment - first) as i64);
+            let (states, rows) = match of {
+                Some(of) => (states.index_select(0, of), rows.with_batch(of.size()[0])),
+                None => (states, *rows),
+            };
+            let states = states.to_kind(kind);
             [0, 1].map(|which| rows.pack(&states.select(1, which)))
         };
         let mut z = match start {
             Start::Carry(carry) => {
                 let carry = carry.to_kind(kind);
-                let open = self.config().carry.open(&rows, &carry, &prepared.initial);
+                let open = self.config().carry.open(rows, &carry, &prepared.initial);
                 self.untrained(&prepared, &observed, open, first)
             }
-            Start::Prefixes(prefixes) => kept(prefixes, first),
+            Start::Prefixes(prefixes) => kept(prefixes, first, None),
         };
         for segment in first..self.config().segments.most {
-            let before = match start {
-                Start::Carry(_) => no_grad(|| self.prefix(&prepared, &observed, z)),
-                Start::Prefixes(prefixes) => kept(prefixes, segment),
+            let of = match active.map_or(Active::All, |active| active.of_segment(segment)) {
+                Active::All => None,
+                Active::Some(of) => Some(of),
+                Active::Nobody => break,
             };
-            let after = self.last_calls(&prepared, &observed, before);
-            let summand = loss(segment - first, &self.read(&observed, &after[0]));
+            let some = of.as_ref().map(|of| observed.select(of));
+            let some = some.as_ref().unwrap_or(&observed);
+            let before = match start {
+                Start::Prefixes(prefixes) => kept(prefixes, segment, of.as_ref()),
+                Start::Carry(_) => no_grad(|| {
+                    let z = z.each_ref().map(|z| match &of {
+                        Some(of) => rows.select(z, of),
+                        None => z.shallow_clone(),
+                    });
+                    self.prefix(&prepared, some, z)
+                }),
+            };
+            let after = self.last_calls(&prepared, some, before);
+            let heads = self.read(some, &after[0]);
+            let summand = loss(segment - first, &heads, of.as_ref());
             sums.add(&Tensor::run_backward(&[summand], &inputs, false, false));
-            z = after.map(|z| z.detach());
+            let after = after.map(|z| z.detach());
+            z = match &of {
+                Some(of) => [0, 1].map(|part| rows.replace(&z[part], of, &after[part])),
+                None => after,
+            };
         }
 
         let embedding = sums.0.pop().unwrap_or_default();

@@ -57,11 +57,40 @@ impl Rows {
         }
     }
 
-    /// Returns which rows belong to a decision, of so many segments (u8 `[B]`), that has ended before a segment: bool
-    /// `[B * P, 1]`.
-    pub(super) fn ended(&self, segments: &Tensor, segment: usize) -> Tensor {
-        let ended = segments.le(segment as i64).view([self.batch, 1, 1]);
-        self.pack(&ended.expand([self.batch, self.positions(), 1], false))
+    /// Returns the rows of other sequences on the same grid.
+    pub(super) fn with_batch(self, batch: i64) -> Self {
+        Self { batch, ..self }
+    }
+
+    /// Returns the rows as tensors `[B, ..., d]`, in their order: one of all positions, or one of the cells and one of
+    /// the prefixes.
+    fn by_sequence(&self, rows: &Tensor) -> Vec<Tensor> {
+        let width = rows.size()[1];
+        let whole = |rows: Tensor, positions| rows.view([self.batch, positions, width]);
+        match self.order {
+            Order::Sequences => vec![whole(rows.shallow_clone(), self.positions())],
+            Order::GridsThenPrefixes => vec![
+                whole(self.grids(rows), self.cells()),
+                whole(self.prefixes(rows), 1),
+            ],
+        }
+    }
+
+    /// Returns the rows of some sequences, i64 `[n]`.
+    pub(super) fn select(&self, rows: &Tensor, sequences: &Tensor) -> Tensor {
+        let width = rows.size()[1];
+        let parts = self.by_sequence(rows).into_iter();
+        let parts = parts.map(|part| part.index_select(0, sequences).view([-1, width]));
+        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
+    }
+
+    /// Returns the rows with those of some sequences, i64 `[n]`, replaced.
+    pub(super) fn replace(&self, rows: &Tensor, sequences: &Tensor, by: &Tensor) -> Tensor {
+        let width = rows.size()[1];
+        let others = self.with_batch(sequences.size()[0]).by_sequence(by);
+        let parts = self.by_sequence(rows).into_iter().zip(others);
+        let parts = parts.map(|(part, by)| part.index_copy(0, sequences, &by).view([-1, width]));
+        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
     }
 
     /// Returns rows from sequences `[B, P, d]`, prefix first.

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::episodes::{Episodes, Recomputed, keeps_carry, keeps_thoughts};
 use crate::training::{
     host::host,
-    model::{Gradient, Heads, Hrm},
+    model::{ActiveBatch, ActiveRows, Gradient, Heads, Hrm},
     states::{States, TensorStates},
 };
 
@@ -21,16 +21,13 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
     let ticks = episodes.flags.len() / envs;
     let device = model.device();
     let prepared = model.prepare(Gradient::None);
-    let forward = |tokens: &Tensor, carry: &Tensor, segments: Option<&Tensor>| {
-        model.forward_prepared(&prepared, tokens, carry, segments, Gradient::None)
+    let forward = |tokens: &Tensor, carry: &Tensor, active: Option<ActiveBatch<'_>>| {
+        model.forward_prepared(&prepared, tokens, carry, active, Gradient::None)
     };
     let range = model.config().segments;
-    let segments = range.is_range().then(|| {
-        let shape = [ticks as i64, envs as i64];
-        Tensor::from_slice(&episodes.segments)
-            .view(shape)
-            .to_device(device)
-    });
+    let active = range
+        .is_range()
+        .then(|| ActiveRows::new(episodes.segments.chunks_exact(envs), range.most, device));
     let mut carry = episodes.carry.shallow_clone();
     let first = config.first_trained_segment(range);
     let (mut carries, mut prefixes) = (vec![], vec![]);
@@ -45,13 +42,12 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
         }
         let tokens = episodes.tokens.get(t as i64);
         let actions = episodes.actions.get(t as i64).unsqueeze(1);
-        let segments = segments.as_ref().map(|segments| segments.get(t as i64));
-        let segments = segments.as_ref();
+        let active = active.as_ref().map(|active| active.batch(t));
         let decision = match config.prefix {
-            Prefix::Fresh => forward(&tokens, &carry, segments),
+            Prefix::Fresh => forward(&tokens, &carry, active),
             Prefix::Cached => {
                 let (decision, kept) =
-                    model.forward_with_prefixes(&prepared, &tokens, &carry, segments, first);
+                    model.forward_with_prefixes(&prepared, &tokens, &carry, active, first);
                 prefixes.push(kept);
                 decision
             }

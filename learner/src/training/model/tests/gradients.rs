@@ -98,7 +98,10 @@ fn the_gradient_segment_by_segment_is_that_of_the_whole_graph() {
             let size = expected.abs().max().double_value(&[]);
             assert!(size > 1e-2);
             for start in [Start::Carry(&carry), Start::Prefixes(&prefixes)] {
-                let found = model.one_step_gradient(&tokens(), start, first, weighted);
+                let found =
+                    model.one_step_gradient(&tokens(), start, (first, None), |s, heads, _| {
+                        weighted(s, heads)
+                    });
                 let error = max_error(&found, &expected);
                 assert!(
                     error < bound * size,

@@ -57,7 +57,7 @@ fn both(
             let (_, prefixes) =
                 model.forward_with_prefixes(&prepared, &tokens, &carry, None, first);
             let start = Start::Prefixes(&prefixes);
-            model.one_step_gradient(&tokens, start, first, |_, heads| loss(heads))
+            model.one_step_gradient(&tokens, start, (first, None), |_, heads, _| loss(heads))
         }
     });
 

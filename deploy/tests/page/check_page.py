@@ -107,7 +107,7 @@ def faults_of_records(page: Page, learner: Learner) -> Iterator[str]:
     for title, points in counts.items():
         if points < 1:
             yield f"the chart {title!r} has no point"
-    if len(counts) != 7:
+    if len(counts) != 8:
         yield f"{len(counts)} charts"
     lines = page.evaluate("document.querySelectorAll('.chart polyline').length")
     if lines < 3:

@@ -9,7 +9,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, VecEnv, flag},
-    model::{Dtype, Halt},
+    model::Dtype,
     policy::{Choice, Policy, RecurrentNetwork},
     stage::{ActorStage, StageClock},
     trajectory::{RolloutId, Unroll, UnrollShape},
@@ -127,7 +127,7 @@ impl<E: Environments, N: RecurrentNetwork> Rollout<E, N> {
         let carry = self.policy.network().carry_bytes(self.carry_dtype);
         let mut tokens = BytesMut::with_capacity((ticks + 1) * envs * size);
         let mut segments = BytesMut::with_capacity(frames);
-        let by_chance = self.policy.network().segments().halt == Some(Halt::Policy);
+        let by_chance = self.policy.network().segments().halts_by_chance();
         let mut halt_log_probs = BytesMut::with_capacity(if by_chance { frames * 4 } else { 0 });
         let mut actions = BytesMut::with_capacity(frames);
         let mut rewards = BytesMut::with_capacity(frames * 4);

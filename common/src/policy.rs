@@ -7,7 +7,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::{
     env::ACTIONS,
-    model::{Depth, Dtype, Halt, Segments},
+    model::{Depth, Dtype, Segments},
     weights::WeightsError,
 };
 
@@ -146,8 +146,8 @@ impl Choice {
     /// Returns what a decision with these segments is asked. Draws from the generator only where decisions can differ.
     pub fn depth(self, segments: Segments, rng: &mut Xoshiro256PlusPlus) -> Depth {
         let asked = Depth::at_least(segments.draw(rng));
-        match (self, segments.halt) {
-            (Self::Sampled, Some(Halt::Policy)) => Depth {
+        match (self, segments.halts_by_chance()) {
+            (Self::Sampled, true) => Depth {
                 draw: rng.random(),
                 ..asked
             },

@@ -1,7 +1,7 @@
 use hrm_kernels::Instructions;
 use serde::{Deserialize, Serialize};
 
-use super::{halt::Halt, segments::Segments};
+use super::segments::Segments;
 use crate::invalid_value::InvalidValue;
 
 /// The encoding of token positions.
@@ -182,7 +182,7 @@ impl ModelConfig {
         within("h_cycles", self.h_cycles, 256)?;
         within("l_cycles", self.l_cycles, 256)?;
         self.segments.validate()?;
-        if self.segments.halt.is_some_and(Halt::reads_head) && !self.halt_head {
+        if self.segments.reads_halt_head() && !self.halt_head {
             return Err(InvalidValue::new(
                 "model.halt_head",
                 self.halt_head,

@@ -39,14 +39,11 @@ pub struct Depth {
 }
 
 impl Depth {
-    /// The draw of a greedy decision, which halts at the median.
-    pub const MEDIAN: f32 = 0.5;
-
-    /// Returns a decision of at least so many segments that draws nothing.
+    /// Returns a decision of at least so many segments that draws nothing: it halts at the median.
     pub fn at_least(segments: u8) -> Self {
         Self {
             segments,
-            draw: Self::MEDIAN,
+            draw: 0.5,
             log_prob: 0.0,
         }
     }

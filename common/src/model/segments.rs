@@ -123,6 +123,24 @@ impl Segments {
         self.least != self.most
     }
 
+    /// True if the rule reads the halt head, which is trained then.
+    pub fn reads_halt_head(self) -> bool {
+        self.halt.is_some_and(Halt::reads_head)
+    }
+
+    /// True if decisions halt by chance.
+    pub fn halts_by_chance(self) -> bool {
+        self.halt == Some(Halt::Policy)
+    }
+
+    /// Returns the fewest segments of a decision that draws nothing.
+    fn fewest(self) -> usize {
+        match self.halt {
+            None => self.most,
+            Some(_) => self.least,
+        }
+    }
+
     /// True for a number that a decision can have.
     pub fn contains(self, number: u8) -> bool {
         (self.least..=self.most).contains(&usize::from(number))
@@ -149,18 +167,13 @@ impl Segments {
         };
         byte(match draws {
             true => rng.random_range(self.least..=self.most),
-            false if self.halt.is_some() => self.least,
-            false => self.most,
+            false => self.fewest(),
         })
     }
 
     /// Returns what each of `envs` decisions is asked that are not an actor's and draw nothing, `[N]`.
     pub fn depths(self, envs: usize) -> Vec<Depth> {
-        let fewest = match self.halt {
-            None => self.most,
-            Some(_) => self.least,
-        };
-        vec![Depth::at_least(byte(fewest)); envs]
+        vec![Depth::at_least(byte(self.fewest())); envs]
     }
 
     /// Returns the most segments for each of `envs` decisions, u8 `[N]`.
@@ -209,7 +222,7 @@ impl Segments {
             let reason = "it is a share of the decisions".to_owned();
             return fault(value, reason, "set it to a number from 0 to 1");
         }
-        if halt == Halt::Policy && self.explore > 0.0 {
+        if self.halts_by_chance() && self.explore > 0.0 {
             let value = format!("{{ explore = {} }}", self.explore);
             let reason = "a rule that halts by chance explores by itself".to_owned();
             return fault(value, reason, "leave explore out");

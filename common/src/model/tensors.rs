@@ -2,7 +2,6 @@
 
 use super::{
     config::{Mixing, ModelConfig, PositionEncoding},
-    halt::Halt,
     init::Init,
 };
 use crate::env::{ACTIONS, Grid, VOCABULARY};
@@ -195,7 +194,7 @@ impl ModelTensors {
         let head = Init::TruncatedNormal(HEAD_SCALE / (d as f64).sqrt());
         let policy = declaration.tensor("policy", &[ACTIONS, d], head);
         let value = declaration.tensor("value", &[1, d], head);
-        let trains_halt = config.segments.halt.is_some_and(Halt::reads_head);
+        let trains_halt = config.segments.reads_halt_head();
         let trained_halt = (config.halt_head && trains_halt).then(|| declaration.halt_head(d));
         let trained = declaration.0.len();
         let mut initial = |name| declaration.tensor(name, &[d], Init::TruncatedNormal(1.0));

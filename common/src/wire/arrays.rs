@@ -6,7 +6,7 @@ use hrm_proto::v1 as proto;
 use super::expectation::{Expectation, MAX_CARRY, MAX_LOGIT};
 use crate::{
     env::{ACTIONS, VOCABULARY, flag, tile},
-    model::{Dtype, Halt, Segments},
+    model::{Dtype, Segments},
     refusal::Refusal,
     trajectory::floats,
 };
@@ -72,9 +72,9 @@ fn check_lengths(message: &proto::UnrollBatch, expected: &Expectation) -> Result
     let observations = (frames + shape.envs) * shape.tokens;
     check_length("tokens", &message.tokens, observations)?;
     check_length("segments", &message.segments, frames)?;
-    let chances = match expected.segments.halt {
-        Some(Halt::Policy) => frames * 4,
-        _ => 0,
+    let chances = match expected.segments.halts_by_chance() {
+        true => frames * 4,
+        false => 0,
     };
     check_length("halt_log_probs", &message.halt_log_probs, chances)?;
     check_length("actions", &message.actions, frames)?;

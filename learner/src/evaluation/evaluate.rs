@@ -83,9 +83,9 @@ pub struct HeldOut<'a> {
 }
 
 impl HeldOut<'_> {
-    /// Walks the episodes. `network` is called once per group, with the
-    /// number of its episodes, and may return `None` for policies without a model. Returns `None` when `observer` ends
-    /// the walk. `dump` receives one JSON object per line and episode, in order.
+    /// Walks the episodes. `network` is called once per group, with the number of its episodes, and may return `None`
+    /// for policies without a model. Returns `None` when `observer` ends the walk. `dump` receives one JSON object per
+    /// line and episode, in order.
     ///
     /// # Errors
     ///

@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use hrm_common::{
-    config::LossConfig,
-    model::{Halt, Segments},
-};
+use hrm_common::{config::LossConfig, model::Segments};
 use tch::Tensor;
 
 use crate::training::{
@@ -85,7 +82,7 @@ impl Frames {
             .map(|&segments| usize::from(segments) - 1 - first);
         let last: Vec<usize> = last.collect();
         let thoughts = recomputed.thoughts.as_deref().unwrap_or_default();
-        if range.halt == Some(Halt::Policy) {
+        if range.halts_by_chance() {
             // The number of segments was chosen too.
             let numbers = log_probs_of_numbers(range, thoughts).into_iter();
             let log_rhos_of_numbers = numbers.zip(&batch.halt_log_probs).map(|(pi, mu)| pi - mu);

@@ -22,7 +22,7 @@ use hrm_common::{
 };
 use tch::{Device, Kind, Tensor};
 
-use crate::training::{advantage, host::host, vtrace::importance_weights};
+use crate::training::{advantage, host::host, surrogate, vtrace::importance_weights};
 
 /// The numbers of a segment's target.
 const NUMBERS: usize = 4;
@@ -235,11 +235,10 @@ pub(crate) fn segment_loss(
             let logit = halt.select(1, 0) - halt.select(1, 1);
             let sign = &halts * 2.0 - 1.0;
             let ratio = ((&logit * sign).log_sigmoid() - start_log_probs).exp();
-            let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
-            let surrogate = (ratio * &advantages).minimum(&(clipped * &advantages));
+            let surrogate = surrogate::clipped(&ratio, &advantages, config.clip);
             let probability = logit.sigmoid();
             let entropy = -(&logit * &probability) - (-&logit).log_sigmoid();
-            let entropy = entropy * (config.entropy_cost);
+            let entropy = entropy * config.entropy_cost;
             ((surrogate + entropy) * -asked).sum(Kind::Float)
         }
     }
@@ -278,13 +277,8 @@ pub(crate) fn frame_loss(
             let logit = f64::from(halt[0]) - f64::from(halt[1]);
             let sign = 2.0 * halts - 1.0;
             let ratio = (log_sigmoid(sign * logit) - start_log_prob).exp();
-            let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
-            let surrogate = (ratio * advantage).min(clipped * advantage);
-            let bound = clipped != ratio && clipped * advantage < ratio * advantage;
-            let slope = match bound {
-                true => 0.0,
-                false => ratio * advantage * sign * sigmoid(-sign * logit),
-            };
+            let (surrogate, slope) = surrogate::clipped_with_slope(ratio, advantage, config.clip);
+            let slope = slope * sign * sigmoid(-sign * logit);
             let probability = sigmoid(logit);
             let entropy = -logit * probability - log_sigmoid(-logit);
             let of_entropy = -logit * probability * (1.0 - probability);

@@ -13,6 +13,7 @@ use crate::training::{
     halting::{self, HaltTargets},
     log_softmax::log_softmax,
     model::Heads,
+    surrogate,
 };
 
 /// Training targets of a part of a minibatch; axis 0 of each tensor has its m frames.
@@ -139,9 +140,7 @@ pub(crate) fn segment_loss(
         .gather(1, &targets.actions.unsqueeze(1), false)
         .squeeze_dim(1);
     let ratio = (taken - of_segment(&targets.start_log_probs)).exp();
-    let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
-    let advantages = of_segment(&targets.advantages);
-    let surrogate = (ratio * &advantages).minimum(&(clipped * &advantages));
+    let surrogate = surrogate::clipped(&ratio, &of_segment(&targets.advantages), config.clip);
     let policy = targets.sum(segment, surrogate, -1.0);
     let errors = &heads.value - &targets.values;
     let value = targets.sum(segment, errors.square(), 0.5);
@@ -217,18 +216,14 @@ pub(crate) fn frame_loss(
     let entropy: f64 = -(log_probs.iter().zip(&probs))
         .map(|(log_prob, prob)| prob * log_prob)
         .sum::<f64>();
-    let advantage = f64::from(targets.advantage);
     let ratio = (log_probs[targets.action] - f64::from(targets.start_log_prob)).exp();
-    let clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip);
-    let surrogate = (ratio * advantage).min(clipped * advantage);
-    // Where the clip binds, the surrogate does not depend on the policy.
-    let bound = clipped != ratio && clipped * advantage < ratio * advantage;
-    let slope = if bound { 0.0 } else { -ratio * advantage };
+    let (surrogate, slope) =
+        surrogate::clipped_with_slope(ratio, targets.advantage.into(), config.clip);
     let error = f64::from(heads.value) - f64::from(targets.value);
     let gradients = HeadGradients {
         logits: std::array::from_fn::<f32, ACTIONS, _>(|i| {
             let taken = f64::from(u8::from(i == targets.action));
-            let policy = slope * (taken - probs[i]);
+            let policy = -slope * (taken - probs[i]);
             let entropy = -probs[i] * (log_probs[i] + entropy);
             (scale * (policy - config.entropy_cost * entropy)) as f32
         }),

@@ -10,6 +10,7 @@
 //!     vtrace      computes targets and advantages
 //!     advantage   normalises advantages and applies the importance weights
 //!     halting     targets and loss of the halt head
+//!     surrogate   the clipped policy gradient of moves, and of halting by chance
 //!   update      runs passes of minibatches over worker threads
 //!     gradient    one shard: forward pass, loss, backward pass, by the kernels or by libtorch
 //!     model       the model with gradients
@@ -43,5 +44,6 @@ pub mod recompute;
 mod rollback;
 pub(crate) mod schedule;
 pub(crate) mod states;
+mod surrogate;
 pub mod update;
 pub(crate) mod vtrace;

@@ -1,10 +1,7 @@
 //! Undoes updates that spoil the weights.
 
 use hrm_common::{
-    checkpoint::Moments,
-    model::native::{HeadOutputs, Lanes},
-    policy::RecurrentNetwork as _,
-    wire::MAX_LOGIT,
+    checkpoint::Moments, model::native::Lanes, policy::RecurrentNetwork as _, wire::MAX_LOGIT,
 };
 use tch::{Tensor, no_grad};
 
@@ -88,19 +85,9 @@ fn acts_natively(model: &Hrm, tokens: &Tensor, carries: &[Vec<f32>]) -> bool {
     lanes.set_carries(carries);
     let mut valid = true;
     let deepest = model.config().segments.deepest(carries.len());
-    lanes.decide_all(
-        &bytes(tokens),
-        &deepest,
-        |_,
-         _,
-         HeadOutputs {
-             logits,
-             value,
-             halt,
-         }| {
-            let mut numbers = logits.iter().chain(&halt);
-            valid &= numbers.all(|logit| logit.abs() <= MAX_LOGIT) && value.is_finite();
-        },
-    );
+    lanes.decide_all(&bytes(tokens), &deepest, |_, _, heads| {
+        let mut logits = heads.logits.iter().chain(&heads.halt);
+        valid &= logits.all(|logit| logit.abs() <= MAX_LOGIT) && heads.value.is_finite();
+    });
     valid
 }

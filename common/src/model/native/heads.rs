@@ -4,7 +4,7 @@ use hrm_kernels::{Kernel, Rows};
 
 use crate::{
     env::{ACTIONS, tile},
-    model::{config::Readout, halt::Halt, parameters::Parameters, tensors::HaltTensors},
+    model::{config::Readout, parameters::Parameters, tensors::HaltTensors},
 };
 
 /// The outputs of the heads for one environment after one segment.
@@ -44,8 +44,7 @@ pub(super) struct Heads {
 impl Heads {
     pub(super) fn new(parameters: &Parameters) -> Self {
         let tensors = parameters.tensors();
-        let halt = parameters.config().segments.halt;
-        let read = halt.is_some_and(Halt::reads_head);
+        let read = parameters.config().segments.reads_halt_head();
         Self {
             readout: parameters.config().readout,
             policy: parameters.get(tensors.policy).to_vec(),

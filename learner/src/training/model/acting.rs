@@ -2,13 +2,13 @@
 
 use hrm_common::{
     env::ACTIONS,
-    model::{Depth, Halting, Segments, native::HeadOutputs},
+    model::{Depth, Halting, Segments},
 };
 use tch::{Kind, Tensor};
 
 use super::{
     carry::CarryTensors as _,
-    heads::Heads,
+    heads::read_outputs,
     hrm::{Hrm, Prepared},
     rows::Rows,
 };
@@ -59,14 +59,17 @@ impl Hrm {
             let prefix = self.prefix(prepared, &observed, z);
             z = self.last_calls(prepared, &observed, prefix);
             let heads = self.read(&observed, &z[0]);
-            let judged = match halt.is_some() && number < most {
-                true => judged(&heads, &observed.rows, [&before, &z[0]]),
-                false => vec![Judged::default(); going.len()],
-            };
-            let ends =
-                (going.iter_mut().zip(&judged)).map(|((_, halting), Judged(heads, change))| {
-                    halting.ends(number, heads, || (*change).into())
-                });
+            // Only a rule reads the outputs and the change of `zH`, and none does after the most segments.
+            let asks = halt.is_some() && number < most;
+            let outputs = asks.then(|| host(&heads.outputs()));
+            let outputs = outputs.as_deref().unwrap_or_default().as_chunks().0;
+            let needs_change = asks && going.iter().any(|(_, halting)| halting.needs_change());
+            let changes = needs_change.then(|| host(&changes(&observed.rows, [&before, &z[0]])));
+            let ends = going.iter_mut().enumerate().map(|(row, (_, halting))| {
+                let heads = outputs.get(row).map(read_outputs).unwrap_or_default();
+                let change = || changes.as_ref().map_or(f32::NAN, |changes| changes[row]);
+                halting.ends(number, &heads, || change().into())
+            });
             let ends: Vec<bool> = ends.collect();
             let (ended, left): (Vec<usize>, Vec<usize>) =
                 (0..going.len()).partition(|&row| ends[row]);
@@ -100,30 +103,9 @@ impl Hrm {
     }
 }
 
-/// The results of a segment that a rule reads: the outputs of the heads, and the change of `zH`.
-#[derive(Debug, Clone, Copy, Default)]
-struct Judged(HeadOutputs, f32);
-
-/// Reads what rules need, of each decision. `z_h` is `zH` before and after the segment.
-fn judged(heads: &Heads, rows: &Rows, [before, after]: [&Tensor; 2]) -> Vec<Judged> {
+/// Returns the root of the mean square of the changes of `zH` in each sequence, f32 `[B]`.
+fn changes(rows: &Rows, [before, after]: [&Tensor; 2]) -> Tensor {
     let change = rows.unpack(&(after.to_kind(Kind::Float) - before.to_kind(Kind::Float)));
-    let change = change
-        .square()
-        .mean_dim([1, 2].as_slice(), false, Kind::Float);
-    let halt = (heads.halt.as_ref()).map_or_else(
-        || Tensor::zeros([rows.batch, 2], (Kind::Float, change.device())),
-        Tensor::shallow_clone,
-    );
-    let all = Tensor::cat(&[&heads.logits, &halt, &change.sqrt().unsqueeze(1)], 1);
-    let numbers = host(&all);
-    let (decisions, _) = numbers.as_chunks();
-    let judge = |&[a, b, c, d, halts, continues, change]: &[f32; ACTIONS + 3]| {
-        let heads = HeadOutputs {
-            logits: [a, b, c, d],
-            value: 0.0,
-            halt: [halts, continues],
-        };
-        Judged(heads, change)
-    };
-    decisions.iter().map(judge).collect()
+    let mean = (change.square()).mean_dim([1, 2].as_slice(), false, Kind::Float);
+    mean.sqrt()
 }

@@ -1,8 +1,8 @@
 //! The heads: `zH` to a policy and a value.
 
 use hrm_common::{
-    env::tile,
-    model::{HaltTensors, Readout, TensorIndex},
+    env::{ACTIONS, tile},
+    model::{HaltTensors, Readout, TensorIndex, native::HeadOutputs},
 };
 use tch::{Kind, Tensor};
 
@@ -69,7 +69,32 @@ impl ModelHeads {
     }
 }
 
+/// The numbers of [`HeadOutputs`].
+pub(crate) const OUTPUTS: usize = ACTIONS + 3;
+
+/// Returns the outputs of one observation from a row of [`Heads::outputs`].
+pub(crate) fn read_outputs(numbers: &[f32; OUTPUTS]) -> HeadOutputs {
+    let [a, b, c, d, value, halts, continues] = *numbers;
+    HeadOutputs {
+        logits: [a, b, c, d],
+        value,
+        halt: [halts, continues],
+    }
+}
+
 impl Heads {
+    /// Returns all outputs in one tensor, f32 `[B, OUTPUTS]`; zeros for a halt head that the model's rule does not read.
+    pub(crate) fn outputs(&self) -> Tensor {
+        let zeros = || {
+            Tensor::zeros(
+                [self.value.size()[0], 2],
+                (Kind::Float, self.value.device()),
+            )
+        };
+        let halt = self.halt.as_ref().map_or_else(zeros, Tensor::shallow_clone);
+        Tensor::cat(&[&self.logits, &self.value.unsqueeze(1), &halt], 1)
+    }
+
     /// Returns the outputs with those of some observations, i64 `[n]`, replaced.
     pub(super) fn replace(&self, observations: &Tensor, by: &Self) -> Self {
         let replace = |all: &Tensor, by: &Tensor| all.index_copy(0, observations, by);

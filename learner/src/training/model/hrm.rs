@@ -3,7 +3,7 @@ use std::sync::Arc;
 use hrm_common::{
     env::Grid,
     invalid_value::InvalidValue,
-    model::{Halt, LoadError, ModelConfig, NamedTensor, Parameters, TensorIndex},
+    model::{LoadError, ModelConfig, NamedTensor, Parameters, TensorIndex},
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -108,7 +108,6 @@ impl Hrm {
     /// Returns a model with these parameters.
     pub fn from_parameters(parameters: Parameters, device: Device) -> Self {
         let (config, tensors) = (parameters.config(), parameters.tensors());
-        let reads_halt = config.segments.halt.is_some_and(Halt::reads_head);
         Self {
             device,
             storage: TensorStorage::new(&parameters, device),
@@ -119,7 +118,7 @@ impl Hrm {
                 readout: config.readout,
                 policy: tensors.policy,
                 value: tensors.value,
-                halt: tensors.halt.filter(|_| reads_halt),
+                halt: tensors.halt.filter(|_| config.segments.reads_halt_head()),
             },
             places: Places::new(config, parameters.grid(), device),
             declared: Arc::new(parameters),

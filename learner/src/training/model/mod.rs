@@ -47,6 +47,7 @@ pub(crate) use carry::{carries_of, carry_tensor};
 pub(crate) use decision::Start;
 pub use decision::{Decision, Gradient, Segment, Trace};
 pub use heads::Heads;
+pub(crate) use heads::{OUTPUTS, read_outputs};
 pub use hrm::{Hrm, Prepared};
 use hrm_common::model::Dtype;
 use tch::Kind;

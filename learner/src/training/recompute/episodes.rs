@@ -2,7 +2,7 @@
 
 use hrm_common::{
     config::{LossConfig, Prefix},
-    model::{Halt, Segments, native::HeadOutputs},
+    model::native::HeadOutputs,
 };
 use tch::Tensor;
 
@@ -116,11 +116,6 @@ impl Recomputed {
             })),
         }
     }
-}
-
-/// True for a model whose halt head is trained.
-pub(super) fn keeps_thoughts(segments: Segments) -> bool {
-    segments.halt.is_some_and(Halt::reads_head)
 }
 
 /// True where the carry before a tick is kept: the passes start from it, and the first one also serves to test weights.

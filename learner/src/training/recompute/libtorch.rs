@@ -2,15 +2,15 @@
 
 use hrm_common::{
     config::{LossConfig, Prefix},
-    env::{ACTIONS, flag},
+    env::flag,
     model::native::HeadOutputs,
 };
 use tch::{Kind, Tensor};
 
-use super::episodes::{Episodes, Recomputed, keeps_carry, keeps_thoughts};
+use super::episodes::{Episodes, Recomputed, keeps_carry};
 use crate::training::{
     host::host,
-    model::{ActiveBatch, ActiveRows, Gradient, Heads, Hrm},
+    model::{ActiveBatch, ActiveRows, Gradient, Heads, Hrm, OUTPUTS, read_outputs},
     states::{States, TensorStates},
 };
 
@@ -68,8 +68,9 @@ pub(super) fn recompute(model: &Hrm, episodes: &Episodes, config: &LossConfig) -
                 .shallow_clone(),
         );
 
-        if keeps_thoughts(range) {
-            thoughts.push(thoughts_of(&decision.segments));
+        if range.reads_halt_head() {
+            let outputs = decision.segments.iter().map(Heads::outputs);
+            thoughts.push(Tensor::stack(&outputs.collect::<Vec<_>>(), 1));
         }
         carry = decision.carry;
         let flags = &episodes.flags[t * envs..(t + 1) * envs];
@@ -149,35 +150,19 @@ fn next_values(
         .view_as(values)
 }
 
-/// The numbers of [`HeadOutputs`].
-const OUTPUTS: usize = ACTIONS + 3;
-
-/// Returns the outputs after each segment, f32 `[B, segments, OUTPUTS]`.
-fn thoughts_of(segments: &[Heads]) -> Tensor {
-    let of_segment = |heads: &Heads| {
-        let value = heads.value.unsqueeze(1);
-        let parts = [Some(&heads.logits), Some(&value), heads.halt.as_ref()];
-        Tensor::cat(&parts.into_iter().flatten().collect::<Vec<_>>(), 1)
-    };
-    let parts: Vec<Tensor> = segments.iter().map(of_segment).collect();
-    Tensor::stack(&parts, 1)
-}
-
-/// Reads the outputs after each segment of decisions, of so many segments `[T * B]`, from those of each tick. Returns
-/// `None` if none were kept.
+/// Reads the outputs after each segment of decisions, of so many segments `[T * B]`, from those of each tick, f32 `[B,
+/// segments, OUTPUTS]`. Returns `None` if none were kept.
 fn read_thoughts(ticks: &[Tensor], segments: &[u8]) -> Option<Vec<Vec<HeadOutputs>>> {
     let most = ticks.first()?.size()[1] as usize;
     let numbers = host(&Tensor::stack(ticks, 0));
-    let (outputs, _) = numbers.as_chunks::<OUTPUTS>();
-    let of_segment = |&[a, b, c, d, value, halts, continues]: &[f32; OUTPUTS]| HeadOutputs {
-        logits: [a, b, c, d],
-        value,
-        halt: [halts, continues],
-    };
-    let decisions = outputs.chunks_exact(most).zip(segments);
-    let of_decision = |(outputs, &number): (&[[f32; OUTPUTS]], &u8)| {
-        let ran = outputs.iter().take(number.into());
-        ran.map(of_segment).collect()
+    let decisions = numbers.chunks_exact(most * OUTPUTS).zip(segments);
+    let of_decision = |(numbers, &number): (&[f32], &u8)| {
+        let (outputs, _) = numbers.as_chunks();
+        outputs
+            .iter()
+            .take(number.into())
+            .map(read_outputs)
+            .collect()
     };
     Some(decisions.map(of_decision).collect())
 }

@@ -11,7 +11,7 @@ use hrm_common::{
 };
 use tch::Tensor;
 
-use super::episodes::{Episodes, Recomputed, keeps_carry, keeps_thoughts};
+use super::episodes::{Episodes, Recomputed, keeps_carry};
 use crate::training::{
     host::{bytes, host},
     log_softmax::log_softmax,
@@ -39,7 +39,7 @@ pub(super) fn recompute(
     let (mut carries, mut prefixes) = (Vec::new(), Vec::new());
     let mut log_probs = vec![0.0; ticks * envs * trained];
     let mut values = vec![0.0; (ticks + 1) * envs];
-    let mut thoughts = keeps_thoughts(segments).then(|| vec![vec![]; ticks * envs]);
+    let mut thoughts = (segments.reads_halt_head()).then(|| vec![vec![]; ticks * envs]);
     let mut cut = Vec::new();
     for tick in 0..ticks {
         if keeps_carry(config, tick) {

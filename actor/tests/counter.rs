@@ -10,7 +10,7 @@ use half::bf16;
 use hrm_actor::rollout::{Environments, Rollout};
 use hrm_common::{
     env::{ACTIONS, Curriculum, EpisodeSummary, flag},
-    model::{Depth, Dtype, Segments},
+    model::{Depth, Dtype, Halt, Segments},
     policy::{Policy, RecurrentNetwork, action_rng},
     stage::{ActorStage, StageClock},
     telemetry::names,
@@ -162,6 +162,7 @@ impl Environments for CounterEnvs {
 /// it sees, and its weights plus the segments of the decision divided by 100.
 #[derive(Debug)]
 struct CounterNetwork {
+    segments: Segments,
     /// By how much a decision counts on.
     stride: f32,
     /// The only weight: one byte.
@@ -170,13 +171,29 @@ struct CounterNetwork {
     carry: Vec<[f32; WIDTH]>,
 }
 
-/// The segments of its decisions.
-const SEGMENTS: Segments = Segments {
+/// Decisions that draw their segments.
+const DRAWN: Segments = Segments {
     least: 2,
     most: 4,
     halt: None,
     explore: 0.0,
 };
+
+/// Decisions that halt by chance.
+const BY_CHANCE: Segments = Segments {
+    halt: Some(Halt::Policy),
+    ..DRAWN
+};
+
+/// Where decisions halt by chance, the segments of one that sees this.
+fn halts_after(age: u8, env: u8) -> u8 {
+    BY_CHANCE.least as u8 + (age + env) % 3
+}
+
+/// The log-probability of so many segments; another one for each number.
+fn halt_log_prob(segments: u8) -> f32 {
+    -f32::from(segments) / 8.0
+}
 
 /// The first carry: nothing counted, nothing seen.
 const INITIAL: [f32; WIDTH] = [0.0, -1.0, -1.0];
@@ -187,7 +204,7 @@ impl RecurrentNetwork for CounterNetwork {
     }
 
     fn segments(&self) -> Segments {
-        SEGMENTS
+        self.segments
     }
 
     fn decide(&mut self, tokens: &[u8], depths: &mut [Depth], logits: &mut [f32]) {
@@ -195,6 +212,10 @@ impl RecurrentNetwork for CounterNetwork {
         let rows = logits.chunks_exact_mut(ACTIONS);
         for ((carry, (seen, depth)), row) in self.carry.iter_mut().zip(seen).zip(rows) {
             let [age, env, episode] = [0, 1, 2].map(|i| f32::from(seen[i]));
+            if self.segments.halts_by_chance() {
+                depth.segments = halts_after(seen[0], seen[1]);
+                depth.log_prob = halt_log_prob(depth.segments);
+            }
             let last = f32::from(self.weights) + f32::from(depth.segments) / 100.0;
             row.copy_from_slice(&[carry[0], age, env, last]);
             *carry = [carry[0] + self.stride, env, episode];
@@ -232,6 +253,15 @@ const SESSION: u64 = 11;
 const FINGERPRINT: u64 = 12;
 
 fn rollout(ticks: usize, envs: usize, dtype: Dtype, stride: f32) -> CounterRollout {
+    rollout_with(DRAWN, [ticks, envs], dtype, stride)
+}
+
+fn rollout_with(
+    segments: Segments,
+    [ticks, envs]: [usize; 2],
+    dtype: Dtype,
+    stride: f32,
+) -> CounterRollout {
     let shape = UnrollShape {
         ticks,
         envs,
@@ -239,6 +269,7 @@ fn rollout(ticks: usize, envs: usize, dtype: Dtype, stride: f32) -> CounterRollo
         carry: 2 * WIDTH,
     };
     let network = CounterNetwork {
+        segments,
         stride,
         weights: 0,
         carry: vec![INITIAL; envs],
@@ -278,6 +309,24 @@ fn carry(unroll: &Unroll) -> Vec<f32> {
     }
 }
 
+/// Compares the segments of an unroll's decisions with what they saw.
+fn check_segments(unroll: &Unroll, segments: Segments) {
+    let log_probs: Vec<f32> = floats(&unroll.halt_log_probs).collect();
+    if !segments.halts_by_chance() {
+        assert!(log_probs.is_empty(), "nothing was chosen");
+        assert!(unroll.segments.iter().all(|&n| segments.contains(n)));
+        return;
+    }
+    let seen = unroll.tokens.chunks_exact(SIZE);
+    let expected: Vec<u8> = seen
+        .take(unroll.shape.frames())
+        .map(|seen| halts_after(seen[0], seen[1]))
+        .collect();
+    assert_eq!(unroll.segments, expected);
+    let expected: Vec<f32> = expected.into_iter().map(halt_log_prob).collect();
+    assert_eq!(log_probs, expected);
+}
+
 /// Compares a whole unroll with the timetable from `places` on, which it moves along.
 fn check(unroll: &Unroll, places: &mut [Place], version: u64) {
     let (ticks, envs) = (unroll.shape.ticks, places.len());
@@ -306,7 +355,6 @@ fn check(unroll: &Unroll, places: &mut [Place], version: u64) {
             assert_eq!(tokens, place.tokens(), "tick {tick} at {place:?}");
             let (age, env) = (place.age as f32, place.env as f32);
             let segments = unroll.segments[frame];
-            assert!(SEGMENTS.contains(segments), "{segments} segments");
             assert_eq!(
                 logits[frame * ACTIONS..][..ACTIONS],
                 [age, age, env, version as f32 + f32::from(segments) / 100.0],
@@ -339,9 +387,10 @@ proptest! {
         ticks in 1_usize..12,
         envs in 1_usize..8,
         dtype in prop_oneof![Just(Dtype::F32), Just(Dtype::Bf16)],
+        segments in prop_oneof![Just(DRAWN), Just(BY_CHANCE)],
         swaps in prop::collection::vec(any::<bool>(), 1..8),
     ) {
-        let mut rollout = rollout(ticks, envs, dtype, 1.0);
+        let mut rollout = rollout_with(segments, [ticks, envs], dtype, 1.0);
         let mut places: Vec<Place> = (0..envs).map(Place::start).collect();
         let mut version = 0;
         for (sequence, swap) in swaps.into_iter().enumerate() {
@@ -351,6 +400,7 @@ proptest! {
             }
             let unroll = play(&mut rollout, version);
             check(&unroll, &mut places, version);
+            check_segments(&unroll, segments);
             prop_assert_eq!(unroll.sequence, sequence as u64);
             prop_assert_eq!((unroll.session, unroll.model_fingerprint), (SESSION, FINGERPRINT));
         }

@@ -31,6 +31,15 @@ const BATCH: u64 = 32;
 /// Frames of a batch of two actors on four rooms.
 const FOUR_ROOMS_BATCH: u64 = 1_024;
 
+/// A model that ends its decisions by chance, so that unrolls also hold the log-probabilities of their segments.
+const HALTS: [(&str, &str); 2] = [
+    ("model.halt_head", "true"),
+    (
+        "model.segments",
+        "{ least = 1, most = 3, halt = \"policy\" }",
+    ),
+];
+
 struct Learner<'a> {
     dir: &'a Path,
     address: SocketAddr,
@@ -175,7 +184,7 @@ fn a_learner_killed_a_hundred_times_loses_no_more_than_one_interval_each_time() 
 #[ignore = "long: make chaos"]
 fn actors_killed_one_after_the_other_do_not_stop_training() {
     const KILLS: usize = 30;
-    for synchronous in ["false", "true"] {
+    for (synchronous, model) in [("false", &HALTS[..]), ("true", &[])] {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path();
         let mut learner = Learner {
@@ -188,6 +197,7 @@ fn actors_killed_one_after_the_other_do_not_stop_training() {
                 ("learner.queue_unrolls", "3"),
             ],
         };
+        learner.more.extend(model);
         let process = learner.start();
         let mut actors: Vec<Process> = (0..3).map(|_| start_actor(learner.address)).collect();
         for kill in 0..KILLS {
@@ -538,18 +548,21 @@ fn a_clock_that_jumps_does_not_disturb_a_run() {
 }
 
 /// All of it in one run that has something to learn: four rooms, from scratch.
-#[test]
-#[ignore = "long: make chaos"]
-fn a_run_with_many_failures_still_learns() {
+fn learns_with_many_failures(model: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, address) = (folder.path().join("run"), free_address());
     let start = || {
         let settings = [
-            "learner.total_frames=80000",
-            "checkpoint.interval_frames=5000",
-            "eval.interval_frames=0",
-            "eval.final_episodes=500",
+            ("learner.total_frames", "80000"),
+            ("checkpoint.interval_frames", "5000"),
+            ("eval.interval_frames", "0"),
+            ("eval.final_episodes", "500"),
         ];
+        let settings = settings.iter().chain(model);
+        let settings: Vec<String> = settings
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         serve_four_rooms(&dir, address, &settings)
     };
     // It lives to the end of the test: what passes connections on runs in it.
@@ -594,4 +607,16 @@ fn a_run_with_many_failures_still_learns() {
         assert!(learnt, "{evaluation}");
     }
     assert_eq!((summary.complete, summary.evaluations.len()), (true, 3));
+}
+
+#[test]
+#[ignore = "long: make chaos"]
+fn a_run_with_many_failures_still_learns() {
+    learns_with_many_failures(&[]);
+}
+
+#[test]
+#[ignore = "long: make chaos"]
+fn a_halting_agent_still_learns_with_many_failures() {
+    learns_with_many_failures(&HALTS);
 }

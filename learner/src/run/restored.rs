@@ -97,7 +97,8 @@ impl Restored {
             config.optimizer.clone(),
             device.threads,
             config.run.seed,
-        )?;
+        )?
+        .with_smallest_batch(config.learner.batch_range().least);
         let mut curriculum = DistanceCurriculum::new(&config.curriculum, &config.env)?;
         let (mut frames, mut seconds, mut sessions_joined) = (0, 0.0, 0);
         if let Some(checkpoint) = &checkpoint {

@@ -48,8 +48,9 @@ impl Adam {
         schedule::learning_rate(&self.config, self.steps + made, done)
     }
 
-    /// Prepares up to `most` steps on the parameters' device, when the share `done` of the run is over.
-    pub(crate) fn begin(&self, most: usize, done: f64) -> Steps {
+    /// Prepares up to `most` steps on the parameters' device, when the share `done` of the run is over. Their learning
+    /// rate is multiplied by `factor`.
+    pub(crate) fn begin(&self, most: usize, done: f64, factor: f64) -> Steps {
         let device = self.moments.mean.device();
         let OptimizerConfig {
             beta1,
@@ -59,7 +60,7 @@ impl Adam {
         } = self.config;
         let rows = (0..most as u64).flat_map(|made| {
             let step = (self.steps + made + 1) as f64;
-            let learning_rate = self.learning_rate_after(made, done);
+            let learning_rate = factor * self.learning_rate_after(made, done);
             [
                 learning_rate / (1.0 - beta1.powf(step)),
                 1.0 - beta2.powf(step),
@@ -120,7 +121,7 @@ impl Adam {
     /// Makes one step at the start of a run, and returns the norm of the gradient.
     #[cfg(test)]
     pub(crate) fn step_once(&mut self, parameters: &Tensor, gradient: &Tensor) -> f64 {
-        let mut steps = self.begin(1, 0.0);
+        let mut steps = self.begin(1, 0.0, 1.0);
         let norm = self.step(parameters, &Queued::share(gradient), &mut steps);
         let norm = super::host::read(&[norm])[0][0];
         self.end(u64::from(norm.is_finite()));

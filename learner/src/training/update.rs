@@ -44,6 +44,8 @@ pub struct Updater {
     pub rng: Xoshiro256PlusPlus,
     /// Updates tried in this run, skipped ones included.
     pub updates_tried: u64,
+    /// The unrolls of a batch to which the learning rate applies, if larger ones have a higher rate.
+    smallest_batch: Option<usize>,
     noise_scale: NoiseScale,
     loss: LossConfig,
     backend: Backend,
@@ -115,6 +117,7 @@ impl Updater {
             optimizer,
             rng,
             updates_tried: 0,
+            smallest_batch: None,
             noise_scale: NoiseScale::default(),
             loss,
             pool,
@@ -131,6 +134,15 @@ impl Updater {
             }
         };
         Self { backend, ..self }
+    }
+
+    /// Returns the updater for batches of `unrolls` or more. The learning rate is multiplied by the size of a batch over
+    /// the smallest one's, which trains best (docs/results/batch-size.md).
+    pub fn with_smallest_batch(self, unrolls: usize) -> Self {
+        Self {
+            smallest_batch: Some(unrolls),
+            ..self
+        }
     }
 
     /// Returns what computes.
@@ -185,7 +197,10 @@ impl Updater {
             &self.loss,
             threads,
         );
-        let mut steps = self.optimizer.begin(minibatches.len(), done);
+        let factor = self.smallest_batch.map_or(1.0, |smallest| {
+            (batch.lags.len() as f64 / smallest as f64).max(1.0)
+        });
+        let mut steps = self.optimizer.begin(minibatches.len(), done, factor);
         let mut kept = Vec::with_capacity(minibatches.len());
         for minibatch in &minibatches {
             let gradient = trained.gradient(&self.model, minibatch.clone(), &self.loss, &self.pool);
@@ -196,7 +211,7 @@ impl Updater {
         // The device is waited for here, once.
         let (mut made, mut trained_units, mut sound) = (0, 0, true);
         for (minibatch, numbers) in minibatches.iter().zip(Kept::read(kept)) {
-            report.learning_rate = self.optimizer.learning_rate_after(made, done);
+            report.learning_rate = factor * self.optimizer.learning_rate_after(made, done);
             sound = numbers.norm.is_finite();
             if !sound {
                 report.updates_skipped += 1;

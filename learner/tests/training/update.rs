@@ -84,12 +84,16 @@ fn stack(unrolls: &[Unroll]) -> Batch {
     Batch::stack(unrolls, 0, Device::Cpu)
 }
 
-/// The gradient of one update on everything, made on a copy of the model.
-fn gradient(model: &Hrm, unrolls: &[Unroll], loss: &LossConfig, threads: usize) -> Tensor {
+fn copy(model: &Hrm) -> Hrm {
     let mut copy = Hrm::new(model.config(), model.grid(), 0, Device::Cpu).expect("as valid");
     copy.load(&model.to_parameters().named())
         .expect("the same shape");
-    let mut updater = updater(copy, loss.clone(), threads);
+    copy
+}
+
+/// The gradient of one update on everything, made on a copy of the model.
+fn gradient(model: &Hrm, unrolls: &[Unroll], loss: &LossConfig, threads: usize) -> Tensor {
+    let mut updater = updater(copy(model), loss.clone(), threads);
     updater.update(&stack(unrolls), 0.0, &mut learner_clock());
     let (steps, moments) = updater.optimizer.state();
     assert_eq!(steps, 1);
@@ -495,6 +499,44 @@ fn train_with(
         report,
         updater.updates_tried,
     )
+}
+
+#[test]
+fn a_larger_batch_has_a_proportionally_higher_learning_rate() {
+    let model = model(&conv(CarryMode::Full));
+    let unrolls = unrolls(&model);
+    let batch = stack(&unrolls);
+    let rate = |smallest: Option<usize>| {
+        let optimizer = OptimizerConfig {
+            learning_rate: 1e-4,
+            warmup_updates: 0,
+            ..OptimizerConfig::default()
+        };
+        let loss = LossConfig {
+            passes: 1,
+            updates_per_batch: 1,
+            ..LossConfig::default()
+        };
+        let updater = Updater::new(copy(&model), loss, optimizer, 1, 1).expect("a thread");
+        let mut updater = match smallest {
+            Some(unrolls) => updater.with_smallest_batch(unrolls),
+            None => updater,
+        };
+        let before = updater.model.flat_parameters().copy();
+        let report = updater.update(&batch, 0.0, &mut learner_clock());
+        let moved = (updater.model.flat_parameters() - before).abs().max();
+        (report.learning_rate, moved.double_value(&[]))
+    };
+    let (usual, usual_move) = rate(None);
+    // Adam's first step is as long as the learning rate.
+    assert!((usual_move - usual).abs() < 1e-3 * usual, "{usual_move}");
+    assert_eq!(unrolls.len(), 2);
+    assert_eq!(rate(Some(2)), (usual, usual_move));
+    let (doubled, doubled_move) = rate(Some(1));
+    assert_eq!(doubled, 2.0 * usual);
+    assert!((doubled_move - doubled).abs() < 1e-3 * doubled);
+    // A batch that is not full does not train more slowly.
+    assert_eq!(rate(Some(4)), (usual, usual_move));
 }
 
 #[test]

@@ -224,11 +224,36 @@ impl<N: RecurrentNetwork> Policy<N> {
         choice: Choice,
         rngs: &mut [Xoshiro256PlusPlus],
     ) -> Acted<'_> {
-        let shared = rngs.len() == 1;
-        let rng_of = |env| if shared { 0 } else { env };
+        let rng_of = rng_of(rngs);
         for (env, depth) in self.depths.iter_mut().enumerate() {
             *depth = choice.depth(self.segments, &mut rngs[rng_of(env)]);
         }
+        self.decide(tokens, choice, rngs)
+    }
+
+    /// Decides as [`Policy::act`] does, but with at least so many segments, `[N]`: exactly so many if no rule ends the
+    /// network's decisions.
+    pub fn act_with(
+        &mut self,
+        tokens: &[u8],
+        segments: &[u8],
+        choice: Choice,
+        rngs: &mut [Xoshiro256PlusPlus],
+    ) -> Acted<'_> {
+        for (depth, &segments) in self.depths.iter_mut().zip(segments) {
+            *depth = Depth::at_least(segments);
+        }
+        self.decide(tokens, choice, rngs)
+    }
+
+    /// Decides with the depths that are asked for.
+    fn decide(
+        &mut self,
+        tokens: &[u8],
+        choice: Choice,
+        rngs: &mut [Xoshiro256PlusPlus],
+    ) -> Acted<'_> {
+        let rng_of = rng_of(rngs);
         self.network
             .decide(tokens, &mut self.depths, &mut self.logits);
         let logits = self.logits.chunks_exact(ACTIONS);
@@ -249,6 +274,12 @@ impl<N: RecurrentNetwork> Policy<N> {
         self.depths.truncate(envs.len());
         self.logits.truncate(envs.len() * ACTIONS);
     }
+}
+
+/// Returns the number of each environment's generator, among one for each or one for all.
+fn rng_of(rngs: &[Xoshiro256PlusPlus]) -> impl Fn(usize) -> usize + use<> {
+    let shared = rngs.len() == 1;
+    move |env| if shared { 0 } else { env }
 }
 
 /// Returns the most probable action; the first one of equals.

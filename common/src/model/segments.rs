@@ -186,7 +186,7 @@ impl Segments {
     /// # Errors
     ///
     /// Numbers outside 1 to 255, a least number above the most, a rule without a range, or impossible numbers of a rule.
-    pub(super) fn validate(self) -> Result<(), InvalidValue> {
+    pub fn validate(self) -> Result<(), InvalidValue> {
         let fault = |value: String, reason: String, remedy: &str| {
             Err(InvalidValue::new("model.segments", value, reason, remedy))
         };

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //!   walk         walks held-out episodes greedily with the checkpoint's model
-//!     doors      finds the doors that moved between two observations
 //!     probe      at a step: one long decision from the carry, and one from the initial vectors
 //!     rollout    at each door change: the agent's path with the old doors, and with the new doors
 //!   convergence  distance of probed decisions from their end, per segment
@@ -15,7 +14,6 @@
 //! threads.
 
 mod convergence;
-mod doors;
 mod estimate;
 mod probe;
 mod reaction;

@@ -5,8 +5,10 @@ use hrm_common::{
     policy::{RecurrentNetwork, greedy},
 };
 
-use super::doors::Moved;
-use crate::evaluation::walk::{self, Walker};
+use crate::evaluation::{
+    doors::Moved,
+    walk::{self, Walker},
+};
 
 /// An episode in progress.
 #[derive(Debug)]

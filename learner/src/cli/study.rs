@@ -100,7 +100,7 @@ pub(super) fn run(args: StudyArgs) -> anyhow::Result<()> {
     let write_report = || report::write(&StudyRuns::read(&study, &results)?, &results);
     let standing = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
-        run::missing(&runs, &results, &screen, &shutdown, write_report).await
+        run::missing(&study, &runs, &results, &screen, &shutdown, write_report).await
     });
     // A task or thread that hangs must not prevent the end of the process.
     runtime.shutdown_timeout(Duration::from_secs(1));

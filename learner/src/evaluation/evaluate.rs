@@ -12,13 +12,15 @@ use hrm_common::{
     env::{ACTIONS, EnvConfig, EpisodeSummary, Maze, held_out_seed},
     invalid_value::InvalidValue,
     model::native::Lanes,
-    policy::{Choice, Policy, RecurrentNetwork, action_rng},
+    policy::{Acted, Choice, Policy, RecurrentNetwork, action_rng},
 };
 use rand::Rng as _;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::{
     evaluation::{
+        control::Numbers,
+        doors::Moved,
         dump::{self, DumpedStep},
         walk::{self, Walker},
     },
@@ -31,6 +33,8 @@ const LANES: usize = 128;
 /// Chooses the actions of one group of episodes.
 enum Mover<N> {
     Model(Policy<N>, Choice),
+    /// The model, greedily, with numbers of segments that it does not choose.
+    Controlled(Policy<N>, Numbers),
     Oracle,
     Random,
 }
@@ -41,10 +45,10 @@ struct WalkedEpisode {
     seed: u64,
     rng: Xoshiro256PlusPlus,
     steps: Vec<DumpedStep>,
-    /// The segments of the present decision, if a model makes it.
-    thinks: Option<u8>,
-    /// The segments of all decisions.
-    segments: u64,
+    /// The segments of each decision, if a model makes them.
+    segments: Vec<u8>,
+    /// True when doors have moved since the last decision.
+    doors_moved: bool,
 }
 
 /// Follows a walk of episodes, and may end it early.
@@ -67,8 +71,31 @@ impl WalkObserver for AtomicBool {
 pub struct Walked {
     /// One record per episode, in order.
     pub episodes: Vec<EpisodeSummary>,
-    /// The segments of all decisions; 0 without a model.
-    pub segments: u64,
+    /// The number of decisions with each number of segments, from 0 on; empty without a model.
+    pub decisions: Vec<u64>,
+}
+
+impl Walked {
+    /// Returns the mean segments of a decision; `None` without a model.
+    pub fn mean_segments(&self) -> Option<f64> {
+        let decisions: u64 = self.decisions.iter().sum();
+        let segments: u64 = (0..).zip(&self.decisions).map(|(n, &d)| n * d).sum();
+        (decisions > 0).then(|| segments as f64 / decisions as f64)
+    }
+
+    /// Adds the episodes of a group, in order.
+    fn append(&mut self, ended: &[WalkedEpisode]) {
+        for episode in ended {
+            self.episodes.push(episode.maze.summary());
+            for &number in &episode.segments {
+                let number = usize::from(number);
+                if self.decisions.len() <= number {
+                    self.decisions.resize(number + 1, 0);
+                }
+                self.decisions[number] += 1;
+            }
+        }
+    }
 }
 
 /// Held-out episodes, the same for all policies.
@@ -95,22 +122,49 @@ impl HeldOut<'_> {
         by: WalkBy,
         network: impl Fn(usize) -> Option<N>,
         observer: &impl WalkObserver,
+        dump: Option<&mut dyn Write>,
+    ) -> Result<Option<Walked>, EvaluateError> {
+        let mover = |envs| Mover::new(by, network(envs));
+        self.walk_by(mover, observer, dump)
+    }
+
+    /// Walks the episodes greedily, with numbers of segments that the model does not choose. No rule ends the decisions
+    /// of its networks. Otherwise as [`HeldOut::walk`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the mazes are impossible.
+    pub(crate) fn walk_controlled<N: RecurrentNetwork>(
+        &self,
+        numbers: &Numbers,
+        network: impl Fn(usize) -> N,
+        observer: &impl WalkObserver,
+    ) -> Result<Option<Walked>, EvaluateError> {
+        let mover = |envs| {
+            let policy = Policy::new(network(envs));
+            Ok(Mover::Controlled(policy, numbers.clone()))
+        };
+        self.walk_by(mover, observer, None)
+    }
+
+    /// Walks the episodes, each group with a mover of its own.
+    fn walk_by<N: RecurrentNetwork>(
+        &self,
+        mover: impl Fn(usize) -> Result<Mover<N>, EvaluateError>,
+        observer: &impl WalkObserver,
         mut dump: Option<&mut dyn Write>,
     ) -> Result<Option<Walked>, EvaluateError> {
         let mut walked = Walked {
             episodes: Vec::new(),
-            segments: 0,
+            decisions: Vec::new(),
         };
         for first in (0..self.episodes).step_by(LANES) {
             let lanes = self.lanes(first)?;
-            let walker = Mover::new(by, network(lanes.len()))?;
+            let walker = mover(lanes.len())?;
             let Some(ended) = walk_to_the_end(walker, lanes, dump.is_some(), observer) else {
                 return Ok(None);
             };
-            for lane in &ended {
-                walked.episodes.push(lane.maze.summary());
-                walked.segments += lane.segments;
-            }
+            walked.append(&ended);
             if let Some(out) = dump.as_deref_mut() {
                 for lane in &ended {
                     dump::write(out, &lane.maze, lane.seed, &lane.steps)?;
@@ -140,8 +194,8 @@ impl HeldOut<'_> {
                     seed,
                     rng: action_rng(seed),
                     steps: Vec::new(),
-                    thinks: None,
-                    segments: 0,
+                    segments: Vec::new(),
+                    doors_moved: false,
                 })
             })
             .collect()
@@ -157,15 +211,21 @@ fn walk_to_the_end<N: RecurrentNetwork>(
     observer: &impl WalkObserver,
 ) -> Option<Vec<WalkedEpisode>> {
     let mut ended = vec![];
-    let step = |_: &Mover<N>, _, mut episode: WalkedEpisode, action| {
+    let step = |mover: &Mover<N>, _, mut episode: WalkedEpisode, action| {
         let tokens = keep_steps.then(|| dump::rows_of_text(&episode.maze));
+        let before = mover
+            .sees_doors()
+            .then(|| episode.maze.observation().to_vec());
         let step = episode.maze.step(action);
+        if let Some(before) = before {
+            episode.doors_moved = !Moved::between(&before, episode.maze.observation()).is_empty();
+        }
         if let Some(tokens) = tokens {
             episode.steps.push(DumpedStep {
                 tokens,
                 action,
                 reward: step.reward,
-                segments: episode.thinks,
+                segments: episode.segments.last().copied(),
             });
         }
         if step.flags == 0 {
@@ -217,6 +277,11 @@ impl<N: RecurrentNetwork> Mover<N> {
             (WalkBy::Sampled, Some(n)) => Ok(Self::Model(Policy::new(n), Choice::Sampled)),
         }
     }
+
+    /// True when decisions depend on the doors that have moved.
+    fn sees_doors(&self) -> bool {
+        matches!(self, Self::Controlled(..))
+    }
 }
 
 impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
@@ -228,28 +293,39 @@ impl<N: RecurrentNetwork> Walker<WalkedEpisode> for Mover<N> {
                 .map(|lane| lane.rng.random_range(0..ACTIONS as u8))
                 .collect(),
             Self::Model(policy, choice) => {
-                let tokens: Vec<u8> = lanes
-                    .iter()
-                    .flat_map(|lane| lane.maze.observation())
-                    .copied()
-                    .collect();
-                let mut rngs: Vec<_> = lanes.iter().map(|lane| lane.rng.clone()).collect();
-                let acted = policy.act(&tokens, *choice, &mut rngs);
-                for ((lane, rng), depth) in lanes.iter_mut().zip(rngs).zip(acted.depths) {
-                    lane.rng = rng;
-                    lane.thinks = Some(depth.segments);
-                    lane.segments += u64::from(depth.segments);
-                }
-                acted.actions.to_vec()
+                by_model(lanes, |tokens, _, rngs| policy.act(tokens, *choice, rngs))
             }
+            Self::Controlled(policy, numbers) => by_model(lanes, |tokens, lanes, rngs| {
+                let number = |(lane, rng): (&WalkedEpisode, _)| {
+                    numbers.of_decision(lane.segments.is_empty(), lane.doors_moved, rng)
+                };
+                let segments: Vec<u8> = lanes.iter().zip(&mut *rngs).map(number).collect();
+                policy.act_with(tokens, &segments, Choice::Greedy, rngs)
+            }),
         }
     }
 
     fn retain(&mut self, rows: &[usize]) {
-        if let Self::Model(policy, _) = self {
+        if let Self::Model(policy, _) | Self::Controlled(policy, _) = self {
             policy.retain(rows);
         }
     }
+}
+
+/// Lets a model act, with the observations, the episodes, and the generator of each. Returns its actions.
+fn by_model<'a>(
+    lanes: &mut [WalkedEpisode],
+    act: impl FnOnce(&[u8], &[WalkedEpisode], &mut [Xoshiro256PlusPlus]) -> Acted<'a>,
+) -> Vec<u8> {
+    let observations = lanes.iter().flat_map(|lane| lane.maze.observation());
+    let tokens: Vec<u8> = observations.copied().collect();
+    let mut rngs: Vec<_> = lanes.iter().map(|lane| lane.rng.clone()).collect();
+    let acted = act(&tokens, lanes, &mut rngs);
+    for ((lane, rng), depth) in lanes.iter_mut().zip(rngs).zip(acted.depths) {
+        lane.rng = rng;
+        lane.segments.push(depth.segments);
+    }
+    acted.actions.to_vec()
 }
 
 #[cfg(test)]
@@ -260,7 +336,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::evaluation::figures::evaluation;
+    use crate::evaluation::{control::Control, figures::evaluation};
 
     fn walk(
         by: WalkBy,
@@ -372,7 +448,10 @@ mod tests {
             assert!(dumped.contains(&number), "no decision has {number}");
         }
         let sum: u64 = dumped.iter().copied().map(u64::from).sum();
-        assert_eq!(sum, walked.segments);
+        let of_numbers: Vec<u64> = (0..=3)
+            .map(|number| dumped.iter().filter(|&&n| n == number).count() as u64)
+            .collect();
+        assert_eq!(walked.decisions, of_numbers);
         let oracle = held_out.oracle(&stop).expect("possible mazes");
         let oracle = oracle.expect("nobody stops it");
         let found = evaluation(&held_out, WalkBy::Sampled, &walked, &oracle);
@@ -442,6 +521,53 @@ mod tests {
             "failures counted at env.max_steps",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
+        }
+    }
+
+    /// The doors of an episode are seen in its dump, and so is the number of segments.
+    #[test]
+    fn a_control_follows_the_episode_and_not_the_model() {
+        let env = EnvConfig {
+            p_change: 0.3,
+            ..EnvConfig::four_rooms()
+        };
+        let config = ModelConfig {
+            hidden: 8,
+            inter_multiple: 8,
+            segments: Segments::range(1, 3),
+            ..ModelConfig::small()
+        };
+        let parameters = Parameters::new(&config, env.grid(), 1).expect("a model");
+        let held_out = held_out_episodes(&env, 20);
+        for control in [Control::AtTheStart, Control::AtChanges] {
+            let numbers = Numbers::new(control, config.segments, &[]);
+            let mover = |envs| {
+                let policy = Policy::new(Lanes::new(parameters.clone(), envs));
+                Ok(Mover::Controlled(policy, numbers.clone()))
+            };
+            let mut text = Vec::new();
+            let stop = AtomicBool::new(false);
+            let walked = held_out.walk_by(mover, &stop, Some(&mut text));
+            let walked = walked.expect("possible mazes").expect("nobody stops it");
+            let mut deep = 0;
+            for line in dump::read(&text[..]) {
+                let episode = line.expect("whole").expect("an episode");
+                let walls = |step: &DumpedStep| {
+                    let tiles = step.tokens.concat();
+                    tiles.replace(['A', 'G'], ".")
+                };
+                for (place, step) in episode.steps.iter().enumerate() {
+                    let moved = place > 0 && walls(step) != walls(&episode.steps[place - 1]);
+                    let expected = match control {
+                        Control::AtTheStart => place == 0,
+                        _ => moved,
+                    };
+                    assert_eq!(step.segments, Some(if expected { 3 } else { 1 }));
+                    deep += u64::from(expected);
+                }
+            }
+            assert!(deep > 15, "{deep}");
+            assert_eq!(walked.decisions[2..], [0, deep]);
         }
     }
 

@@ -11,14 +11,11 @@ use crate::{
 pub fn evaluation(
     held_out: &HeldOut<'_>,
     by: WalkBy,
-    Walked {
-        episodes: walked,
-        segments,
-    }: &Walked,
+    walk: &Walked,
     oracle: &Walked,
 ) -> Evaluation {
+    let walked = &walk.episodes;
     let n = walked.len();
-    let decisions: u64 = walked.iter().map(|e| u64::from(e.length)).sum();
     let mean = |value: &dyn Fn(&EpisodeSummary) -> f64| {
         walked.iter().map(value).sum::<f64>() / n.max(1) as f64
     };
@@ -36,7 +33,7 @@ pub fn evaluation(
             WalkBy::Oracle => None,
             _ => VersusOracle::new(walked, &oracle.episodes, held_out.env.max_steps),
         },
-        segments: (*segments > 0).then(|| *segments as f64 / decisions as f64),
+        segments: walk.mean_segments(),
     }
 }
 

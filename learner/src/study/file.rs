@@ -21,6 +21,17 @@
 //! If a setting is varied in steps, an arm also has `series = "full"` and `x = 2`. The comparison then has `x_label =
 //! "segments per decision"`. Its picture has x on the horizontal axis and one line per series. At each x, the other
 //! series are tested against the first. With `x_doubles = true`, equal distances on the axis are doublings of x.
+//!
+//! A trained model can be evaluated again with other segments per decision, and greedily as always:
+//!
+//! ```toml
+//! [[evaluation]]
+//! name = "at-entropy-0.1"
+//! arms = ["full"]
+//! segments = { least = 1, most = 4, halt = { entropy = 0.1 } }
+//! control = "shuffled"                 # optional; see [`Control`]
+//! series = "entropy"                   # optional: the line to which it belongs as a point
+//! ```
 
 use std::{
     fmt::Display,
@@ -31,10 +42,13 @@ use std::{
 use hrm_common::{
     config::{LARGEST_WHOLE, toml_remedy, whole_range},
     invalid_value::InvalidValue,
+    model::Segments,
 };
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Table;
+
+use crate::evaluation::control::Control;
 
 /// A study as its file describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -53,6 +67,9 @@ pub struct StudyFile {
     /// The comparisons between arms.
     #[serde(default, rename = "comparison")]
     pub comparisons: Vec<Comparison>,
+    /// Further evaluations of the trained models.
+    #[serde(default, rename = "evaluation")]
+    pub(crate) evaluations: Vec<FurtherEvaluation>,
 }
 
 /// Runs that differ only in their seed.
@@ -88,6 +105,22 @@ pub struct Comparison {
     /// True if equal distances on that axis are doublings of x.
     #[serde(default)]
     pub(crate) x_doubles: bool,
+}
+
+/// An evaluation of trained models with other segments per decision.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FurtherEvaluation {
+    /// The evaluation's name, in tables.
+    pub name: String,
+    /// The arms whose models it evaluates.
+    pub(crate) arms: Vec<String>,
+    /// The segments of a decision.
+    pub(crate) segments: Segments,
+    /// The control that takes the place of the model's rule.
+    pub(crate) control: Option<Control>,
+    /// The line to which it belongs as a point.
+    pub(crate) series: Option<String>,
 }
 
 /// Errors of a study's file.
@@ -164,6 +197,12 @@ impl StudyFile {
         arm.seeds.as_ref().unwrap_or(&self.seeds)
     }
 
+    /// Returns the further evaluations of an arm's models.
+    pub(crate) fn evaluations_of(&self, arm: &str) -> impl Iterator<Item = &FurtherEvaluation> {
+        let of_arm = move |e: &&FurtherEvaluation| e.arms.iter().any(|name| name == arm);
+        self.evaluations.iter().filter(of_arm)
+    }
+
     /// Returns the number of runs, finished or not.
     pub(crate) fn planned(&self) -> usize {
         self.arms.iter().map(|arm| self.seeds_of(arm).len()).sum()
@@ -185,7 +224,63 @@ impl StudyFile {
         distinct("comparison.name", self.comparisons.iter().map(|c| &c.name))?;
         self.comparisons
             .iter()
-            .try_for_each(|comparison| self.check_comparison(comparison))
+            .try_for_each(|comparison| self.check_comparison(comparison))?;
+        for evaluation in &self.evaluations {
+            folder("evaluation.name", &evaluation.name)?;
+        }
+        distinct("evaluation.name", self.evaluations.iter().map(|e| &e.name))?;
+        self.evaluations
+            .iter()
+            .try_for_each(|evaluation| self.check_evaluation(evaluation))
+    }
+
+    /// Checks that arms exist.
+    fn check_arms(&self, key: &str, arms: &[String]) -> Result<(), InvalidValue> {
+        distinct(key, arms.iter())?;
+        let Some(name) = arms.iter().find(|name| self.arm(name).is_none()) else {
+            return Ok(());
+        };
+        let known: Vec<_> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
+        let remedy = format!("the arms are {}", known.join(", "));
+        fault(key, format!("{name:?}"), "there is no such arm", remedy)
+    }
+
+    fn check_evaluation(&self, evaluation: &FurtherEvaluation) -> Result<(), InvalidValue> {
+        let FurtherEvaluation {
+            name,
+            arms,
+            segments,
+            control,
+            ..
+        } = evaluation;
+        let key = |key| format!("evaluation {name:?}: {key}");
+        if arms.is_empty() {
+            let reason = "there is no model to evaluate";
+            return fault(key("arms"), "[]", reason, "name some arms");
+        }
+        self.check_arms(&key("arms"), arms)?;
+        if let Err(error) = segments.validate() {
+            return fault(key("segments"), error.value, error.reason, error.remedy);
+        }
+        let Some(control) = control else {
+            return Ok(());
+        };
+        let (reason, remedy) = match (control, segments.halt) {
+            (Control::Shuffled, None) => (
+                "there is no rule whose numbers could be drawn",
+                "give segments the rule, such as halt = { entropy = 0.1 }",
+            ),
+            (Control::AtTheStart | Control::AtChanges, Some(_)) => (
+                "the control takes the place of the rule",
+                "leave halt out of segments",
+            ),
+            (_, None) if !segments.is_range() => (
+                "it chooses between the least and the most segments",
+                "give segments a range, such as { least = 1, most = 4 }",
+            ),
+            _ => return Ok(()),
+        };
+        fault(key("control"), format!("{control:?}"), reason, remedy)
     }
 
     fn check_comparison(&self, comparison: &Comparison) -> Result<(), InvalidValue> {
@@ -193,7 +288,7 @@ impl StudyFile {
         if comparison.arms.is_empty() {
             return fault(key, "[]", "there is nothing to compare", "name some arms");
         }
-        distinct(&key, comparison.arms.iter())?;
+        self.check_arms(&key, &comparison.arms)?;
         if comparison.x_doubles && comparison.x_label.is_none() {
             return fault(
                 format!("comparison {:?}: x_doubles", comparison.name),
@@ -203,14 +298,9 @@ impl StudyFile {
             );
         }
         for name in &comparison.arms {
-            let Some(arm) = self.arm(name) else {
-                let known: Vec<_> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
-                let remedy = format!("the arms are {}", known.join(", "));
-                return fault(key, format!("{name:?}"), "there is no such arm", remedy);
-            };
-            if comparison.x_label.is_none() {
+            let (Some(arm), Some(_)) = (self.arm(name), &comparison.x_label) else {
                 continue;
-            }
+            };
             let (Some(_), Some(x)) = (&arm.series, arm.x) else {
                 return fault(
                     format!("comparison {:?}: x_label", comparison.name),
@@ -387,6 +477,67 @@ mod tests {
             ),
         ] {
             let message = refused(change);
+            for part in parts {
+                assert!(message.contains(part), "{part:?} in {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_impossible_evaluation_is_named() {
+        let further = |keys: &str| {
+            let text = format!("{SOUND}\n[[evaluation]]\nname = \"again\"\n{keys}\n");
+            StudyFile::parse(&text, "some.toml").map_err(|error| error.to_string())
+        };
+        let range = "{ least = 1, most = 4 }";
+        let rule = "{ least = 1, most = 4, halt = { entropy = 0.1 } }";
+        for (segments, control) in [
+            ("3", ""),
+            (rule, ""),
+            (rule, "control = \"shuffled\""),
+            (range, "control = \"at-changes\""),
+            (range, "control = \"at-the-start\""),
+        ] {
+            let keys = format!("arms = [\"full\", \"reset\"]\nsegments = {segments}\n{control}");
+            let study = further(&keys).expect("sound");
+            let names = study.evaluations_of("reset").map(|e| e.name.as_str());
+            assert!(names.eq(["again"]));
+        }
+        for (arms, segments, control, parts) in [
+            ("[]", "3", "", ["again", "arms", "no model"]),
+            ("[\"ful\"]", "3", "", ["again", "\"ful\"", "the arms are"]),
+            ("[\"full\"]", "0", "", ["again", "segments", "from 1"]),
+            (
+                "[\"full\"]",
+                range,
+                "shuffled",
+                ["control", "no rule", "halt ="],
+            ),
+            (
+                "[\"full\"]",
+                rule,
+                "at-changes",
+                ["control", "rule", "leave halt out"],
+            ),
+            (
+                "[\"full\"]",
+                "3",
+                "at-the-start",
+                ["control", "range", "least = 1"],
+            ),
+            (
+                "[\"full\"]",
+                "3",
+                "sometimes",
+                ["some.toml", "sometimes", "at-the-start"],
+            ),
+        ] {
+            let control = match control {
+                "" => String::new(),
+                control => format!("control = {control:?}"),
+            };
+            let keys = format!("arms = {arms}\nsegments = {segments}\n{control}");
+            let message = further(&keys).expect_err("impossible");
             for part in parts {
                 assert!(message.contains(part), "{part:?} in {message}");
             }

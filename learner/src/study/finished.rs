@@ -4,10 +4,13 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use crate::study::{
-    file::{Arm, Comparison, StudyFile},
-    measures::Run,
-    raw,
+use crate::{
+    storage::records::{Evaluation, WalkBy},
+    study::{
+        file::{Arm, Comparison, StudyFile},
+        measures::Run,
+        raw,
+    },
 };
 
 /// An arm with its finished runs.
@@ -17,6 +20,61 @@ pub(crate) struct ArmRuns<'s> {
     pub arm: &'s Arm,
     /// The arm's finished runs, in the order of its seeds.
     pub runs: Vec<Run>,
+}
+
+/// The models of an arm, evaluated with one setting of their segments per decision.
+#[derive(Debug)]
+pub(crate) struct EvaluatedArm<'r> {
+    /// The arm.
+    pub arm: &'r str,
+    /// The further evaluation; `None` for the final evaluation of the runs.
+    pub evaluation: Option<&'r str>,
+    /// The line to which it belongs as a point.
+    pub series: String,
+    /// The seed and the greedy figures of each run that has them.
+    pub runs: Vec<(u64, &'r Evaluation)>,
+}
+
+impl EvaluatedArm<'_> {
+    /// Returns its name: that of the arm, and that of the further evaluation.
+    pub(crate) fn name(&self) -> String {
+        match self.evaluation {
+            Some(evaluation) => format!("{}/{evaluation}", self.arm),
+            None => self.arm.to_owned(),
+        }
+    }
+}
+
+impl ArmRuns<'_> {
+    /// Returns the final evaluation of the arm's runs, and every further evaluation that the study names.
+    pub(crate) fn evaluated<'r>(&'r self, study: &'r StudyFile) -> Vec<EvaluatedArm<'r>> {
+        let arm = self.arm.name.as_str();
+        let whole = EvaluatedArm {
+            arm,
+            evaluation: None,
+            series: self.arm.series.clone().unwrap_or_else(|| arm.to_owned()),
+            runs: (self.runs.iter())
+                .filter_map(|run| Some((run.seed, run.at_the_end(WalkBy::Greedy)?)))
+                .collect(),
+        };
+        let further = study.evaluations_of(arm).map(|evaluation| {
+            let of_run = |run: &'r Run| {
+                let found = run.evaluations.iter().find(|e| e.name == evaluation.name)?;
+                Some((run.seed, &found.evaluation))
+            };
+            EvaluatedArm {
+                arm,
+                evaluation: Some(&evaluation.name),
+                series: match &evaluation.series {
+                    Some(series) if evaluation.arms.len() > 1 => format!("{arm}, {series}"),
+                    Some(series) => series.clone(),
+                    None => format!("{arm}, {}", evaluation.name),
+                },
+                runs: self.runs.iter().filter_map(of_run).collect(),
+            }
+        });
+        std::iter::once(whole).chain(further).collect()
+    }
 }
 
 /// The finished runs of a study, by arm.
@@ -83,6 +141,22 @@ impl<'s> StudyRuns<'s> {
     pub(crate) fn comparisons(&self) -> impl Iterator<Item = &'s Comparison> {
         let shown = |c: &&Comparison| self.arms_of(c).iter().any(|arm| !arm.runs.is_empty());
         self.study.comparisons.iter().filter(shown)
+    }
+
+    /// Returns the evaluations of these arms, if one of them is evaluated further.
+    pub(crate) fn evaluated<'r>(&'r self, arms: &[&'r ArmRuns<'s>]) -> Vec<EvaluatedArm<'r>> {
+        let further = |arm: &&&ArmRuns<'_>| {
+            let mut evaluations = self.study.evaluations_of(&arm.arm.name);
+            evaluations.next().is_some()
+        };
+        if arms.iter().any(|arm| further(&arm)) {
+            arms.iter()
+                .flat_map(|arm| arm.evaluated(self.study))
+                .filter(|evaluated| !evaluated.runs.is_empty())
+                .collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Returns the arms of a comparison, in its order.

@@ -114,6 +114,7 @@ pub(crate) fn raw(seed: u64, late: f64, best: f64, settings: &[(&str, &str)]) ->
             version: "0.1.0".to_owned(),
             restarts: 0,
         },
+        evaluations: Vec::new(),
     }
 }
 

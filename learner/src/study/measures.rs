@@ -4,7 +4,7 @@ use hrm_common::config::Effective;
 
 use super::{
     curve::{self, Acting, CurvePoint},
-    raw::{Machine, RawRun},
+    raw::{FurtherResult, Machine, RawRun},
 };
 use crate::{
     storage::{
@@ -28,6 +28,8 @@ pub(crate) struct Run {
     pub summary: Summary,
     /// The machine that trained it.
     pub machine: Machine,
+    /// The further evaluations of its model.
+    pub evaluations: Vec<FurtherResult>,
     sampled: Vec<CurvePoint>,
     greedy: Vec<CurvePoint>,
 }
@@ -42,6 +44,7 @@ impl Run {
             effective: raw.effective,
             summary: raw.summary,
             machine: raw.machine,
+            evaluations: raw.evaluations,
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   FILE.toml ──file──▶ arms x seeds ──plan──▶ runs, seed-major
 //!                                               │ run    trains each one exactly as `train` does
+//!                                               │ evaluations   evaluates its model with other segments
 //!                                               ▼
 //!   STUDY_DIR/runs/ARM/seed-N/  ──raw──▶  RESULTS/raw/ARM/seed-N/     once the run is complete
 //!                                               │ curve, spread, ranks
@@ -13,6 +14,7 @@
 //! The report is a function of the raw data and the study file only. Writing it again gives the same bytes.
 
 pub(crate) mod curve;
+pub(crate) mod evaluations;
 pub mod file;
 pub(crate) mod finished;
 pub(crate) mod measures;

@@ -3,7 +3,7 @@
 use super::{
     curve::{self, Acting, CurvePoint},
     file::Comparison,
-    finished::ArmRuns,
+    finished::{ArmRuns, EvaluatedArm},
     measures::{
         FINAL_LENGTH, FINAL_SUCCESS, FRAMES_TO_90, FRAMES_TO_99_GREEDY, MEAN_SAMPLED,
         MINUTES_TO_99_GREEDY, Measure, Run,
@@ -11,7 +11,7 @@ use super::{
     spread::Spread,
 };
 use crate::{
-    storage::records::WalkBy,
+    storage::records::{Evaluation, WalkBy},
     view::plot::{
         PlotError, Unit,
         panels::{self, Line, Panel, Spot, SpreadForm},
@@ -30,7 +30,7 @@ pub(crate) struct Picture {
     pub svg: String,
 }
 
-/// Draws the pictures of a comparison.
+/// Draws the pictures of a comparison, one of them from the evaluations of its models with other segments.
 ///
 /// # Errors
 ///
@@ -38,6 +38,7 @@ pub(crate) struct Picture {
 pub(crate) fn draw(
     comparison: &Comparison,
     arms: &[&ArmRuns<'_>],
+    evaluated: &[EvaluatedArm<'_>],
 ) -> Result<Vec<Picture>, PlotError> {
     let picture = |of: &str, panels: Vec<Panel>| {
         Ok::<_, PlotError>(Picture {
@@ -64,6 +65,9 @@ pub(crate) fn draw(
             "steps",
             along_x(&arms, label, comparison.x_doubles),
         )?);
+    }
+    if !evaluated.is_empty() {
+        pictures.push(picture("segments", along_segments(evaluated))?);
     }
     Ok(pictures)
 }
@@ -179,6 +183,49 @@ fn along_x(arms: &[&ArmRuns<'_>], label: &str, doubles: bool) -> Vec<Panel> {
     ]
     .map(panel)
     .into()
+}
+
+/// Draws success and length against the mean segments of a decision, one line per series.
+fn along_segments(evaluated: &[EvaluatedArm<'_>]) -> Vec<Panel> {
+    let mut series: Vec<&str> = Vec::new();
+    for evaluated in evaluated {
+        if !series.contains(&evaluated.series.as_str()) {
+            series.push(&evaluated.series);
+        }
+    }
+    let panel = |title: &str, y_unit, of: fn(&Evaluation) -> Option<f64>| {
+        let line = |name: &&str| {
+            let of_series = evaluated.iter().filter(|e| e.series == **name);
+            let mut spots: Vec<Spot> = of_series
+                .filter_map(|evaluated| {
+                    let over = |of: fn(&Evaluation) -> Option<f64>| {
+                        Spread::new(evaluated.runs.iter().map(|(_, e)| of(e)))
+                    };
+                    Some(spot(over(|e| e.segments).median?, over(of)))
+                })
+                .collect();
+            spots.sort_by(|a, b| a.x.total_cmp(&b.x));
+            Line {
+                name: (*name).to_owned(),
+                spots,
+            }
+        };
+        Panel {
+            title: title.to_owned(),
+            x_name: "mean segments per decision".to_owned(),
+            x_unit: Unit::Count,
+            y_unit,
+            form: SpreadForm::Steps,
+            lines: series.iter().map(line).collect(),
+            reference: None,
+        }
+    };
+    vec![
+        panel("greedy success", Unit::Share, |e| Some(e.success)),
+        panel("length over the oracle's, all episodes", Unit::Ratio, |e| {
+            Some(e.versus_oracle?.on_all.ratio)
+        }),
+    ]
 }
 
 /// Returns the spot of a spread. A value that was never reached is infinite.

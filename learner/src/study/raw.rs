@@ -5,6 +5,7 @@
 //!   metrics.jsonl   the records of its training
 //!   episodes.csv    one line per episode of the final evaluations
 //!   machine.json    the machine that trained it
+//!   evaluations.json  the study's further evaluations of its model, if there are any
 //!   summary.json    the result; written last, so that a folder with it is complete
 //! ```
 
@@ -17,15 +18,17 @@ use anyhow::{Context as _, bail, ensure};
 use hrm_common::{
     checkpoint,
     config::{Config, Effective, Layers},
+    model::Segments,
 };
 use serde::{Deserialize, Serialize};
 
 use super::plan::{self, PlannedRun};
 use crate::{
+    evaluation::control::Control,
     run::device,
     storage::{
         checkpoint_folder, files, metrics_log,
-        records::Record,
+        records::{Evaluation, Record},
         run_dir::Identity,
         summary::{EPISODES, SUMMARY, Summary},
     },
@@ -83,6 +86,24 @@ pub(crate) struct RawRun {
     pub summary: Summary,
     /// The machine that made the run.
     pub machine: Machine,
+    /// The further evaluations of its model.
+    pub evaluations: Vec<FurtherResult>,
+}
+
+/// The result of one evaluation of one model, in the raw data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FurtherResult {
+    /// The evaluation's name.
+    pub name: String,
+    /// The segments of its decisions.
+    pub(crate) segments: Segments,
+    /// The control that took the place of the model's rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) control: Option<Control>,
+    /// The figures of the walk.
+    pub evaluation: Evaluation,
+    /// The number of decisions with each number of segments, from 0 on.
+    pub(crate) decisions: Vec<u64>,
 }
 
 /// Returns the folder of a run's raw data.
@@ -111,7 +132,30 @@ pub(crate) fn read(results: &Path, arm: &str, seed: u64) -> anyhow::Result<Optio
         records: metrics_log::read(&folder.join("metrics.jsonl"))?,
         summary,
         machine: json(&folder.join("machine.json"))?,
+        evaluations: match evaluations_file(results, arm, seed) {
+            path if path.exists() => json(&path)?,
+            _ => Vec::new(),
+        },
     }))
+}
+
+/// Returns the file with the further evaluations of a run's model.
+pub(super) fn evaluations_file(results: &Path, arm: &str, seed: u64) -> PathBuf {
+    folder(results, arm, seed).join("evaluations.json")
+}
+
+/// Writes the further evaluations of a run's model.
+///
+/// # Errors
+///
+/// Returns an error of the file system.
+pub(super) fn write_evaluations(
+    results: &Path,
+    arm: &str,
+    seed: u64,
+    made: &[FurtherResult],
+) -> anyhow::Result<()> {
+    write_json(&evaluations_file(results, arm, seed), &made)
 }
 
 /// Keeps the raw data of a run that has just finished, and only its newest checkpoint.

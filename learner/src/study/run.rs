@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use hrm_common::shutdown::Shutdown;
 
 use super::{
+    evaluations,
+    file::StudyFile,
     plan::PlannedRun,
     raw::{self, RawRun},
 };
@@ -33,14 +35,15 @@ impl Standing {
     }
 }
 
-/// Trains the unfinished runs of `runs` until all are finished or `shutdown` trips. A stopped run resumes from its
-/// checkpoint next time. Calls `after_each` after each finished run.
+/// Trains the unfinished runs of `runs`, and makes the study's further evaluations of each, until all are finished or
+/// `shutdown` trips. A stopped run resumes from its checkpoint next time. Calls `after_each` after each finished run.
 ///
 /// # Errors
 ///
 /// Returns an error before any training when existing data was made with other settings. Also returns the error of a
 /// failed run, with its name, and any error of `after_each`.
 pub(crate) async fn missing(
+    study: &StudyFile,
     runs: &[PlannedRun],
     results: &Path,
     screen: &Screen,
@@ -52,7 +55,12 @@ pub(crate) async fn missing(
     for run in runs {
         raw::refuse_another_configuration(&raw::folder(results, &run.arm, run.seed), run)?;
         match raw::read(results, &run.arm, run.seed)? {
-            Some(raw) => times.add(run, &raw),
+            Some(raw) => {
+                times.add(run, &raw);
+                if !evaluations::missing(study, run, &raw, results)?.is_empty() {
+                    left.push(run);
+                }
+            }
             None => {
                 raw::refuse_another_configuration(&run.effective.config.run.dir, run)?;
                 // Checked before any training, because a later run may be the first to need CUDA. CUDA cannot be loaded
@@ -78,7 +86,12 @@ pub(crate) async fn missing(
         };
         let time = times.of_all(&left[done..]);
         tracing::info!("{place}: {}, {} left", run.name(), about(time));
-        if !finish(run, place, results, screen, shutdown).await? {
+        let trained = match raw::read(results, &run.arm, run.seed)? {
+            Some(_) => true,
+            None => finish(run, place, results, screen, shutdown).await?,
+        };
+        let evaluated = || evaluations::make(study, run, results, screen, shutdown);
+        if !(trained && tokio::task::block_in_place(evaluated)?) {
             return Ok(standing(left.len() - done));
         }
         if let Some(raw) = raw::read(results, &run.arm, run.seed)? {

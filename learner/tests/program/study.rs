@@ -224,6 +224,64 @@ fn an_interrupted_study_resumes_with_the_missing_runs() {
     assert!(report(&study.results()) == files, "another report");
 }
 
+#[test]
+fn models_are_evaluated_again_without_being_trained_again() {
+    let study = Study::new();
+    study.describe(64, "");
+    study.run(&["--only", "full"]);
+    let summary = study.raw("full", 1).join("summary.json");
+    let trained = fs::metadata(&summary).and_then(|file| file.modified());
+    let evaluations = "[[evaluation]]\nname = \"two\"\narms = [\"full\"]\nsegments = 2\n\
+         [[evaluation]]\nname = \"changes\"\narms = [\"full\"]\nsegments = { least = 1, most = 3 }\n\
+         control = \"at-changes\"\n\
+         [[evaluation]]\nname = \"shuffled\"\narms = [\"full\"]\n\
+         segments = { least = 1, most = 3, halt = { change = 0.5 } }\ncontrol = \"shuffled\"\n";
+    let text = fs::read_to_string(study.file()).expect("a file");
+    fs::write(study.file(), format!("{text}{evaluations}")).expect("a file");
+    study.run(&["--only", "full"]);
+    let now = fs::metadata(&summary).and_then(|file| file.modified());
+    assert_eq!(
+        now.expect("a file"),
+        trained.expect("a file"),
+        "trained again"
+    );
+    let files = report(&study.results());
+    assert!(
+        files.contains_key("both-segments.svg"),
+        "{:?}",
+        files.keys()
+    );
+    let csv = &files["evaluations.csv"];
+    let expected = [
+        "final", "final", "two", "two", "changes", "changes", "shuffled", "shuffled",
+    ];
+    assert_eq!(column(csv, "evaluation"), expected);
+    let segments = column(csv, "mean_segments");
+    assert_eq!(segments[..4], ["1", "1", "2", "2"]);
+    let changes: f64 = segments[4].parse().expect("a number");
+    assert!(changes > 1.0 && changes < 3.0, "{changes}");
+    study.run(&["--report-only"]);
+    assert!(report(&study.results()) == files, "another report");
+
+    let text = fs::read_to_string(study.file()).expect("a file");
+    let other = text.replace("segments = 2", "segments = 3");
+    fs::write(study.file(), other).expect("a file");
+    let (output, _, stderr) = outcome(&mut study.command(&["--only", "full"]));
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["\"two\"", "evaluations.json", "remedy", "another name"] {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+    // Without the model, the raw data says what is missing.
+    fs::write(study.file(), text).expect("a file");
+    fs::remove_file(study.raw("full", 1).join("evaluations.json")).expect("a file");
+    fs::remove_dir_all(study.dir().join("runs")).expect("a folder");
+    let (output, _, stderr) = outcome(&mut study.command(&["--only", "full"]));
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["full seed 1", "its model is gone", "remedy"] {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_run_resumes_from_its_checkpoint() {
     let study = Study::new();

@@ -110,6 +110,48 @@ fn versus_oracle(versus: Option<VersusOracle>) -> Vec<String> {
     fields
 }
 
+/// Returns the final and the further evaluations of every run; `None` if the study has no further ones.
+pub(super) fn evaluations(report: &StudyRuns<'_>) -> Option<String> {
+    let header = [
+        "arm",
+        "evaluation",
+        "seed",
+        "mean_segments",
+        "success",
+        "success_low",
+        "success_high",
+        "mean_length",
+        "path_ratio",
+        "greedy_and_oracle_solve",
+        "length_to_oracle_both",
+        "length_to_oracle_both_low",
+        "length_to_oracle_both_high",
+        "length_to_oracle_all",
+        "length_to_oracle_all_low",
+        "length_to_oracle_all_high",
+    ];
+    let arms: Vec<_> = report.arms.iter().collect();
+    let evaluated = report.evaluated(&arms);
+    let rows = evaluated.iter().flat_map(|evaluated| {
+        evaluated.runs.iter().map(|(seed, e)| {
+            let mut row = vec![
+                evaluated.arm.to_owned(),
+                evaluated.evaluation.unwrap_or("final").to_owned(),
+                seed.to_string(),
+                field(e.segments),
+                e.success.to_string(),
+                e.success_ci95[0].to_string(),
+                e.success_ci95[1].to_string(),
+                e.mean_length.to_string(),
+                field(e.path_ratio),
+            ];
+            row.extend(versus_oracle(e.versus_oracle));
+            row
+        })
+    });
+    (!evaluated.is_empty()).then(|| lines(&header, rows))
+}
+
 pub(super) fn curves(report: &StudyRuns<'_>) -> String {
     let header = [
         "arm",

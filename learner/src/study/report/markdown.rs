@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::rank_tests;
 use crate::{
-    storage::records::WalkBy,
+    storage::records::{Evaluation, WalkBy},
     study::{
         curve::Acting,
         file::Comparison,
-        finished::{ArmRuns, StudyRuns},
+        finished::{ArmRuns, EvaluatedArm, StudyRuns},
         measures::{FINAL_LENGTH, FINAL_SUCCESS, Run, THRESHOLDS},
         raw,
         spread::{Spread, coverage},
@@ -44,6 +44,11 @@ pub(super) fn report(report: &StudyRuns<'_>, drawn: &[(&Comparison, Vec<String>)
         out.extend(pictures.iter().map(|name| format!("![{name}]({name})")));
         out.push("### At the end".to_owned());
         out.push(at_the_end(&arms));
+        let evaluated = report.evaluated(&arms);
+        if !evaluated.is_empty() {
+            out.push("### With other segments per decision".to_owned());
+            out.push(evaluations(report, &evaluated));
+        }
         out.push("### Mean success over the run".to_owned());
         out.push(mean_success(&arms));
         for acting in Acting::ALL {
@@ -252,6 +257,48 @@ fn at_the_end(arms: &[&ArmRuns<'_>]) -> String {
             Unit::Ratio
         ),
         PAIRED,
+        table(&header, rows.collect())
+    )
+}
+
+/// Returns a table of the final models with each setting of their segments.
+fn evaluations(report: &StudyRuns<'_>, evaluated: &[EvaluatedArm<'_>]) -> String {
+    let header = names(&[
+        "arm/evaluation",
+        "segments",
+        "runs",
+        "mean segments per decision",
+        "greedy success",
+        "length over the oracle's, both solve",
+        "length over the oracle's, all",
+    ]);
+    let setting = |name: &str| {
+        let found = report.study.evaluations.iter().find(|e| e.name == name)?;
+        let segments = toml::Value::try_from(found.segments).ok()?;
+        Some(match found.control {
+            Some(control) => format!("`{segments}`, {}", control.words()),
+            None => format!("`{segments}`"),
+        })
+    };
+    let rows = evaluated.iter().map(|evaluated| {
+        let over = |of: fn(&Evaluation) -> Option<f64>, unit| {
+            shown(Spread::new(evaluated.runs.iter().map(|(_, e)| of(e))), unit)
+        };
+        vec![
+            evaluated.name(),
+            match evaluated.evaluation {
+                Some(name) => setting(name).unwrap_or_default(),
+                None => "as trained".to_owned(),
+            },
+            evaluated.runs.len().to_string(),
+            over(|e| e.segments, Unit::Ratio),
+            over(|e| Some(e.success), Unit::Share),
+            over(|e| Some(e.versus_oracle?.on_both?.ratio), Unit::Ratio),
+            over(|e| Some(e.versus_oracle?.on_all.ratio), Unit::Ratio),
+        ]
+    });
+    format!(
+        "The final models, evaluated greedily on the same held-out episodes. `evaluations.csv` has a line per run.\n\n{}",
         table(&header, rows.collect())
     )
 }

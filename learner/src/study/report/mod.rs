@@ -6,6 +6,7 @@
 //!   curves.csv        one line per point of a learning curve
 //!   thresholds.csv    one line per arm and success rate
 //!   tests.csv         one line per rank test            rank_tests
+//!   evaluations.csv   one line per evaluation of a final model, if the study has further ones
 //!   COMPARISON-*.svg  pictures
 //! ```
 
@@ -46,9 +47,11 @@ fn files(runs: &StudyRuns<'_>) -> anyhow::Result<Vec<(String, String)>> {
         ("thresholds.csv".to_owned(), csv::thresholds(runs)),
         ("tests.csv".to_owned(), csv::tests(runs)),
     ];
+    files.extend(csv::evaluations(runs).map(|text| ("evaluations.csv".to_owned(), text)));
     let mut drawn = Vec::new();
     for comparison in runs.comparisons() {
-        let pictures = pictures::draw(comparison, &runs.arms_of(comparison))?;
+        let arms = runs.arms_of(comparison);
+        let pictures = pictures::draw(comparison, &arms, &runs.evaluated(&arms))?;
         drawn.push((
             comparison,
             pictures.iter().map(|p| p.name.clone()).collect(),
@@ -64,7 +67,16 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::study::{file::StudyFile, finished::ArmRuns, fixture, measures::Run, raw::RawRun};
+    use crate::{
+        storage::records::{Evaluation, WalkBy},
+        study::{
+            file::StudyFile,
+            finished::ArmRuns,
+            fixture,
+            measures::Run,
+            raw::{FurtherResult, RawRun},
+        },
+    };
 
     /// Two arms with two seeds; one run of the second arm never reaches 90%.
     fn study() -> StudyFile {
@@ -197,6 +209,46 @@ mod tests {
         for picture in ["both-frames.svg", "both-minutes.svg", "along-steps.svg"] {
             assert!(text.contains(&format!("]({picture})")), "{picture}");
             assert!(file(&files, picture).contains("(2 seeds)"), "{picture}");
+        }
+    }
+
+    #[test]
+    fn further_evaluations_are_reported_beside_the_final_ones() {
+        let mut study = study();
+        let further = r#"
+            name = "again"
+            arms = ["full"]
+            segments = { least = 1, most = 4 }
+            control = "at-changes"
+        "#;
+        study.evaluations = vec![toml::from_str(further).expect("an evaluation")];
+        let mut made = made();
+        for (run, segments) in made[0].iter_mut().zip([1.25, 1.5]) {
+            run.evaluations = vec![FurtherResult {
+                name: "again".to_owned(),
+                segments: study.evaluations[0].segments,
+                control: study.evaluations[0].control,
+                evaluation: Evaluation {
+                    segments: Some(segments),
+                    ..fixture::evaluation(WalkBy::Greedy, 0.75, 1.95)
+                },
+                decisions: vec![],
+            }];
+        }
+        let runs = report_on(&study, made).expect("sound");
+        let files = super::files(&runs).expect("drawn");
+        let text = file(&files, NAME);
+        let row = "| full/again | `{ least = 1, most = 4 }`, the most after door changes | 2 | 1.375 (1.250 to 1.500) | \
+                   75.0% (75.0% to 75.0%) | 1.500 (1.500 to 1.500) | 1.600 (1.600 to 1.600) |";
+        assert!(text.contains(row), "{text}");
+        assert!(text.contains("| full | as trained | 2 |"), "{text}");
+        let csv = file(&files, "evaluations.csv");
+        let lines: Vec<_> = csv.lines().collect();
+        assert_eq!(lines.len(), 1 + 2 + 2 + 2, "{csv}");
+        assert!(lines[3].starts_with("full,again,1,1.25,0.75,"), "{csv}");
+        for comparison in ["both", "along"] {
+            let picture = file(&files, &format!("{comparison}-segments.svg"));
+            assert!(picture.contains("full, again"), "{picture}");
         }
     }
 

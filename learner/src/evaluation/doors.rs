@@ -4,9 +4,9 @@ use hrm_common::env::tile;
 
 /// The doors that moved; tiles are indices into the observation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Moved {
+pub(crate) struct Moved {
     /// Doors that were open and are closed now.
-    pub closed: Vec<usize>,
+    pub(crate) closed: Vec<usize>,
     /// Doors that were closed and are open now.
     pub(crate) opened: Vec<usize>,
 }
@@ -14,7 +14,7 @@ pub(super) struct Moved {
 impl Moved {
     /// Compares two observations `[S]`. Only doors become or stop being walls. A doorway that closed behind the agent
     /// counts; the agent's own moves do not.
-    pub(super) fn between(before: &[u8], now: &[u8]) -> Self {
+    pub(crate) fn between(before: &[u8], now: &[u8]) -> Self {
         let mut moved = Self::default();
         for (tile, (&was, &is)) in before.iter().zip(now).enumerate() {
             match (blocked(was), blocked(is)) {
@@ -27,7 +27,7 @@ impl Moved {
     }
 
     /// Returns true when no door moved.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.closed.is_empty() && self.opened.is_empty()
     }
 }

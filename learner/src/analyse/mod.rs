@@ -6,6 +6,7 @@
 //!     rollout    at each door change: the agent's path with the old doors, and with the new doors
 //!   convergence  distance of probed decisions from their end, per segment
 //!   reaction     how often and how soon the chosen path changes
+//!   thinking     the segments of decisions, by what happened before them
 //!   estimate     means and shares with their 95% intervals
 //!   report       tables and CSV
 //! ```
@@ -21,14 +22,15 @@ pub(crate) mod report;
 mod rollout;
 #[cfg(test)]
 mod tests;
+mod thinking;
 mod walk;
 
 use std::{collections::HashMap, ops::Range};
 
 use hrm_common::{
-    env::{EnvConfig, Maze},
+    env::{ACTIONS, EnvConfig, Grid, Maze, tile},
     invalid_value::InvalidValue,
-    model::{Parameters, native::Lanes},
+    model::{Parameters, Segments, native::Lanes},
     policy::RecurrentNetwork,
 };
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
@@ -38,6 +40,7 @@ pub use convergence::{ConvergencePoint, Kind};
 pub use estimate::{Mean, Share};
 pub use probe::{Probe, ProbeStart, ProbedModule};
 pub use reaction::{DoorEvent, PATIENCE, Reaction, Reactions, WalkerReactions};
+pub use thinking::{Area, Contrast, Thinking, ThinkingPoint};
 
 use crate::evaluation::evaluate::held_out;
 
@@ -75,6 +78,8 @@ pub struct Analysis {
     pub convergence: Vec<ConvergencePoint>,
     /// Changes of the chosen path after door changes.
     pub reactions: Reactions,
+    /// The segments of the decisions, if a rule ends them.
+    pub thinking: Option<Thinking>,
 }
 
 /// Analyses a model. `probe` must have the same weights. `ended` is called after each group of episodes. Returns `None`
@@ -95,12 +100,21 @@ pub fn analyse(
         .map(|first| first..settings.episodes.min(first + LANES))
         .map(|episodes| (episodes, probe.clone()))
         .collect();
+    let segments = parameters.config().segments;
+    let fewest = parameters
+        .clone()
+        .with_segments(Segments::new(segments.least))?;
     let groups: Vec<_> = groups
         .into_par_iter()
         .map(|(episodes, mut probe)| {
             let count = episodes.len();
             let lanes = |envs| Lanes::new(parameters.clone(), envs);
-            let group = Group::walk(settings, episodes, lanes, Some(&mut probe), stop);
+            let hasty = |envs| Lanes::new(fewest.clone(), envs);
+            let walkers = Walkers {
+                network: lanes,
+                hasty: segments.halt.map(|_| hasty),
+            };
+            let group = Group::walk(settings, episodes, &walkers, Some(&mut probe), stop);
             ended(count);
             group
         })
@@ -120,6 +134,7 @@ pub fn analyse(
         success: Share::new(all.successes, settings.episodes),
         convergence: convergence::points(&all.probed),
         reactions: Reactions::from_changes(&all.changes),
+        thinking: segments.halt.map(|_| Thinking::new(&all.thoughts)),
     }))
 }
 
@@ -130,6 +145,72 @@ fn is_probed(lane: &walk::Lane) -> bool {
     step == 0 || lane.doors_moved || (episode + step as usize).is_multiple_of(EVERY)
 }
 
+/// Draws a wall on the first floor tile that no shortest path between other tiles needs: the end of a dead end, or a corner
+/// around which another tile leads as fast. Returns false without such a tile.
+fn draw_wall(tokens: &mut [u8], grid: Grid) -> bool {
+    let at = |row: Option<usize>, col: Option<usize>| match (row, col) {
+        (Some(row), Some(col)) if row < grid.height && col < grid.width => {
+            tokens[row * grid.width + col]
+        }
+        _ => tile::WALL,
+    };
+    let is_needless = |&(row, col): &(usize, usize)| {
+        let (here, below, right) = (Some(row), Some(row + 1), Some(col + 1));
+        let (above, left, middle) = (row.checked_sub(1), col.checked_sub(1), Some(col));
+        let free = |row, col| at(row, col) != tile::WALL;
+        let ways = [(above, free(above, middle)), (below, free(below, middle))];
+        let sides = [(left, free(here, left)), (right, free(here, right))];
+        let of = |ways: [(Option<usize>, bool); 2]| {
+            let free = ways.into_iter().filter(|(_, free)| *free);
+            free.map(|(place, _)| place).collect::<Vec<_>>()
+        };
+        at(here, middle) == tile::FLOOR
+            && match (&of(ways)[..], &of(sides)[..]) {
+                ([_], []) | ([], [_]) => true,
+                (&[row], &[col]) => free(row, col),
+                _ => false,
+            }
+    };
+    let mut tiles = (0..grid.height).flat_map(|row| (0..grid.width).map(move |col| (row, col)));
+    let Some((row, col)) = tiles.find(is_needless) else {
+        return false;
+    };
+    tokens[row * grid.width + col] = tile::WALL;
+    true
+}
+
+/// The networks of a walk, each made for a number of environments at the start of an episode.
+struct Walkers<F, H> {
+    /// The model.
+    network: F,
+    /// The same model with the fewest segments in every decision, if a rule ends them.
+    hasty: Option<H>,
+}
+
+/// Returns the segments that decisions would have had with [one wall more](draw_wall), by place. Each has the carry that
+/// enters the decision.
+fn disturbed<N: RecurrentNetwork>(
+    network: &impl Fn(usize) -> N,
+    places: &[walk::WalkMoment],
+    observed: &[u8],
+    carries: &[Vec<f32>],
+    grid: Grid,
+) -> Vec<(walk::WalkMoment, u8)> {
+    let mut tokens = observed.to_vec();
+    let drawn = tokens.chunks_exact_mut(grid.len());
+    let drawn: Vec<bool> = drawn.map(|tokens| draw_wall(tokens, grid)).collect();
+    let mut network = network(places.len());
+    network.set_carries(carries);
+    let mut depths = network.segments().depths(places.len());
+    let mut logits = vec![0.0; places.len() * ACTIONS];
+    network.decide(&tokens, &mut depths, &mut logits);
+    let decided = places.iter().zip(depths).zip(drawn);
+    let of_drawn = decided.filter(|(_, drawn)| *drawn);
+    of_drawn
+        .map(|((&place, depth), _)| (place, depth.segments))
+        .collect()
+}
+
 /// The results of some episodes.
 #[derive(Debug, Default)]
 struct Group {
@@ -137,15 +218,15 @@ struct Group {
     successes: usize,
     probed: Vec<(convergence::ProbedStep, probe::Probed)>,
     changes: Vec<reaction::ProbedChange>,
+    thoughts: Vec<thinking::Thought>,
 }
 
 impl Group {
-    /// Walks the held-out episodes with the given indices. `network` gives a network of so many environments at the
-    /// start of an episode. Returns `None` when `stop` requests it.
+    /// Walks the held-out episodes with the given indices. Returns `None` when `stop` requests it.
     fn walk<N: RecurrentNetwork>(
         settings: &Settings,
         episodes: Range<usize>,
-        network: impl Fn(usize) -> N,
+        Walkers { network, hasty }: &Walkers<impl Fn(usize) -> N, impl Fn(usize) -> N>,
         mut probe: Option<&mut Probe>,
         stop: &impl Fn() -> bool,
     ) -> Result<Option<Self>, InvalidValue> {
@@ -163,15 +244,20 @@ impl Group {
             })
             .collect::<Result<Vec<_>, InvalidValue>>()?;
         let mut probed = Vec::new();
+        let mut disturbances = HashMap::new();
         let started = network(lanes.len());
-        let walked = walk::walk(started, lanes, stop, |lanes, tokens, network| {
+        let walked = walk::walk(started, lanes, stop, |lanes, tokens, walker| {
             let Some(probe) = &mut probe else { return };
             let size = tokens.len() / lanes.len();
             let (mut places, mut observed, mut carries) = (vec![], vec![], vec![]);
             for (row, lane) in lanes.iter().enumerate().filter(|(_, lane)| is_probed(lane)) {
                 places.push(lane.place());
                 observed.extend_from_slice(&tokens[row * size..(row + 1) * size]);
-                carries.push(network.carry(row));
+                carries.push(walker.carry(row));
+            }
+            if hasty.is_some() && !places.is_empty() {
+                let grid = settings.env.grid();
+                disturbances.extend(disturbed(network, &places, &observed, &carries, grid));
             }
             if !places.is_empty() {
                 probed.extend(places.into_iter().zip(probe.measure(&observed, &carries)));
@@ -181,7 +267,8 @@ impl Group {
             return Ok(None);
         };
         let steps = settings.env.max_steps;
-        let Some(changes) = reaction::changes(&network, walked.changes, steps, stop) else {
+        let changes = reaction::changes(network, hasty.as_ref(), walked.changes, steps, stop);
+        let Some(changes) = changes else {
             return Ok(None);
         };
         let kinds: HashMap<_, _> = changes
@@ -192,6 +279,20 @@ impl Group {
             0 => Kind::First,
             _ => kinds.get(&place).copied().unwrap_or(Kind::NoChange),
         };
+        let mut decisions = walked.decisions;
+        decisions.sort_unstable_by_key(|(place, _)| (place.episode, place.step));
+        let thoughts = decisions.into_iter().map(|(place, segments)| {
+            let kind = kind(place);
+            thinking::Thought {
+                episode: place.episode,
+                kind,
+                segments,
+                disturbed: (kind == Kind::NoChange)
+                    .then(|| disturbances.get(&place).copied())
+                    .flatten(),
+            }
+        });
+        let thoughts = thoughts.collect();
         Ok(Some(Self {
             steps: walked.steps,
             successes: walked.successes,
@@ -206,6 +307,11 @@ impl Group {
                 })
                 .collect(),
             changes,
+            thoughts: if hasty.is_some() {
+                thoughts
+            } else {
+                Vec::new()
+            },
         }))
     }
 
@@ -214,5 +320,6 @@ impl Group {
         self.successes += other.successes;
         self.probed.append(&mut other.probed);
         self.changes.append(&mut other.changes);
+        self.thoughts.append(&mut other.thoughts);
     }
 }

@@ -46,7 +46,11 @@ pub(super) enum Effect {
     /// A door on the chosen path closed, and no other way exists.
     CutOff,
     /// A door on the chosen path closed, and another way exists.
-    Ahead { model: Reaction, oracle: Reaction },
+    Ahead {
+        model: Reaction,
+        oracle: Reaction,
+        hasty: Option<Reaction>,
+    },
 }
 
 /// A door change and its effect.
@@ -66,10 +70,11 @@ impl ProbedChange {
     }
 }
 
-/// Walks the paths, each for at most `steps` steps. `network` gives a network of so many environments. Returns `None`
-/// when `stop` requests it.
+/// Walks the paths, each for at most `steps` steps. `network` gives a network of so many environments, and `hasty` the
+/// same model with the fewest segments in every decision. Returns `None` when `stop` requests it.
 pub(super) fn changes<N: RecurrentNetwork>(
     network: &impl Fn(usize) -> N,
+    hasty: Option<&impl Fn(usize) -> N>,
     changes: Vec<DoorChange>,
     steps: u32,
     stop: &impl Fn() -> bool,
@@ -86,16 +91,47 @@ pub(super) fn changes<N: RecurrentNetwork>(
     let mut before = PathRollout::greedy(network, mazes, steps, stop)?;
     let after = before.split_off(changes.len());
     let paths = before.iter().zip(&after);
-    Some(
-        changes
-            .iter()
-            .zip(paths)
-            .map(|(change, (before, after))| ProbedChange {
-                place: change.place,
-                effect: effect(change, before, after, steps),
-            })
-            .collect(),
-    )
+    let probed = changes.iter().zip(paths);
+    let probed = probed.map(|(change, (before, after))| ProbedChange {
+        place: change.place,
+        effect: effect(change, before, after, steps),
+    });
+    let mut probed: Vec<ProbedChange> = probed.collect();
+    if let Some(hasty) = hasty {
+        let events = changes.iter().zip(&before).zip(&mut probed);
+        react_hastily(hasty, events, steps, stop)?;
+    }
+    Some(probed)
+}
+
+/// Adds the reaction of a hasty model to each door that closed ahead. It starts where the model did, with the same
+/// carry. Returns `None` when `stop` requests it.
+fn react_hastily<'a, N: RecurrentNetwork>(
+    hasty: &impl Fn(usize) -> N,
+    changes: impl Iterator<Item = ((&'a DoorChange, &'a PathRollout), &'a mut ProbedChange)>,
+    steps: u32,
+    stop: &impl Fn() -> bool,
+) -> Option<()> {
+    let ahead =
+        |(_, probed): &(_, &mut ProbedChange)| matches!(probed.effect, Effect::Ahead { .. });
+    let events: Vec<_> = changes.filter(ahead).collect();
+    if events.is_empty() {
+        return Some(());
+    }
+    let carries: Vec<_> = (events.iter())
+        .map(|((change, _), _)| change.carry.clone())
+        .collect();
+    let mazes = events.iter().map(|((change, _), _)| change.moved.clone());
+    let mut network = hasty(events.len());
+    network.set_carries(&carries);
+    let after = PathRollout::greedy(network, mazes.collect(), steps, stop)?;
+    for (((change, before), probed), after) in events.into_iter().zip(&after) {
+        let nearness = [&change.stayed, &change.moved].map(|maze| maze.distances());
+        if let Effect::Ahead { hasty, .. } = &mut probed.effect {
+            *hasty = Some(Reaction::new([before, after], &nearness));
+        }
+    }
+    Some(())
 }
 
 fn effect(change: &DoorChange, before: &PathRollout, after: &PathRollout, steps: u32) -> Effect {
@@ -115,6 +151,7 @@ fn effect(change: &DoorChange, before: &PathRollout, after: &PathRollout, steps:
     Effect::Ahead {
         model: Reaction::new([before, after], &nearness),
         oracle: Reaction::new([&oracle[0], &oracle[1]], &nearness),
+        hasty: None,
     }
 }
 
@@ -187,6 +224,8 @@ pub struct DoorEvent {
     pub model: Reaction,
     /// The oracle's reaction at the same step.
     pub oracle: Reaction,
+    /// The reaction of the same model with the fewest segments, if a rule ends its decisions.
+    pub hasty: Option<Reaction>,
 }
 
 /// Reactions to doors that closed on the chosen path.
@@ -204,6 +243,8 @@ pub struct Reactions {
     pub model: WalkerReactions,
     /// The oracle's reactions at the same steps.
     pub oracle: WalkerReactions,
+    /// The reactions of the same model with the fewest segments, if a rule ends its decisions.
+    pub hasty: Option<WalkerReactions>,
     /// All events, in the order of the episodes; written to `reaction.csv`.
     #[serde(skip)]
     pub events: Vec<DoorEvent>,
@@ -234,11 +275,16 @@ impl Reactions {
         let mut events: Vec<DoorEvent> = changes
             .iter()
             .filter_map(|ProbedChange { place, effect }| match *effect {
-                Effect::Ahead { model, oracle } => Some(DoorEvent {
+                Effect::Ahead {
+                    model,
+                    oracle,
+                    hasty,
+                } => Some(DoorEvent {
                     episode: place.episode,
                     step: place.step,
                     model,
                     oracle,
+                    hasty,
                 }),
                 _ => None,
             })
@@ -251,9 +297,22 @@ impl Reactions {
             closed_ahead: events.len(),
             model: WalkerReactions::from_events(&events, |event| event.model),
             oracle: WalkerReactions::from_events(&events, |event| event.oracle),
+            hasty: hasty(&events),
             events,
         }
     }
+}
+
+/// Summarises the reactions of the hasty model; `None` if there was none.
+fn hasty(events: &[DoorEvent]) -> Option<WalkerReactions> {
+    let events: Option<Vec<DoorEvent>> = (events.iter())
+        .map(|event| {
+            let model = event.hasty?;
+            Some(DoorEvent { model, ..*event })
+        })
+        .collect();
+    let events = events.filter(|events| !events.is_empty())?;
+    Some(WalkerReactions::from_events(&events, |event| event.model))
 }
 
 impl WalkerReactions {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{
-    Analysis, ConvergencePoint, Kind, Mean, ProbeStart, ProbedModule, Reaction, Share,
+    Analysis, ConvergencePoint, Kind, Mean, ProbeStart, ProbedModule, Reaction, Share, Thinking,
     WalkerReactions,
 };
 
@@ -32,7 +32,8 @@ pub(crate) fn convergence_csv(points: &[ConvergencePoint]) -> String {
     csv
 }
 
-/// Returns `reaction.csv`, with two lines per [`DoorEvent`](super::DoorEvent): the model's reaction and the oracle's.
+/// Returns `reaction.csv`, with two lines per [`DoorEvent`](super::DoorEvent): the model's reaction and the oracle's. If
+/// a rule ends the model's decisions, a third one has the reaction with the fewest segments, `hasty`.
 ///
 /// The column `in_vain` holds the number of wasted moves. It keeps its name, because recorded files have it.
 pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
@@ -40,7 +41,9 @@ pub(crate) fn reaction_csv(analysis: &Analysis) -> String {
         "episode,step,walker,in_vain,extra_before,extra_after,turned,right_before,right_after\n",
     );
     for event in &analysis.reactions.events {
-        for (walker, reaction) in [("model", event.model), ("oracle", event.oracle)] {
+        let hasty = event.hasty.map(|reaction| ("hasty", reaction));
+        let both = [("model", event.model), ("oracle", event.oracle)];
+        for (walker, reaction) in both.into_iter().chain(hasty) {
             let Reaction {
                 wasted,
                 extra_before,
@@ -73,8 +76,40 @@ impl fmt::Display for Analysis {
         for module in [ProbedModule::ZH, ProbedModule::ZL] {
             self.write_convergence(f, module)?;
         }
-        self.write_reactions(f)
+        self.write_reactions(f)?;
+        match &self.thinking {
+            Some(thinking) => write_thinking(f, thinking),
+            None => Ok(()),
+        }
     }
+}
+
+fn write_thinking(f: &mut fmt::Formatter<'_>, thinking: &Thinking) -> fmt::Result {
+    writeln!(
+        f,
+        "\nSegments per decision: {} on average",
+        number(thinking.mean)
+    )?;
+    for point in &thinking.points {
+        let name = words(point.steps);
+        let count = point.segments.count;
+        writeln!(
+            f,
+            "  {name:<42}{:>26}{count:>9}",
+            number(Some(point.segments))
+        )?;
+    }
+    writeln!(
+        f,
+        "Probability that the first has more segments than the second (AUROC; half if equal)"
+    )?;
+    for area in &thinking.areas {
+        let [low, high] = area.ci95;
+        let found = format!("{:.3} ({low:.3} to {high:.3})", area.auroc);
+        let [first, second] = area.decisions;
+        writeln!(f, "  {:<42}{found:>26}{first:>9}{second:>9}", area.contrast)?;
+    }
+    Ok(())
 }
 
 impl Analysis {
@@ -143,14 +178,14 @@ impl Analysis {
         if r.closed_ahead == 0 {
             return Ok(());
         }
-        writeln!(f, "{:<44}{:>26}{:>26}", "", "model", "oracle")?;
+        let hasty = r.hasty.as_ref().map(|hasty| ("fewest segments", hasty));
+        let walkers = [("model", &r.model), ("oracle", &r.oracle)];
+        let walkers: Vec<_> = walkers.into_iter().chain(hasty).collect();
+        let names = walkers.iter().map(|(name, _)| format!("{name:>26}"));
+        writeln!(f, "{:<44}{}", "", names.collect::<String>())?;
         let mut row = |name: &str, value: &dyn Fn(&WalkerReactions) -> String| {
-            writeln!(
-                f,
-                "  {name:<42}{:>26}{:>26}",
-                value(&r.model),
-                value(&r.oracle)
-            )
+            let values = walkers.iter().map(|(_, of)| format!("{:>26}", value(of)));
+            writeln!(f, "  {name:<42}{}", values.collect::<String>())
         };
         for k in [0, 1, 2, 4, 8] {
             row(

@@ -140,17 +140,24 @@ fn briefly() -> Settings {
     }
 }
 
-fn walk(settings: &Settings, knows: Knows, probe: Option<&mut Probe>) -> Group {
+fn planner(settings: &Settings, knows: Knows) -> impl Fn(usize) -> Planner {
     let memory = match knows {
         Knows::Late(steps) => steps,
         Knows::First => 1,
     };
-    let planner = |envs| Planner {
+    move |envs| Planner {
         env: settings.env.clone(),
         knows,
         seen: vec![vec![vec![NOTHING; settings.env.grid().len()]; memory]; envs],
+    }
+}
+
+fn walk(settings: &Settings, knows: Knows, probe: Option<&mut Probe>) -> Group {
+    let walkers = Walkers {
+        network: planner(settings, knows),
+        hasty: None::<fn(usize) -> Planner>,
     };
-    let group = Group::walk(settings, 0..settings.episodes, planner, probe, &never_stop);
+    let group = Group::walk(settings, 0..settings.episodes, &walkers, probe, &never_stop);
     group.expect("possible mazes").expect("nobody stops it")
 }
 
@@ -228,6 +235,105 @@ fn a_walker_that_never_sees_doors_close_runs_against_them_for_ever() {
     );
     assert_eq!(found.model.extra_after, None);
     assert_eq!(found.oracle.changed.share, Some(1.0));
+}
+
+/// The hasty walker continues where the model stood when the door closed, and takes no notice of it.
+#[test]
+fn a_hasty_walker_meets_the_same_doors() {
+    let settings = four_rooms();
+    let walkers = Walkers {
+        network: planner(&settings, Knows::Late(1)),
+        hasty: Some(planner(&settings, Knows::First)),
+    };
+    let mut probe = Probe::new(&model(CarryMode::Reset), 1).expect("a probe");
+    let probe = Some(&mut probe);
+    let group = Group::walk(
+        &settings,
+        0..settings.episodes,
+        &walkers,
+        probe,
+        &never_stop,
+    );
+    let group = group.expect("possible mazes").expect("nobody stops it");
+    let found = Reactions::from_changes(&group.changes);
+    let alone = reactions(Knows::Late(1));
+    assert_eq!((found.model, found.oracle), (alone.model, alone.oracle));
+    let hasty = found.hasty.expect("it walked");
+    assert_eq!(hasty.changed.of, found.closed_ahead);
+    assert_eq!((hasty.changed.count, hasty.turned.count), (0, 0));
+    assert_eq!(group.thoughts.len(), group.steps);
+    let kinds = |kind| group.thoughts.iter().filter(|t| t.kind == kind).count();
+    assert_eq!(kinds(Kind::First), settings.episodes);
+    assert_eq!(kinds(Kind::ClosedAhead), found.closed_ahead + found.cut_off);
+    let disturbed = group.thoughts.iter().filter(|t| t.disturbed.is_some());
+    assert!(disturbed.count() > 100);
+}
+
+/// Returns the steps from one tile to all others.
+fn steps_from(tokens: &[u8], width: usize, origin: usize) -> Vec<Option<u32>> {
+    let mut steps = vec![None; tokens.len()];
+    steps[origin] = Some(0);
+    let mut queue = std::collections::VecDeque::from([origin]);
+    while let Some(tile) = queue.pop_front() {
+        let (row, col) = (tile / width, tile % width);
+        let beside = [
+            (row > 0).then(|| tile - width),
+            (col + 1 < width).then(|| tile + 1),
+            (tile + width < tokens.len()).then(|| tile + width),
+            (col > 0).then(|| tile - 1),
+        ];
+        for next in beside.into_iter().flatten() {
+            let free = !matches!(tokens[next], tile::WALL | tile::CLOSED_DOOR);
+            if free && steps[next].is_none() {
+                steps[next] = steps[tile].map(|steps| steps + 1);
+                queue.push_back(next);
+            }
+        }
+    }
+    steps
+}
+
+#[test]
+fn a_drawn_wall_makes_no_way_longer() {
+    for env in [EnvConfig::four_rooms(), EnvConfig::random_maze()] {
+        let grid = env.grid();
+        let mut drawn = 0;
+        for seed in 0..20 {
+            let maze = Maze::new(&env, seed).expect("a maze");
+            // With open doors too, because they may open.
+            let mut before = maze.observation().to_vec();
+            let mut tokens = before.clone();
+            if !draw_wall(&mut tokens, grid) {
+                assert_eq!(tokens, before);
+                continue;
+            }
+            drawn += 1;
+            let changed: Vec<_> = (0..grid.len())
+                .filter(|&i| tokens[i] != before[i])
+                .collect();
+            let [wall] = changed[..] else {
+                panic!("{changed:?}");
+            };
+            assert_eq!((before[wall], tokens[wall]), (tile::FLOOR, tile::WALL));
+            for tokens in [&mut before, &mut tokens] {
+                for tile in tokens.iter_mut().filter(|t| **t == tile::CLOSED_DOOR) {
+                    *tile = tile::FLOOR;
+                }
+            }
+            for origin in (0..grid.len()).filter(|&i| tokens[i] != tile::WALL) {
+                let mut ways = [&before, &tokens].map(|t| steps_from(t, grid.width, origin));
+                ways[0][wall] = None;
+                assert_eq!(ways[0], ways[1], "from {origin} without {wall}");
+            }
+        }
+        assert!(drawn > 10, "{drawn}");
+    }
+    let narrow = Grid {
+        height: 1,
+        width: 3,
+    };
+    let mut way = [tile::AGENT, tile::FLOOR, tile::GOAL];
+    assert!(!draw_wall(&mut way, narrow));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use hrm_common::{
     env::{ACTIONS, Maze},
+    model::Depth,
     policy::{RecurrentNetwork, greedy},
 };
 
@@ -52,6 +53,8 @@ pub(super) struct Walked {
     pub steps: usize,
     /// Episodes that reached the goal.
     pub(crate) successes: usize,
+    /// The segments of each decision, in no particular order.
+    pub(crate) decisions: Vec<(WalkMoment, u8)>,
     /// The door changes, in no particular order.
     pub(crate) changes: Vec<DoorChange>,
 }
@@ -64,6 +67,8 @@ pub(super) fn observe<'m>(mazes: impl Iterator<Item = &'m Maze>) -> Vec<u8> {
 /// Walks mazes greedily, with the carry of each.
 pub(super) struct GreedyWalker<N, T> {
     network: N,
+    /// The depths of the last decisions.
+    depths: Vec<Depth>,
     /// Sees each step before it is made: the episodes, their observations u8 `[N, S]`, and the network with the carry
     /// that enters the decision.
     at_tick: T,
@@ -72,7 +77,11 @@ pub(super) struct GreedyWalker<N, T> {
 impl<N: RecurrentNetwork, T> GreedyWalker<N, T> {
     /// Creates a walker that continues from the network's carry.
     pub(super) fn new(network: N, at_tick: T) -> Self {
-        Self { network, at_tick }
+        Self {
+            network,
+            depths: Vec::new(),
+            at_tick,
+        }
     }
 }
 
@@ -83,8 +92,8 @@ impl<E: AsRef<Maze>, N: RecurrentNetwork, T: FnMut(&[E], &[u8], &N)> Walker<E>
         let tokens = observe(episodes.iter().map(AsRef::as_ref));
         (self.at_tick)(episodes, &tokens, &self.network);
         let mut logits = vec![0.0; episodes.len() * ACTIONS];
-        let mut depths = self.network.segments().depths(episodes.len());
-        self.network.decide(&tokens, &mut depths, &mut logits);
+        self.depths = self.network.segments().depths(episodes.len());
+        self.network.decide(&tokens, &mut self.depths, &mut logits);
         logits.chunks_exact(ACTIONS).map(greedy).collect()
     }
 
@@ -110,6 +119,8 @@ pub(super) fn walk<N: RecurrentNetwork>(
         stop,
         |walker, row, mut lane: Lane, action| {
             walked.steps += 1;
+            let segments = walker.depths[row].segments;
+            walked.decisions.push((lane.place(), segments));
             let mut stayed = lane.maze.still();
             if lane.maze.step(action).flags != 0 {
                 walked.successes += usize::from(lane.maze.summary().success);

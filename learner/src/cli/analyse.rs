@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::RangedU64ValueParser};
-use hrm_common::{config::Override, output};
+use hrm_common::{config::Override, model::Segments, output};
 
 use super::{settings::ConfigArgs, signals::Signals};
 use crate::{
@@ -31,10 +31,13 @@ pub(crate) struct AnalyseArgs {
     /// Seed of the episodes [default: eval.seed].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<String>,
-    /// Segments of the measured decisions [default: 16, or the model's own number if larger]. The agent itself walks
-    /// with the model's own number.
+    /// Segments per decision of the agent: a number, or a range with a rule such as '{ least = 1, most = 4, halt = {
+    /// entropy = 0.1 } }' [default: model.segments; the most of a range without a rule].
+    #[arg(long, value_name = "N_OR_RANGE", value_parser = super::settings::segments)]
+    segments: Option<Segments>,
+    /// Segments of the measured decisions [default: 16, or the model's own number if larger].
     #[arg(long, value_name = "N")]
-    segments: Option<usize>,
+    probe_segments: Option<usize>,
     /// Folder for the tables and figures [default: analysis/ in the run's folder, or beside the file].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -48,11 +51,14 @@ pub(super) fn run(args: AnalyseArgs) -> anyhow::Result<()> {
     let checkpoint = super::settings::checkpoint(&args.checkpoint)?;
     let seed = args.seed.map(|n| Override::new("--seed", "eval.seed", n));
     let config = super::settings::load_for_walk(args.config, &checkpoint, [seed])?;
-    let parameters = checkpoint.parameters()?;
+    let mut parameters = checkpoint.parameters()?;
+    if let Some(segments) = args.segments {
+        parameters = parameters.with_segments(segments).context("--segments")?;
+    }
     let segments = args
-        .segments
+        .probe_segments
         .unwrap_or(SEGMENTS.max(parameters.config().segments.most));
-    let probe = Probe::new(&parameters, segments).context("--segments")?;
+    let probe = Probe::new(&parameters, segments).context("--probe-segments")?;
     let settings = Settings {
         env: config.env,
         episodes: args.episodes,

@@ -39,7 +39,7 @@ pub(crate) struct EvalArgs {
     seed: Option<String>,
     /// Segments per decision: a number, or a range with a rule such as '{ least = 1, most = 4, halt = { entropy = 0.1 }
     /// }' [default: model.segments; the most of a range without a rule].
-    #[arg(long, value_name = "N_OR_RANGE", requires = "checkpoint", value_parser = segments)]
+    #[arg(long, value_name = "N_OR_RANGE", requires = "checkpoint", value_parser = super::settings::segments)]
     segments: Option<Segments>,
     /// Policy that chooses the actions.
     #[arg(long, value_enum, default_value = "greedy")]
@@ -54,12 +54,6 @@ pub(crate) struct EvalArgs {
     /// of the oracle.
     #[arg(long, value_name = "FILE")]
     episodes_out: Option<PathBuf>,
-}
-
-/// Reads `--segments`.
-fn segments(text: &str) -> Result<Segments, String> {
-    text.parse()
-        .map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
 /// Evaluates and prints the result.

@@ -6,8 +6,15 @@ use clap::Args;
 use hrm_common::{
     checkpoint::{self, Checkpoint, CheckpointError},
     config::{Change, Config, ConfigError, Effective, Layers, Override, Saved, SavedUse},
+    model::Segments,
     output,
 };
+
+/// Reads `--segments`.
+pub(super) fn segments(text: &str) -> Result<Segments, String> {
+    text.parse()
+        .map_err(|error: toml::de::Error| error.message().to_owned())
+}
 
 /// Returns the newest valid checkpoint of a run's folder or of a checkpoints folder, or the file itself.
 pub(super) fn checkpoint(place: &Path) -> Result<Checkpoint, CheckpointError> {

@@ -204,7 +204,7 @@ mod tests {
         let parameters = Tensor::from_slice(&start).to_kind(Kind::Float);
         let config = config();
         let mut adam = Adam::new(config.clone(), &parameters);
-        let mut steps = adam.begin(gradients.len(), 0.5);
+        let mut steps = adam.begin(gradients.len(), 0.5, 1.0);
         let norms = gradients.map(|gradient| {
             let gradient = Tensor::from_slice(&gradient).to_kind(Kind::Float);
             adam.step(&parameters, &Queued::new(gradient), &mut steps)

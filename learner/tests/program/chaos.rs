@@ -602,7 +602,6 @@ fn learns_with_many_failures(model: &[(&str, &str)]) {
     let summary = fs::read(dir.join("summary.json")).expect("a summary");
     let summary: Summary = serde_json::from_slice(&summary).expect("a summary");
     for evaluation in &summary.evaluations {
-        println!("{evaluation}");
         let learnt = evaluation.policy == WalkBy::Oracle || evaluation.success >= 0.8;
         assert!(learnt, "{evaluation}");
     }

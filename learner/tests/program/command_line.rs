@@ -467,7 +467,14 @@ fn weights_are_evaluated_with_their_runs_settings_unless_set() {
 
     let analyse = |more: &[&str], variable: Option<(&str, &str)>| {
         let mut command = learner();
-        command.args(["analyse", "--json", "--episodes", "6", "--segments", "2"]);
+        command.args([
+            "analyse",
+            "--json",
+            "--episodes",
+            "6",
+            "--probe-segments",
+            "2",
+        ]);
         command
             .arg("--checkpoint")
             .arg(dir)
@@ -1304,7 +1311,7 @@ fn an_analysis_is_printed_written_and_repeatable() {
             "analyse",
             "--episodes",
             "6",
-            "--segments",
+            "--probe-segments",
             "3",
             "--checkpoint",
         ]);
@@ -1323,6 +1330,7 @@ fn an_analysis_is_printed_written_and_repeatable() {
     );
     assert_eq!(json(&analyse(&["--json"])), analysis, "the same seed");
     assert_ne!(json(&analyse(&["--json", "--seed", "7"])), analysis);
+    assert_eq!(analysis["thinking"], Value::Null, "no rule ends decisions");
 
     // Carry and reset, two modules, the start and three segments; kinds of steps as they came.
     let points = analysis["convergence"].as_array().expect("points");
@@ -1340,6 +1348,21 @@ fn an_analysis_is_printed_written_and_repeatable() {
         );
         assert!(text.lines().count() >= lines, "{text}");
     }
+    let rule = "{ least = 1, most = 3, halt = { entropy = 1.2 } }";
+    let by_rule = analyse(&["--segments", rule]);
+    for part in [
+        "Segments per decision: ",
+        "AUROC",
+        "a needless tile drawn as wall",
+    ] {
+        assert!(by_rule.contains(part), "{part:?} in {by_rule}");
+    }
+    let by_rule: Value = serde_json::from_str(&file("analysis.json")).expect("JSON");
+    let mean = by_rule["thinking"]["mean"]["mean"]
+        .as_f64()
+        .expect("a mean");
+    assert!((1.0..=3.0).contains(&mean), "{mean}");
+    assert_eq!(by_rule["thinking"]["mean"]["count"], by_rule["steps"]);
 }
 
 #[test]
@@ -1357,6 +1380,10 @@ fn an_impossible_analysis_is_named() {
         (
             vec!["--checkpoint", &run, "--segments", "0"],
             ["segments = 0", "from 1 to"],
+        ),
+        (
+            vec!["--checkpoint", &run, "--probe-segments", "0"],
+            ["--probe-segments", "from 1 to"],
         ),
         (
             vec!["--checkpoint", &run, "--out", &below],

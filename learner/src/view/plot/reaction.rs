@@ -92,6 +92,7 @@ mod tests {
             closed_ahead: of,
             model: walker(counts, of),
             oracle: walker(&vec![of; counts.len()], of),
+            hasty: None,
             events: Vec::new(),
         };
         svg(&reactions).expect("a picture")

@@ -10,4 +10,4 @@ find proto kernels common actor learner -name '*.rs' -exec touch {} +
 touch proto/hrm/v1/learner.proto
 cargo build --release --locked --package "$program" "$@"
 mkdir /program
-find target -path "*/release/$program" --exec "$STRIP" -o "/program/$program" {} \;
+find target -path "*/release/$program" -exec "$STRIP" -o "/program/$program" {} \;

@@ -48,6 +48,8 @@ pub enum CarryMode {
     Full,
     /// The vectors of the last token, broadcast over all positions (as in the authors' code).
     Last,
+    /// `zH` of every token, from which the heads read. `zL` starts from its initial vector.
+    Output,
     /// Nothing. Every decision starts from the initial vectors.
     Reset,
 }

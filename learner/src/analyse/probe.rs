@@ -94,6 +94,11 @@ impl Probe {
                 let [z_h, z_l] = halves(carry).map(|vector| vector.repeat(positions));
                 Some([z_h, z_l].concat())
             }
+            CarryMode::Output => {
+                let initial = self.initial();
+                let ([z_h, _], [_, z_l]) = (halves(carry), halves(&initial));
+                Some([z_h, z_l].concat())
+            }
             CarryMode::Reset => None,
         }
     }
@@ -243,7 +248,7 @@ mod tests {
 
     #[test]
     fn at_the_start_of_an_episode_the_carry_is_the_reset() {
-        for carry in [CarryMode::Full, CarryMode::Last] {
+        for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Output] {
             let model = model(carry, 1);
             let mut probe = Probe::new(&model, 4).expect("a probe");
             for row in probe.measure(&tokens(), &start(&model)) {

@@ -168,7 +168,6 @@ mod tests {
 
     #[test]
     fn the_device_network_acts_as_the_kernels_do() {
-        let carries = [CarryMode::Full, CarryMode::Last, CarryMode::Reset];
         let rules = [
             None,
             Some(Halt::Change(0.4)),
@@ -177,7 +176,7 @@ mod tests {
             Some(Halt::Policy),
             Some(Halt::Agreement(0.5)),
         ];
-        for (carry, halt) in carries
+        for (carry, halt) in CarryMode::ALL
             .into_iter()
             .flat_map(|carry| rules.map(|halt| (carry, halt)))
         {

@@ -190,7 +190,7 @@ impl<K: Kernel> Network<K> {
         let layout = self.layout;
         let cells = layout.cells();
         let positions = match self.config.carry {
-            CarryMode::Full => 0..cells + 1,
+            CarryMode::Full | CarryMode::Output => 0..cells + 1,
             CarryMode::Last => cells..cells + 1,
             CarryMode::Reset => 0..0,
         };
@@ -260,6 +260,7 @@ impl<K: Kernel> Network<K> {
         let vector = &mut work.vector;
         match self.config.carry {
             CarryMode::Full => {}
+            CarryMode::Output => state.z_l.copy_from(&self.initial.z_l),
             CarryMode::Last => {
                 let last = self.layout.cell(self.layout.cells() - 1);
                 for rows in state.parts_mut() {

@@ -7,7 +7,7 @@ fn carries(lanes: &Lanes) -> Vec<Vec<f32>> {
 }
 
 fn forms() -> impl Iterator<Item = ModelConfig> {
-    let carry = [CarryMode::Full, CarryMode::Last, CarryMode::Reset];
+    let carry = CarryMode::ALL;
     let forms = carry.map(|carry| [small(), paper()].map(|form| ModelConfig { carry, ..form }));
     let dtypes = [Dtype::F32, Dtype::Bf16];
     forms.into_iter().flatten().flat_map(move |form| {
@@ -65,6 +65,10 @@ fn a_decision_starts_from_its_carry_at_every_position() {
             CarryMode::Last => {
                 let parts = [vectors[CELLS], vectors[2 * CELLS + 1]];
                 parts.map(|vector| vector.repeat(CELLS + 1)).concat()
+            }
+            CarryMode::Output => {
+                let half = ended.len() / 2;
+                [&ended[..half], &initial[half..]].concat()
             }
             CarryMode::Reset => initial,
         };

@@ -1,9 +1,10 @@
-//! The carry, which one decision passes to the next, in its three forms.
+//! The carry, which one decision passes to the next, in its four forms.
 //!
 //! | mode | shape | content |
 //! |---|---|---|
 //! | full | `[2, B, P, d]` | `zH` and `zL` of every token |
 //! | last | `[2, B, d]` | `zH` and `zL` of the last token, broadcast over all positions |
+//! | output | `[2, B, P, d]` | as full, but `zL` is not read: its initial vector is broadcast |
 //! | reset | `[2, B, 0]` | nothing; the initial vectors are broadcast |
 //!
 //! Index 0 of the first dimension is `zH`, 1 is `zL`. The kind is that of the activations.
@@ -32,7 +33,7 @@ pub(super) trait CarryTensors {
 impl CarryTensors for CarryMode {
     fn shape(self, batch: i64, positions: i64, d: i64) -> Vec<i64> {
         match self {
-            Self::Full => vec![2, batch, positions, d],
+            Self::Full | Self::Output => vec![2, batch, positions, d],
             Self::Last => vec![2, batch, d],
             Self::Reset => vec![2, batch, 0],
         }
@@ -40,7 +41,7 @@ impl CarryTensors for CarryMode {
 
     fn broadcastable(self, initial: &Tensor) -> Tensor {
         match self {
-            Self::Full => initial.unsqueeze(1).unsqueeze(1),
+            Self::Full | Self::Output => initial.unsqueeze(1).unsqueeze(1),
             Self::Last => initial.unsqueeze(1),
             Self::Reset => initial.unsqueeze(1).narrow(2, 0, 0),
         }
@@ -48,8 +49,10 @@ impl CarryTensors for CarryMode {
 
     fn open(self, rows: &Rows, carry: &Tensor, initial: &Tensor) -> [Tensor; 2] {
         let (batch, cells, d) = (rows.batch, rows.cells(), initial.size()[1]);
+        const Z_H: i64 = 0;
         [0, 1].map(|which| match self {
             Self::Full => rows.pack(&carry.get(which)),
+            Self::Output if which == Z_H => rows.pack(&carry.get(which)),
             Self::Last => {
                 let vectors = carry.get(which);
                 rows.join(
@@ -57,7 +60,7 @@ impl CarryTensors for CarryMode {
                     &vectors,
                 )
             }
-            Self::Reset => initial
+            Self::Output | Self::Reset => initial
                 .get(which)
                 .unsqueeze(0)
                 .expand([batch * rows.positions(), d], false),
@@ -66,7 +69,7 @@ impl CarryTensors for CarryMode {
 
     fn close(self, rows: &Rows, z: [&Tensor; 2]) -> Tensor {
         match self {
-            Self::Full => Tensor::stack(&z.map(|z| rows.unpack(z)), 0),
+            Self::Full | Self::Output => Tensor::stack(&z.map(|z| rows.unpack(z)), 0),
             Self::Last => Tensor::stack(&z.map(|z| rows.last(z)), 0),
             Self::Reset => Tensor::empty([2, rows.batch, 0], (z[0].kind(), z[0].device())),
         }

@@ -1,4 +1,4 @@
-//! The three forms of the carry.
+//! The four forms of the carry.
 
 use super::*;
 
@@ -23,6 +23,27 @@ fn carry_last_is_the_last_token_broadcast() {
 }
 
 #[test]
+fn carry_output_is_zh_with_the_initial_zl() {
+    for config in [small(), paper()] {
+        let with = |carry| {
+            model(&ModelConfig {
+                carry,
+                ..config.clone()
+            })
+        };
+        let (output, full) = (with(CarryMode::Output), with(CarryMode::Full));
+        let carry = some_carry(&output);
+        assert_eq!(carry.size(), [2, BATCH, CELLS + 1, 8]);
+        let initial = full.initial_carry(BATCH as usize);
+        let of_zh = Tensor::stack(&[carry.get(0), initial.get(1)], 0);
+        let a = output.forward(&tokens(), &carry, Gradient::None);
+        let b = full.forward(&tokens(), &of_zh, Gradient::None);
+        assert_same_decision(&a, &b);
+        assert_close("carry", &a.carry, &b.carry);
+    }
+}
+
+#[test]
 fn carry_reset_starts_every_decision_from_the_initial_vectors() {
     for config in [small(), paper()] {
         let with = |carry| {
@@ -43,7 +64,7 @@ fn carry_reset_starts_every_decision_from_the_initial_vectors() {
 
 #[test]
 fn reset_carry_puts_ended_rows_back_and_no_other() {
-    for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Reset] {
+    for carry in CarryMode::ALL {
         let model = model(&ModelConfig { carry, ..paper() });
         let before = some_carry(&model);
         let prepared = model.prepare(Gradient::None);

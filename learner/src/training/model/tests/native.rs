@@ -305,7 +305,7 @@ fn the_small_preset_agrees_through_80_recurrent_ticks_with_resets() {
         height: 11,
         width: 11,
     };
-    for carry in [CarryMode::Full, CarryMode::Last, CarryMode::Reset] {
+    for carry in CarryMode::ALL {
         let config = ModelConfig {
             carry,
             ..ModelConfig::small()

@@ -27,7 +27,7 @@ impl Kind {
         [Self::First, Self::NoChange, Self::Change, Self::ClosedAhead];
 
     /// Returns true when steps of this kind also count as `other`.
-    fn is_among(self, other: Self) -> bool {
+    pub(super) fn is_among(self, other: Self) -> bool {
         self == other || (self, other) == (Self::ClosedAhead, Self::Change)
     }
 }

@@ -91,7 +91,7 @@ impl Thinking {
             Mean::clustered(&values)
         };
         let point = |steps| {
-            let segments = mean(&|thought| thought.kind == steps)?;
+            let segments = mean(&|thought| thought.kind.is_among(steps))?;
             Some(ThinkingPoint { steps, segments })
         };
         Self {
@@ -251,6 +251,13 @@ mod tests {
         assert_eq!(found(&thoughts, Contrast::WallDrawn), None);
         let thinking = Thinking::new(&thoughts);
         assert_eq!(thinking.points.len(), Kind::ALL.len());
+        let changes = thinking.points.iter().find(|p| p.steps == Kind::Change);
+        let changes = changes.map(|point| (point.segments.mean, point.segments.count));
+        assert_eq!(
+            changes,
+            Some((7.0 / 3.0, 3)),
+            "closed doors are changes too"
+        );
         assert_eq!(thinking.mean.map(|mean| mean.count), Some(7));
     }
 

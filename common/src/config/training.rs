@@ -169,7 +169,7 @@ impl LossConfig {
 #[serde(default)]
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up. With `learner.batch_unrolls` = "auto", that of a batch of
-    /// `learner.min_batch_unrolls`; larger ones have a proportionally higher one.
+    /// `learner.min_batch_unrolls`; larger ones have a proportionally higher one. Up to eight times was tried.
     pub learning_rate: f64,
     /// Share of the learning rate at the end of the run.
     pub final_learning_rate_fraction: f64,

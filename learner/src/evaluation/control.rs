@@ -21,6 +21,15 @@ pub(crate) enum Control {
 }
 
 impl Control {
+    /// Returns its name in a study's file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AtTheStart => "at-the-start",
+            Self::AtChanges => "at-changes",
+            Self::Shuffled => "shuffled",
+        }
+    }
+
     /// Returns the control in words, for a table.
     pub(crate) fn words(self) -> &'static str {
         match self {

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use hrm_common::{
     checkpoint,
-    model::{Parameters, Segments, native::Lanes},
+    model::{ModelConfig, Parameters, Segments, native::Lanes},
     shutdown::Shutdown,
 };
 
 use super::{
-    file::{FurtherEvaluation, StudyFile},
+    file::{FurtherEvaluation, StudyFile, StudyFileError},
     plan::PlannedRun,
     raw::{self, FurtherResult, RawRun},
 };
@@ -23,6 +23,24 @@ use crate::{
     run::progress::{Screen, Walk},
     storage::records::WalkBy,
 };
+
+/// Checks that the models of a run can be evaluated as the study says.
+///
+/// # Errors
+///
+/// Returns an error that names the evaluation, such as one whose rule needs a halt head that the model does not have.
+pub(super) fn check(study: &StudyFile, run: &PlannedRun) -> anyhow::Result<()> {
+    for evaluation in study.evaluations_of(&run.arm) {
+        let model = ModelConfig {
+            segments: evaluation.segments,
+            ..run.effective.config.model.clone()
+        };
+        let key = || format!("evaluation {:?} of arm {:?}", evaluation.name, run.arm);
+        let valid = model.validate().map_err(StudyFileError::from);
+        valid.with_context(key)?;
+    }
+    Ok(())
+}
 
 /// Returns the evaluations of an arm's models that `raw` does not have.
 ///
@@ -42,7 +60,7 @@ pub(super) fn missing<'s>(
             continue;
         };
         ensure!(
-            (found.segments, found.control) == (wanted.segments, wanted.control),
+            found.is_of(wanted),
             "{} holds the evaluation {:?} of {}, made with other settings than the study has now\n  remedy: remove \
              that file to make its evaluations again, or give the evaluation another name",
             raw::evaluations_file(results, &run.arm, run.seed).display(),

@@ -50,6 +50,9 @@ use toml::Table;
 
 use crate::evaluation::control::Control;
 
+/// The name of a run's own evaluation beside the further ones.
+pub(crate) const FINAL: &str = "final";
+
 /// A study as its file describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -227,6 +230,11 @@ impl StudyFile {
             .try_for_each(|comparison| self.check_comparison(comparison))?;
         for evaluation in &self.evaluations {
             folder("evaluation.name", &evaluation.name)?;
+            if evaluation.name == FINAL {
+                let reason = "evaluations.csv has the run's own evaluation under this name";
+                let name = format!("{FINAL:?}");
+                return fault("evaluation.name", name, reason, "give it another name");
+            }
         }
         distinct("evaluation.name", self.evaluations.iter().map(|e| &e.name))?;
         self.evaluations
@@ -262,6 +270,14 @@ impl StudyFile {
         if let Err(error) = segments.validate() {
             return fault(key("segments"), error.value, error.reason, error.remedy);
         }
+        if segments.explore > 0.0 {
+            return fault(
+                key("segments"),
+                format!("{{ explore = {} }}", segments.explore),
+                "only an actor explores",
+                "leave explore out",
+            );
+        }
         let Some(control) = control else {
             return Ok(());
         };
@@ -280,7 +296,12 @@ impl StudyFile {
             ),
             _ => return Ok(()),
         };
-        fault(key("control"), format!("{control:?}"), reason, remedy)
+        fault(
+            key("control"),
+            format!("{:?}", control.name()),
+            reason,
+            remedy,
+        )
     }
 
     fn check_comparison(&self, comparison: &Comparison) -> Result<(), InvalidValue> {
@@ -511,7 +532,7 @@ mod tests {
                 "[\"full\"]",
                 range,
                 "shuffled",
-                ["control", "no rule", "halt ="],
+                ["control = \"shuffled\"", "no rule", "halt ="],
             ),
             (
                 "[\"full\"]",
@@ -524,6 +545,12 @@ mod tests {
                 "3",
                 "at-the-start",
                 ["control", "range", "least = 1"],
+            ),
+            (
+                "[\"full\"]",
+                "{ least = 1, most = 4, halt = { entropy = 0.1 }, explore = 0.5 }",
+                "",
+                ["segments = { explore = 0.5 }", "actor", "leave explore out"],
             ),
             (
                 "[\"full\"]",
@@ -542,6 +569,17 @@ mod tests {
                 assert!(message.contains(part), "{part:?} in {message}");
             }
         }
+    }
+
+    #[test]
+    fn the_name_of_a_runs_own_evaluation_is_taken() {
+        let text =
+            format!("{SOUND}\n[[evaluation]]\nname = \"final\"\narms = [\"full\"]\nsegments = 2\n");
+        let error = StudyFile::parse(&text, "some.toml").expect_err("taken");
+        assert!(
+            error.to_string().contains("evaluation.name = \"final\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use crate::{
     storage::records::{Evaluation, WalkBy},
@@ -113,6 +113,20 @@ impl<'s> StudyRuns<'s> {
     /// Returns an error when the runs of an arm differ in more than their seed.
     pub(crate) fn new(study: &'s StudyFile, arms: Vec<ArmRuns<'s>>) -> anyhow::Result<Self> {
         for ArmRuns { arm, runs } in &arms {
+            for run in runs {
+                for wanted in study.evaluations_of(&arm.name) {
+                    let found = run.evaluations.iter().find(|e| e.name == wanted.name);
+                    ensure!(
+                        found.is_none_or(|found| found.is_of(wanted)),
+                        "the raw data of arm {:?}, seed {}, has the evaluation {:?}, made with other settings than \
+                         the study has now\n  remedy: remove evaluations.json from that folder to make it again, or \
+                         give the evaluation another name",
+                        arm.name,
+                        run.seed,
+                        wanted.name
+                    );
+                }
+            }
             for pair in runs.windows(2) {
                 let differences = raw::differences(&pair[0].effective, &pair[1].effective);
                 if let Some(d) = differences.iter().find(|d| d.key != "run.seed") {

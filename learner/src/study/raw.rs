@@ -22,7 +22,10 @@ use hrm_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::plan::{self, PlannedRun};
+use super::{
+    file::FurtherEvaluation,
+    plan::{self, PlannedRun},
+};
 use crate::{
     evaluation::control::Control,
     run::device,
@@ -104,6 +107,13 @@ pub(crate) struct FurtherResult {
     pub evaluation: Evaluation,
     /// The number of decisions with each number of segments, from 0 on.
     pub(crate) decisions: Vec<u64>,
+}
+
+impl FurtherResult {
+    /// True if it was made as the study says.
+    pub(crate) fn is_of(&self, wanted: &FurtherEvaluation) -> bool {
+        (self.segments, self.control) == (wanted.segments, wanted.control)
+    }
 }
 
 /// Returns the folder of a run's raw data.

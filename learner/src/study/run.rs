@@ -53,6 +53,7 @@ pub(crate) async fn missing(
     let mut times = Times::default();
     let mut left = Vec::new();
     for run in runs {
+        evaluations::check(study, run)?;
         raw::refuse_another_configuration(&raw::folder(results, &run.arm, run.seed), run)?;
         match raw::read(results, &run.arm, run.seed)? {
             Some(raw) => {

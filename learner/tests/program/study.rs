@@ -235,7 +235,9 @@ fn models_are_evaluated_again_without_being_trained_again() {
          [[evaluation]]\nname = \"changes\"\narms = [\"full\"]\nsegments = { least = 1, most = 3 }\n\
          control = \"at-changes\"\n\
          [[evaluation]]\nname = \"shuffled\"\narms = [\"full\"]\n\
-         segments = { least = 1, most = 3, halt = { change = 0.5 } }\ncontrol = \"shuffled\"\n";
+         segments = { least = 1, most = 3, halt = { change = 0.5 } }\ncontrol = \"shuffled\"\n\
+         [[evaluation]]\nname = \"rule\"\narms = [\"full\"]\n\
+         segments = { least = 1, most = 3, halt = { change = 0.5 } }\n";
     let text = fs::read_to_string(study.file()).expect("a file");
     fs::write(study.file(), format!("{text}{evaluations}")).expect("a file");
     study.run(&["--only", "full"]);
@@ -253,24 +255,40 @@ fn models_are_evaluated_again_without_being_trained_again() {
     );
     let csv = &files["evaluations.csv"];
     let expected = [
-        "final", "final", "two", "two", "changes", "changes", "shuffled", "shuffled",
+        "final", "final", "two", "two", "changes", "changes", "shuffled", "shuffled", "rule",
+        "rule",
     ];
     assert_eq!(column(csv, "evaluation"), expected);
     let segments = column(csv, "mean_segments");
     assert_eq!(segments[..4], ["1", "1", "2", "2"]);
     let changes: f64 = segments[4].parse().expect("a number");
     assert!(changes > 1.0 && changes < 3.0, "{changes}");
+    for (shuffled, rule) in segments[6..8].iter().zip(&segments[8..]) {
+        let [shuffled, rule] = [shuffled, rule].map(|n| n.parse::<f64>().expect("a number"));
+        // Some hundred decisions of 1 to 3 segments.
+        assert!((shuffled - rule).abs() < 0.25, "{shuffled} {rule}");
+    }
     study.run(&["--report-only"]);
     assert!(report(&study.results()) == files, "another report");
 
     let text = fs::read_to_string(study.file()).expect("a file");
     let other = text.replace("segments = 2", "segments = 3");
     fs::write(study.file(), other).expect("a file");
-    let (output, _, stderr) = outcome(&mut study.command(&["--only", "full"]));
-    assert_eq!(output.status.code(), Some(1));
-    for part in ["\"two\"", "evaluations.json", "remedy", "another name"] {
+    for more in [&["--only", "full"][..], &["--report-only"]] {
+        let (output, _, stderr) = outcome(&mut study.command(more));
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        for part in ["\"two\"", "evaluations.json", "remedy", "another name"] {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+    }
+    let needs_head = "segments = { least = 1, most = 3, halt = \"value\" }";
+    fs::write(study.file(), text.replace("segments = 2", needs_head)).expect("a file");
+    let (output, _, stderr) = outcome(&mut study.command(&[]));
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    for part in ["\"two\"", "\"full\"", "model.halt_head"] {
         assert!(stderr.contains(part), "{part:?} in {stderr}");
     }
+    assert_eq!(study.finished(), 2, "nothing was trained");
     // Without the model, the raw data says what is missing.
     fs::write(study.file(), text).expect("a file");
     fs::remove_file(study.raw("full", 1).join("evaluations.json")).expect("a file");

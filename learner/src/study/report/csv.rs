@@ -6,6 +6,7 @@ use crate::{
     storage::records::{Evaluation, LengthRatio, VersusOracle, WalkBy},
     study::{
         curve::Acting,
+        file::FINAL,
         finished::{ArmRuns, StudyRuns},
         measures::{Run, THRESHOLDS},
         spread::Spread,
@@ -136,7 +137,7 @@ pub(super) fn evaluations(report: &StudyRuns<'_>) -> Option<String> {
         evaluated.runs.iter().map(|(seed, e)| {
             let mut row = vec![
                 evaluated.arm.to_owned(),
-                evaluated.evaluation.unwrap_or("final").to_owned(),
+                evaluated.evaluation.unwrap_or(FINAL).to_owned(),
                 seed.to_string(),
                 field(e.segments),
                 e.success.to_string(),

@@ -292,7 +292,6 @@ impl Group {
                     .flatten(),
             }
         });
-        let thoughts = thoughts.collect();
         Ok(Some(Self {
             steps: walked.steps,
             successes: walked.successes,
@@ -307,10 +306,9 @@ impl Group {
                 })
                 .collect(),
             changes,
-            thoughts: if hasty.is_some() {
-                thoughts
-            } else {
-                Vec::new()
+            thoughts: match hasty {
+                Some(_) => thoughts.collect(),
+                None => Vec::new(),
             },
         }))
     }

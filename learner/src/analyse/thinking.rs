@@ -225,7 +225,7 @@ mod tests {
         areas.into_iter().find(|area| area.contrast == contrast)
     }
 
-    /// Of six pairs, the closed door has more segments in four, and as many in one.
+    /// Of six pairs, the closed door has more segments in three, and as many in two.
     #[test]
     fn the_area_is_counted_by_hand() {
         let thoughts = [
